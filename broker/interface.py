@@ -1,0 +1,146 @@
+"""How words are carried: what every broker promises, whichever one is behind it.
+
+Two implementations ship: :mod:`broker.memory` (one process, nothing durable) and :mod:`broker.pulsar`.
+Both pass ``tests/contract``; code above this line of the house never asks which one it talks to.
+A payload is opaque bytes here; a topic is a full name as made by :mod:`wire.topics`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+PAYLOAD_BYTES_MAX = 5 * 1024 * 1024
+"""Pulsar's default limit for one message (``maxMessageSize``); :class:`PayloadTooLarge` above it."""
+
+
+class BrokerError(Exception):
+    """The broker could not do what was asked; the sentence says what."""
+
+
+class BrokerUnavailable(BrokerError):
+    """There is no connection to the broker, or it did not answer in time. Try again later."""
+
+
+class BrokerForbidden(BrokerError):
+    """The broker refused us: a wrong token, or no permission on this topic."""
+
+
+class SendUnknown(BrokerUnavailable):
+    """No receipt arrived in time: the message may or may not be in the topic. Repeat only with the same identity."""
+
+
+class SendRejected(BrokerError):
+    """The message is certainly not in the topic: too many sends are already pending. Slow down."""
+
+
+class PayloadTooLarge(BrokerError):
+    """The payload is above :data:`PAYLOAD_BYTES_MAX`; it was not sent."""
+
+
+class ConsumerClosed(BrokerError):
+    """The consumer was closed while (or before) this call waited. Not an error during shutdown."""
+
+
+class Kind(enum.Enum):
+    """How the consumers of one subscription share its messages."""
+
+    SHARED = "shared"
+    """Each message goes to one of the consumers that has a permit."""
+    EXCLUSIVE = "exclusive"
+    """One consumer; a second one is refused with :class:`BrokerError`."""
+    FAILOVER = "failover"
+    """One active consumer, in order; the others stand by and take over when it goes."""
+
+
+class Delivery(Protocol):
+    """One message as it was handed to one consumer."""
+
+    payload: bytes
+    published_ms: int
+    """Unix time in milliseconds, by the publisher's clock."""
+
+
+class Producer(Protocol):
+    """Publishes to one topic. Messages of one producer arrive in the order of the calls."""
+
+    async def send(self, payload: bytes) -> None:
+        """Publish, and return when the broker has confirmed the receipt.
+
+        On a persistent topic the message then survives the broker. On a non-persistent one the receipt
+        proves nothing: a message nobody had a permit for is gone.
+
+        Raises :class:`SendUnknown`, :class:`SendRejected`, :class:`PayloadTooLarge`, :class:`BrokerUnavailable`.
+        """
+
+    def post(self, payload: bytes) -> None:
+        """Publish without waiting and without ever learning what became of it. Never raises, never blocks."""
+
+    async def aclose(self) -> None:
+        """Flush what is pending and leave the topic. Closing twice is harmless."""
+
+
+class Consumer(Protocol):
+    """One member of a subscription."""
+
+    async def receive(self) -> Delivery:
+        """Wait for the next message. With ``prefetch=0`` each pending call is one permit: no call, no message.
+
+        Never cancel a pending call (a message could land in it and stay unacknowledged until the connection
+        ends): wait with :func:`asyncio.wait`, and end it by :meth:`aclose`.
+
+        Raises :class:`ConsumerClosed` once the consumer is closed.
+        """
+
+    def ack(self, delivery: Delivery) -> None:
+        """This message is done with. Not confirmed: after a crash it may come once more, so its effect must be repeatable.
+
+        Acknowledging twice, or after the message went to another consumer, is harmless.
+        """
+
+    def nack(self, delivery: Delivery) -> None:
+        """Hand this message back; it comes again, to any consumer, ahead of the backlog, about 0.1 to 0.4 s later.
+
+        Implementations gather nacks and issue them together on a tick: scattered ones starve redelivery on Pulsar.
+        """
+
+    async def aclose(self) -> None:
+        """Leave the subscription. Unacknowledged messages go to the other members at once. Closing twice is harmless."""
+
+
+class Broker(Protocol):
+    """A connection to a broker. Made with ``await``-free constructors; the first call connects."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether persistent topics outlive the process. False for the memory broker, which says so to its users."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached as far as is known now. Becomes true again by itself after an outage."""
+
+    async def connect(self) -> None:
+        """Reach the broker, or raise :class:`BrokerUnavailable` / :class:`BrokerForbidden` with a sentence that names the address."""
+
+    async def ensure(self, topic: str, subscription: str) -> None:
+        """Make a persistent topic and its durable subscription, which then keeps every message from here on. Idempotent.
+
+        Takes no message, and disturbs no consumer that is already there.
+        """
+
+    async def producer(self, topic: str, *, gather_ms: int = 0) -> Producer:
+        """Open a producer. ``gather_ms`` > 0 lets messages of that time share one broker entry (never on request topics:
+        a backlog counts entries, and a pull of one permit cannot take half of one)."""
+
+    async def consumer(
+        self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
+    ) -> Consumer:
+        """Join a subscription, making topic and subscription where they are missing.
+
+        ``prefetch`` is how many messages may wait inside this process before :meth:`Consumer.receive` is called:
+        0 is a true pull. A new subscription starts with the next message published, or with the oldest kept one
+        if ``from_earliest``. On a non-persistent topic what finds no permit is dropped.
+        """
+
+    async def aclose(self) -> None:
+        """Close every producer and consumer and the connection. Closing twice is harmless."""
