@@ -93,7 +93,7 @@ class Consumer(Protocol):
         """
 
     def ack(self, delivery: Delivery) -> None:
-        """This message is done with. Not confirmed: after a crash it may come once more, so its effect must be repeatable.
+        """This message is done with. Not confirmed: after a crash it may come once more, and must then do no harm.
 
         Acknowledging twice, or after the message went to another consumer, is harmless.
         """
@@ -105,7 +105,7 @@ class Consumer(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Leave the subscription. Unacknowledged messages go to the other members at once. Closing twice is harmless."""
+        """Leave the subscription; unacknowledged messages go to the others at once. Closing twice is harmless."""
 
 
 class Broker(Protocol):
@@ -120,17 +120,23 @@ class Broker(Protocol):
         """Whether the broker can be reached as far as is known now. Becomes true again by itself after an outage."""
 
     async def connect(self) -> None:
-        """Reach the broker, or raise :class:`BrokerUnavailable` / :class:`BrokerForbidden` with a sentence that names the address."""
+        """Reach the broker.
+
+        Raises :class:`BrokerUnavailable` or :class:`BrokerForbidden`, with a sentence that names the address.
+        """
 
     async def ensure(self, topic: str, subscription: str) -> None:
-        """Make a persistent topic and its durable subscription, which then keeps every message from here on. Idempotent.
+        """Make a persistent topic and its durable subscription, which keeps every message from here on. Idempotent.
 
         Takes no message, and disturbs no consumer that is already there.
         """
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> Producer:
-        """Open a producer. ``gather_ms`` > 0 lets messages of that time share one broker entry (never on request topics:
-        a backlog counts entries, and a pull of one permit cannot take half of one)."""
+        """Open a producer.
+
+        ``gather_ms`` > 0 lets messages of that time share one broker entry. Never on request topics: a backlog
+        counts entries, and a pull of one permit cannot take half of one.
+        """
 
     async def consumer(
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False

@@ -1,0 +1,91 @@
+"""Serving HTTP inside a role: uvicorn without its own signal handling, and a small health server for nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from process.lifecycle import PortInUse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import uvicorn
+    from prometheus_client import CollectorRegistry
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortInUse(f"{host}:{port} cannot be listened on ({error.strerror}): set {setting} to another.") from None
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, listener: socket.socket, *, stop_grace_s: float, **options: Any) -> AsyncIterator[None]:
+    """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``."""
+    import uvicorn  # a node that serves only its health must not pay for it
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # signals are the role's business: several servers may share one process
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=max(1, round(stop_grace_s)),
+        server_header=False,
+        **options,
+    )
+    server: uvicorn.Server = Server(config)
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def health_server(
+    listener: socket.socket, registry: CollectorRegistry, ready: Callable[[], tuple[bool, dict[str, Any]]]
+) -> AsyncIterator[None]:
+    """``/livez``, ``/readyz`` and ``/metrics``, and nothing else, while the block runs."""
+    from aiohttp import web
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        is_ready, details = ready()
+        return web.json_response(details, status=200 if is_ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,80 @@
+"""How a process runs and ends: one event loop, SIGINT and SIGTERM as a wish to stop, tasks that report their failure."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from process.logging import Log, set_up
+from process.settings import EXIT_WRONG_SETTING, S, WrongSettings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+log = Log("process")
+
+
+class PortInUse(Exception):
+    """The address is taken by another process: the sentence names it and the setting that changes it."""
+
+
+EXIT_PORT_IN_USE = 3
+
+
+def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[None]]) -> int:
+    """Load the settings, run the role until it ends or a signal asks it to stop, and return the exit code."""
+    try:
+        loaded = load(settings)
+    except WrongSettings as wrong:
+        for problem in wrong.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_WRONG_SETTING
+    set_up(debug=loaded.debug)
+    try:
+        uvloop.run(_until_signal(lambda stop: role(loaded, stop)))
+    except PortInUse as error:
+        print(error, file=sys.stderr)
+        return EXIT_PORT_IN_USE
+    return 0
+
+
+async def _until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await role(stop)
+
+
+class Tasks:
+    """Background tasks of one owner: a failure is logged with the task's name, and all end together."""
+
+    def __init__(self, log_: Log) -> None:
+        self._log = log_
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run it in the background."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("A background task failed.", error=error, action="task_failed", task=task.get_name())
+
+    async def aclose(self) -> None:
+        """Cancel what still runs and wait for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,62 @@
+"""Log lines: a sentence, then ``action="…"`` and ids. Never a prompt, never a key; one event, one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))} | {
+    0x0A: "\\n",
+    0x0D: "\\r",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+
+
+class Log:
+    """A logger whose lines carry named fields: ``log.info("A node is gone.", action="node_lost", node=node)``."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, sentence: str, **fields: object) -> None:
+        """For someone who looks into a single request."""
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug(_line(sentence, fields))
+
+    def info(self, sentence: str, **fields: object) -> None:
+        """What an operator wants to see while all is well."""
+        self._logger.info(_line(sentence, fields))
+
+    def warning(self, sentence: str, **fields: object) -> None:
+        """Something is wrong, and the process deals with it."""
+        self._logger.warning(_line(sentence, fields))
+
+    def error(self, sentence: str, *, error: BaseException | None = None, **fields: object) -> None:
+        """Something is wrong that someone should look at. The traceback of ``error`` is shown with ``DEBUG=true``."""
+        if error is not None:
+            fields["error"] = type(error).__name__
+        shown = error if self._logger.isEnabledFor(logging.DEBUG) else None
+        self._logger.error(_line(sentence, fields), exc_info=shown)
+
+
+def set_up(*, debug: bool) -> None:
+    """Log to standard error. Called once, by a program's entry point."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for ours in ("broker", "gateway", "node", "management", "fleet"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
+    # Access lines would name every client; uvicorn's start-up lines say what ours say.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _line(sentence: str, fields: dict[str, object]) -> str:
+    text = "".join(f' {name}="{value}"' for name, value in fields.items() if value is not None)
+    return (sentence + text).translate(_ESCAPES)

@@ -1,0 +1,122 @@
+"""Words to bytes and back: one version byte, then MessagePack. Events are plain JSON, for readers we do not know.
+
+Unknown fields are skipped, so a newer writer may add some; a change that an old reader must not misread gets a new
+version byte. Every decoder raises :class:`wire.errors.UndecodableMessage` for anything else, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from wire.control import ControlMessage
+from wire.errors import UndecodableMessage
+from wire.event import EVENT_BYTES_MAX, Event, NodeData, RequestData
+from wire.piece import Echo, Frame, LinkMessage
+from wire.presence import Presence, RollCall
+from wire.request import Request
+
+VERSION = 1
+_HEAD = bytes([VERSION])
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Decoder(Protocol[T_co]):
+    def decode(self, data: Any, /) -> T_co: ...
+
+
+_encoder = msgspec.msgpack.Encoder()
+_json_encoder = msgspec.json.Encoder()
+_request: _Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_link: _Decoder[LinkMessage | Echo] = msgspec.msgpack.Decoder(LinkMessage | Echo)
+_frame: _Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
+_control: _Decoder[ControlMessage | Echo] = msgspec.msgpack.Decoder(ControlMessage | Echo)
+_presence: _Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
+_roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
+_event: _Decoder[Event] = msgspec.json.Decoder(Event)
+_request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
+_node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
+
+
+def encode(word: Request | LinkMessage | ControlMessage | Echo | Presence | RollCall) -> bytes:
+    """A whole message."""
+    return _HEAD + _encoder.encode(word)
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """One frame, to be carried inside a :class:`LinkMessage`."""
+    return _encoder.encode(frame)
+
+
+def encode_event(event: Event) -> bytes:
+    """A CloudEvent in structured JSON."""
+    return _json_encoder.encode(event)
+
+
+def encode_event_data(data: RequestData | NodeData) -> msgspec.Raw:
+    """The ``data`` of an event."""
+    return msgspec.Raw(_json_encoder.encode(data))
+
+
+def decode_request(message: bytes) -> Request:
+    """What a gateway put into a request topic."""
+    return _decode(_request, message)
+
+
+def decode_link(message: bytes) -> LinkMessage | Echo:
+    """What a node sent on a link."""
+    return _decode(_link, message)
+
+
+def decode_frame(frame: msgspec.Raw) -> Frame:
+    """One frame of a :class:`LinkMessage`."""
+    return _checked(_frame, frame)
+
+
+def decode_control(message: bytes) -> ControlMessage | Echo:
+    """What a gateway or an operator sent to a node."""
+    return _decode(_control, message)
+
+
+def decode_presence(message: bytes) -> Presence:
+    """A heartbeat."""
+    return _decode(_presence, message)
+
+
+def decode_roll_call(message: bytes) -> RollCall:
+    """A call for heartbeats."""
+    return _decode(_roll_call, message)
+
+
+def decode_event(message: bytes) -> Event:
+    """An event; its ``data`` stays raw until its type is known."""
+    if len(message) > EVENT_BYTES_MAX:
+        raise UndecodableMessage(f"An event has at most {EVENT_BYTES_MAX} bytes; this one has {len(message)}.")
+    return _checked(_event, message)
+
+
+def decode_request_data(data: msgspec.Raw) -> RequestData:
+    """The ``data`` of a request event."""
+    return _checked(_request_data, data)
+
+
+def decode_node_data(data: msgspec.Raw) -> NodeData:
+    """The ``data`` of a node event."""
+    return _checked(_node_data, data)
+
+
+def _decode(decoder: _Decoder[T], message: bytes) -> T:
+    if not message or message[0] != VERSION:
+        raise UndecodableMessage("This message is not of the version that this program speaks.")
+    return _checked(decoder, memoryview(message)[1:])
+
+
+def _checked(decoder: _Decoder[T], data: Any) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # msgspec's own words name the field and the expected type, never the value.
+        raise UndecodableMessage(f"This message cannot be read: {error}") from None

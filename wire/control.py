@@ -1,0 +1,100 @@
+"""What travels on a node's control topic: a gateway's or an operator's words to one node."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from wire.request import Id, Millis
+
+StopReason = Literal["cancelled", "expired", "superseded", "done", "unknown", "poison"]
+"""Why an attempt shall stop.
+
+``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; this
+one's delivery is no longer its own. ``done``: the request has its end. ``unknown``: the gateway does not know the
+request, so it ended long ago. ``poison``: it brought down too many nodes; write the dead letter.
+"""
+
+
+class Acked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="acked"):
+    """Link acknowledgement: every frame up to ``through`` has arrived.
+
+    ``missing_until`` > 0 says that frames after ``through`` and before it are missing although later ones came.
+    """
+
+    through: int
+    missing_until: int = 0
+
+
+class AreYouAlive(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="alive?"):
+    """Say :class:`wire.piece.Alive` about this attempt."""
+
+    attempt_id: Id
+
+
+class Go(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="go"):
+    """Begin. ``number`` counts the attempts of the request from 1; ``remaining_ms`` is left until its deadline.
+
+    ``prefix`` is text that the client has seen already from an earlier attempt: continue after it.
+    """
+
+    attempt_id: Id
+    number: int
+    remaining_ms: int
+    prefix: str | None = None
+
+
+class Park(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="park"):
+    """The request's first holder lives: free the slot, keep the delivery, and wait for another word."""
+
+    attempt_id: Id
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="stop"):
+    """Stop this attempt."""
+
+    attempt_id: Id
+    reason: StopReason
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="accepted"):
+    """This attempt's end is the request's end: publish its charge, then acknowledge the request."""
+
+    attempt_id: Id
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settle"):
+    """An earlier attempt was accepted, but never said ``settled``: publish its identical charge, then acknowledge."""
+
+    attempt_id: Id
+    charge: bytes
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="drain"):
+    """Take no new work, finish what is begun, and leave."""
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="pause"):
+    """Take no new work until ``resume``."""
+
+
+class Resume(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="resume"):
+    """Take work again."""
+
+
+class CredentialLimited(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="limited"):
+    """The provider limits this credential (a hash of provider and key) until then."""
+
+    credential: str
+    until_ms: Millis
+
+
+Word = Acked | AreYouAlive | Go | Park | Stop | Accepted | Settle | Drain | Pause | Resume | CredentialLimited
+
+
+class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"):
+    """Words for one node, in order. They arrive or are lost together: an acknowledgement never without its verdict."""
+
+    sender: Id
+    words: list[Word]

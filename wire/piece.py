@@ -1,0 +1,101 @@
+"""What travels on the link, node → gateway: the pieces of an attempt's answer, and two short words about attempts.
+
+Pieces of one attempt are numbered without a gap: ``Started`` is 0, then ``Content`` 1, 2, …, and one ``Finished``
+or ``Failed`` at the end. The link (:mod:`wire.link`) numbers frames again, for all attempts together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from wire.errors import ErrorBody
+from wire.request import Id, Millis
+from wire.usage import Usage
+
+PIECE_BYTES_MAX = 64 * 1024
+"""Content above this is cut into several pieces, so that no answer blocks the others on the link."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):
+    """A node has taken the request. ``begun`` says that its engine works already; else it waits for the gateway's word.
+
+    Sent again (the same attempt id) when that word does not come: the gateway repeats it.
+    """
+
+    attempt_id: Id
+    request_id: Id
+    begun: bool = False
+    redeliveries: Number = 0
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="content"):
+    """A part of the answer.
+
+    Of a stream: whole JSON chunk objects, one per line, each line ended by ``\\n``, as the client shall see them.
+    Of a whole answer: the next bytes of its JSON body, cut anywhere.
+    """
+
+    attempt_id: Id
+    number: Number
+    data: bytes
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="finished"):
+    """The answer is complete, or was cut short because the client went (``cancelled``).
+
+    ``charge`` is the complete billing event (:mod:`wire.event`, JSON) that this node publishes if the gateway accepts
+    this end. The gateway keeps it, so that a later attempt can publish the identical one.
+    """
+
+    attempt_id: Id
+    number: Number
+    usage: Usage
+    charge: bytes
+    finish_reason: str | None = None
+    cancelled: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="failed"):
+    """This attempt ended without an answer. ``again``: the node hands the request back, and another attempt follows."""
+
+    attempt_id: Id
+    number: Number
+    error: ErrorBody
+    again: bool = False
+
+
+class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="alive"):
+    """The answer to ``alive?``: whether this node still works on the attempt."""
+
+    attempt_id: Id
+    holding: bool
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="settled"):
+    """The charge is in the results topic and the request acknowledged: the gateway may forget it."""
+
+    attempt_id: Id
+    request_id: Id
+
+
+Frame = Started | Content | Finished | Failed | Alive | Settled
+End = Finished | Failed
+
+
+class LinkMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="link"):
+    """Consecutive frames of one node for one gateway, numbered from 1 per pair of incarnations; ``first`` of these."""
+
+    node: Id
+    first: Number
+    frames: list[msgspec.Raw]
+
+
+class Echo(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="echo"):
+    """Sent by a process to its own topic: when it comes back, the path works, and another's silence means something."""
+
+    sender: Id
+    sent_ms: Millis

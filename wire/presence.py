@@ -1,0 +1,62 @@
+"""A node's heartbeat: who is there, for which model, in what state, with how much room."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from wire.request import Id, Millis
+
+PRESENCE_EVERY_S = 5.0
+"""A heartbeat comes at least this often, and at every change of state."""
+PRESENCE_LOST_S = 3 * PRESENCE_EVERY_S
+"""A node is taken for gone after this long without a heartbeat."""
+
+NodeState = Literal[
+    "starting",
+    "ready",
+    "rate_limited",
+    "quota_exhausted",
+    "authentication_failed",
+    "misconfigured",
+    "paused",
+    "draining",
+    "stopped",
+]
+IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authentication_failed", "misconfigured"))
+"""States that last until someone acts: a request has nothing to wait for."""
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
+    """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
+
+    ``sentence`` explains a state that is not ``ready``, for people. ``busy`` counts taken slots; ``service_ms`` is the
+    smoothed time that one request holds one slot.
+    """
+
+    node: Id
+    name: str
+    model: str
+    type: Literal["static", "remote", "local"]
+    version: str
+    state: NodeState
+    slots: int
+    sent_ms: Millis
+    started_ms: Millis
+    busy: int = 0
+    parked: int = 0
+    service_ms: int | None = None
+    sentence: str | None = None
+    until_ms: Millis | None = None
+    endpoints: tuple[str, ...] = ("chat/completions",)
+    modalities: tuple[str, ...] = ("text",)
+    context_length: int | None = None
+    provider: str | None = None
+    credential: str | None = None
+
+
+class RollCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="roll-call"):
+    """Whoever starts to listen asks every node for a heartbeat at once."""
+
+    sender: Id

@@ -1,0 +1,41 @@
+"""A request as it waits in its model's topic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wire.usage import TOKENS_MAX
+
+Endpoint = Literal["chat/completions"]
+"""The path below ``/v1/`` that the body is meant for."""
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+"""Unix time, or a duration, in milliseconds."""
+Id = Annotated[str, msgspec.Meta(min_length=4, max_length=96)]
+"""An opaque id. What becomes part of a topic name is checked again by :mod:`wire.topics`."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="request"):
+    """One call of a client: its own bytes as ``body``, and beside them what routing and billing need.
+
+    ``gateway`` is the incarnation whose link gets the answer. ``usage_asked`` tells whether the client wants the
+    usage chunk at the end of a stream (``stream_options.include_usage``). ``key_id`` names the API key; the key
+    itself never travels. Times are the gateway's clock; a node decides about the deadline by the ``remaining_ms``
+    of :class:`wire.control.Go`, not by its own clock.
+    """
+
+    request_id: Id
+    model: str
+    endpoint: Endpoint
+    body: bytes
+    gateway: Id
+    received_ms: Millis
+    deadline_ms: Millis
+    stream: bool = False
+    usage_asked: bool = False
+    key_id: str | None = None
+    user_agent: str | None = None
+    n: int | None = None
+    max_tokens: int | None = None

@@ -1,0 +1,30 @@
+"""Token counts of an answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+TOKENS_MAX = 2**53 - 1
+"""Above this a JSON reader may round, and no request ever used as many: a forged count."""
+
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an answer used, in tokens. ``cached`` is part of ``prompt``, ``reasoning`` part of ``completion``.
+
+    ``estimated`` is true where the upstream gave no figures and the node counted itself.
+    """
+
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
