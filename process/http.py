@@ -36,10 +36,16 @@ async def serving(app: Any, listener: socket.socket, *, stop_grace_s: float, **o
     """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``."""
     import uvicorn  # a node that serves only its health must not pay for it
 
+    started = asyncio.Event()
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield  # signals are the role's business: several servers may share one process
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            started.set()
 
     config = uvicorn.Config(
         app,
@@ -53,8 +59,7 @@ async def serving(app: Any, listener: socket.socket, *, stop_grace_s: float, **o
     server: uvicorn.Server = Server(config)
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]), name="http")
     try:
-        while not server.started and not task.done():
-            await asyncio.sleep(0.005)
+        await started.wait()
         yield
     finally:
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""How a process runs and ends: one event loop, SIGINT and SIGTERM as a wish to stop, tasks that report their failure."""
+"""How a process runs and ends: one event loop, SIGINT and SIGTERM as a wish to stop, tasks that tell of failure."""
 
 from __future__ import annotations
 

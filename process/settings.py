@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     @property
     def topics(self) -> Topics:
-        """The topic names of this deployment. Raises :class:`wire.errors.InvalidName`; :func:`load` has checked that."""
+        """The topic names of this deployment, which :func:`load` has checked."""
         return Topics(
             tenant=self.pulsar_tenant,
             requests_namespace=self.pulsar_namespace_requests,

@@ -1,0 +1,51 @@
+"""How an attempt ended: a closed sum. :mod:`workernode.settling` says for each what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wire.usage import Usage
+
+if TYPE_CHECKING:
+    from wire.control import StopReason
+    from wire.errors import ErrorBody
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The engine gave a whole answer."""
+
+    usage: Usage
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The request itself is at fault, or failed in a way that no other node would mend. The client is told why."""
+
+    error: ErrorBody
+
+
+@dataclass(frozen=True)
+class Later:
+    """Not here and not now: another node, or this one after a while, may answer."""
+
+    error: ErrorBody
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The gateway said ``stop``. ``usage`` is what was generated until then."""
+
+    reason: StopReason
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """This node is going away and hands the request back."""
+
+
+Outcome = Answered | Refused | Later | Cancelled | Interrupted
+"""What became of an attempt. An engine returns the first three."""
