@@ -8,11 +8,11 @@ import msgspec
 
 from wire.request import Id, Millis
 
-StopReason = Literal["cancelled", "expired", "superseded", "done", "unknown", "poison"]
+StopReason = Literal["cancelled", "expired", "superseded", "again", "done", "unknown", "poison"]
 """Why an attempt shall stop.
 
 ``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; this
-one's delivery is no longer its own. ``done``: the request has its end. ``unknown``: the gateway does not know the
+one's delivery is no longer its own. ``again``: it began too early; hand the request back. ``done``: the request has its end. ``unknown``: the gateway does not know the
 request, so it ended long ago. ``poison``: it brought down too many nodes; write the dead letter.
 """
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from wire.usage import Usage
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from wire.control import StopReason
     from wire.errors import ErrorBody
+    from wire.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Later:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The gateway said ``stop``. ``usage`` is what was generated until then."""
+    """The gateway said ``stop``, or is gone. ``usage`` is what was generated until then."""
 
-    reason: StopReason
-    usage: Usage = Usage()
+    reason: StopReason | Literal["gateway_gone"]
+    usage: Usage
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,223 @@
+"""The node's side of the links: one :class:`Uplink` per gateway incarnation that has work here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from process.identity import now_ms
+from process.logging import Log
+from wire import codec
+from wire.link import LinkSender
+from wire.piece import Echo, LinkMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Broker, Producer
+    from wire.piece import Frame
+    from wire.topics import Topics
+
+log = Log("node")
+
+GATHER_S = 0.005
+"""While a line is busy, pieces of all its streams wait this long for one another."""
+HEARTBEAT_S = 2.0
+"""A gateway with work here hears a frame at least this often, so that its acknowledgement tells that it lives."""
+GATEWAY_LOST_S = 5.0
+"""Without acknowledgement for this long, while this node's own echo is heard, a gateway is gone."""
+IDLE_CLOSE_S = 60.0
+
+
+class Uplink:
+    """Carries frames to one gateway until it acknowledges them. Not for several threads."""
+
+    def __init__(self, gateway: str, node: str, producer: Producer, echo: Callable[[], None]) -> None:
+        self.gateway = gateway
+        self.users = 0
+        """How many attempts need this line now."""
+        self._node = node
+        self._producer = producer
+        self._echo = echo
+        self._loop = asyncio.get_running_loop()
+        self._sender = LinkSender()
+        self._flush: asyncio.Handle | None = None
+        self._flush_soon = False
+        self._flushed_at = 0.0
+        self._tick: asyncio.TimerHandle | None = None
+        self._room: asyncio.Event = asyncio.Event()
+        self._room.set()
+        self._silent_since: float | None = None  # when the gateway first owed an acknowledgement
+        self._echo_asked_at: float | None = None
+        self._gone: list[Callable[[], None]] = []
+        self.idle_since = self._loop.time()
+
+    def __repr__(self) -> str:
+        return f"<Uplink to={self.gateway} users={self.users} {self._sender!r}>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and no attempt needs the line."""
+        return self.users == 0 and self._sender.idle
+
+    def push(self, frame: Frame, *, urgent: bool = False) -> None:
+        """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
+        self._sender.push(codec.encode_frame(frame))
+        if not self._sender.open:
+            self._room.clear()
+        now = self._loop.time()
+        if self._flush is not None:
+            if self._flush_soon or not urgent:
+                return
+            self._flush.cancel()
+        # "At once" is the end of this turn of the loop, so that pieces written together travel together.
+        self._flush_soon = urgent or now - self._flushed_at >= GATHER_S
+        if self._flush_soon:
+            self._flush = self._loop.call_soon(self._send)
+        else:
+            self._flush = self._loop.call_at(self._flushed_at + GATHER_S, self._send)
+
+    async def confirm(self) -> None:
+        """Publish what is queued and return with the broker's receipt for it.
+
+        Raises :class:`broker.interface.BrokerUnavailable`. The receipt does not say that the gateway has it.
+        """
+        if self._flush is not None:
+            self._flush.cancel()
+        await asyncio.gather(*map(self._producer.send, self._messages()))
+
+    async def room(self) -> None:
+        """Wait until the gateway has taken enough for more to be pushed."""
+        await self._room.wait()
+
+    def acked(self, through: int, missing_until: int) -> None:
+        """The gateway acknowledged."""
+        self._silent_since = self._echo_asked_at = None
+        self._sender.acked(through, missing_until, self._loop.time())
+        if self._sender.open:
+            self._room.set()
+        if self._sender.has_to_send and self._flush is None:
+            self._flush_soon = True
+            self._flush = self._loop.call_soon(self._send)
+        if self._sender.idle:
+            self.idle_since = self._loop.time()
+
+    def echo_heard(self) -> None:
+        """This node's own echo came back: from here on the gateway's silence counts."""
+        if self._silent_since is not None and self._echo_asked_at is not None:
+            if self._echo_asked_at - self._silent_since >= GATEWAY_LOST_S:
+                log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
+                for tell in self._gone[:]:
+                    tell()
+            self._echo_asked_at = None
+
+    def on_gone(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call ``tell`` when the gateway is found to be gone; returns how to withdraw that."""
+        self._gone.append(tell)
+        return lambda: self._gone.remove(tell) if tell in self._gone else None
+
+    async def aclose(self) -> None:
+        """Stop the timers and leave the topic."""
+        for handle in (self._flush, self._tick):
+            if handle is not None:
+                handle.cancel()
+        self._flush = self._tick = None
+        await self._producer.aclose()
+
+    def _messages(self) -> list[bytes]:
+        self._flush = None
+        self._flushed_at = now = self._loop.time()
+        messages = [
+            codec.encode(LinkMessage(node=self._node, first=first, frames=frames))
+            for first, frames in self._sender.take(now)
+        ]
+        if messages:
+            if self._silent_since is None:
+                self._silent_since = now
+            if self._tick is None:
+                self._tick = self._loop.call_later(0.25, self._on_tick)
+        return messages
+
+    def _send(self) -> None:
+        for message in self._messages():
+            self._producer.post(message)
+
+    def _on_tick(self) -> None:
+        """Resend after silence, and ask for the own echo when the silence grows long."""
+        self._tick = None
+        if self._sender.idle:
+            return
+        now = self._loop.time()
+        wake = self._sender.wake_at()
+        if wake is not None and now >= wake and self._flush is None:
+            self._send()
+        if self._silent_since is not None and now - self._silent_since >= GATEWAY_LOST_S:
+            # Asked again each time: an echo that comes back after this moment proves the path since then.
+            self._echo_asked_at = now
+            self._echo()
+        if self._tick is None:
+            self._tick = self._loop.call_later(0.25, self._on_tick)
+
+
+class Uplinks:
+    """All links of this node, opened on demand and closed when idle."""
+
+    def __init__(self, broker: Broker, topics: Topics, node: str) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._node = node
+        self._links: dict[str, Uplink] = {}
+        self._opening: dict[str, asyncio.Task[Uplink]] = {}
+        self._echo_producer: Producer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Uplinks {list(self._links.values())!r}>"
+
+    async def open(self, gateway: str) -> Uplink:
+        """The line to a gateway incarnation. Raises what :meth:`broker.interface.Broker.producer` raises."""
+        link = self._links.get(gateway)
+        if link is None:
+            task = self._opening.get(gateway)
+            if task is None:
+                task = asyncio.get_running_loop().create_task(self._open(gateway), name=f"open link {gateway}")
+                self._opening[gateway] = task
+                task.add_done_callback(lambda _: self._opening.pop(gateway, None))
+            link = await asyncio.shield(task)
+        link.users += 1
+        return link
+
+    def get(self, gateway: str) -> Uplink | None:
+        """The line to a gateway incarnation if there is one."""
+        return self._links.get(gateway)
+
+    def echo_heard(self) -> None:
+        """This node's own echo came back."""
+        for link in list(self._links.values()):
+            link.echo_heard()
+
+    async def close_idle(self) -> None:
+        """Close lines that nobody has needed for :data:`IDLE_CLOSE_S`."""
+        now = asyncio.get_running_loop().time()
+        for gateway, link in list(self._links.items()):
+            if link.idle and now - link.idle_since > IDLE_CLOSE_S:
+                del self._links[gateway]
+                await link.aclose()
+
+    async def aclose(self) -> None:
+        """Close every line."""
+        for link in list(self._links.values()):
+            await link.aclose()
+        self._links.clear()
+        if self._echo_producer is not None:
+            await self._echo_producer.aclose()
+
+    async def _open(self, gateway: str) -> Uplink:
+        if self._echo_producer is None:
+            self._echo_producer = await self._broker.producer(self._topics.control(self._node))
+        producer = await self._broker.producer(self._topics.link(gateway))
+        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo)
+        return link
+
+    def _echo(self) -> None:
+        if self._echo_producer is not None:
+            self._echo_producer.post(codec.encode(Echo(sender=self._node, sent_ms=now_ms())))
