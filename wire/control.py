@@ -18,11 +18,12 @@ request, so it ended long ago. ``poison``: it brought down too many nodes; write
 
 
 class Acked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="acked"):
-    """Link acknowledgement: every frame up to ``through`` has arrived.
+    """Link acknowledgement: every frame of ``line`` up to ``through`` has arrived.
 
     ``missing_until`` > 0 says that frames after ``through`` and before it are missing although later ones came.
     """
 
+    line: Millis
     through: int
     missing_until: int = 0
 

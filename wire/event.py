@@ -36,6 +36,11 @@ NodeEventType = Literal[
 ]
 EventType = RequestEventType | NodeEventType
 
+Status = Literal[
+    "answered", "refused", "failed", "cancelled", "expired", "superseded", "handed_back", "abandoned", "dead"
+]
+"""How the request, or the attempt that an event tells about, ended."""
+
 EVENT_BYTES_MAX = 64 * 1024
 Short = Annotated[str, msgspec.Meta(max_length=512)]
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
@@ -87,9 +92,7 @@ class RequestData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     request_id: Id
     endpoint: Short
     model: Short
-    status: Literal[
-        "answered", "refused", "failed", "cancelled", "expired", "superseded", "handed_back", "abandoned", "dead"
-    ]
+    status: Status
     stream: bool = False
     attempt_id: Id | None = None
     attempt: int | None = None

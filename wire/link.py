@@ -1,7 +1,7 @@
 """The link: how frames from one node reach one gateway whole and in order over topics that may drop messages.
 
 Two pure state machines. The caller brings the clock (seconds, monotonic) and carries what they return. Frames are
-numbered from 1 per (node incarnation, gateway incarnation); the receiver acknowledges cumulatively and names the first
+numbered from 1 per line (a node's incarnation, a gateway's, and when the node opened it); the receiver acknowledges cumulatively and names the first
 gap; the sender resends a named gap at once and everything unacknowledged after silence. "The gateway has it" means
 this acknowledgement and nothing else: a receipt of a non-persistent topic is given even for what it dropped.
 """
@@ -127,7 +127,7 @@ class LinkSender:
 
 
 class LinkReceiver:
-    """The gateway's side, one per node incarnation: :meth:`receive` a message, pass on what it returns, acknowledge."""
+    """The gateway's side, one per line: :meth:`receive` a message, pass on what it returns, acknowledge."""
 
     def __init__(self, *, held_bytes_max: int = UNACKED_BYTES_MAX + MESSAGE_BYTES_MAX) -> None:
         self._held_bytes_max = held_bytes_max

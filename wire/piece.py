@@ -1,7 +1,8 @@
 """What travels on the link, node → gateway: the pieces of an attempt's answer, and two short words about attempts.
 
 Pieces of one attempt are numbered without a gap: ``Started`` is 0, then ``Content`` 1, 2, …, and one ``Finished``
-or ``Failed`` at the end. The link (:mod:`wire.link`) numbers frames again, for all attempts together.
+or ``Failed`` at the end. The link (:mod:`wire.link`) numbers frames again, for all attempts together. ``Started`` and
+ends may come again with the same number: a node repeats them until it hears the gateway's word about them.
 """
 
 from __future__ import annotations
@@ -87,9 +88,14 @@ End = Finished | Failed
 
 
 class LinkMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="link"):
-    """Consecutive frames of one node for one gateway, numbered from 1 per pair of incarnations; ``first`` of these."""
+    """Consecutive frames of one node for one gateway, the first of which has number ``first``.
+
+    ``line`` tells apart the lines that a node opens to the same gateway one after the other (Unix milliseconds of the
+    opening): frames of each are numbered from 1, and an older line is dead once a newer one was heard.
+    """
 
     node: Id
+    line: Millis
     first: Number
     frames: list[msgspec.Raw]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from process.identity import now_ms
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Broker, Producer
-    from wire.piece import Frame
+    from wire.control import Acked
+    from wire.piece import Alive, Frame
     from wire.topics import Topics
 
 log = Log("node")
@@ -40,6 +42,9 @@ class Uplink:
         self._producer = producer
         self._echo = echo
         self._loop = asyncio.get_running_loop()
+        self.line = now_ms()
+        self.lost = False
+        """Whether the gateway was found to be gone. Such a line is never used again."""
         self._sender = LinkSender()
         self._flush: asyncio.Handle | None = None
         self._flush_soon = False
@@ -47,6 +52,8 @@ class Uplink:
         self._tick: asyncio.TimerHandle | None = None
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._silent_since: float | None = None  # when the gateway first owed an acknowledgement
         self._echo_asked_at: float | None = None
         self._gone: list[Callable[[], None]] = []
@@ -63,9 +70,12 @@ class Uplink:
     def push(self, frame: Frame, *, urgent: bool = False) -> None:
         """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
         self._sender.push(codec.encode_frame(frame))
+        self._drained.clear()
         if not self._sender.open:
             self._room.clear()
         now = self._loop.time()
+        if self.lost:
+            return
         if self._flush is not None:
             if self._flush_soon or not urgent:
                 return
@@ -77,6 +87,11 @@ class Uplink:
         else:
             self._flush = self._loop.call_at(self._flushed_at + GATHER_S, self._send)
 
+    def keep_warm(self, word: Alive) -> None:
+        """Say this if nothing else was said for :data:`HEARTBEAT_S`."""
+        if self._sender.idle and self._loop.time() - self._flushed_at >= HEARTBEAT_S:
+            self.push(word)
+
     async def confirm(self) -> None:
         """Publish what is queued and return with the broker's receipt for it.
 
@@ -86,27 +101,36 @@ class Uplink:
             self._flush.cancel()
         await asyncio.gather(*map(self._producer.send, self._messages()))
 
+    async def drained(self) -> None:
+        """Wait until the gateway has acknowledged everything."""
+        await self._drained.wait()
+
     async def room(self) -> None:
         """Wait until the gateway has taken enough for more to be pushed."""
         await self._room.wait()
 
-    def acked(self, through: int, missing_until: int) -> None:
+    def acked(self, word: Acked) -> None:
         """The gateway acknowledged."""
+        if word.line != self.line:
+            return
         self._silent_since = self._echo_asked_at = None
-        self._sender.acked(through, missing_until, self._loop.time())
+        self._sender.acked(word.through, word.missing_until, self._loop.time())
         if self._sender.open:
             self._room.set()
         if self._sender.has_to_send and self._flush is None:
             self._flush_soon = True
             self._flush = self._loop.call_soon(self._send)
         if self._sender.idle:
+            self._drained.set()
             self.idle_since = self._loop.time()
 
     def echo_heard(self) -> None:
         """This node's own echo came back: from here on the gateway's silence counts."""
         if self._silent_since is not None and self._echo_asked_at is not None:
             if self._echo_asked_at - self._silent_since >= GATEWAY_LOST_S:
+                self.lost = True
                 log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
+                self._room.set()
                 for tell in self._gone[:]:
                     tell()
             self._echo_asked_at = None
@@ -118,6 +142,7 @@ class Uplink:
 
     async def aclose(self) -> None:
         """Stop the timers and leave the topic."""
+        self.lost = True
         for handle in (self._flush, self._tick):
             if handle is not None:
                 handle.cancel()
@@ -128,7 +153,7 @@ class Uplink:
         self._flush = None
         self._flushed_at = now = self._loop.time()
         messages = [
-            codec.encode(LinkMessage(node=self._node, first=first, frames=frames))
+            codec.encode(LinkMessage(node=self._node, line=self.line, first=first, frames=frames))
             for first, frames in self._sender.take(now)
         ]
         if messages:
@@ -145,7 +170,7 @@ class Uplink:
     def _on_tick(self) -> None:
         """Resend after silence, and ask for the own echo when the silence grows long."""
         self._tick = None
-        if self._sender.idle:
+        if self._sender.idle or self.lost:
             return
         now = self._loop.time()
         wake = self._sender.wake_at()
@@ -176,7 +201,7 @@ class Uplinks:
     async def open(self, gateway: str) -> Uplink:
         """The line to a gateway incarnation. Raises what :meth:`broker.interface.Broker.producer` raises."""
         link = self._links.get(gateway)
-        if link is None:
+        if link is None or link.lost:
             task = self._opening.get(gateway)
             if task is None:
                 task = asyncio.get_running_loop().create_task(self._open(gateway), name=f"open link {gateway}")
@@ -199,9 +224,16 @@ class Uplinks:
         """Close lines that nobody has needed for :data:`IDLE_CLOSE_S`."""
         now = asyncio.get_running_loop().time()
         for gateway, link in list(self._links.items()):
-            if link.idle and now - link.idle_since > IDLE_CLOSE_S:
+            if link.lost or (link.idle and now - link.idle_since > IDLE_CLOSE_S):
                 del self._links[gateway]
                 await link.aclose()
+
+    async def flush(self, within_s: float) -> None:
+        """Wait until every gateway has acknowledged everything, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for link in list(self._links.values()):
+                    await link.drained()
 
     async def aclose(self) -> None:
         """Close every line."""

@@ -1,0 +1,303 @@
+"""One execution of one request by this node: from the delivery to the acknowledgement, in named steps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from broker.interface import BrokerError
+from process.identity import new_attempt_id, now_ms
+from process.logging import Log
+from wire.control import Accepted, Go, Park, Settle, Stop
+from wire.errors import FleetError
+from wire.piece import PIECE_BYTES_MAX, Alive, Content, Failed, Finished, Settled, Started
+from wire.usage import Usage
+from workernode.engine import Job
+from workernode.outcome import Answered, Cancelled, Interrupted, Refused
+from workernode.settling import GatewayGone, ending, settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Delivery
+    from wire.control import StopReason, Word
+    from wire.piece import End
+    from wire.request import Request
+    from workernode.engine import Engine
+    from workernode.outcome import Outcome
+    from workernode.record import Recorder
+    from workernode.settling import Ending, Queue, Verdict
+    from workernode.uplink import Uplink
+
+log = Log("node")
+
+BEGIN_AT_ONCE_MS = 250
+"""A remote node begins without the gateway's word while the request is younger than this."""
+ASK_AGAIN_S = 1.0
+PARKED_ASK_AGAIN_S = 5.0
+CHARS_PER_TOKEN = 4
+"""For estimates where an upstream gave no figures."""
+
+
+class Attempt:
+    """What happens to one delivery; :meth:`run` tells it in order. The node hands it the gateway's words (:meth:`hear`)."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        request: Request,
+        link: Uplink,
+        engine: Engine,
+        recorder: Recorder,
+    ) -> None:
+        self.attempt_id = new_attempt_id()
+        self.request = request
+        self.delivery = delivery
+        self.begun = False
+        self.parked = False
+        self.was_parked = False
+        """Set by the node while it counts this attempt among the parked ones."""
+        self.number = 1
+        self.published_ms = delivery.published_ms
+        self.taken_ms = now_ms()
+        self.first_token_ms: int | None = None
+        self.last_token_ms: int | None = None
+        self.answer_bytes = 0
+        self.text_chars = 0
+        self._link = link
+        self._engine = engine
+        self._recorder = recorder
+        self._pieces = 0
+        self._words: asyncio.Queue[Go | Park | Settle | Verdict] = asyncio.Queue()
+        self._prefix: str | None = None
+        self._remaining_s = (request.deadline_ms - self.taken_ms) / 1000
+        self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
+        self._stopped: Cancelled | Interrupted | None = None
+
+    def __repr__(self) -> str:
+        state = "parked" if self.parked else "working" if self._working else "waiting"
+        return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
+
+    async def run(self, *, at_once: bool, on_park: Callable[[], None]) -> Queue:
+        """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
+
+        ``at_once``: the engine may begin before the gateway's word. ``on_park`` is called when the slot becomes free
+        although the delivery is kept.
+        """
+        withdraw = self._link.on_gone(lambda: self.hear(GatewayGone()))
+        try:
+            outcome = await self._outcome(at_once, on_park)
+            if isinstance(outcome, Settle):
+                await self._recorder.publish(outcome.charge)
+                queue: Queue = "ack"
+            else:
+                queue = await self._settle(outcome)
+        finally:
+            withdraw()
+        if queue == "ack":
+            self._link.push(Settled(attempt_id=self.attempt_id, request_id=self.request.request_id))
+        return queue
+
+    def hear(self, word: Word | GatewayGone) -> None:
+        """Take a word of the gateway about this attempt. Harmless at any time, and more than once."""
+        match word:
+            case Stop() | GatewayGone() if self._working is not None:
+                self._interrupt(Cancelled(_reason(word), self.usage_so_far()))
+            case Go() | Park() | Stop() | Settle() | Accepted() | GatewayGone():
+                self._words.put_nowait(word)
+            case _:
+                pass
+
+    def interrupt(self, *, working: bool) -> None:
+        """The node is going away: hand the request back, at once if it never began, else only if ``working`` too."""
+        if self._working is None and not self.begun:
+            self._words.put_nowait(Stop(attempt_id=self.attempt_id, reason="again"))
+        elif working and self._working is not None:
+            self._interrupt(Interrupted())
+
+    def still_here(self) -> None:
+        """Answer ``alive?``."""
+        self._link.push(Alive(attempt_id=self.attempt_id, holding=True), urgent=True)
+
+    def keep_line_warm(self) -> None:
+        """Let the gateway hear something while the engine thinks: its acknowledgement tells that it lives."""
+        self._link.keep_warm(Alive(attempt_id=self.attempt_id, holding=True))
+
+    async def write(self, data: bytes, *, text_chars: int = 0) -> None:
+        """Send a part of the answer (:class:`workernode.engine.Answer`)."""
+        first = self.first_token_ms is None
+        self.last_token_ms = now_ms()
+        if first:
+            self.first_token_ms = self.last_token_ms
+        self.answer_bytes += len(data)
+        self.text_chars += text_chars
+        if len(data) <= PIECE_BYTES_MAX:
+            self._push_content(data, urgent=first)
+        else:
+            view = memoryview(data)
+            for start in range(0, len(data), PIECE_BYTES_MAX):
+                self._push_content(bytes(view[start : start + PIECE_BYTES_MAX]), urgent=first)
+                await self._link.room()
+        await self._link.room()
+
+    def usage_so_far(self) -> Usage:
+        """An estimate of what was generated until now."""
+        return Usage(
+            prompt_tokens=len(self.request.body) // CHARS_PER_TOKEN if self.begun else 0,
+            completion_tokens=-(-self.text_chars // CHARS_PER_TOKEN),
+            estimated=True,
+        )
+
+    async def _outcome(self, at_once: bool, on_park: Callable[[], None]) -> Outcome | Settle:
+        """Announce the attempt, get the gateway's word where it is needed, and let the engine work."""
+        age_ms = self.taken_ms - self.request.received_ms
+        self.begun = at_once and age_ms < BEGIN_AT_ONCE_MS
+        self._link.push(self._started(), urgent=True)
+        if not await self._confirmed():
+            return Cancelled("again", self.usage_so_far())
+        if not self.begun:
+            refusal = await self._permission(on_park)
+            if refusal is not None:
+                return refusal
+            self.begun = True
+        return await self._work()
+
+    async def _confirmed(self) -> bool:
+        """Wait for the broker's receipt of ``started``: a node that dies right after is then known to have begun."""
+        try:
+            await self._link.confirm()
+        except BrokerError:
+            # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
+            self.begun = False
+            return False
+        return True
+
+    async def _permission(self, on_park: Callable[[], None]) -> Cancelled | Settle | None:
+        """Wait for ``go``. Returns None to begin, or how the attempt ended without beginning."""
+        while True:
+            word = await self._next_word(PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S)
+            match word:
+                case Go(number=number, remaining_ms=remaining_ms, prefix=prefix):
+                    self.number, self._prefix = number, prefix
+                    self._remaining_s = remaining_ms / 1000
+                    return None
+                case Park():
+                    if not self.parked:
+                        self.parked = True
+                        on_park()
+                case Settle():
+                    return word
+                case Stop() | GatewayGone():
+                    return Cancelled(_reason(word), Usage())
+                case Accepted():
+                    pass
+                case None:
+                    self._link.push(self._started(), urgent=True)
+
+    async def _work(self) -> Outcome:
+        """Let the engine answer, and take a ``stop`` meanwhile."""
+        request = self.request
+        job = Job(
+            request=request,
+            answer_id=f"chatcmpl-{request.request_id.removeprefix('req_')}",
+            created_s=request.received_ms // 1000,
+            remaining_s=self._remaining_s,
+            prefix=self._prefix,
+        )
+        while not self._words.empty():
+            # Words that came between `started` and now; `go` is no news here.
+            word = self._words.get_nowait()
+            if isinstance(word, Stop | GatewayGone):
+                return Cancelled(_reason(word), self.usage_so_far())
+        self._working = asyncio.current_task()
+        try:
+            return await self._engine.answer(job, self)
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise  # the node itself was cancelled, not this attempt
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            return self._stopped
+        except Exception as error:
+            log.error(
+                "The engine failed in a way it should not.",
+                error=error,
+                action="engine_fault",
+                request_id=request.request_id,
+                attempt_id=self.attempt_id,
+            )
+            return Refused(FleetError("The model's node failed to answer.").body())
+        finally:
+            self._working = None
+
+    async def _settle(self, outcome: Outcome) -> Queue:
+        """Tell the end, hear the verdict, tell the event, and say what becomes of the delivery."""
+        said = ending(outcome, begun=self.begun)
+        usage = outcome.usage if isinstance(outcome, Answered | Cancelled) else self.usage_so_far()
+        finish_reason = outcome.finish_reason if isinstance(outcome, Answered) else None
+        charge, verdict = b"", None
+        if said is not None and said.error is None:
+            charge = self._recorder.charge(self, usage, finish_reason, cancelled=said.cancelled)
+        if said is not None:
+            verdict = await self._verdict(self._end(said, usage, finish_reason, charge))
+        result = settlement(outcome, verdict, begun=self.begun)
+        if result.bill == "charge":
+            await self._recorder.publish(charge)
+        elif result.bill is not None:
+            await self._recorder.publish(self._recorder.attempt_event(self, result.bill, outcome, usage))
+        return result.queue
+
+    def _end(self, said: Ending, usage: Usage, finish_reason: str | None, charge: bytes) -> End:
+        number = self._pieces + 1
+        if said.error is not None:
+            return Failed(attempt_id=self.attempt_id, number=number, error=said.error, again=said.again)
+        return Finished(
+            attempt_id=self.attempt_id,
+            number=number,
+            usage=usage,
+            charge=charge,
+            finish_reason=finish_reason,
+            cancelled=said.cancelled,
+        )
+
+    async def _verdict(self, end: End) -> Verdict:
+        """Say the end until the gateway answers it."""
+        self._link.push(end, urgent=True)
+        while True:
+            word = await self._next_word(ASK_AGAIN_S)
+            match word:
+                case Accepted() | Stop() | GatewayGone():
+                    return word
+                case None:
+                    self._link.push(end, urgent=True)
+                case _:
+                    pass
+
+    async def _next_word(self, patience_s: float) -> Go | Park | Settle | Verdict | None:
+        """The next word, or None after ``patience_s``."""
+        if self._link.lost:
+            return GatewayGone()
+        if not self._words.empty():
+            return self._words.get_nowait()
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._words.get()
+        except TimeoutError:
+            return None
+
+    def _started(self) -> Started:
+        return Started(attempt_id=self.attempt_id, request_id=self.request.request_id, begun=self.begun)
+
+    def _push_content(self, data: bytes, *, urgent: bool) -> None:
+        self._pieces += 1
+        self._link.push(Content(attempt_id=self.attempt_id, number=self._pieces, data=data), urgent=urgent)
+
+    def _interrupt(self, why: Cancelled | Interrupted) -> None:
+        if self._stopped is None and self._working is not None:
+            self._stopped = why
+            self._working.cancel()
+
+
+def _reason(word: Stop | GatewayGone) -> StopReason | Literal["gateway_gone"]:
+    return word.reason if isinstance(word, Stop) else "gateway_gone"

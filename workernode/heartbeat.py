@@ -1,0 +1,112 @@
+"""This node's presence: said at every change, every five seconds, and when somebody calls the roll."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from broker.interface import BrokerError, ConsumerClosed, Kind
+from process import __version__
+from process.identity import now_ms
+from process.logging import Log
+from wire import codec
+from wire.presence import PRESENCE_EVERY_S, NodeState, Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Broker, Producer
+    from wire.topics import Topics
+    from workernode.engine import EngineDetails
+    from workernode.identity import NodeIdentity
+
+log = Log("node")
+
+SMOOTHING = 0.1
+"""Weight of the newest request in the smoothed service time."""
+
+
+class Heartbeat:
+    """Holds the node's state and says it."""
+
+    def __init__(
+        self, identity: NodeIdentity, details: EngineDetails, slots: int, load: Callable[[], tuple[int, int]]
+    ) -> None:
+        self.state: NodeState = "starting"
+        self.sentence: str | None = None
+        self._identity = identity
+        self._details = details
+        self._slots = slots
+        self._load = load
+        self._started_ms = now_ms()
+        self._service_ms: float | None = None
+        self._changed = asyncio.Event()
+
+    def become(self, state: NodeState, sentence: str | None = None) -> None:
+        """Change the state, and say so at once."""
+        self.state, self.sentence = state, sentence
+        self._changed.set()
+
+    def served(self, took_ms: float) -> None:
+        """A request has held a slot for so long."""
+        before = self._service_ms
+        self._service_ms = took_ms if before is None else before + SMOOTHING * (took_ms - before)
+
+    def presence(self) -> Presence:
+        """What is said now."""
+        busy, parked = self._load()
+        return Presence(
+            node=self._identity.incarnation,
+            name=self._identity.name,
+            model=self._identity.model,
+            type=self._identity.type,
+            version=__version__,
+            state=self.state,
+            sentence=self.sentence,
+            slots=self._slots,
+            busy=busy,
+            parked=parked,
+            service_ms=None if self._service_ms is None else round(self._service_ms),
+            sent_ms=now_ms(),
+            started_ms=self._started_ms,
+            endpoints=self._details.endpoints,
+            modalities=self._details.modalities,
+            context_length=self._details.context_length,
+            provider=self._details.provider,
+        )
+
+    async def run(self, broker: Broker, topics: Topics) -> None:
+        """Say it until cancelled."""
+        producer = await broker.producer(topics.presence)
+        roll_call = await broker.consumer(topics.roll_call, self._identity.incarnation, Kind.EXCLUSIVE, prefetch=100)
+        listener = asyncio.get_running_loop().create_task(self._answer_roll_calls(roll_call.receive), name="roll call")
+        try:
+            while True:
+                self._changed.clear()
+                await self.say(producer)
+                try:
+                    async with asyncio.timeout(PRESENCE_EVERY_S):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            await roll_call.aclose()
+            await listener
+            # The last word: gateways need not wait for the silence to know.
+            await self.say(producer)
+            await producer.aclose()
+
+    async def say(self, producer: Producer) -> None:
+        """Publish one heartbeat; a broker that is away is the next one's business."""
+        try:
+            await producer.send(codec.encode(self.presence()))
+        except BrokerError as error:
+            log.debug("A heartbeat was not sent.", action="heartbeat_lost", why=str(error))
+
+    async def _answer_roll_calls(self, receive: Callable[[], object]) -> None:
+        while True:
+            try:
+                await receive()  # type: ignore[misc]
+            except ConsumerClosed:
+                return
+            self._changed.set()

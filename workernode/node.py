@@ -1,0 +1,250 @@
+"""The node: pulls requests with one permit per free slot, runs an attempt for each, and hears what gateways say."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, assert_never
+
+from broker.interface import BrokerError, ConsumerClosed
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire import codec
+from wire.control import Acked, AreYouAlive, ControlMessage, CredentialLimited, Drain, Pause, Resume
+from wire.errors import FleetError, InvalidName, UndecodableMessage
+from wire.piece import Alive, Echo
+from wire.topics import check_incarnation
+from workernode.attempt import Attempt
+
+if TYPE_CHECKING:
+    from broker.interface import Consumer, Delivery
+    from wire.control import Word
+    from wire.presence import NodeState
+    from workernode.engine import Engine
+    from workernode.heartbeat import Heartbeat
+    from workernode.identity import NodeIdentity
+    from workernode.metrics import NodeMetrics
+    from workernode.record import Recorder
+    from workernode.uplink import Uplinks
+
+log = Log("node")
+
+TEND_EVERY_S = 1.0
+
+
+class Node:
+    """Everything between the queue and the engine. :mod:`workernode.role` builds it and ends it."""
+
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        engine: Engine,
+        uplinks: Uplinks,
+        recorder: Recorder,
+        metrics: NodeMetrics,
+        *,
+        slots: int,
+        parked_max: int,
+    ) -> None:
+        self.slots = slots
+        self.draining = False
+        self.drain_asked = asyncio.Event()
+        self._identity = identity
+        self._engine = engine
+        self._uplinks = uplinks
+        self._recorder = recorder
+        self._metrics = metrics
+        self._parked_max = parked_max
+        self._attempts: dict[str, Attempt] = {}
+        self._parked = 0
+        self._pulling = 0  # tasks that hold, or wait for, a slot
+        self._taking = asyncio.Event()  # cleared while paused
+        self._idle = asyncio.Event()  # set while no attempt is left
+        self._idle.set()
+        self._tasks = Tasks(log)
+        self._requests: Consumer | None = None
+        self._heartbeat: Heartbeat | None = None
+
+    def __repr__(self) -> str:
+        return f"<Node slots={self.slots} busy={self.busy} parked={self._parked} pulling={self._pulling}>"
+
+    @property
+    def busy(self) -> int:
+        """How many slots are taken."""
+        return len(self._attempts) - self._parked
+
+    def load(self) -> tuple[int, int]:
+        """Busy slots and parked deliveries."""
+        return self.busy, self._parked
+
+    def start(self, requests: Consumer, control: Consumer, heartbeat: Heartbeat) -> None:
+        """Begin to hear gateways and to take work."""
+        self._requests, self._heartbeat = requests, heartbeat
+        self._tasks.start(self._hear(control), "control")
+        self._tasks.start(self._tend(), "tend links")
+        self._taking.set()
+        for _ in range(self.slots):
+            self._start_pulling()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new work; let running answers finish within ``grace_s`` seconds, and hand the others back."""
+        self.draining = True
+        self._taking.set()
+        for attempt in list(self._attempts.values()):
+            attempt.interrupt(working=False)
+        if not await self._empty(grace_s):
+            for attempt in list(self._attempts.values()):
+                attempt.interrupt(working=True)
+            if not await self._empty(1.5):
+                log.warning("Some requests could not be handed back in order.", action="drain_cut", left=self.busy)
+
+    async def aclose(self) -> None:
+        """Stop everything. What was not handed back goes to other nodes when the broker sees the connection end."""
+        await self._tasks.aclose()
+
+    def _start_pulling(self) -> None:
+        self._pulling += 1
+        self._tasks.start(self._pull(), "slot")
+
+    async def _pull(self) -> None:
+        """One slot: take a request, see it to its end, take the next."""
+        requests = self._requests
+        assert requests is not None
+        try:
+            while self._pulling <= self.slots and not self.draining:
+                await self._taking.wait()
+                try:
+                    delivery = await requests.receive()
+                except ConsumerClosed:
+                    return
+                if self.draining or not self._taking.is_set():
+                    # A permit that was out when we stopped taking: its message goes to another node at once.
+                    requests.nack(delivery)
+                else:
+                    await self._handle(requests, delivery)
+        finally:
+            self._pulling -= 1
+
+    async def _handle(self, requests: Consumer, delivery: Delivery) -> None:
+        try:
+            request = codec.decode_request(delivery.payload)
+            check_incarnation(request.gateway)
+        except (UndecodableMessage, InvalidName) as error:
+            self._quarantine(delivery, error)
+            requests.ack(delivery)
+            return
+        try:
+            link = await self._uplinks.open(request.gateway)
+        except BrokerError:
+            requests.nack(delivery)
+            return
+        attempt = Attempt(delivery, request, link, self._engine, self._recorder)
+        self._attempts[attempt.attempt_id] = attempt
+        self._idle.clear()
+        self._metrics.busy.set(self.busy)
+        try:
+            queue = await attempt.run(at_once=self._identity.type != "local", on_park=lambda: self._park(attempt))
+        finally:
+            link.users -= 1
+            del self._attempts[attempt.attempt_id]
+            if not self._attempts:
+                self._idle.set()
+            self._parked -= attempt.was_parked
+            self._metrics.busy.set(self.busy)
+        match queue:
+            case "ack":
+                requests.ack(delivery)
+            case "nack":
+                requests.nack(delivery)
+            case "leave":
+                pass
+            case _:
+                assert_never(queue)
+        self._metrics.attempts.labels(queue=queue).inc()
+        if attempt.first_token_ms is not None and attempt.last_token_ms is not None and self._heartbeat is not None:
+            self._heartbeat.served(attempt.last_token_ms - attempt.taken_ms)
+
+    def _park(self, attempt: Attempt) -> None:
+        """The attempt keeps its delivery and gives up its slot."""
+        if self._parked >= self._parked_max:
+            attempt.interrupt(working=False)
+            return
+        attempt.was_parked = True
+        self._parked += 1
+        if not self.draining:
+            self._start_pulling()
+
+    def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
+        self._metrics.undecodable.labels(topic="requests").inc()
+        log.error(
+            "A message in the request topic could not be read and was put aside.",
+            action="quarantined",
+            sha256=hashlib.sha256(delivery.payload).hexdigest(),
+            bytes=len(delivery.payload),
+            why=error.message,
+        )
+
+    async def _hear(self, control: Consumer) -> None:
+        """Take what gateways and operators say."""
+        while True:
+            try:
+                delivery = await control.receive()
+            except ConsumerClosed:
+                return
+            control.ack(delivery)
+            try:
+                message = codec.decode_control(delivery.payload)
+            except UndecodableMessage as error:
+                self._metrics.undecodable.labels(topic="control").inc()
+                log.debug("A control message could not be read.", action="undecodable", why=error.message)
+                continue
+            if isinstance(message, Echo):
+                self._uplinks.echo_heard()
+            else:
+                for word in message.words:
+                    await self._obey(message, word)
+
+    async def _obey(self, message: ControlMessage, word: Word) -> None:
+        match word:
+            case Acked():
+                if (link := self._uplinks.get(message.sender)) is not None:
+                    link.acked(word)
+            case AreYouAlive(attempt_id=attempt_id):
+                if (attempt := self._attempts.get(attempt_id)) is not None:
+                    attempt.still_here()
+                elif (link := self._uplinks.get(message.sender)) is not None:
+                    link.push(Alive(attempt_id=attempt_id, holding=False), urgent=True)
+            case Drain():
+                self.drain_asked.set()
+            case Pause():
+                self._taking.clear()
+                self._become("paused", "Paused by an operator.")
+            case Resume():
+                self._taking.set()
+                self._become("ready", None)
+            case CredentialLimited():
+                pass
+            case _:
+                if (attempt := self._attempts.get(word.attempt_id)) is not None:
+                    attempt.hear(word)
+
+    def _become(self, state: NodeState, sentence: str | None) -> None:
+        if self._heartbeat is not None and not self.draining:
+            self._heartbeat.become(state, sentence)
+
+    async def _tend(self) -> None:
+        """Keep lines warm whose gateway hears nothing while engines think, and close the ones nobody needs."""
+        while True:
+            await asyncio.sleep(TEND_EVERY_S)
+            for attempt in list(self._attempts.values()):
+                attempt.keep_line_warm()
+            await self._uplinks.close_idle()
+
+    async def _empty(self, within_s: float) -> bool:
+        """Wait until no attempt is left; False if that takes too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,221 @@
+"""A node from start to end: connect, announce, work, drain, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from broker.interface import BrokerError, BrokerForbidden, Kind
+from process.http import bind, health_server
+from process.identity import new_incarnation
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire import topics as names
+from workernode.engine import EngineUnusable
+from workernode.heartbeat import Heartbeat
+from workernode.identity import NodeIdentity
+from workernode.metrics import NodeMetrics
+from workernode.node import Node
+from workernode.record import Recorder
+from workernode.static import StaticEngine
+from workernode.uplink import Uplinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Broker
+    from workernode.engine import Engine
+    from workernode.settings import NodeSettings
+
+log = Log("node")
+
+CONNECT_AGAIN_S = 1.0
+ENGINE_AGAIN_S = 10.0
+EVENTS_GATHER_MS = 20
+CONTROL_PREFETCH = 20_000
+
+
+async def run(
+    settings: NodeSettings, broker: Broker, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve until ``stop`` is set, then drain and leave. ``ready`` is called once the node takes work.
+
+    Raises :class:`process.lifecycle.PortInUse`.
+    """
+    identity = NodeIdentity(new_incarnation("node"), settings.node_name, settings.model, settings.node_type)
+    metrics = NodeMetrics(settings.max_process_num)
+    state = _Readiness(broker)
+    listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(health_server(listener, metrics.registry, state.report))
+        engine = _engine(settings)
+        stack.push_async_callback(engine.aclose)
+        if not await _connected(broker, stop):
+            return
+        await _serve(settings, broker, stop, _Parts(identity, engine, metrics, state, ready))
+
+
+class _Parts:
+    """What :func:`run` has put together for :func:`_serve`."""
+
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        engine: Engine,
+        metrics: NodeMetrics,
+        state: _Readiness,
+        ready: Callable[[], None] | None,
+    ) -> None:
+        self.identity, self.engine, self.metrics, self.state, self.ready = identity, engine, metrics, state, ready
+
+
+class _Readiness:
+    """What ``/readyz`` tells: rate limits and quota are states, not unreadiness."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.node: Node | None = None
+        self.heartbeat: Heartbeat | None = None
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        if self.node is None or self.heartbeat is None:
+            return False, {"ready": False, "why": "The broker was not reached yet."}
+        body: dict[str, Any] = {"state": self.heartbeat.state, "slots": self.node.slots, "busy": self.node.busy}
+        if self.heartbeat.sentence:
+            body["sentence"] = self.heartbeat.sentence
+        why = None
+        if not self._broker.connected:
+            why = "The connection to the broker is lost."
+        elif self.heartbeat.state in ("starting", "draining", "stopped"):
+            why = f"The node is {self.heartbeat.state}."
+        return why is None, {"ready": why is None, **({"why": why} if why else {}), **body}
+
+
+async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, parts: _Parts) -> None:
+    topics, identity, engine = settings.topics, parts.identity, parts.engine
+    # The ledger's subscription before the first event, so that bills wait for a management that never ran.
+    await broker.ensure(topics.results, names.LEDGER)
+    results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
+    recorder = Recorder(identity, engine.details, results)
+    uplinks = Uplinks(broker, topics, identity.incarnation)
+    node = Node(
+        identity,
+        engine,
+        uplinks,
+        recorder,
+        parts.metrics,
+        slots=settings.max_process_num,
+        parked_max=settings.parked_max,
+    )
+    heartbeat = Heartbeat(identity, engine.details, settings.max_process_num, node.load)
+    control = await broker.consumer(
+        topics.control(identity.incarnation), "node", Kind.EXCLUSIVE, prefetch=CONTROL_PREFETCH
+    )
+    background = Tasks(log)
+    beating = background.start(heartbeat.run(broker, topics), "heartbeat")
+    parts.state.node, parts.state.heartbeat = node, heartbeat
+    try:
+        if await _engine_started(engine, heartbeat, recorder, stop):
+            requests = await broker.consumer(
+                topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
+            )
+            node.start(requests, control, heartbeat)
+            heartbeat.become("ready")
+            background.start(recorder.publish(recorder.node_event("node.started", "The node takes work.")), "started")
+            log.info(
+                "The node takes work.",
+                action="ready",
+                model=identity.model,
+                type=identity.type,
+                node=identity.incarnation,
+            )
+            if parts.ready is not None:
+                parts.ready()
+            await _either(stop, node.drain_asked)
+            heartbeat.become("draining", "The node finishes its work and leaves.")
+            log.info("The node finishes its work and leaves.", action="draining", busy=node.busy)
+            await node.drain(settings.drain_s)
+            await uplinks.flush(1.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await recorder.publish(recorder.node_event("node.stopped", "The node has left in order."))
+            await requests.aclose()
+    finally:
+        heartbeat.state = "stopped"
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await node.aclose()
+        await background.aclose()
+        await uplinks.aclose()
+        await control.aclose()
+        await results.aclose()
+        log.info("The node has left.", action="stopped", node=identity.incarnation)
+
+
+async def _connected(broker: Broker, stop: asyncio.Event) -> bool:
+    """Keep trying until the broker is reached, or ``stop``."""
+    said = ""
+    while not stop.is_set():
+        try:
+            await broker.connect()
+            return True
+        except BrokerForbidden as error:
+            why = f"{error} Check PULSAR_TOKEN."
+        except BrokerError as error:
+            why = f"{error} Check PULSAR_URL, or start the broker."
+        if why != said:
+            log.error(why, action="broker_unreachable")
+            said = why
+        await _wait(stop, CONNECT_AGAIN_S)
+    return False
+
+
+async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Recorder, stop: asyncio.Event) -> bool:
+    """Start the engine; where it cannot, say why once, and try again until ``stop``."""
+    said = ""
+    while not stop.is_set():
+        try:
+            await engine.start()
+            return True
+        except EngineUnusable as error:
+            if str(error) != said:
+                said = str(error)
+                log.error(said, action="engine_unusable")
+                heartbeat.become("misconfigured", said)
+                await recorder.publish(recorder.node_event("node.misconfigured", said))
+        await _wait(stop, ENGINE_AGAIN_S)
+    return False
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _engine(settings: NodeSettings) -> Engine:
+    if settings.node_type == "static":
+        return StaticEngine(settings.static_answer)
+    from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
+
+    key = settings.api_key
+    return RemoteEngine(
+        api_url=settings.api_url,
+        api_key=lambda: key.get_secret_value() if key else None,
+        upstream_model=settings.upstream_model or settings.model_name,
+        slots=settings.max_process_num,
+        connect_timeout_s=settings.connect_timeout_s,
+        first_token_timeout_s=settings.first_token_timeout_s,
+        between_tokens_timeout_s=settings.between_tokens_timeout_s,
+        answer_bytes_max=settings.answer_bytes_max,
+    )
