@@ -17,7 +17,7 @@ from wire.errors import InvalidName
 from wire.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -73,6 +73,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # `load` hands the whole environment in, secrets from files included: there is one reader of it.
         return (init_settings,)
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """How to open the broker, beside its address. A token from a file is read again for each connection."""
+        token: str | Callable[[], str] | None = self.pulsar_token.get_secret_value() if self.pulsar_token else None
+        if (path := self.pulsar_token_file) is not None:
+            token = lambda: path.read_text().strip()  # noqa: E731
+        certs = self.pulsar_tls_trust_certs
+        return {"token": token, "tls_trust_certs": str(certs) if certs else None}
 
     @property
     def topics(self) -> Topics:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from typing import TYPE_CHECKING
 
-from broker.open import broker_of
+from broker.open import open_broker
 from process.lifecycle import run_role
 from workernode.role import run
 from workernode.settings import NodeSettings
 
+if TYPE_CHECKING:
+    import asyncio
+
 
 async def _role(settings: NodeSettings, stop: asyncio.Event) -> None:
-    broker = broker_of(settings)
+    broker = open_broker(settings.pulsar_url, **settings.broker_options)
     try:
         await run(settings, broker, stop)
     finally:

@@ -40,7 +40,7 @@ CHARS_PER_TOKEN = 4
 
 
 class Attempt:
-    """What happens to one delivery; :meth:`run` tells it in order. The node hands it the gateway's words (:meth:`hear`)."""
+    """What happens to one delivery; :meth:`run` tells it in order. The node hands it the gateway's words."""
 
     def __init__(
         self,

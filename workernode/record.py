@@ -1,4 +1,4 @@
-"""What this node tells management: the charge and cost of its attempts, and its own states. Published, then forgotten."""
+"""What this node tells management: the charge and the cost of its attempts, and its own states."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from broker.interface import BrokerError, BrokerForbidden, Kind
+from broker.interface import Kind
+from broker.reaching import reach
 from process.http import bind, health_server
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 log = Log("node")
 
-CONNECT_AGAIN_S = 1.0
 ENGINE_AGAIN_S = 10.0
 EVENTS_GATHER_MS = 20
 CONTROL_PREFETCH = 20_000
@@ -51,7 +51,7 @@ async def run(
         await stack.enter_async_context(health_server(listener, metrics.registry, state.report))
         engine = _engine(settings)
         stack.push_async_callback(engine.aclose)
-        if not await _connected(broker, stop):
+        if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             return
         await _serve(settings, broker, stop, _Parts(identity, engine, metrics, state, ready))
 
@@ -151,24 +151,6 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         await control.aclose()
         await results.aclose()
         log.info("The node has left.", action="stopped", node=identity.incarnation)
-
-
-async def _connected(broker: Broker, stop: asyncio.Event) -> bool:
-    """Keep trying until the broker is reached, or ``stop``."""
-    said = ""
-    while not stop.is_set():
-        try:
-            await broker.connect()
-            return True
-        except BrokerForbidden as error:
-            why = f"{error} Check PULSAR_TOKEN."
-        except BrokerError as error:
-            why = f"{error} Check PULSAR_URL, or start the broker."
-        if why != said:
-            log.error(why, action="broker_unreachable")
-            said = why
-        await _wait(stop, CONNECT_AGAIN_S)
-    return False
 
 
 async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Recorder, stop: asyncio.Event) -> bool:

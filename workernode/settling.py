@@ -1,4 +1,4 @@
-"""What follows from an outcome: what the gateway hears, what is billed, and what becomes of the delivery. One table each.
+"""What follows from an outcome: what the gateway hears, what is billed, what becomes of the delivery. One table each.
 
 The order is fixed elsewhere (:mod:`workernode.attempt`): the end is heard first, then the event, then the queue.
 """

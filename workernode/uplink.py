@@ -69,13 +69,13 @@ class Uplink:
 
     def push(self, frame: Frame, *, urgent: bool = False) -> None:
         """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
+        if self.lost:
+            return
         self._sender.push(codec.encode_frame(frame))
         self._drained.clear()
         if not self._sender.open:
             self._room.clear()
         now = self._loop.time()
-        if self.lost:
-            return
         if self._flush is not None:
             if self._flush_soon or not urgent:
                 return

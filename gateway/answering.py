@@ -1,0 +1,147 @@
+"""Showing an answer: one JSON body, or server-sent events, from what comes through an exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from gateway.conversation import Break
+from gateway.errors import error_headers, error_json
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Send
+
+    from gateway.exchange import Exchange
+    from wire.errors import ErrorBody
+
+PING = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+WAIT_S = 3600.0
+
+
+class HungUp(Exception):
+    """The client is gone, or does not read."""
+
+
+class Response:
+    """One HTTP response as it goes out, and the watch on whether its client is still there."""
+
+    def __init__(self, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]], write_wait_s: float) -> None:
+        self.started = False
+        self.first_byte_at: float | None = None
+        self._send = send
+        self._headers = headers
+        self._write_wait_s = write_wait_s
+        self._began = time.perf_counter()
+        self._gone = asyncio.ensure_future(_disconnected(receive))
+
+    async def whole(self, body: bytes) -> None:
+        """A complete JSON answer."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await self._start(200, headers)
+        await self._write(body, more=False)
+
+    async def error(self, error: ErrorBody) -> None:
+        """An error instead of an answer."""
+        body = error_json(error)
+        await self._start(error.http_status, [*error_headers(error), (b"content-length", b"%d" % len(body))])
+        await self._write(body, more=False)
+
+    async def open_stream(self) -> None:
+        """The head of a stream."""
+        await self._start(200, STREAM_HEADERS)
+
+    async def write(self, data: bytes) -> None:
+        """A part of a stream. Raises :class:`HungUp` if the client does not take it in time."""
+        await self._write(data, more=True)
+
+    async def end(self, data: bytes) -> None:
+        """The last part of a stream."""
+        await self._write(data, more=False)
+
+    async def wait(self, exchange: Exchange, within_s: float, *, for_end: bool = False) -> bool:
+        """Wait for news of the exchange (or only its end); False if there was none in time.
+
+        Raises :class:`HungUp` once the client is gone.
+        """
+        if self._gone.done():
+            raise HungUp
+        # The watch wakes the exchange, so that one future is awaited and not two tasks.
+        self._gone.add_done_callback(exchange.interrupt)
+        try:
+            news = await exchange.news(within_s, for_end=for_end)
+        finally:
+            self._gone.remove_done_callback(exchange.interrupt)
+        if self._gone.done() and not news:
+            raise HungUp
+        return news
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._gone.cancel()
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if status < 400:
+            took_ms = b"%d" % round((time.perf_counter() - self._began) * 1000)
+            headers = [*headers, (b"openai-processing-ms", took_ms), (b"openai-version", b"2020-10-01")]
+        self.started = True
+        self.first_byte_at = time.perf_counter()
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._write_wait_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise HungUp from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def answer_whole(exchange: Exchange, response: Response) -> None:
+    """Wait for the end, then send everything at once: the status tells how it went."""
+    while exchange.end is None:
+        await response.wait(exchange, WAIT_S, for_end=True)
+    if isinstance(exchange.end, Break):
+        await response.error(exchange.end.error)
+    else:
+        await response.whole(exchange.take())
+
+
+async def answer_stream(exchange: Exchange, response: Response, *, status_hold_s: float, keep_alive_s: float) -> None:
+    """Send parts as they come. An end is ``[DONE]`` or an error event, never a stream that just stops."""
+    if not await response.wait(exchange, status_hold_s):
+        await response.open_stream()
+        await response.write(PING)
+    while True:
+        lines = exchange.take()
+        end = exchange.end
+        if isinstance(end, Break) and not lines and not response.started:
+            return await response.error(end.error)
+        if not response.started:
+            await response.open_stream()
+        events = as_events(lines)
+        if isinstance(end, Break):
+            return await response.end(events + b"data: " + error_json(end.error) + b"\n\n")
+        if end is not None:
+            return await response.end(events + DONE)
+        if events:
+            await response.write(events)
+        while not await response.wait(exchange, keep_alive_s):
+            await response.write(PING)
+
+
+def as_events(lines: bytes) -> bytes:
+    """Server-sent events of JSON chunks, one per line. A chunk holds no raw line break: JSON escapes them."""
+    if not lines:
+        return b""
+    return b"data: " + lines.rstrip(b"\n").replace(b"\n", b"\n\ndata: ") + b"\n\n"

@@ -1,0 +1,80 @@
+"""Reading a request's body: bounded in bytes and in time, JSON only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from wire.errors import BodyTooLarge, FleetError, InvalidRequest, RequestTooSlow, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete."""
+
+
+class BadContentLength(InvalidRequest):
+    """The content-length header is not a number."""
+
+
+def check_headers(headers: dict[bytes, bytes], bytes_max: int) -> None:
+    """Refuse what is no JSON, is compressed, or declares too many bytes, before any of it is read."""
+    media = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    if media != b"application/json" and not media.endswith(b"+json"):
+        raise UnsupportedMediaType
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        # What a few compressed kilobytes unfold to cannot be known before it is too late.
+        raise UnsupportedMediaType("Send the body uncompressed.")
+    declared = headers.get(b"content-length")
+    if declared is not None:
+        if not declared.isdigit():
+            raise BadContentLength
+        if int(declared) > bytes_max:
+            raise too_large(bytes_max)
+
+
+async def read_body(
+    scope: Scope, receive: Receive, headers: dict[bytes, bytes], *, bytes_max: int, wait_s: float
+) -> bytes:
+    """The whole body. Raises the errors of :func:`check_headers`, RequestTooSlow, and :class:`ClientGone`."""
+    check_headers(headers, bytes_max)
+    message = await _first(receive, wait_s)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > bytes_max:
+            raise too_large(bytes_max)
+        return body
+    parts, size = [body], len(body)
+    try:
+        async with asyncio.timeout(wait_s):
+            while message.get("more_body"):
+                if size > bytes_max:
+                    raise too_large(bytes_max)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+    except TimeoutError:
+        raise RequestTooSlow from None
+    if size > bytes_max:
+        raise too_large(bytes_max)
+    return b"".join(parts)
+
+
+async def _first(receive: Receive, wait_s: float) -> Message:
+    try:
+        async with asyncio.timeout(wait_s):
+            message = await receive()
+    except TimeoutError:
+        raise RequestTooSlow from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+def too_large(bytes_max: int) -> FleetError:
+    """The error for a body above the limit."""
+    return BodyTooLarge(f"The request's body is larger than {bytes_max} bytes.")

@@ -1,0 +1,286 @@
+"""One request as its gateway owns it: who works on it, what the client has seen, how it ended. Pure: decide, then act.
+
+Every method takes what was heard and returns decisions; :mod:`gateway.conversations` carries them out. A request has
+at most one *holder*, the attempt whose pieces count. All rules about who that is stand here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
+from wire.errors import DeadlineExceeded, ErrorBody, FleetError, Poison, StreamInterrupted
+
+if TYPE_CHECKING:
+    from wire.piece import Alive, Content, Failed, Finished, Settled, Started
+    from wire.usage import Usage
+
+SILENT_DEATHS_MAX = 3
+"""At this many silent deaths of its holders a request is poison."""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Say a word to a node."""
+
+    node: str
+    word: Word
+
+
+@dataclass(frozen=True)
+class Show:
+    """Pass a part of the answer to the client."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The answer is whole."""
+
+    finish_reason: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Break:
+    """The client gets an error instead of (the rest of) an answer."""
+
+    error: ErrorBody
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The holder was asked whether it lives: call :meth:`Conversation.unanswered` unless it is heard in time."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """The request is acknowledged or will never run: nothing needs to be known of it any more."""
+
+
+Decision = Tell | Show | Complete | Break | Probe | Forget
+State = Literal["open", "answered", "failed", "cancelled", "expired", "poison"]
+
+
+@dataclass
+class _Party:
+    """An attempt and the node that runs it."""
+
+    attempt_id: str
+    node: str
+
+
+class Conversation:
+    """``state`` is ``open`` until the client has its end; from then on the node is awaited to settle."""
+
+    def __init__(self, request_id: str, deadline_ms: int) -> None:
+        self.request_id = request_id
+        self.state: State = "open"
+        self.attempts = 0
+        self.silent_deaths = 0
+        self.shown = False
+        """Whether the client has seen any part of an answer."""
+        self._deadline_ms = deadline_ms
+        self._holder: _Party | None = None
+        self._next_piece = 1
+        self._probing = False
+        self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder
+        self._accepted: str | None = None
+        self._charge: bytes | None = None
+
+    def __repr__(self) -> str:
+        holder = self._holder.attempt_id if self._holder else None
+        return f"<Conversation {self.request_id} {self.state} holder={holder} contenders={len(self._contenders)}>"
+
+    @property
+    def holder(self) -> tuple[str, str] | None:
+        """The holding attempt and its node."""
+        return (self._holder.attempt_id, self._holder.node) if self._holder else None
+
+    def started(self, node: str, piece: Started, now_ms: int) -> list[Decision]:
+        """A node has taken the request, or asks again what to do with it."""
+        party = _Party(piece.attempt_id, node)
+        if self.state != "open":
+            return [self._word_after_the_end(party)]
+        if self._holder is None:
+            return self._begin(party, now_ms, begun=piece.begun)
+        if self._holder.attempt_id == piece.attempt_id:
+            return [Tell(node, self._go(party, now_ms))]
+        if piece.begun:
+            # It began on its own within the first moments, beside a holder: its text could only be mixed in.
+            return [Tell(node, Stop(attempt_id=piece.attempt_id, reason="again")), *self._probe()]
+        self._contenders[piece.attempt_id] = party
+        return self._probe()
+
+    def content(self, node: str, piece: Content) -> list[Decision]:
+        """A part of an answer."""
+        if self.state == "open" and self._holder is not None and self._holder.attempt_id == piece.attempt_id:
+            decisions = self._alive()
+            if piece.number == self._next_piece:
+                self._next_piece += 1
+                self.shown = True
+                decisions.append(Show(piece.data))
+            elif piece.number > self._next_piece:
+                return [*decisions, *self._end("failed", StreamInterrupted())]
+            return decisions
+        return [self._stop_stray(node, piece.attempt_id)]
+
+    def finished(self, node: str, piece: Finished) -> list[Decision]:
+        """An attempt's answer is complete, or was cut short because the client went."""
+        if self._accepted == piece.attempt_id:
+            return [Tell(node, Accepted(attempt_id=piece.attempt_id))]
+        if self._holder is None or self._holder.attempt_id != piece.attempt_id or self._accepted is not None:
+            return [self._stop_stray(node, piece.attempt_id)]
+        if self.state not in ("open", "cancelled"):
+            return [self._stop_stray(node, piece.attempt_id)]
+        self._accepted, self._charge = piece.attempt_id, piece.charge
+        decisions: list[Decision] = []
+        if self.state == "open":
+            self.state = "answered"
+            decisions.append(Complete(piece.finish_reason, piece.usage))
+        decisions.append(Tell(node, Accepted(attempt_id=piece.attempt_id)))
+        return decisions
+
+    def failed(self, node: str, piece: Failed, now_ms: int) -> list[Decision]:
+        """An attempt ended without an answer."""
+        if self._accepted == piece.attempt_id:
+            return [Tell(node, Accepted(attempt_id=piece.attempt_id))]
+        if self._holder is None or self._holder.attempt_id != piece.attempt_id:
+            self._contenders.pop(piece.attempt_id, None)
+            return [self._stop_stray(node, piece.attempt_id)]
+        if self.state != "open":
+            return [self._stop_stray(node, piece.attempt_id)]
+        accepted = Tell(node, Accepted(attempt_id=piece.attempt_id))
+        if piece.again:
+            return [accepted, *self._released(now_ms)]
+        self._accepted = piece.attempt_id
+        self.state = "failed"
+        return [accepted, Break(piece.error)]
+
+    def alive(self, piece: Alive, now_ms: int) -> list[Decision]:
+        """A node answered ``alive?``, or said on its own that it still works."""
+        if self._holder is None or self._holder.attempt_id != piece.attempt_id:
+            return []
+        return self._alive() if piece.holding else self._released(now_ms)
+
+    def settled(self, piece: Settled) -> list[Decision]:
+        """The request is acknowledged: no attempt of it will follow."""
+        parties = [party for party in self._contenders.values() if party.attempt_id != piece.attempt_id]
+        done: list[Decision] = [Tell(party.node, Stop(attempt_id=party.attempt_id, reason="done")) for party in parties]
+        if self.state == "open":
+            # Acknowledged without an end that we accepted: nobody will answer any more, so the client must hear it.
+            self.state = "failed"
+            done.append(Break(FleetError("The request was dropped by the node that had it.").body()))
+        return [*done, Forget()]
+
+    def unanswered(self, attempt_id: str, now_ms: int) -> list[Decision]:
+        """The holder was asked whether it lives and stayed silent, while our own echo was heard: it is dead."""
+        if not self._probing or self._holder is None or self._holder.attempt_id != attempt_id:
+            return []
+        dead = self._holder
+        self.silent_deaths += 1
+        fence: list[Decision] = [Tell(dead.node, Stop(attempt_id=dead.attempt_id, reason="superseded"))]
+        if self.silent_deaths >= SILENT_DEATHS_MAX:
+            self._holder, self._probing = None, False
+            return [*fence, *self._end("poison", Poison())]
+        return [*fence, *self._released(now_ms)]
+
+    def hung_up(self) -> list[Decision]:
+        """The client is gone. A holder stops, and is charged for what it had; a waiting request will never run."""
+        if self.state != "open":
+            return []
+        self.state = "cancelled"
+        return self._stop_everyone("cancelled")
+
+    def expired(self) -> list[Decision]:
+        """The deadline passed."""
+        if self.state != "open":
+            return []
+        return self._end("expired", DeadlineExceeded())
+
+    def broken(self, error: FleetError) -> list[Decision]:
+        """The gateway itself cannot go on with this answer."""
+        if self.state != "open":
+            return []
+        return self._end("failed", error)
+
+    def stop_again(self) -> list[Decision]:
+        """The stop may have been lost: a holder that should have stopped is told again."""
+        if self.state in ("open", "answered") or self._accepted is not None or self._holder is None:
+            return []
+        return [self._stop_stray(self._holder.node, self._holder.attempt_id)]
+
+    def _begin(self, party: _Party, now_ms: int, *, begun: bool) -> list[Decision]:
+        self._holder = party
+        self._contenders.pop(party.attempt_id, None)
+        self._next_piece, self._probing = 1, False
+        self.attempts += 1
+        return [] if begun else [Tell(party.node, self._go(party, now_ms))]
+
+    def _go(self, party: _Party, now_ms: int) -> Go:
+        remaining_ms = max(0, self._deadline_ms - now_ms)
+        return Go(attempt_id=party.attempt_id, number=self.attempts, remaining_ms=remaining_ms)
+
+    def _probe(self) -> list[Decision]:
+        if self._probing or self._holder is None:
+            return []
+        self._probing = True
+        holder = self._holder
+        return [Tell(holder.node, AreYouAlive(attempt_id=holder.attempt_id)), Probe(holder.attempt_id)]
+
+    def _alive(self) -> list[Decision]:
+        """The holder lives: whoever else has the request waits for its end."""
+        if not self._probing:
+            return []
+        self._probing = False
+        return [Tell(party.node, Park(attempt_id=party.attempt_id)) for party in self._contenders.values()]
+
+    def _released(self, now_ms: int) -> list[Decision]:
+        """There is no holder any more: the first contender takes over, unless the client has seen text already."""
+        self._holder, self._probing = None, False
+        if self.shown:
+            return self._end("failed", StreamInterrupted())
+        if not self._contenders:
+            return []
+        first = next(iter(self._contenders.values()))
+        others = [party for party in self._contenders.values() if party is not first]
+        return [
+            *self._begin(first, now_ms, begun=False),
+            *(Tell(party.node, Park(attempt_id=party.attempt_id)) for party in others),
+        ]
+
+    def _end(self, state: State, error: FleetError) -> list[Decision]:
+        self.state = state
+        return [Break(error.body()), *self._stop_everyone(self._reason_after_the_end())]
+
+    def _stop_everyone(self, reason: StopReason) -> list[Decision]:
+        parties = [*([self._holder] if self._holder else []), *self._contenders.values()]
+        return [Tell(party.node, Stop(attempt_id=party.attempt_id, reason=reason)) for party in parties]
+
+    def _word_after_the_end(self, party: _Party) -> Tell:
+        if self._accepted == party.attempt_id:
+            return Tell(party.node, Accepted(attempt_id=party.attempt_id))
+        if self._charge is not None:
+            return Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))
+        return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
+
+    def _stop_stray(self, node: str, attempt_id: str) -> Tell:
+        """To an attempt whose pieces do not count (any more)."""
+        holding = self._holder is not None and self._holder.attempt_id == attempt_id
+        reason: StopReason = self._reason_after_the_end() if holding and self.state != "open" else "superseded"
+        return Tell(node, Stop(attempt_id=attempt_id, reason=reason))
+
+    def _reason_after_the_end(self) -> StopReason:
+        match self.state:
+            case "cancelled":
+                return "cancelled"
+            case "expired":
+                return "expired"
+            case "poison":
+                return "poison"
+            case _:
+                return "done"

@@ -1,0 +1,83 @@
+"""The front door: every request gets an id and is let in or not before anything else looks at it; every error leaves
+in OpenAI's shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import error_headers, error_json
+from process.identity import new_request_id
+from process.logging import Log
+from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gateway.keys import ApiKeys
+    from gateway.metrics import GatewayMetrics
+    from wire.errors import ErrorBody
+
+log = Log("gateway")
+
+OPEN_PATHS = frozenset(("/livez", "/readyz"))
+"""What needs no key: health, and only health."""
+
+
+class Front:
+    """Pure ASGI around the application. ``scope["state"]`` gets ``request_id`` and ``key_id``."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: GatewayMetrics) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; other protocols are not spoken here."""
+        if scope["type"] != "http":
+            return
+        request_id = new_request_id()
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            key_id = None
+            if scope["path"] not in OPEN_PATHS:
+                key_id = self._keys.identify(_authorization(scope))
+            scope["state"] = {"request_id": request_id, "key_id": key_id}
+            await self._app(scope, receive, send_with_id)
+        except FleetError as error:
+            await self._refuse(error.body(), send_with_id, started=started)
+        except Exception as error:
+            log.error("A request failed in a way it should not.", error=error, action="fault", request_id=request_id)
+            await self._refuse(FleetError().body(), send_with_id, started=started)
+
+    async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
+        self._metrics.refused.labels(status=str(error.http_status)).inc()
+        if started:
+            return  # the response is on its way; cutting the connection is all that is left
+        body = error_json(error)
+        headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _authorization(scope: Scope) -> bytes | None:
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) > 1:
+        raise InvalidRequest("Send one Authorization header.")
+    return found[0] if found else None
+
+
+def http_error(status: int) -> FleetError:
+    """The error for what the router refuses."""
+    if status == 404:
+        return NotFound()
+    if status == 405:
+        return MethodNotAllowed()
+    return InvalidRequest("The request cannot be served.")

@@ -1,0 +1,238 @@
+"""The gateway's side of the links: one :class:`Line` per node incarnation, and the topic they all share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from broker.interface import BrokerError, ConsumerClosed, Kind
+from process.identity import now_ms
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire import codec
+from wire.control import Acked, ControlMessage
+from wire.errors import InvalidName, UndecodableMessage
+from wire.link import ACK_WITHIN_S, LinkReceiver
+from wire.piece import Content, Echo
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from broker.interface import Broker, Consumer, Producer
+    from gateway.metrics import GatewayMetrics
+    from wire.control import Word
+    from wire.piece import Frame, LinkMessage
+    from wire.topics import Topics
+
+log = Log("gateway")
+
+LINK_PREFETCH = 20_000
+"""Messages that may wait in this process: a link drops what finds no room, and resending costs more than waiting."""
+LINE_FORGOTTEN_S = 600.0
+WORDS_MAX = 10_000
+"""Words that may wait for a control topic to open. Above, the oldest go: nodes ask again."""
+
+
+class Listener(Protocol):
+    """Who takes the frames."""
+
+    def frame(self, node: str, frame: Frame, *, repeated: bool) -> None:
+        """A frame, in order. ``repeated``: it was heard before, so its sender may have missed our word about it."""
+
+
+class Line:
+    """What this gateway knows of one node's link, and says to that node."""
+
+    def __init__(self, gateway: str, node: str, broker: Broker, topics: Topics, tasks: Tasks) -> None:
+        self.node = node
+        self.opened_ms = 0
+        self.receiver = LinkReceiver()
+        self._gateway = gateway
+        self._broker = broker
+        self._topic = topics.control(node)
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self.heard_at = self._loop.time()
+        self._producer: Producer | None = None
+        self._opening = False
+        self._words: list[Word] = []
+        self._owes_ack = False
+        self._flush: asyncio.Handle | None = None
+        self._flush_soon = False
+
+    def __repr__(self) -> str:
+        return f"<Line of {self.node} {self.receiver!r} words={len(self._words)}>"
+
+    def say(self, word: Word) -> None:
+        """Say a word at the end of this turn of the loop, together with the acknowledgement that is due."""
+        if len(self._words) >= WORDS_MAX:
+            del self._words[0]
+        self._words.append(word)
+        self._flush_at_once()
+
+    def owe_ack(self, *, at_once: bool) -> None:
+        """Acknowledge what has arrived: now, or within :data:`wire.link.ACK_WITHIN_S`."""
+        self._owes_ack = True
+        if at_once:
+            self._flush_at_once()
+        elif self._flush is None:
+            self._flush = self._loop.call_later(ACK_WITHIN_S, self._send)
+
+    async def aclose(self) -> None:
+        """Stop the timer and leave the topic."""
+        if self._flush is not None:
+            self._flush.cancel()
+        if self._producer is not None:
+            await self._producer.aclose()
+
+    def _flush_at_once(self) -> None:
+        if self._flush is not None:
+            if self._flush_soon:
+                return
+            self._flush.cancel()
+        self._flush_soon = True
+        self._flush = self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._flush, self._flush_soon = None, False
+        if self._producer is None:
+            if not self._opening:
+                self._opening = True
+                self._tasks.start(self._open(), f"control of {self.node}")
+            return
+        words = self._words
+        if self._owes_ack:
+            ack = Acked(line=self.opened_ms, through=self.receiver.through, missing_until=self.receiver.missing_until)
+            words = [ack, *words]
+        if words:
+            self._producer.post(codec.encode(ControlMessage(sender=self._gateway, words=words)))
+        self._words, self._owes_ack = [], False
+
+    async def _open(self) -> None:
+        try:
+            self._producer = await self._broker.producer(self._topic)
+        except BrokerError as error:
+            log.warning("A node cannot be spoken to yet.", action="control_unreachable", node=self.node, why=str(error))
+            await asyncio.sleep(1.0)
+        self._opening = False
+        self._send()
+
+
+class Lines:
+    """All lines of one gateway incarnation."""
+
+    def __init__(
+        self, gateway: str, broker: Broker, topics: Topics, listener: Listener, metrics: GatewayMetrics
+    ) -> None:
+        self.echo_heard_at = float("-inf")
+        """Loop time at which this gateway's own echo last came back."""
+        self._gateway = gateway
+        self._broker = broker
+        self._topics = topics
+        self._listener = listener
+        self._metrics = metrics
+        self._lines: dict[str, Line] = {}
+        self._tasks = Tasks(log)
+        self._own: Producer | None = None
+        self._consumer: Consumer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lines {list(self._lines.values())!r}>"
+
+    async def start(self) -> None:
+        """Join the link topic of this incarnation; nodes may speak from here on."""
+        topic = self._topics.link(self._gateway)
+        self._consumer = await self._broker.consumer(topic, "gateway", Kind.EXCLUSIVE, prefetch=LINK_PREFETCH)
+        self._own = await self._broker.producer(topic)
+        self._tasks.start(self._hear(self._consumer), "link")
+        self._tasks.start(self._forget_the_silent(), "forget lines")
+
+    async def aclose(self) -> None:
+        """Leave the topic and every node."""
+        if self._consumer is not None:
+            await self._consumer.aclose()
+        await self._tasks.aclose()
+        for line in self._lines.values():
+            await line.aclose()
+        if self._own is not None:
+            await self._own.aclose()
+
+    def say(self, node: str, word: Word) -> None:
+        """Say a word to a node. It may be lost: nodes ask again."""
+        self.line(node).say(word)
+
+    def echo(self) -> None:
+        """Send this gateway's own echo on its way."""
+        if self._own is not None:
+            self._own.post(codec.encode(Echo(sender=self._gateway, sent_ms=now_ms())))
+
+    def line(self, node: str) -> Line:
+        """The line of a node, which is opened if need be. Raises :class:`wire.errors.InvalidName`."""
+        line = self._lines.get(node)
+        if line is None:
+            line = self._lines[node] = Line(self._gateway, node, self._broker, self._topics, self._tasks)
+        return line
+
+    async def _hear(self, consumer: Consumer) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                delivery = await consumer.receive()
+            except ConsumerClosed:
+                return
+            consumer.ack(delivery)
+            try:
+                message = codec.decode_link(delivery.payload)
+                if isinstance(message, Echo):
+                    if message.sender == self._gateway:
+                        self.echo_heard_at = loop.time()
+                else:
+                    self._take(message)
+            except (UndecodableMessage, InvalidName) as error:
+                self._not_understood(error)
+
+    def _take(self, message: LinkMessage) -> None:
+        line = self.line(message.node)
+        if message.line < line.opened_ms:
+            return  # a line that its node has given up
+        if message.line > line.opened_ms:
+            line.opened_ms, line.receiver = message.line, LinkReceiver()
+        line.heard_at = asyncio.get_running_loop().time()
+        at_once = self._repeat(line, message)
+        for raw in line.receiver.receive(message.first, message.frames):
+            at_once = self._hand_on(message.node, raw, repeated=False) or at_once
+        line.owe_ack(at_once=at_once or line.receiver.missing_until > 0)
+
+    def _repeat(self, line: Line, message: LinkMessage) -> bool:
+        """Hand on what came before, but for contents: a word of ours was lost with the acknowledgement."""
+        known = message.frames[: max(0, line.receiver.through + 1 - message.first)]
+        for raw in known:
+            self._hand_on(message.node, raw, repeated=True)
+        return bool(known)
+
+    def _hand_on(self, node: str, raw: msgspec.Raw, *, repeated: bool) -> bool:
+        """Give a frame to the listener; returns whether its sender waits for a word about it."""
+        try:
+            frame = codec.decode_frame(raw)
+        except UndecodableMessage as error:
+            self._not_understood(error)
+            return False
+        if isinstance(frame, Content):
+            if not repeated:
+                self._listener.frame(node, frame, repeated=False)
+            return False
+        self._listener.frame(node, frame, repeated=repeated)
+        return True
+
+    def _not_understood(self, error: UndecodableMessage | InvalidName) -> None:
+        self._metrics.undecodable.labels(topic="link").inc()
+        log.warning("A message on the link could not be read.", action="undecodable", why=error.message)
+
+    async def _forget_the_silent(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LINE_FORGOTTEN_S / 10)
+            for node, line in list(self._lines.items()):
+                if loop.time() - line.heard_at > LINE_FORGOTTEN_S:
+                    del self._lines[node]
+                    await line.aclose()

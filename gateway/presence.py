@@ -1,0 +1,96 @@
+"""Listening to the nodes: calls the roll at the start, keeps the register of models current."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from broker.interface import BrokerError, ConsumerClosed, Kind
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire import codec
+from wire.errors import InvalidName, UndecodableMessage
+from wire.presence import PRESENCE_EVERY_S, RollCall
+
+if TYPE_CHECKING:
+    from broker.interface import Broker, Consumer
+    from gateway.metrics import GatewayMetrics
+    from gateway.models import Models
+    from gateway.queue import RequestQueue
+    from wire.topics import Topics
+
+log = Log("gateway")
+
+ROLL_CALL_S = 0.5
+"""How long a gateway that starts waits for the nodes to answer the roll."""
+
+
+class PresenceListener:
+    """Feeds :class:`gateway.models.Models` and opens the request topics of the models that become known."""
+
+    def __init__(
+        self, gateway: str, broker: Broker, topics: Topics, models: Models, queue: RequestQueue, metrics: GatewayMetrics
+    ) -> None:
+        self.roll_called = False
+        self._gateway = gateway
+        self._broker = broker
+        self._topics = topics
+        self._models = models
+        self._queue = queue
+        self._metrics = metrics
+        self._tasks = Tasks(log)
+        self._consumer: Consumer | None = None
+
+    async def start(self) -> None:
+        """Listen, call the roll, and return when the nodes have had time to answer it."""
+        self._consumer = await self._broker.consumer(
+            self._topics.presence, self._gateway, Kind.EXCLUSIVE, prefetch=10_000
+        )
+        self._tasks.start(self._hear(self._consumer), "presence")
+        self._tasks.start(self._expire(), "expire nodes")
+        for model in self._models.names:
+            self._queue.prepare(model)
+        producer = await self._broker.producer(self._topics.roll_call)
+        try:
+            await producer.send(codec.encode(RollCall(sender=self._gateway)))
+        except BrokerError as error:
+            # The next heartbeats come by themselves within seconds.
+            log.warning("The roll could not be called.", action="roll_call_failed", why=str(error))
+        await asyncio.sleep(ROLL_CALL_S)
+        await producer.aclose()
+        self.roll_called = True
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        if self._consumer is not None:
+            await self._consumer.aclose()
+        await self._tasks.aclose()
+
+    async def _hear(self, consumer: Consumer) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                delivery = await consumer.receive()
+            except ConsumerClosed:
+                return
+            consumer.ack(delivery)
+            try:
+                presence = codec.decode_presence(delivery.payload)
+                if self._models.heard(presence, loop.time(), int(time.time())):
+                    log.info("A model is known.", action="model_known", model=presence.model)
+                    self._queue.prepare(presence.model)
+            except (UndecodableMessage, InvalidName) as error:
+                self._metrics.undecodable.labels(topic="presence").inc()
+                log.warning("A heartbeat could not be read.", action="undecodable", why=error.message)
+            self._metrics.nodes.set(self._models.node_count)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(PRESENCE_EVERY_S)
+            for model in self._models.forget_the_silent(asyncio.get_running_loop().time()):
+                log.info(
+                    "A model is forgotten: no node of it was heard for long.", action="model_forgotten", model=model
+                )
+                await self._queue.close(model)
+            self._metrics.nodes.set(self._models.node_count)

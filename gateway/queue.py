@@ -1,0 +1,83 @@
+"""Publishing requests: one producer per known model, opened before the first request needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from broker.interface import BrokerError, PayloadTooLarge, SendRejected
+from process.logging import Log
+from wire import codec
+from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable
+from wire.topics import WORKERS
+
+if TYPE_CHECKING:
+    from broker.interface import Broker, Producer
+    from wire.request import Request
+    from wire.topics import Topics
+
+log = Log("gateway")
+
+OPEN_WITHIN_S = 2.0
+"""How long a request waits for its topic to be opened before its client hears 503."""
+
+
+class NotPublished(QueueUnavailable):
+    """The queue cannot be reached at the moment. Try again shortly."""
+
+
+class RequestQueue:
+    """Publishes with a confirmed receipt."""
+
+    def __init__(self, broker: Broker, topics: Topics) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._producers: dict[str, asyncio.Task[Producer]] = {}
+
+    def prepare(self, model: str) -> asyncio.Task[Producer]:
+        """Make the model's topic and subscription and open a producer, in the background."""
+        task = self._producers.get(model)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.get_running_loop().create_task(self._open(model), name=f"open queue of {model}")
+            # Whoever publishes sees the failure; without a request it is tried again by the next one.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._producers[model] = task
+        return task
+
+    async def publish(self, request: Request) -> None:
+        """Return when the broker has the request.
+
+        Raises :class:`NotPublished` (certainly not in the topic), :class:`wire.errors.QueueUnavailable` (perhaps in
+        it), :class:`wire.errors.Overloaded` or :class:`wire.errors.BodyTooLarge`.
+        """
+        if not self._broker.connected:
+            raise NotPublished
+        try:
+            async with asyncio.timeout(OPEN_WITHIN_S):
+                producer = await asyncio.shield(self.prepare(request.model))
+        except (BrokerError, TimeoutError):
+            raise NotPublished from None
+        try:
+            await producer.send(codec.encode(request))
+        except PayloadTooLarge:
+            raise BodyTooLarge from None
+        except SendRejected:
+            raise Overloaded(retry_after_ms=1000) from None
+        except BrokerError:
+            raise QueueUnavailable(retry_after_ms=1000) from None
+
+    async def close(self, model: str) -> None:
+        """Leave the topic of a model that is not known any more."""
+        task = self._producers.pop(model, None)
+        if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+            await task.result().aclose()
+
+    async def aclose(self) -> None:
+        """Leave every topic."""
+        for model in list(self._producers):
+            await self.close(model)
+
+    async def _open(self, model: str) -> Producer:
+        topic = self._topics.requests(model)
+        await self._broker.ensure(topic, WORKERS)
+        return await self._broker.producer(topic)

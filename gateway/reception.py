@@ -1,0 +1,128 @@
+"""Taking a request in: check it, own it, publish it, and show its answer. One ASGI handler per endpoint."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.answering import HungUp, Response, answer_stream, answer_whole
+from gateway.body import ClientGone, read_body
+from gateway.chat import parse_chat
+from gateway.queue import NotPublished
+from process.identity import now_ms
+from wire.errors import BodyTooLarge, InvalidRequest, Overloaded, QueueUnavailable, ShuttingDown
+from wire.request import Request
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from gateway.conversations import Conversations
+    from gateway.metrics import GatewayMetrics
+    from gateway.models import Models
+    from gateway.queue import RequestQueue
+    from gateway.settings import GatewaySettings
+
+USER_AGENT_CHARS_MAX = 256
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+
+
+class ChatCompletions:
+    """``POST /v1/chat/completions`` as an ASGI application: no model object per request, no parsing per chunk."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        gateway: str,
+        models: Models,
+        queue: RequestQueue,
+        conversations: Conversations,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.leaving = False
+        """Set when the gateway shuts down: open answers finish, new requests are refused."""
+        self._settings = settings
+        self._gateway = gateway
+        self._models = models
+        self._queue = queue
+        self._conversations = conversations
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
+        settings = self._settings
+        if self.leaving:
+            raise ShuttingDown(retry_after_ms=1000)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            body = await read_body(
+                scope, receive, headers, bytes_max=settings.body_bytes_max, wait_s=settings.body_wait_s
+            )
+        except ClientGone:
+            return
+        request = self._request(scope, headers, body)
+        exchange = self._conversations.open(request)
+        began = time.perf_counter()
+        response = Response(receive, send, [], settings.write_wait_s)
+        ended = False
+        try:
+            await self._publish(request)
+            if request.stream:
+                await answer_stream(
+                    exchange, response, status_hold_s=settings.status_hold_s, keep_alive_s=settings.keep_alive_s
+                )
+            else:
+                await answer_whole(exchange, response)
+            ended = True
+        except HungUp:
+            pass
+        finally:
+            response.close()
+            if not ended:
+                self._conversations.hang_up(request.request_id)
+            self._metrics.seconds.observe(time.perf_counter() - began)
+            if response.first_byte_at is not None:
+                self._metrics.first_byte.observe(response.first_byte_at - began)
+
+    def _request(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Request:
+        """What is published: the client's own bytes, and beside them what routing and billing need."""
+        asked = parse_chat(body)
+        self._models.admit(asked.model)
+        received = now_ms()
+        agent = headers.get(b"user-agent")
+        return Request(
+            request_id=scope["state"]["request_id"],
+            model=asked.model,
+            endpoint="chat/completions",
+            body=body,
+            gateway=self._gateway,
+            received_ms=received,
+            deadline_ms=received + self._timeout_ms(headers),
+            stream=bool(asked.stream),
+            usage_asked=bool(asked.stream_options and asked.stream_options.include_usage),
+            key_id=scope["state"]["key_id"],
+            user_agent=agent.decode("latin-1")[:USER_AGENT_CHARS_MAX] if agent else None,
+            n=asked.n,
+            max_tokens=asked.max_completion_tokens or asked.max_tokens,
+        )
+
+    async def _publish(self, request: Request) -> None:
+        try:
+            await self._queue.publish(request)
+        except (NotPublished, Overloaded, BodyTooLarge):
+            self._conversations.never_published(request.request_id)
+            raise
+        except QueueUnavailable:
+            # Perhaps it is in the topic after all: a node that finds it will be told that its client is gone.
+            self._conversations.hang_up(request.request_id)
+            raise
+
+    def _timeout_ms(self, headers: dict[bytes, bytes]) -> int:
+        limit = round(self._settings.request_timeout_s * 1000)
+        asked = headers.get(TIMEOUT_HEADER)
+        if asked is None:
+            return limit
+        if not asked.isdigit() or len(asked) > 12 or int(asked) < 1:
+            raise InvalidRequest(
+                "x-request-timeout-ms must be a number of milliseconds, 1 or more.", param="x-request-timeout-ms"
+            )
+        return min(limit, int(asked))

@@ -1,0 +1,91 @@
+"""What this gateway tells management: ends of requests that no node tells of."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from broker.interface import BrokerError
+from process import __version__
+from process.identity import now_ms
+from process.logging import Log
+from wire import codec
+from wire.event import PREFIX, Event, RequestData, RequestEventType, Status, Times, request_event_id
+
+if TYPE_CHECKING:
+    from broker.interface import Producer
+    from process.lifecycle import Tasks
+    from wire.errors import ErrorBody
+    from wire.request import Request
+
+log = Log("gateway")
+
+EVENTS_WAITING_MAX = 10_000
+RETRY_S = 1.0
+RETRIES_MAX = 60
+
+
+class GatewayRecorder:
+    """Publishes in the background; events that cannot be told for a minute are lost, and counted in the log."""
+
+    def __init__(self, gateway: str, tasks: Tasks) -> None:
+        self.producer: Producer | None = None
+        """Set once the broker is reached; before that no request is accepted."""
+        self._gateway = gateway
+        self._tasks = tasks
+
+    def request_event(
+        self,
+        kind: RequestEventType,
+        request: Request,
+        body_bytes: int,
+        status: Status,
+        attempts: int,
+        error: ErrorBody | None = None,
+    ) -> None:
+        """Tell how a request ended for its client."""
+        times = Times(received_ms=request.received_ms, settled_ms=now_ms())
+        data = RequestData(
+            request_id=request.request_id,
+            endpoint=request.endpoint,
+            model=request.model,
+            status=status,
+            stream=request.stream,
+            attempt=attempts or None,
+            times=times,
+            durations=times.durations(),
+            error_code=error.code if error else None,
+            message=error.message if error else None,
+            key_id=request.key_id,
+            user_agent=request.user_agent,
+            version=__version__,
+            body_bytes=body_bytes,
+            n=request.n,
+            max_tokens=request.max_tokens,
+        )
+        event = Event(
+            id=request_event_id(kind, request.request_id),
+            source=f"/gateways/{self._gateway}",
+            type=PREFIX + kind,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            subject=request.request_id,
+            data=codec.encode_event_data(data),
+        )
+        if len(self._tasks) >= EVENTS_WAITING_MAX:
+            log.error(
+                "An event was lost: too many wait for the broker.", action="event_lost", request_id=request.request_id
+            )
+            return
+        self._tasks.start(self._publish(codec.encode_event(event), request.request_id), "tell event")
+
+    async def _publish(self, event: bytes, request_id: str) -> None:
+        for _ in range(RETRIES_MAX):
+            try:
+                if self.producer is not None:
+                    return await self.producer.send(event)
+            except BrokerError:
+                pass
+            await asyncio.sleep(RETRY_S)
+        log.error("An event was lost: the broker was away for too long.", action="event_lost", request_id=request_id)
+        return None

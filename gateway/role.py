@@ -1,0 +1,111 @@
+"""A gateway from start to end: listen, connect, call the roll, serve, finish what is open, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from broker.reaching import reach
+from gateway.app import build
+from gateway.conversations import Conversations
+from gateway.keys import ApiKeys, parse_keys
+from gateway.line import Lines
+from gateway.metrics import GatewayMetrics
+from gateway.models import Models
+from gateway.presence import PresenceListener
+from gateway.queue import RequestQueue
+from gateway.reception import ChatCompletions
+from gateway.record import GatewayRecorder
+from process.http import bind, serving
+from process.identity import new_incarnation
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire import topics as names
+from wire.errors import ShuttingDown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Broker
+    from gateway.settings import GatewaySettings
+
+log = Log("gateway")
+
+EVENTS_GATHER_MS = 20
+HEADER_BYTES_MAX = 32 * 1024
+IDLE_CONNECTION_S = 75
+
+
+async def run(
+    settings: GatewaySettings, broker: Broker, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+) -> None:
+    """Serve until ``stop`` is set. ``ready`` is called once requests can be taken.
+
+    Listens from the start, so that a probe hears why it is not ready yet. Raises :class:`process.lifecycle.PortInUse`.
+    """
+    gateway = new_incarnation("gateway")
+    metrics = GatewayMetrics()
+    topics = settings.topics
+    tasks = Tasks(log)
+    models = Models(settings.declared_models, asyncio.get_running_loop().time(), int(time.time()))
+    queue = RequestQueue(broker, topics)
+    recorder = GatewayRecorder(gateway, tasks)
+    conversations = Conversations(
+        recorder,
+        metrics,
+        conversations_max=settings.requests_max,
+        stream_buffer_bytes_max=settings.stream_buffer_bytes_max,
+        answer_bytes_max=settings.answer_bytes_max,
+    )
+    lines = conversations.lines = Lines(gateway, broker, topics, conversations, metrics)
+    presence = PresenceListener(gateway, broker, topics, models, queue, metrics)
+    chat = ChatCompletions(settings, gateway, models, queue, conversations, metrics)
+    keys = ApiKeys(parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {})
+
+    def why_not_ready() -> str | None:
+        if chat.leaving:
+            return "The gateway is shutting down."
+        if not broker.connected:
+            return "The broker cannot be reached."
+        return None if presence.roll_called else "The nodes have not answered the roll call yet."
+
+    app = build(chat, models, conversations, keys, metrics, why_not_ready)
+    listener = bind(settings.host, settings.port, "PORT")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_close, tasks, presence, queue, lines)
+        await stack.enter_async_context(
+            serving(
+                app,
+                listener,
+                stop_grace_s=settings.stop_grace_s,
+                http="httptools",
+                h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+                timeout_keep_alive=IDLE_CONNECTION_S,
+                proxy_headers=False,
+            )
+        )
+        if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
+            await broker.ensure(topics.results, names.LEDGER)
+            recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
+            await lines.start()
+            await presence.start()
+            log.info(
+                "The gateway takes requests.", action="ready", gateway=gateway, host=settings.host, port=settings.port
+            )
+            if ready is not None:
+                ready()
+            await stop.wait()
+        chat.leaving = True
+        log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
+        if not await conversations.all_answered(settings.stop_grace_s):
+            conversations.break_all(ShuttingDown(retry_after_ms=1000))
+    log.info("The gateway has left.", action="stopped", gateway=gateway)
+
+
+async def _close(tasks: Tasks, presence: PresenceListener, queue: RequestQueue, lines: Lines) -> None:
+    await presence.aclose()
+    await queue.aclose()
+    await lines.aclose()
+    await tasks.aclose()

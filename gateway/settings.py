@@ -1,0 +1,82 @@
+"""A gateway's settings: everything it reads from the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from gateway.keys import parse_keys
+from process.settings import Settings
+from wire.errors import InvalidName
+from wire.topics import segment
+
+MIB = 1024 * 1024
+
+
+class GatewaySettings(Settings):
+    """Where to listen, whom to let in, and how much of anything to hold."""
+
+    host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs API_KEYS")
+    port: int = Field(8081, ge=0, le=65535, description="the gateway's port")
+    api_keys: SecretStr | None = Field(
+        None, description="keys that clients may use, separated by commas, each 'key' or 'name:key'"
+    )
+    allow_anonymous: bool = Field(False, description="true to serve everyone without a key, beyond loopback too")
+    models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
+    request_timeout_s: float = Field(600.0, gt=0, le=86_400, description="seconds until a request's deadline")
+    body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
+    body_wait_s: float = Field(30.0, gt=0, description="seconds that a request's body may take to arrive")
+    requests_max: int = Field(100_000, ge=1, description="requests that this process owns at once")
+    answer_bytes_max: int = Field(64 * MIB, ge=1024, description="bytes of one whole answer")
+    stream_buffer_bytes_max: int = Field(8 * MIB, ge=1024, description="bytes of a stream that wait for a slow reader")
+    status_hold_s: float = Field(10.0, gt=0, description="seconds until a stream is opened without a first part")
+    keep_alive_s: float = Field(10.0, gt=0, description="seconds between comments on a stream that waits")
+    write_wait_s: float = Field(60.0, gt=0, description="seconds that a client may take to read a part of its answer")
+    stop_grace_s: float = Field(8.0, gt=0, description="seconds that open answers may take to finish at shutdown")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _usable_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            parse_keys(keys.get_secret_value())
+        return keys
+
+    @field_validator("models")
+    @classmethod
+    def _usable_models(cls, models: str) -> str:
+        for name in split(models):
+            try:
+                segment(name)
+            except InvalidName as error:
+                raise ValueError(error.message) from None
+        return models
+
+    @model_validator(mode="after")
+    def _strangers_need_keys(self) -> Self:
+        if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
+            raise ValueError(
+                f"HOST={self.host} would let strangers in: set API_KEYS, or ALLOW_ANONYMOUS=true if that is meant"
+            )
+        return self
+
+    @property
+    def declared_models(self) -> list[str]:
+        """The names in ``MODELS``."""
+        return split(self.models)
+
+
+def split(names: str) -> list[str]:
+    """The non-empty parts between commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
