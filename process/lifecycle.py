@@ -35,11 +35,16 @@ def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[Non
         return EXIT_WRONG_SETTING
     set_up(debug=loaded.debug)
     try:
-        uvloop.run(_until_signal(lambda stop: role(loaded, stop)))
+        run_until_signal(lambda stop: role(loaded, stop))
     except PortInUse as error:
         print(error, file=sys.stderr)
         return EXIT_PORT_IN_USE
     return 0
+
+
+def run_until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run on a loop of its own; SIGINT and SIGTERM set the event that the role gets."""
+    uvloop.run(_until_signal(role))
 
 
 async def _until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:

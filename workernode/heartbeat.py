@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from broker.interface import Broker, Producer
     from wire.topics import Topics
-    from workernode.engine import EngineDetails
+    from workernode.engine import Engine
     from workernode.identity import NodeIdentity
 
 log = Log("node")
@@ -30,12 +30,12 @@ class Heartbeat:
     """Holds the node's state and says it."""
 
     def __init__(
-        self, identity: NodeIdentity, details: EngineDetails, slots: int, load: Callable[[], tuple[int, int]]
+        self, identity: NodeIdentity, engine: Engine, slots: int, load: Callable[[], tuple[int, int]]
     ) -> None:
         self.state: NodeState = "starting"
         self.sentence: str | None = None
         self._identity = identity
-        self._details = details
+        self._engine = engine
         self._slots = slots
         self._load = load
         self._started_ms = now_ms()
@@ -69,10 +69,10 @@ class Heartbeat:
             service_ms=None if self._service_ms is None else round(self._service_ms),
             sent_ms=now_ms(),
             started_ms=self._started_ms,
-            endpoints=self._details.endpoints,
-            modalities=self._details.modalities,
-            context_length=self._details.context_length,
-            provider=self._details.provider,
+            endpoints=self._engine.details.endpoints,
+            modalities=self._engine.details.modalities,
+            context_length=self._engine.details.context_length,
+            provider=self._engine.details.provider,
         )
 
     async def run(self, broker: Broker, topics: Topics) -> None:

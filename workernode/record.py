@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from broker.interface import Producer
     from wire.usage import Usage
     from workernode.attempt import Attempt
-    from workernode.engine import EngineDetails
+    from workernode.engine import Engine
     from workernode.identity import NodeIdentity
     from workernode.outcome import Outcome
     from workernode.settling import Bill
@@ -44,9 +44,9 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 class Recorder:
     """Composes events and publishes them until the broker has confirmed."""
 
-    def __init__(self, identity: NodeIdentity, details: EngineDetails, producer: Producer) -> None:
+    def __init__(self, identity: NodeIdentity, engine: Engine, producer: Producer) -> None:
         self._identity = identity
-        self._details = details
+        self._engine = engine
         self._producer = producer
 
     async def publish(self, event: bytes) -> None:
@@ -95,7 +95,7 @@ class Recorder:
             node_type=identity.type,
             version=__version__,
             host=identity.name,
-            provider=self._details.provider,
+            provider=self._engine.details.provider,
             message=message,
             error_code=error_code,
         )
@@ -140,8 +140,8 @@ class Recorder:
             node_type=identity.type,
             host=identity.name,
             version=__version__,
-            upstream_model=self._details.upstream_model,
-            provider=self._details.provider,
+            upstream_model=self._engine.details.upstream_model,
+            provider=self._engine.details.provider,
             body_bytes=len(request.body),
             answer_bytes=attempt.answer_bytes,
             n=request.n,

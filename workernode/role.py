@@ -97,7 +97,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     # The ledger's subscription before the first event, so that bills wait for a management that never ran.
     await broker.ensure(topics.results, names.LEDGER)
     results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
-    recorder = Recorder(identity, engine.details, results)
+    recorder = Recorder(identity, engine, results)
     uplinks = Uplinks(broker, topics, identity.incarnation)
     node = Node(
         identity,
@@ -108,7 +108,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         slots=settings.max_process_num,
         parked_max=settings.parked_max,
     )
-    heartbeat = Heartbeat(identity, engine.details, settings.max_process_num, node.load)
+    heartbeat = Heartbeat(identity, engine, settings.max_process_num, node.load)
     control = await broker.consumer(
         topics.control(identity.incarnation), "node", Kind.EXCLUSIVE, prefetch=CONTROL_PREFETCH
     )

@@ -1,0 +1,187 @@
+"""One client of the pulsar-client library, with its calls as coroutines that end in time and lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import _pulsar
+import certifi
+import pulsar
+
+from broker.interface import Kind
+from broker.pulsar.failure import SILENCE, TRY_AGAIN, PulsarFailure
+from broker.pulsar.inbox import Inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.pulsar.limits import PulsarLimits
+
+log = logging.getLogger(__name__)
+
+NACK_DELAY_MS = 100
+"""The least the client takes."""
+
+_RETRY_S = 0.2
+_BUSY_S = 0.5
+_TYPES = {
+    Kind.SHARED: _pulsar.ConsumerType.Shared,
+    Kind.EXCLUSIVE: _pulsar.ConsumerType.Exclusive,
+    Kind.FAILOVER: _pulsar.ConsumerType.Failover,
+}
+
+
+class PulsarClient:
+    """A client with its own threads and connections. To be made in the process that uses it, after any fork."""
+
+    def __init__(
+        self, url: str, limits: PulsarLimits, *, token: str | Callable[[], str] | None, tls_trust_certs: str | None
+    ) -> None:
+        self._limits = limits
+        self.inbox = Inbox(asyncio.get_running_loop())
+        conf = _pulsar.ClientConfiguration()
+        conf.operation_timeout_seconds(limits.operation_timeout_s)
+        conf.connection_timeout(int(limits.connect_timeout_s * 1000))
+        conf.stats_interval_in_seconds(0)
+        # A Python logger is called from the client's threads and can hang the interpreter at its exit; the
+        # default one writes a line for each connection to standard output, where a command's result belongs.
+        # What matters of it reaches our own log through the errors.
+        conf.set_file_logger(_pulsar.LoggerLevel.Warn, limits.client_log)
+        conf.tls_trust_certs_file_path(tls_trust_certs or certifi.where())
+        conf.tls_allow_insecure_connection(False)
+        # Off by default: any certificate of a trusted authority would do for any host.
+        conf.tls_validate_hostname(True)
+        if token is not None:
+            # The library asks the callable for each connection, so that a token may rotate.
+            conf.authentication(pulsar.AuthenticationToken(_steady(token) if callable(token) else token).auth)
+        self._inner = _pulsar.Client(url, conf)
+
+    async def answers(self, topic: str) -> bool:
+        """Whether a broker answers now, be it with a no."""
+        try:
+            await self._ask_result(
+                partial(self._inner.get_topic_partitions_async, topic), timeout_s=self._limits.ping_timeout_s
+            )
+        except PulsarFailure as failure:
+            return failure.result not in SILENCE
+        return True
+
+    async def open_producer(self, topic: str, gather_ms: int) -> Any:
+        """An inner producer; raises :class:`PulsarFailure`."""
+        conf = _pulsar.ProducerConfiguration()
+        conf.send_timeout_millis(self._limits.send_timeout_ms)
+        # Blocking would stop the event loop. Our own window, by count and by bytes, refuses earlier than this queue.
+        conf.block_if_queue_full(False)
+        conf.max_pending_messages(2 * self._limits.pending_sends_max)
+        conf.batching_enabled(gather_ms > 0)
+        if gather_ms > 0:
+            conf.batching_max_publish_delay_ms(gather_ms)
+        return await self._open(partial(self._inner.create_producer_async_v2, topic, conf))
+
+    async def open_consumer(
+        self, topic: str, subscription: str, kind: Kind, *, queue: int = 0, from_earliest: bool = False
+    ) -> Any:
+        """An inner consumer; raises :class:`PulsarFailure`. The ack timeout stays off: slow is not lost."""
+        conf = _pulsar.ConsumerConfiguration()
+        conf.consumer_type(_TYPES[kind])
+        # The default of 1000 lets one member hoard the backlog.
+        conf.receiver_queue_size(queue)
+        conf.negative_ack_redelivery_delay_ms(NACK_DELAY_MS)
+        position = _pulsar.InitialPosition.Earliest if from_earliest else _pulsar.InitialPosition.Latest
+        conf.subscription_initial_position(position)
+        return await self._open(partial(self._inner.subscribe_async_v2, topic, subscription, conf))
+
+    async def call(self, begin: Callable[[Callable[..., None]], None], timeout_s: float) -> None:
+        """Run a call whose result nobody needs (flush, close), for as long as ``timeout_s``."""
+        try:
+            await self._ask_result(begin, timeout_s=timeout_s)
+        except PulsarFailure:
+            return
+
+    async def aclose(self) -> None:
+        """Close the connections and stop the threads. Must end before the loop does."""
+        await self.call(self._inner.close_async, self._limits.operation_timeout_s + 1.0)
+        # Closing waits for answers of the broker and gives up without them; this stops what is left.
+        await asyncio.to_thread(self._inner.shutdown)
+
+    async def _open(self, begin: Callable[[Callable[..., None]], None]) -> Any:
+        started = time.monotonic()
+        while True:
+            try:
+                value = await self._ask(begin, timeout_s=self._limits.operation_timeout_s + 1.0)
+            except PulsarFailure as failure:
+                left_s = started + self._patience_s(failure.result) - time.monotonic()
+                if left_s <= 0:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return value[0]
+
+    def _patience_s(self, result: Any) -> float:
+        if result in TRY_AGAIN:
+            return self._limits.open_timeout_s
+        # ``ensure`` joins for a moment as a shared consumer, which keeps another kind out meanwhile.
+        return _BUSY_S if result == _pulsar.Result.ConsumerBusy else 0.0
+
+    async def _ask_result(self, begin: Callable[[Callable[..., None]], None], *, timeout_s: float) -> None:
+        values = await self._ask(begin, timeout_s=timeout_s)
+        if values[0] != _pulsar.Result.Ok:
+            raise PulsarFailure(values[0])
+
+    async def _ask(self, begin: Callable[[Callable[..., None]], None], *, timeout_s: float) -> tuple[Any, ...]:
+        future: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+        begin(partial(self.inbox.put, _settle, future))
+        try:
+            await asyncio.wait({future}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            if future.done():
+                _dispose(future.result())
+            raise
+        finally:
+            if not future.done():
+                future.cancel()
+        if future.cancelled():
+            raise PulsarFailure(_pulsar.Result.Timeout)
+        values = future.result()
+        if isinstance(values[0], _pulsar.Error):
+            raise PulsarFailure(values[0].error, values[0].message)
+        return values
+
+
+def _steady(token: Callable[[], str]) -> Callable[[], str]:
+    """The same callable, which gives the last token again when the next one cannot be read.
+
+    It is called from a thread of C++, and an exception there would end the process.
+    """
+    last = ""
+
+    def read() -> str:
+        nonlocal last
+        try:
+            last = token()
+        except Exception as error:
+            log.warning(
+                'The token could not be read, the last one is used. action="token_unreadable" error="%s"',
+                type(error).__name__,
+            )
+        return last
+
+    return read
+
+
+def _settle(future: asyncio.Future[tuple[Any, ...]], *values: Any) -> None:
+    if future.done():
+        _dispose(values)
+    else:
+        future.set_result(values)
+
+
+def _dispose(values: tuple[Any, ...]) -> None:
+    """Close what was opened for somebody who is gone: a consumer left open would take messages for nobody."""
+    for value in values:
+        if isinstance(value, _pulsar.Consumer | _pulsar.Producer):
+            value.close_async(None)

@@ -1,0 +1,93 @@
+"""The results of Pulsar's client, as the errors of :mod:`broker.interface`."""
+
+from __future__ import annotations
+
+from _pulsar import Result
+
+from broker.interface import (
+    BrokerError,
+    BrokerForbidden,
+    BrokerUnavailable,
+    PayloadTooLarge,
+    SendRejected,
+    SendUnknown,
+)
+
+_FORBIDDEN = {
+    Result.AuthenticationError: "the token was not accepted",
+    Result.AuthorizationError: "the token gives no permission",
+    Result.ErrorGettingAuthenticationData: "the token could not be read",
+}
+
+_UNAVAILABLE = {
+    Result.Timeout: "no answer came in time",
+    Result.ConnectError: "no connection could be made",
+    Result.NotConnected: "the connection is lost",
+    Result.ReadError: "the connection broke",
+    Result.LookupError: "the broker of the topic could not be looked up",
+    Result.ServiceUnitNotReady: "the topic is being loaded",
+    Result.TooManyLookupRequestException: "too many lookups are under way",
+    Result.ProducerBusy: "an earlier producer of this name is still there",
+    Result.AlreadyClosed: "it was closed meanwhile",
+    Result.BrokerMetadataError: "the broker cannot read its metadata",
+    Result.BrokerPersistenceError: "the broker cannot write to its storage",
+    Result.UnknownError: "the broker gave no reason",
+    Result.Interrupted: "the call was interrupted",
+}
+
+_REJECTED = {
+    Result.ProducerQueueIsFull,
+    Result.MemoryBufferIsFull,
+    Result.ProducerBlockedQuotaExceededError,
+    Result.ProducerBlockedQuotaExceededException,
+}
+
+TRY_AGAIN = frozenset(
+    {
+        Result.Timeout,
+        Result.ConnectError,
+        Result.NotConnected,
+        Result.ReadError,
+        Result.LookupError,
+        Result.ServiceUnitNotReady,
+        Result.TooManyLookupRequestException,
+        Result.ProducerBusy,
+        Result.BrokerMetadataError,
+    }
+)
+"""Results that a broker gives while it starts or moves a topic, and not when it means no."""
+
+SILENCE = frozenset({Result.Timeout, Result.ConnectError, Result.NotConnected, Result.ReadError, Result.AlreadyClosed})
+"""Results that the client makes up by itself because no broker answered."""
+
+
+class PulsarFailure(Exception):
+    """A result of the client that is not Ok. Never leaves this package."""
+
+    def __init__(self, result: Result, message: str = "") -> None:
+        super().__init__(f"{result.name} {message}".strip())
+        self.result = result
+        self.message = message
+
+
+def explain(failure: PulsarFailure, doing: str) -> BrokerError:
+    """The error to raise for ``failure``; ``doing`` says what was tried, with the address."""
+    result = failure.result
+    if result in _FORBIDDEN:
+        return BrokerForbidden(f"{doing} was refused: {_FORBIDDEN[result]}.")
+    if result in _UNAVAILABLE:
+        return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}.")
+    reason = failure.message or result.name
+    return BrokerError(f"{doing} failed: {reason}.")
+
+
+def explain_send(result: Result, topic: str) -> BrokerError:
+    """The error to raise for a send to ``topic`` that ended with ``result``."""
+    if result in _REJECTED:
+        return SendRejected(f"The queue of sends to {topic} is full ({result.name}).")
+    if result == Result.MessageTooBig:
+        return PayloadTooLarge(f"The broker takes no message of this size on {topic}.")
+    if result in _FORBIDDEN:
+        return BrokerForbidden(f"Sending to {topic} was refused: {_FORBIDDEN[result]}.")
+    # Whatever else went wrong, the bytes had already been given to the client, and it may have written them.
+    return SendUnknown(f"Whether the message reached {topic} is unknown: {_UNAVAILABLE.get(result, result.name)}.")

@@ -1,0 +1,68 @@
+"""``fleet …`` and ``python -m fleet …``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fleet.start.command import container, start
+from process import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fleet")
+def main() -> None:
+    """Run language models for others: a gateway, worker nodes, and the ledger of what they did.
+
+    Everything is configured by environment variables; README.md lists them.
+    """
+
+
+@main.command()
+def up() -> None:
+    """Gateway, node and management in one process, on the embedded broker."""
+    from fleet.up import up as run_all
+
+    sys.exit(run_all())
+
+
+@main.command()
+def gateway() -> None:
+    """The gateway: OpenAI's API on PORT (8081)."""
+    from gateway.__main__ import main as run
+
+    sys.exit(run())
+
+
+@main.command()
+def node() -> None:
+    """One worker node: NODE_TYPE=static or remote."""
+    from workernode.__main__ import main as run
+
+    sys.exit(run())
+
+
+@main.command()
+def management() -> None:
+    """The ledger: charges, usage, events and nodes on MANAGEMENT_PORT (8082)."""
+    from management.__main__ import main as run
+
+    sys.exit(run())
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--role", type=click.Choice(["gateway", "node", "management"]), multiple=True, help="Check only this role.")
+def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
+    """Check settings, broker, topics, upstream and clock; a sentence and a remedy for each."""
+    from fleet.doctor import doctor as examine
+
+    sys.exit(examine(role or ("gateway", "node", "management"), as_json=as_json))
+
+
+main.add_command(start)
+main.add_command(container)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How a fleet is started, watched and stopped on one machine."""

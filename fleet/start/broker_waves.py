@@ -1,0 +1,110 @@
+"""The processes of a broker that we start ourselves."""
+
+from pathlib import Path
+
+from fleet.start import docker, java
+from fleet.start.broker_choice import Broker, Choice
+from fleet.start.ending import CannotStart, Ending
+from fleet.start.ports import Address
+from fleet.start.pulsar_conf import ours, write_conf
+from fleet.start.role import Role, Wave
+from fleet.start.settings import StartSettings
+
+IMAGE = "apachepulsar/pulsar:4.2.4"
+LOOPBACK = "127.0.0.1"
+FETCH_WAIT_S = 900.0
+"""The first run of deploy/pulsar/run downloads the broker before it starts it."""
+OURS = (Broker.DIRECTORY, Broker.DOCKER, Broker.MAVEN)
+"""The brokers that run as children of ours, on PULSAR_PORT and PULSAR_ADMIN_PORT."""
+
+
+def url(settings: StartSettings) -> str:
+    """The service URL of a broker that we start."""
+    return f"pulsar://{LOOPBACK}:{settings.pulsar_port}"
+
+
+def addresses(settings: StartSettings) -> tuple[Address, ...]:
+    """Where a broker that we start will listen."""
+    return (
+        Address("the broker", LOOPBACK, settings.pulsar_port, "PULSAR_PORT"),
+        Address("the broker's admin interface", LOOPBACK, settings.pulsar_admin_port, "PULSAR_ADMIN_PORT"),
+    )
+
+
+def waves(choice: Choice, settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
+    """What to start before the roles: nothing for a broker that is not ours. Raises CannotStart for a missing tool."""
+    if choice.broker is Broker.DOCKER:
+        return _docker(settings, env, directory)
+    if choice.broker is Broker.MAVEN:
+        return _maven(settings, env, directory)
+    if choice.home:
+        return _directory(choice.home, settings, env, directory)
+    return ()
+
+
+def _ready_urls(settings: StartSettings) -> tuple[str, ...]:
+    # It answers only after a message has gone through the broker and come back.
+    return (f"http://{LOOPBACK}:{settings.pulsar_admin_port}/admin/v2/brokers/health?topicVersion=V2",)
+
+
+def _service(settings: StartSettings, argv: tuple[str, ...], env: dict[str, str], undo: tuple[str, ...] = ()) -> Wave:
+    return (Role("pulsar", argv, env, _ready_urls(settings), blame=Ending.BROKER, undo=undo),)
+
+
+def _task(argv: tuple[str, ...], env: dict[str, str]) -> Wave:
+    return (Role("pulsar", argv, env, once=True, blame=Ending.BROKER),)
+
+
+def _listening(settings: StartSettings, bind: str) -> dict[str, str]:
+    return {
+        "bindAddress": bind,
+        "advertisedAddress": LOOPBACK,
+        "brokerServicePort": str(settings.pulsar_port),
+        "webServicePort": str(settings.pulsar_admin_port),
+    }
+
+
+def _directory(home: Path, settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
+    java.require_java(env)
+    data = (directory / settings.pulsar_data).resolve()
+    for name, path in (("PULSAR_HOME", home), ("PULSAR_DATA", data)):
+        if len(str(path).split()) != 1:  # its script does not quote its paths
+            raise CannotStart(
+                Ending.SETTING, f"Apache Pulsar does not run in a path with spaces ({path}): set {name} to another one"
+            )
+    conf = write_conf(home, data, {**ours(directory), **_listening(settings, LOOPBACK)})
+    argv = (
+        *(str(home / "bin" / "pulsar"), "standalone", "-nfw", "-nss"),
+        *("--metadata-dir", str(data / "metadata"), "--bookkeeper-dir", str(data / "bookkeeper")),
+    )
+    own = {"PULSAR_STANDALONE_CONF": str(conf), "PULSAR_LOG_DIR": str(data / "logs"), "PULSAR_LOG_LEVEL": "warn"}
+    return (_service(settings, argv, {**env, **own}),)
+
+
+def _docker(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
+    docker.require_daemon(env)
+    name = docker.container_name("pulsar")
+    # Inside, it listens on the same port as outside: a broker tells its clients the port they shall come back to.
+    conf = {**ours(directory), **_listening(settings, "0.0.0.0")}
+    argv = (
+        *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL),
+        *(part for at in addresses(settings) for part in ("--publish", f"{at.host}:{at.port}:{at.port}")),
+        *(part for key, value in conf.items() for part in ("--env", f"PULSAR_PREFIX_{key}={value}")),
+        *(IMAGE, "bash", "-c"),
+        "bin/apply-config-from-env.py conf/standalone.conf && exec bin/pulsar standalone -nfw -nss",
+    )
+    # Fetching the image may take minutes and is no part of the broker's own start.
+    return (_task(("docker", "pull", "--quiet", IMAGE), env), _service(settings, argv, env, docker.remove(name)))
+
+
+def _maven(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
+    java.require_java(env)
+    java.require_maven(env)  # needed once, but an unclear failure after minutes would cost more than this look
+    program = str(directory / "deploy" / "pulsar" / "run")
+    own = {
+        "PULSAR_PORT": str(settings.pulsar_port),
+        "PULSAR_ADMIN_PORT": str(settings.pulsar_admin_port),
+        "PULSAR_DATA": str((directory / settings.pulsar_data).resolve()),
+    }
+    ready = _ready_urls(settings)
+    return ((Role("pulsar", (program,), {**env, **own}, ready, wait_s=FETCH_WAIT_S, blame=Ending.BROKER),),)

@@ -1,0 +1,48 @@
+"""The Docker daemon: whether it answers, and names for what we start in it."""
+
+import secrets
+import subprocess
+from collections.abc import Mapping
+
+from fleet.start.ending import CannotStart, Ending
+
+PROBE_WAIT_S = 10.0
+LABEL = "workernode.started-by=fleet-start"
+
+
+def require_daemon(env: Mapping[str, str]) -> str:
+    """The version of the daemon. A docker command alone proves nothing, so the daemon itself is asked.
+
+    Raises CannotStart when it does not answer.
+    """
+    remedy = "start Docker (`sudo systemctl start docker`, or Docker Desktop), or use another --pulsar"
+    try:
+        asked = subprocess.run(
+            ("docker", "version", "--format", "{{.Server.Version}}"),
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_WAIT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise CannotStart(Ending.TOOL, "docker was not found: install Docker, or use another --pulsar") from None
+    except subprocess.TimeoutExpired:
+        raise CannotStart(
+            Ending.TOOL, f"the Docker daemon did not answer within {PROBE_WAIT_S:g} s: {remedy}"
+        ) from None
+    version = asked.stdout.strip()
+    if asked.returncode != 0 or not version:
+        said = " ".join(asked.stderr.split())[:200] or "no answer"
+        raise CannotStart(Ending.TOOL, f"the Docker daemon is not running ({said}): {remedy}")
+    return version
+
+
+def container_name(purpose: str) -> str:
+    """A name that no other start uses, so that cleaning up removes our container and never somebody else's."""
+    return f"workernode-{purpose}-{secrets.token_hex(4)}"
+
+
+def remove(name: str) -> tuple[str, ...]:
+    """The command that removes a container of ours, running or not."""
+    return ("docker", "rm", "--force", "--volumes", name)

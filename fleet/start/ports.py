@@ -1,0 +1,62 @@
+"""Which ports a start needs, and whether they are free."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fleet.start.ending import CannotStart, Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one role will listen, and the setting that moves it."""
+
+    role: str
+    host: str
+    port: int
+    setting: str
+
+    @property
+    def url(self) -> str:
+        """How a program on this machine reaches it; a wildcard host is reached over loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def require_free(addresses: Iterable[Address]) -> None:
+    """Raise CannotStart with a line for every address that cannot be listened on."""
+    wanted: dict[int, Address] = {}
+    lines: list[str] = []
+    ending = Ending.PORT
+    for address in addresses:
+        if other := wanted.get(address.port):
+            ending = Ending.SETTING
+            lines.append(f"{other.setting} and {address.setting} are both {address.port}: give each its own port")
+            continue
+        wanted[address.port] = address
+        if problem := _problem(address):
+            lines.append(problem)
+    if lines:
+        raise CannotStart(ending, *lines)
+
+
+def _problem(address: Address) -> str | None:
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            # As the roles do: connections of an earlier run in TIME_WAIT are no obstacle, a listener is.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"port {address.port} on {address.host} ({address.role}) is in use: "
+                f"stop what listens there, or set {address.setting} to a free port"
+            )
+        reason = error.strerror or error
+        return f"cannot listen on {address.host}:{address.port} ({address.role}): {reason}; see {address.setting}"
+    return None

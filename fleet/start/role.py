@@ -1,0 +1,31 @@
+"""What the supervisor runs: roles, in waves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.start.ending import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One child process of the supervisor."""
+
+    name: str
+    """Stands before each of its log lines."""
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """Its whole environment, not an addition to ours."""
+    ready_urls: tuple[str, ...] = ()
+    """It is ready when every one of these answers 200; at once when there are none."""
+    once: bool = False
+    """A task that must end with code 0 before the next wave begins, rather than a service that must not end."""
+    wait_s: float | None = None
+    """How long it may take to become ready (or, for a task, to finish); None is the supervisor's own limit."""
+    blame: Ending = Ending.DIED
+    """How the whole start ends when this role dies or is late before it was ready."""
+    undo: tuple[str, ...] = ()
+    """A command run after it has ended, for what a killed child leaves behind (a container)."""
+
+
+Wave = tuple[Role, ...]
+"""Roles that are started together. Waves begin one after the other; roles are stopped in the reverse of all this."""

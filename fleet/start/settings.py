@@ -1,0 +1,50 @@
+"""What a start needs to know from the environment. The roles read their own settings from the same one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleet.start.ending import CannotStart, Ending
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class StartSettings(BaseModel):
+    """Settings of `fleet start` and `fleet container`; each field's alias is the variable's name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", alias="HOST")
+    port: Port = Field(8081, alias="PORT")
+    management_host: str = Field("127.0.0.1", alias="MANAGEMENT_HOST")
+    management_port: Port = Field(8082, alias="MANAGEMENT_PORT")
+    node_host: str = Field("127.0.0.1", alias="NODE_HOST")
+    node_port: Port = Field(8083, alias="NODE_PORT")
+    api_keys: str | None = Field(None, alias="API_KEYS", repr=False)
+    api_keys_file: str | None = Field(None, alias="API_KEYS_FILE")
+    model_name: str = Field("static", alias="MODEL_NAME")
+
+    pulsar_url: str | None = Field(None, alias="PULSAR_URL")
+    pulsar_home: Path | None = Field(None, alias="PULSAR_HOME")
+    pulsar_port: Port = Field(6650, alias="PULSAR_PORT")
+    pulsar_admin_port: Port = Field(8080, alias="PULSAR_ADMIN_PORT")
+    pulsar_data: Path = Field(Path("data/pulsar"), alias="PULSAR_DATA")
+
+    start_wait_s: float = Field(90.0, gt=0, alias="START_WAIT_S")
+    stop_wait_s: float = Field(40.0, gt=0, alias="STOP_WAIT_S")
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the gateway asks its clients for a key."""
+        return bool(self.api_keys or self.api_keys_file)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "StartSettings":
+        """Check `environment`; an empty value counts as absent. Raises CannotStart with a line per wrong setting."""
+        try:
+            return cls.model_validate({name: value for name, value in environment.items() if value})
+        except ValidationError as wrong:
+            lines = (f"{'.'.join(map(str, e['loc']))}={e['input']}: {e['msg']}" for e in wrong.errors())
+            raise CannotStart(Ending.SETTING, *lines) from None

@@ -1,0 +1,257 @@
+"""Starts waves of roles, watches them, and stops everything it started."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.start import orphans
+from fleet.start.child import Child
+from fleet.start.ending import CannotStart, Ending
+from fleet.start.readiness import until_ready
+from fleet.start.role import Role, Wave
+
+TASK_WAIT_S = 1800.0
+UNDO_WAIT_S = 20.0
+ORPHAN_ROUNDS_MAX = 50
+TELLING_CODES = (Ending.SETTING, Ending.PORT)
+"""Exit codes by which a role itself says what is wrong."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a supervisor goes about it."""
+
+    start_wait_s: float
+    """From a wave's start until all of it is ready."""
+    stop_wait_s: float
+    """For stopping everything, all roles together; then SIGKILL."""
+    stop_together: bool = False
+    """SIGTERM to all roles at once, rather than in the reverse order of their start."""
+    inherit_output: bool = False
+    """Roles write where we write, without prefix."""
+    pass_on_code: bool = False
+    """End with the code of the role that died, rather than with DIED."""
+
+
+def share(stop_wait_s: float, index: int, count: int) -> float:
+    """When, counted from the start of stopping, the `index`-th of `count` roles must have gone.
+
+    What earlier ones leave over goes to the later ones, and a slow one cannot use up the time of all the others.
+    """
+    return stop_wait_s * (index + 1) / count
+
+
+class Supervisor:
+    """Runs one plan once. Must be run in the main thread, where signals arrive."""
+
+    def __init__(self, plan: Sequence[Wave], manner: Manner, say: Callable[[str, str], None]) -> None:
+        self._plan = plan
+        self._manner = manner
+        self._say = say
+        self._children: list[Child] = []
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    async def run(self, announce: Callable[[], None] = lambda: None) -> int:
+        """Start all waves, call `announce` when all are ready, watch until something ends, stop everything.
+
+        Returns the exit code. Raises CannotStart, after stopping everything, when the start failed.
+        """
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number))
+        loop.add_signal_handler(signal.SIGCHLD, self._collect)
+        orphans.adopt()
+        self._set_guard()
+        try:
+            for wave in self._plan:
+                await self._bring_up(wave)
+                if self._stop.is_set():
+                    return Ending.STOPPED
+            announce()
+            return await self._watch()
+        finally:
+            await self._take_down()
+            self._release_guard()
+            for number in (*STOP_SIGNALS, signal.SIGCHLD):
+                loop.remove_signal_handler(number)
+
+    async def _bring_up(self, wave: Wave) -> None:
+        started = [await self._start(role) for role in wave]
+        answers: dict[str, str] = {}
+        waits = [asyncio.ensure_future(self._ready(child, answers)) for child in started]
+        everyone = asyncio.gather(*waits)
+        stop = asyncio.ensure_future(self._stop.wait())
+        lost = asyncio.ensure_future(self._first_to_end())
+        try:
+            await asyncio.wait((everyone, stop, lost), return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                return
+            if lost.done():
+                raise await self._loss(lost.result(), "before everything was ready")
+            everyone.result()
+        finally:
+            for task in (*waits, stop, lost):
+                task.cancel()
+            await asyncio.gather(*waits, everyone, stop, lost, return_exceptions=True)
+
+    async def _start(self, role: Role) -> Child:
+        if role.undo:
+            self._tell_guard(undo=role.undo)
+        try:
+            child = Child.start(role, heard=not self._manner.inherit_output)
+        except OSError as error:
+            raise CannotStart(Ending.TOOL, f"{role.name}: cannot run {role.argv[0]}: {error.strerror}") from None
+        # Ours before anything is awaited: a child that ends at once must not be collected as a stranger.
+        self._children.append(child)
+        self._tell_guard(started=child.process.pid)
+        await child.listen(self._say)
+        return child
+
+    async def _ready(self, child: Child, answers: dict[str, str]) -> None:
+        role = child.role
+        wait_s = role.wait_s or (TASK_WAIT_S if role.once else self._manner.start_wait_s)
+        try:
+            async with asyncio.timeout(wait_s):
+                if role.once:
+                    await child.ended.wait()
+                else:
+                    await until_ready(role.ready_urls, answers)
+        except TimeoutError:
+            said = "; ".join(f"{url} said: {text}" for url, text in answers.items() if url in role.ready_urls)
+            ending = Ending.LATE if role.blame is Ending.DIED else role.blame
+            remedy = "see its lines above, or raise START_WAIT_S"
+            raise CannotStart(ending, f"{role.name} was not ready within {wait_s:g} s ({said}): {remedy}") from None
+
+    async def _first_to_end(self) -> Child:
+        """The first child that ended although it should not have: a service, or a task with another code than 0."""
+        while True:
+            for child in self._children:
+                if not child.running and not (child.role.once and child.code == 0):
+                    return child
+            waits = [asyncio.ensure_future(child.ended.wait()) for child in self._children if child.running]
+            if not waits:
+                await asyncio.Event().wait()
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waits:
+                    task.cancel()
+
+    async def _watch(self) -> int:
+        stop = asyncio.ensure_future(self._stop.wait())
+        lost = asyncio.ensure_future(self._first_to_end())
+        try:
+            await asyncio.wait((stop, lost), return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                return Ending.STOPPED
+            child = lost.result()
+            if self._manner.pass_on_code:
+                return child.code
+            raise await self._loss(child, "by itself")
+        finally:
+            stop.cancel()
+            lost.cancel()
+
+    async def _loss(self, child: Child, when: str) -> CannotStart:
+        role = child.role
+        last = [f"  {line}" for line in await child.last_lines() if line.strip()]
+        head = f"{role.name} ended with code {child.code} {when}" + ("; its last lines:" if last else "")
+        ending = Ending(child.code) if child.code in TELLING_CODES else role.blame
+        return CannotStart(ending, head, *last)
+
+    async def _take_down(self) -> None:
+        running = [child for child in reversed(self._children) if child.running]
+        began = asyncio.get_running_loop().time()
+        if self._manner.stop_together:
+            for child in running:
+                child.terminate()
+        for index, child in enumerate(running):
+            child.terminate()
+            last = len(running) - 1 if self._manner.stop_together else index
+            limit = began + share(self._manner.stop_wait_s, last, len(running))
+            await self._gone(child, limit - asyncio.get_running_loop().time())
+        await self._end_orphans()
+        for child in reversed(self._children):
+            if child.role.undo:
+                _undo(child.role.undo)
+
+    async def _gone(self, child: Child, wait_s: float) -> None:
+        ended = asyncio.ensure_future(child.ended.wait())
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((ended, hurry), timeout=max(wait_s, 0), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if child.running:
+            self._say("fleet", f"{child.role.name} did not stop in time and is killed")
+            child.kill()
+        await ended
+
+    async def _end_orphans(self) -> None:
+        own = self._own_pids()
+        for _ in range(ORPHAN_ROUNDS_MAX):  # the children of one that is killed come to us in their turn
+            left = orphans.living(own)
+            if not left:
+                return
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.02)
+            orphans.reap(own)
+
+    def _asked_to_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+        self._say("fleet", f"{number.name}: stopping" + (" at once" if self._hurry.is_set() else ""))
+
+    def _collect(self) -> None:
+        for child in self._children:
+            if child.running:
+                child.collect()
+                if not child.running:
+                    self._tell_guard(ended=child.process.pid)
+        orphans.reap(self._own_pids())
+
+    def _own_pids(self) -> set[int]:
+        own = {child.process.pid for child in self._children}
+        return own | ({self._guard.pid} if self._guard else set())
+
+    def _set_guard(self) -> None:
+        if os.getpid() == 1:
+            return  # the kernel ends a container's processes together with process 1
+        script = str(Path(__file__).with_name("guard.py"))
+        self._guard = subprocess.Popen(
+            (sys.executable, "-I", "-S", script, str(self._manner.stop_wait_s)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _tell_guard(self, **message: object) -> None:
+        if self._guard and self._guard.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(json.dumps(message).encode() + b"\n")
+                self._guard.stdin.flush()
+
+    def _release_guard(self) -> None:
+        if self._guard and self._guard.stdin:
+            self._tell_guard(done=True)
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
+            self._guard.wait()
+
+
+def _undo(command: tuple[str, ...]) -> None:
+    # Usually there is nothing left to undo, and the command says so: its output would only frighten.
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, check=False, timeout=UNDO_WAIT_S, capture_output=True)

@@ -1,0 +1,141 @@
+"""The HTTP application: the API behind its key, the probes before it, and errors in one shape."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from management.api import api
+from process import __version__
+from process.logging import Log
+from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from management.metrics import Metrics
+    from management.nodes import NodeRegistry
+    from management.readiness import Readiness
+
+OPEN_PATHS = frozenset(("/livez", "/readyz"))
+
+log = Log("management")
+
+
+class DatabaseAway(FleetError):
+    """The database cannot be read at the moment. Try again shortly."""
+
+    code, http_status, type, retryable = "database_unavailable", 503, "server_error", True
+
+
+def application(
+    engine: AsyncEngine, registry: NodeRegistry, readiness: Readiness, metrics: Metrics, key: SecretStr | None
+) -> FastAPI:
+    """Everything that management serves. Its document is at ``/openapi.json``."""
+    # No page that would load scripts from elsewhere.
+    app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
+    app.include_router(api(engine, registry))
+    _add_errors(app)
+
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> JSONResponse:
+        sentences = readiness.sentences
+        if sentences:
+            return JSONResponse({"status": "not ready", "reasons": sentences}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", include_in_schema=False)
+    async def scrape() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    if key is not None:
+        app.add_middleware(KeyCheck, key=key)
+    return app
+
+
+class Documented(FastAPI):
+    """FastAPI announces a 422 answer of its own for every parameter; ours is a 400 in the shape of all errors."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+
+class KeyCheck:
+    """Lets nobody in without ``Authorization: Bearer <key>``, except to :data:`OPEN_PATHS`."""
+
+    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
+        self._app = app
+        self._digest = _digest(key.get_secret_value().encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_known(scope):
+            await self._app(scope, receive, send)
+            return
+        await _answer(Unauthorized())(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, key = given.partition(b" ")
+        # Digests have one length, so the comparison takes one time whatever was given.
+        return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(key.strip()), self._digest)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _answer(error: FleetError) -> JSONResponse:
+    shown = {"message": error.message, "type": error.type, "param": error.param, "code": error.own_code}
+    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    return JSONResponse({"error": shown}, status_code=error.http_status, headers=headers)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(FleetError)
+    async def ours(_: Request, error: FleetError) -> JSONResponse:
+        return _answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        # The location ends with an index where a parameter was repeated.
+        param = next((part for part in reversed(first["loc"]) if isinstance(part, str)), None)
+        message = str(first["msg"]).removeprefix("Value error, ")
+        return _answer(InvalidRequest(f"{param}: {message[:1].lower()}{message[1:]}.", param=param))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        answer = _answer(MethodNotAllowed() if error.status_code == 405 else NotFound())
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(SQLAlchemyError)
+    @app.exception_handler(OSError)
+    async def away(_: Request, error: Exception) -> JSONResponse:
+        log.warning("The API could not read the database.", action="read_failed", error=type(error).__name__)
+        return _answer(DatabaseAway())
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        log.error("The API failed.", error=error, action="api_failed")
+        return _answer(FleetError())

@@ -1,0 +1,216 @@
+"""From the bytes of a message to a fact that the ledger can store, or to the reason why it cannot. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+from wire import codec
+from wire.errors import UndecodableMessage
+from wire.event import EVENT_BYTES_MAX, PREFIX, Durations, Event, NodeData, NodeEventType, RequestData, RequestEventType
+from wire.event import charge_id as charge_id_of
+from wire.usage import TOKENS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Reason = Literal[
+    "too_large", "not_an_event", "wrong_data", "wrong_time", "wrong_id", "number_out_of_range", "nul", "unstorable"
+]
+"""Why a message is in quarantine. A closed set of words: a decoder's own sentence may quote what it read."""
+
+BILLED = "request.billed"
+_CHARGE = charge_id_of("")
+_REQUEST_TYPES: frozenset[str] = frozenset(get_args(RequestEventType))
+_NODE_TYPES: frozenset[str] = frozenset(get_args(NodeEventType))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_DAY_MS = 86_400_000
+
+
+class Unreadable(Exception):
+    """This message is no fact; ``reason`` tells why."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event as rows: of ``events`` and, where it tells of them, of ``charges`` and ``nodes``, without positions."""
+
+    event: dict[str, Any]
+    charge: dict[str, Any] | None = None
+    node: dict[str, Any] | None = None
+
+    @property
+    def event_id(self) -> str:
+        """What makes it the same fact when it is told again."""
+        event_id: str = self.event["event_id"]
+        return event_id
+
+    @property
+    def kind(self) -> str:
+        """Its type without the prefix, or ``other`` for one that is not known here: few enough for a metric."""
+        return kind_of(self.event["type"]) or "other"
+
+
+def kind_of(type_: str) -> str | None:
+    """``request.billed`` for ``io.workernode.request.billed``; None for a type that is not known here."""
+    kind = type_.removeprefix(PREFIX)
+    return kind if kind != type_ and kind in _REQUEST_TYPES | _NODE_TYPES else None
+
+
+def fact_of(payload: bytes) -> Fact:
+    """Read one message of the results topic. Raises :class:`Unreadable`, and nothing else, for what is no fact."""
+    if len(payload) > EVENT_BYTES_MAX:
+        raise Unreadable("too_large")
+    try:
+        # Fields that nobody reads here are not checked by the decoder, but the whole text is stored.
+        raw = payload.decode()
+        event = codec.decode_event(payload)
+    except (UndecodableMessage, UnicodeDecodeError):
+        raise Unreadable("not_an_event") from None
+    kind = kind_of(event.type)
+    row: dict[str, Any] = {
+        "event_id": event.id,
+        "type": event.type,
+        "time_ms": _time_ms(event.time),
+        "source": event.source,
+        "subject": event.subject,
+        "request_id": None,
+        "model": None,
+        "node": None,
+        "key_id": None,
+        "raw": raw,
+    }
+    if event.id.startswith(_CHARGE) and kind != BILLED:
+        # It would take the place of a charge that is still to come.
+        raise Unreadable("wrong_id")
+    try:
+        if kind in _REQUEST_TYPES:
+            fact = _request_fact(row, kind == BILLED, codec.decode_request_data(event.data))
+        elif kind in _NODE_TYPES:
+            fact = _node_fact(row, codec.decode_node_data(event.data))
+        else:
+            fact = Fact(row)
+    except UndecodableMessage:
+        raise Unreadable("wrong_data") from None
+    # PostgreSQL has no place for U+0000 in a text, and JSON can write it only like this.
+    if ("\\u0000" in raw or "\0" in raw) and _has_nul(fact):
+        raise Unreadable("nul")
+    return fact
+
+
+def same_content(raw: str, other: str) -> bool:
+    """Whether two stored events tell the same, whatever their whitespace, sender and time."""
+    if raw == other:
+        return True
+    one, two = codec.decode_event(raw.encode()), codec.decode_event(other.encode())
+    return _content(one) == _content(two)
+
+
+def day_of(time_ms: int) -> date:
+    """The day in UTC to which a charge is counted."""
+    return date(1970, 1, 1) + timedelta(days=time_ms // _DAY_MS)
+
+
+def _content(event: Event) -> tuple[str, str, object]:
+    return event.type, event.subject, msgspec.json.decode(event.data)
+
+
+def _time_ms(text: str) -> int:
+    try:
+        time_ms = (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    except (ValueError, TypeError, OverflowError):  # TypeError: it has no zone
+        raise Unreadable("wrong_time") from None
+    if time_ms < 0:
+        raise Unreadable("wrong_time")
+    return time_ms
+
+
+def _request_fact(row: dict[str, Any], billed: bool, data: RequestData) -> Fact:
+    for number in (data.attempt, data.body_bytes, data.answer_bytes, data.n, data.max_tokens):
+        if number is not None and not 0 <= number <= TOKENS_MAX:
+            raise Unreadable("number_out_of_range")
+    row.update(request_id=data.request_id, model=data.model, node=data.node, key_id=data.key_id)
+    if not billed:
+        return Fact(row)
+    if row["event_id"] != charge_id_of(data.request_id):
+        raise Unreadable("wrong_id")
+    return Fact(row, charge=_charge(row["time_ms"], data))
+
+
+def _charge(time_ms: int, data: RequestData) -> dict[str, Any]:
+    times, usage = data.times, data.usage
+    durations = data.durations if data.durations != Durations() else times.durations()
+    return {
+        "request_id": data.request_id,
+        "time_ms": time_ms,
+        "model": data.model,
+        "key_id": data.key_id,
+        "node": data.node,
+        "endpoint": data.endpoint,
+        "status": data.status,
+        "stream": data.stream,
+        "finish_reason": data.finish_reason,
+        "error_code": data.error_code,
+        "attempt_id": data.attempt_id,
+        "attempt": data.attempt,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "estimated": usage.estimated,
+        "n": data.n,
+        "max_tokens": data.max_tokens,
+        "upstream_model": data.upstream_model,
+        "provider": data.provider,
+        "node_type": data.node_type,
+        "host": data.host,
+        "version": data.version,
+        "user_agent": data.user_agent,
+        "body_bytes": data.body_bytes,
+        "answer_bytes": data.answer_bytes,
+        "received_at_ms": times.received_ms,
+        "published_at_ms": times.published_ms,
+        "taken_at_ms": times.taken_ms,
+        "first_token_at_ms": times.first_token_ms,
+        "last_token_at_ms": times.last_token_ms,
+        "settled_at_ms": times.settled_ms,
+        "publish_ms": durations.publish_ms,
+        "queue_ms": durations.queue_ms,
+        "first_token_ms": durations.first_token_ms,
+        "generation_ms": durations.generation_ms,
+        "settle_ms": durations.settle_ms,
+        "total_ms": durations.total_ms,
+    }
+
+
+def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
+    row.update(model=data.model, node=data.node)
+    node = {
+        "node": data.node,
+        "name": data.name,
+        "model": data.model,
+        "node_type": data.node_type,
+        "version": data.version,
+        "host": data.host,
+        "provider": data.provider,
+        "first_ms": row["time_ms"],
+        "last_ms": row["time_ms"],
+        "last_type": row["type"].removeprefix(PREFIX),
+        "message": data.message,
+        "error_code": data.error_code,
+        "until_ms": data.until_ms,
+    }
+    return Fact(row, node=node)
+
+
+def _has_nul(fact: Fact) -> bool:
+    rows: Iterable[dict[str, Any]] = (row for row in (fact.event, fact.charge, fact.node) if row is not None)
+    return any(isinstance(value, str) and "\0" in value for row in rows for value in row.values())

@@ -1,0 +1,182 @@
+"""Writes a batch of messages into the database, in one transaction: facts, their projections, and the quarantine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from management.facts import Fact, Reason, Unreadable, fact_of, same_content
+from management.projections import NewFact, project
+from store.database import is_contents_fault, writing
+from store.insertion import insert
+from store.tables import EVENTS, QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.sql.dml import ReturningInsert
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A message that is no fact: what may be remembered of it."""
+
+    digest: str
+    size_bytes: int
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a batch."""
+
+    stored: Counter[str] = field(default_factory=Counter)
+    """Facts that are new, by kind."""
+    quarantined: Counter[str] = field(default_factory=Counter)
+    """Messages that are no facts, by reason."""
+    duplicates: int = 0
+    """Facts that were known, with the same content or another."""
+    conflicting: int = 0
+    """Those of the duplicates that told something else than the first: the first one counts."""
+    latest_ms: int | None = None
+    """The latest time that a fact of the batch tells."""
+
+    def __iadd__(self, other: Written) -> Written:
+        self.stored += other.stored
+        self.quarantined += other.quarantined
+        self.duplicates += other.duplicates
+        self.conflicting += other.conflicting
+        self.latest_ms = max((ms for ms in (self.latest_ms, other.latest_ms) if ms is not None), default=None)
+        return self
+
+
+Entry = Fact | Quarantined
+
+
+def read(payload: bytes) -> Entry:
+    """A fact, or what goes into quarantine."""
+    try:
+        return fact_of(payload)
+    except Unreadable as error:
+        return quarantined(payload, error.reason)
+
+
+def quarantined(payload: bytes, reason: Reason) -> Quarantined:
+    """What may be remembered of a message that cannot be read or stored."""
+    return Quarantined(hashlib.sha256(payload).hexdigest(), len(payload), reason)
+
+
+async def write(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
+    """Write all of them and commit. Raises the database's errors, and then has written nothing.
+
+    What the database would never take, whatever its state, goes into quarantine instead; its neighbours stay.
+    """
+    try:
+        async with writing(engine) as connection:
+            return await _write(connection, entries, now_ms)
+    except Exception as error:
+        if not is_contents_fault(error):
+            raise
+        if len(entries) > 1:
+            return await _write_each(engine, entries, now_ms)
+        (entry,) = entries
+        if isinstance(entry, Quarantined):
+            raise
+        return await write(engine, [quarantined(entry.event["raw"].encode(), "unstorable")], now_ms)
+
+
+async def _write_each(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
+    # One of them is refused, and the database does not say which. Should it fail half-way, the caller writes the
+    # whole batch once more, and what is in by then counts as a duplicate.
+    written = Written()
+    for entry in entries:
+        written += await write(engine, [entry], now_ms)
+    return written
+
+
+async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: int) -> Written:
+    written = Written()
+    first: dict[str, Fact] = {}
+    again: list[Fact] = []
+    strange: Counter[Quarantined] = Counter()
+    for entry in entries:
+        if isinstance(entry, Quarantined):
+            strange[entry] += 1
+        elif entry.event_id in first:
+            again.append(entry)
+        else:
+            first[entry.event_id] = entry
+    new = await _store(connection, list(first.values()), now_ms)
+    await project(connection, new)
+    await _quarantine(connection, strange, now_ms)
+
+    known = first.keys() - {fact.event_id for _, fact in new}
+    repeated = [*again, *(first[event_id] for event_id in known)]
+    told = {event_id: fact.event["raw"] for event_id, fact in first.items() if event_id not in known}
+    told |= await _raw_of(connection, sorted(known))
+    written.stored.update(fact.kind for _, fact in new)
+    for strange_one, count in strange.items():
+        written.quarantined[strange_one.reason] += count
+    written.duplicates = len(repeated)
+    written.conflicting = sum(not same_content(told[fact.event_id], fact.event["raw"]) for fact in repeated)
+    written.latest_ms = max((fact.event["time_ms"] for fact in first.values()), default=None)
+    return written
+
+
+def insert_events(dialect: str) -> ReturningInsert[int, str]:
+    """Insert what is new, and tell what that was."""
+    statement = insert(dialect, EVENTS).on_conflict_do_nothing(index_elements=["event_id"])
+    return statement.returning(EVENTS.c.position, EVENTS.c.event_id)
+
+
+def count_quarantined(dialect: str) -> Insert:
+    """Insert a digest, or count it once more."""
+    statement = insert(dialect, QUARANTINE)
+    return statement.on_conflict_do_update(
+        index_elements=["digest"],
+        set_={
+            "count": QUARANTINE.c.count + statement.excluded["count"],
+            "last_seen_ms": statement.excluded.last_seen_ms,
+        },
+    )
+
+
+async def _store(connection: AsyncConnection, facts: Sequence[Fact], now_ms: int) -> list[NewFact]:
+    if not facts:
+        return []
+    rows = [{**fact.event, "stored_ms": now_ms} for fact in facts]
+    positions = {
+        event_id: position
+        for position, event_id in await connection.execute(insert_events(connection.dialect.name), rows)
+    }
+    return [(positions[fact.event_id], fact) for fact in facts if fact.event_id in positions]
+
+
+async def _raw_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, str]:
+    if not event_ids:
+        return {}
+    found = await connection.execute(select(EVENTS.c.event_id, EVENTS.c.raw).where(EVENTS.c.event_id.in_(event_ids)))
+    return dict(found.tuples().all())
+
+
+async def _quarantine(connection: AsyncConnection, strange: Counter[Quarantined], now_ms: int) -> None:
+    # One digest has one size; its reason might differ only between versions of this program.
+    rows = [
+        {
+            "digest": one.digest,
+            "size_bytes": one.size_bytes,
+            "reason": one.reason,
+            "first_seen_ms": now_ms,
+            "last_seen_ms": now_ms,
+            "count": count,
+        }
+        for one, count in sorted(strange.items(), key=lambda item: item[0].digest)
+    ]
+    if rows:
+        await connection.execute(count_quarantined(connection.dialect.name), rows)

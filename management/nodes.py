@@ -1,0 +1,129 @@
+"""The node registry: who was heard lately. It knows nothing that the next heartbeats do not tell again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from broker.interface import BrokerError, Kind
+from management.persistence import REOPEN_S, Persistence, Stopping
+from process.identity import new_incarnation
+from process.logging import Log
+from wire import codec
+from wire.errors import UndecodableMessage
+from wire.presence import PRESENCE_LOST_S, Presence, RollCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.interface import Broker, Consumer
+    from management.metrics import Metrics
+    from management.settings import ManagementSettings
+
+log = Log("management")
+
+
+class NodeRegistry:
+    """The last heartbeat of each node. A node is gone when it says so, or :data:`PRESENCE_LOST_S` after its last one.
+
+    ``nodes_max`` bounds what a flood of forged names can take; ``clock`` counts seconds and never goes back.
+    """
+
+    def __init__(self, *, nodes_max: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._nodes_max = nodes_max
+        self._clock = clock
+        self._heard: dict[str, tuple[float, Presence]] = {}
+
+    def __len__(self) -> int:
+        return len(self.present())
+
+    def hear(self, presence: Presence) -> None:
+        """Take note of one heartbeat."""
+        # Taken out and put in again, so that the dictionary is in the order of hearing.
+        known = self._heard.pop(presence.node, None)
+        if presence.state == "stopped":
+            return
+        self._forget_lost()
+        if known is not None or len(self._heard) < self._nodes_max:
+            self._heard[presence.node] = (self._clock(), presence)
+
+    def present(self) -> list[tuple[Presence, float]]:
+        """Each node that is there, with the seconds since it was heard."""
+        self._forget_lost()
+        now = self._clock()
+        return [(presence, now - heard) for heard, presence in self._heard.values()]
+
+    def _forget_lost(self) -> None:
+        lost_before = self._clock() - PRESENCE_LOST_S
+        while self._heard:
+            node, (heard, _) = next(iter(self._heard.items()))
+            if heard >= lost_before:
+                return
+            del self._heard[node]
+
+
+class Listener:
+    """Hears the heartbeats of all nodes, after having called the roll."""
+
+    def __init__(
+        self, settings: ManagementSettings, registry: NodeRegistry, persistence: Persistence, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._persistence = persistence
+        self._metrics = metrics
+        # Its own subscription, new at each start: each replica of management hears every node.
+        self._incarnation = new_incarnation("management")
+
+    async def run(self, broker: Broker, stop: asyncio.Event) -> None:
+        """Listen until ``stop`` is set."""
+        try:
+            while not stop.is_set():
+                await self._session(broker, stop)
+        except Stopping:
+            return
+
+    async def _session(self, broker: Broker, stop: asyncio.Event) -> None:
+        consumer = await self._persistence.until_done(
+            "presence", "The nodes' heartbeats cannot be heard at the moment.", lambda: self._open(broker)
+        )
+        watch = asyncio.get_running_loop().create_task(_close_when_set(consumer, stop))
+        try:
+            while True:
+                self._hear((await consumer.receive()).payload)
+        except BrokerError as error:
+            if not stop.is_set():
+                log.warning("The presence topic was closed under us.", action="presence_reopens", reason=error)
+        finally:
+            watch.cancel()
+            await consumer.aclose()
+        await self._persistence.pause(REOPEN_S)
+
+    async def _open(self, broker: Broker) -> Consumer:
+        topics = self._settings.topics
+        consumer = await broker.consumer(
+            topics.presence, self._incarnation, Kind.EXCLUSIVE, prefetch=self._settings.presence_prefetch
+        )
+        try:
+            # Only now: what the nodes answer must find somebody who listens.
+            producer = await broker.producer(topics.roll_call)
+            try:
+                await producer.send(codec.encode(RollCall(sender=self._incarnation)))
+            finally:
+                await producer.aclose()
+        except BaseException:
+            await consumer.aclose()
+            raise
+        return consumer
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            self._registry.hear(codec.decode_presence(payload))
+        except UndecodableMessage:
+            self._metrics.heartbeats_undecodable.inc()
+
+
+async def _close_when_set(consumer: Consumer, stop: asyncio.Event) -> None:
+    await stop.wait()
+    await consumer.aclose()

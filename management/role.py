@@ -1,0 +1,104 @@
+"""Management as a role: it can be a process of its own, or share one with others."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from broker.open import open_broker, token_from_file
+from management.app import application
+from management.journal import write
+from management.ledger import Ledger
+from management.metrics import Metrics
+from management.nodes import Listener, NodeRegistry
+from management.persistence import Persistence, Stopping
+from management.readiness import Readiness
+from process.http import bind, serving
+from process.identity import now_ms
+from process.logging import Log
+from store import database
+from store.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from broker.interface import Broker
+    from management.journal import Entry, Written
+    from management.settings import ManagementSettings
+
+log = Log("management")
+
+
+async def run(
+    settings: ManagementSettings, broker: Broker, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+) -> None:
+    """Keep the ledger and serve its API until ``stop`` is set; ``ready`` is called once all works for the first time.
+
+    The broker stays open: it belongs to the caller. Raises :class:`store.database.UnusableDatabase` and
+    :class:`process.lifecycle.PortInUse` at the start, and nothing for a database or broker that is away.
+    """
+    engine = database.open(settings.database_url.get_secret_value())
+    readiness = Readiness(lambda: broker.connected, ready)
+    registry = NodeRegistry(nodes_max=settings.presence_nodes_max)
+    metrics = Metrics(CollectorRegistry())
+    metrics.nodes_present.set_function(lambda: len(registry))
+    persistence = Persistence(readiness, stop, retry_s_max=settings.ledger_retry_ms_max / 1000)
+
+    async def write_now(entries: Sequence[Entry]) -> Written:
+        return await write(engine, entries, now_ms())
+
+    ledger = Ledger(settings, write_now, persistence, metrics)
+    listener = Listener(settings, registry, persistence, metrics)
+    app = application(engine, registry, readiness, metrics, settings.management_key)
+    socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
+    try:
+        async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s):
+            log.info("Management listens.", action="listens", port=socket.getsockname()[1])
+            await _work(engine, broker, persistence, ledger, listener, stop)
+    finally:
+        await engine.dispose()
+    log.info("Management has ended.", action="ended")
+
+
+async def _work(
+    engine: AsyncEngine,
+    broker: Broker,
+    persistence: Persistence,
+    ledger: Ledger,
+    listener: Listener,
+    stop: asyncio.Event,
+) -> None:
+    try:
+        await persistence.until_done(
+            "database", "The database cannot be opened at the moment.", partial(upgrade, engine)
+        )
+        await persistence.until_done("broker", "The broker cannot be reached at the moment.", broker.connect)
+    except Stopping:
+        return
+    # Neither of them ends by itself. Should one fail in a way that nobody foresaw, the process ends with it, and
+    # what was not acknowledged waits in the topic.
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ledger.run(broker, stop), name="ledger")
+        tasks.create_task(listener.run(broker, stop), name="presence")
+
+
+async def standalone(settings: ManagementSettings, stop: asyncio.Event) -> None:
+    """Management in a process of its own, with its own connection to the broker."""
+    if settings.pulsar_url == "memory:":
+        log.warning("A memory broker reaches nobody outside this process: no event will come.", action="alone")
+    token = settings.pulsar_token.get_secret_value() if settings.pulsar_token else None
+    file, certs = settings.pulsar_token_file, settings.pulsar_tls_trust_certs
+    broker = open_broker(
+        settings.pulsar_url,
+        token=token_from_file(str(file)) if file else token,
+        tls_trust_certs=str(certs) if certs else None,
+    )
+    try:
+        await run(settings, broker, stop)
+    finally:
+        await broker.aclose()

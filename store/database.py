@@ -1,0 +1,130 @@
+"""Opening a database by its URL, and the two ways to use it: a transaction that reads, one that writes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, StatementError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long SQLite waits for another writer before it says that the database is locked."""
+
+SQLITE = "sqlite+aiosqlite"
+POSTGRESQL = "postgresql+asyncpg"
+
+
+class UnusableDatabase(Exception):
+    """The database cannot be used as it is named: the sentence says what to change."""
+
+
+def check(url: str) -> URL:
+    """The parsed URL. Raises :class:`UnusableDatabase` for a wrong one, without its password."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UnusableDatabase(
+            "it is not a database URL; write sqlite+aiosqlite:///data/workernode.db for a file, "
+            "or postgresql+asyncpg://user:password@host/database"
+        ) from None
+    if parsed.drivername not in (SQLITE, POSTGRESQL):
+        raise UnusableDatabase(f"it must begin with {SQLITE}:/// or {POSTGRESQL}://, not with {parsed.drivername}")
+    if parsed.drivername == POSTGRESQL and not parsed.database:
+        raise UnusableDatabase("it names no database: write one after the host, as in …@host/workernode")
+    # A file: URI could name a database in memory in too many ways.
+    if parsed.drivername == SQLITE and (parsed.database or ":memory:").startswith((":memory:", "file:")):
+        raise UnusableDatabase("it names no file, and a database in memory would forget every charge")
+    return parsed
+
+
+def open(url: str) -> AsyncEngine:
+    """An engine for this URL; on SQLite it makes the parent directory. Connects to nothing yet.
+
+    Raises :class:`UnusableDatabase` with a sentence for people.
+    """
+    parsed = check(url)
+    if parsed.drivername == SQLITE:
+        return _open_sqlite(parsed)
+    # A connection that died with the server is noticed before a batch is written on it.
+    return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args={"timeout": 10})
+
+
+@contextlib.asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that sees one state of the database and changes nothing."""
+    async with engine.connect() as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is committed at the end of the block, or rolled back by an exception.
+
+    On SQLite it has the write lock from its beginning: a transaction that reads first and writes later is refused as
+    soon as another one has written in between, without waiting for :data:`BUSY_TIMEOUT_MS`.
+    """
+    async with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+        yield connection
+
+
+def is_contents_fault(error: BaseException) -> bool:
+    """Whether the database works and only refuses these values: trying again would fail again.
+
+    Deliberately narrow: what counts here is given up. A constraint that fails is a fault of ours, or of a schema that
+    is newer than this program, and must wait for a person instead.
+    """
+    if isinstance(error, DataError):
+        return True
+    if isinstance(error, DBAPIError):
+        # PostgreSQL's classes 22, wrong data, and 54, too large for an index.
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "54")
+    # The driver could not even encode the value.
+    return isinstance(error, StatementError) and isinstance(error.orig, (OverflowError, ValueError))
+
+
+def _open_sqlite(url: URL) -> AsyncEngine:
+    path = Path(url.database or "")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        reason = error.strerror or "it is a directory"
+        raise UnusableDatabase(f"the file {path} cannot be written ({reason[:1].lower()}{reason[1:]})") from None
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
+    )
+    event.listen(engine.sync_engine, "connect", _set_pragmas)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    # FULL, not NORMAL: a message is acknowledged once its charge is committed, so a commit that a power failure
+    # takes back would be a lost charge. One fsync per batch is cheap.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # Python's sqlite3 begins transactions by its own rules, and none before CREATE TABLE; isolation_level=None turns
+    # that off, and this begins each transaction of SQLAlchemy's.
+    # An empty statement is for what SQLite refuses inside a transaction.
+    statement: str = connection.get_execution_options().get("begin", "BEGIN")
+    if statement:
+        connection.exec_driver_sql(statement)

@@ -1,0 +1,8 @@
+"""Alembic's entry: runs on the connection, and inside the transaction, that :func:`store.migrate.upgrade` opened."""
+
+from alembic import context
+
+from store.tables import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+context.run_migrations()

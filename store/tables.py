@@ -1,0 +1,144 @@
+"""The tables. ``events`` holds facts and only grows; ``charges``, ``usage_daily`` and ``nodes`` are projections of it.
+
+A projection can be emptied and rebuilt from the events at any time. Times are Unix milliseconds, and absent texts in
+a primary key are ``''``, so that both databases compare them alike. Texts have no length here: the wire limits them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+# SQLite numbers rows by itself only where the column is exactly INTEGER, which is 64 bits wide there.
+_POSITION = BigInteger().with_variant(Integer, "sqlite")
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("position", _POSITION, primary_key=True),
+    # The one place where a repeated event is noticed. Nothing else removes duplicates.
+    Column("event_id", String, nullable=False, unique=True),
+    Column("type", String, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("stored_ms", BigInteger, nullable=False),
+    Column("source", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("request_id", String),
+    Column("model", String),
+    Column("node", String),
+    Column("key_id", String),
+    Column("raw", Text, nullable=False),
+    Index(None, "request_id"),
+    Index(None, "type", "position"),
+)
+
+CHARGES = Table(
+    "charges",
+    METADATA,
+    Column("position", _POSITION, ForeignKey(EVENTS.c.position), primary_key=True, autoincrement=False),
+    Column("request_id", String, nullable=False, unique=True),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("model", String, nullable=False),
+    Column("key_id", String),
+    Column("node", String),
+    Column("endpoint", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("finish_reason", String),
+    Column("error_code", String),
+    Column("attempt_id", String),
+    Column("attempt", BigInteger),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("n", BigInteger),
+    Column("max_tokens", BigInteger),
+    Column("upstream_model", String),
+    Column("provider", String),
+    Column("node_type", String),
+    Column("host", String),
+    Column("version", String),
+    Column("user_agent", String),
+    Column("body_bytes", BigInteger),
+    Column("answer_bytes", BigInteger),
+    # When each stage was reached …
+    Column("received_at_ms", BigInteger),
+    Column("published_at_ms", BigInteger),
+    Column("taken_at_ms", BigInteger),
+    Column("first_token_at_ms", BigInteger),
+    Column("last_token_at_ms", BigInteger),
+    Column("settled_at_ms", BigInteger),
+    # … and how long it lasted.
+    Column("publish_ms", BigInteger),
+    Column("queue_ms", BigInteger),
+    Column("first_token_ms", BigInteger),
+    Column("generation_ms", BigInteger),
+    Column("settle_ms", BigInteger),
+    Column("total_ms", BigInteger),
+    Index(None, "time_ms"),
+    Index(None, "key_id", "position"),
+    Index(None, "model", "position"),
+    Index(None, "node", "position"),
+)
+
+USAGE_DAILY = Table(
+    "usage_daily",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("key_id", String, primary_key=True),
+    Column("node", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("estimated_requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("body_bytes", BigInteger, nullable=False),
+    Column("answer_bytes", BigInteger, nullable=False),
+)
+
+NODES = Table(
+    "nodes",
+    METADATA,
+    Column("node", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("node_type", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("host", String),
+    Column("provider", String),
+    Column("first_ms", BigInteger, nullable=False),
+    # What was told last about it.
+    Column("last_ms", BigInteger, nullable=False),
+    Column("last_type", String, nullable=False),
+    Column("message", Text),
+    Column("error_code", String),
+    Column("until_ms", BigInteger),
+    Index(None, "last_ms"),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    # What could not be read is known by its digest only: nobody can tell what it contains.
+    Column("digest", String, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+)
+
+PROJECTIONS = (CHARGES, USAGE_DAILY, NODES)
+"""What :mod:`management.rebuild` may empty."""

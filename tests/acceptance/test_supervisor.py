@@ -1,0 +1,360 @@
+"""The supervisor with real processes: what it starts, it stops, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 30.0
+
+
+def until(what: str, condition: Callable[[], bool], wait_s: float = DEADLINE_S) -> None:
+    """Return when `condition` holds; fail with `what` at the deadline."""
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, f"within {wait_s:g} s it did not happen that {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Start:
+    """A supervisor over stand-in roles, in a process group of its own like one started from a terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._journal = directory / "journal"
+        self._waves: list[list[dict[str, Any]]] = []
+        self._manner: dict[str, Any] = {"start_wait_s": 20.0, "stop_wait_s": 10.0}
+        self.process: subprocess.Popen[str] | None = None
+        self.out = directory / "out"
+        self.err = directory / "err"
+
+    def manner(self, **changes: Any) -> Start:
+        self._manner.update(changes)
+        return self
+
+    def wave(self, *roles: dict[str, Any]) -> Start:
+        self._waves.append(list(roles))
+        return self
+
+    def role(self, name: str, *options: str, **settings: Any) -> dict[str, Any]:
+        port = free_port()
+        argv = (sys.executable, "-m", "tests.acceptance.stand_in", name, str(self._journal), "--port", str(port))
+        return {"name": name, "argv": [*argv, *options], "ready_urls": [f"http://127.0.0.1:{port}/readyz"], **settings}
+
+    def begin(self) -> Start:
+        plan = self._directory / "plan.json"
+        plan.write_text(json.dumps({"manner": self._manner, "waves": self._waves}))
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                (sys.executable, "-m", "tests.acceptance.supervised", str(plan)),
+                cwd=ROOT,
+                stdout=out,
+                stderr=err,
+                text=True,
+                start_new_session=True,
+            )
+        return self
+
+    def ready(self) -> Start:
+        until("all were ready", lambda: "all are ready" in self.out.read_text() or not self.alive)
+        assert self.alive, self.err.read_text()
+        return self
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: int, *, to_group: bool = False) -> None:
+        assert self.process
+        (os.killpg if to_group else os.kill)(self.process.pid, number)
+
+    def code(self) -> int:
+        assert self.process
+        return self.process.wait(DEADLINE_S)
+
+    def journal(self, word: str) -> list[str]:
+        """The names of the roles that wrote `word`, in the order of time."""
+        return [name for name, said, _ in self._entries() if said == word]
+
+    def pids(self, name: str = "") -> list[int]:
+        return [int(pid) for who, said, pid in self._entries() if said in ("started", "left") and name in ("", who)]
+
+    def _entries(self) -> list[list[str]]:
+        return [line.split() for line in self._journal.read_text().splitlines()] if self._journal.exists() else []
+
+    def assert_nothing_left(self) -> None:
+        assert self.pids(), "no role was ever started"
+        until("every process was gone", lambda: not any(map(is_running, self.pids())))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    one = Start(tmp_path)
+    yield one
+    if one.process:
+        one.process.kill()
+        one.process.wait()
+    for pid in one.pids():
+        if is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def three(start: Start) -> Start:
+    """A broker, then management, node and gateway together: the plan of a whole start."""
+    start.wave(start.role("pulsar", blame=4))
+    return start.wave(start.role("management"), start.role("node"), start.role("gateway"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_roles_in_order_and_ends_with_0(start: Start, number: int) -> None:
+    three(start).begin().ready().send(number, to_group=True)  # as a terminal does it for Ctrl-C
+    assert start.code() == 0
+    assert start.journal("stopped") == ["gateway", "node", "management", "pulsar"]
+    assert start.journal("SIGINT") == [], "the terminal's signal reached a role"
+    assert start.err.read_text() == ""
+    start.assert_nothing_left()
+
+
+def test_a_wave_begins_when_the_one_before_it_is_ready(start: Start) -> None:
+    start.wave(start.role("pulsar", "--never-ready", blame=4)).wave(start.role("gateway"))
+    start.manner(start_wait_s=1.5).begin()
+    assert start.code() == 4
+    assert start.journal("started") == ["pulsar"]
+    start.assert_nothing_left()
+
+
+def test_a_task_must_succeed_before_the_next_wave(start: Start) -> None:
+    start.wave({"name": "pull", "argv": [sys.executable, "-c", "print('pulled')"], "once": True})
+    start.wave(start.role("gateway")).begin().ready().send(signal.SIGTERM)
+    assert start.code() == 0
+    assert "pull       | pulled" in start.out.read_text()
+
+
+def test_a_task_that_fails_ends_the_start(start: Start) -> None:
+    start.wave(start.role("gateway"))
+    start.wave({"name": "pull", "argv": [sys.executable, "-c", "raise SystemExit('no such image')"], "once": True})
+    start.begin()
+    assert start.code() == 1
+    assert "pull ended with code 1" in start.err.read_text()
+    assert "no such image" in start.err.read_text()
+    start.assert_nothing_left()
+
+
+def test_lines_of_the_roles_are_shown_with_their_names(start: Start) -> None:
+    three(start).begin().ready().send(signal.SIGTERM)
+    start.code()
+    assert "gateway    | gateway says hello\n" in start.out.read_text()
+    assert "node       | node says hello\n" in start.out.read_text()
+
+
+def test_a_role_that_dies_before_it_is_ready_ends_the_wait_with_its_last_lines(start: Start) -> None:
+    start.wave(start.role("management"), start.role("gateway", "--die", "9")).begin()
+    assert start.code() == 1
+    said = start.err.read_text()
+    assert "gateway ended with code 9 before everything was ready; its last lines:" in said
+    assert "  PORT=x is not a number" in said
+    start.assert_nothing_left()
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_role_that_names_a_wrong_setting_or_a_port_in_use_gives_the_start_its_code(start: Start, code: int) -> None:
+    start.wave(start.role("gateway", "--die", str(code))).begin()
+    assert start.code() == code
+
+
+def test_a_role_that_dies_later_stops_the_others(start: Start) -> None:
+    three(start).begin().ready()
+    os.kill(start.pids("node")[0], signal.SIGUSR1)
+    assert start.code() == 1
+    assert "node ended with code 7 by itself" in start.err.read_text()
+    assert start.journal("stopped") == ["gateway", "management", "pulsar"]
+    start.assert_nothing_left()
+
+
+def test_a_role_that_is_not_ready_in_time_is_named_with_what_it_last_said(start: Start) -> None:
+    start.wave(start.role("management"), start.role("node", "--never-ready")).manner(start_wait_s=1.5).begin()
+    assert start.code() == 5
+    said = start.err.read_text()
+    assert len(said.splitlines()) == 1
+    assert re.search(r"node was not ready within 1.5 s \(http://\S+ said: 503 .*the model is not loaded", said)
+    assert "START_WAIT_S" in said
+    start.assert_nothing_left()
+
+
+def test_a_signal_during_the_start_is_obeyed(start: Start) -> None:
+    start.wave(start.role("pulsar", "--never-ready")).wave(start.role("gateway")).begin()
+    until("the broker had started", lambda: start.journal("started") == ["pulsar"])
+    start.send(signal.SIGTERM)
+    assert start.code() == 0
+    assert start.journal("started") == ["pulsar"]
+    start.assert_nothing_left()
+
+
+def test_a_role_that_does_not_stop_is_killed_with_its_process_group(start: Start) -> None:
+    start.wave(start.role("node", "--deaf", "--beside")).manner(stop_wait_s=0.5).begin().ready().send(signal.SIGTERM)
+    assert start.code() == 0
+    assert "node did not stop in time and is killed" in start.out.read_text()
+    start.assert_nothing_left()
+
+
+def test_a_second_signal_stops_at_once(start: Start) -> None:
+    start.wave(start.role("node", "--deaf")).manner(stop_wait_s=600.0).begin().ready().send(signal.SIGINT)
+    until("it was told to stop", lambda: start.journal("SIGTERM") == ["node"])
+    start.send(signal.SIGINT)
+    assert start.code() == 0
+    start.assert_nothing_left()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans come to the supervisor on Linux only")
+def test_a_process_that_a_role_left_in_a_session_of_its_own_is_ended_too(start: Start) -> None:
+    start.wave(start.role("node", "--leave")).begin().ready().send(signal.SIGTERM)
+    assert start.code() == 0
+    assert not any(map(is_running, start.pids()))
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(start: Start) -> None:
+    undone = start.out.with_name("undone")
+    undo = [sys.executable, "-c", f"open({str(undone)!r}, 'w').close()"]
+    start.wave(start.role("pulsar", undo=undo))
+    start.wave(start.role("node", "--deaf", "--beside"), start.role("gateway"))
+    start.manner(stop_wait_s=1.0).begin().ready().send(signal.SIGKILL)
+    start.code()
+    start.assert_nothing_left()
+    until("what was made was removed", undone.exists)
+    assert set(start.journal("stopped")) == {"pulsar", "gateway"}, "they were not asked to stop first"
+
+
+def test_what_a_role_makes_is_undone_after_it_has_ended(start: Start) -> None:
+    undone = start.out.with_name("undone")
+    role = start.role("pulsar", undo=[sys.executable, "-c", f"open({str(undone)!r}, 'w').close()"])
+    start.wave(role).begin().ready()
+    assert not undone.exists()
+    start.send(signal.SIGTERM)
+    assert start.code() == 0
+    assert undone.exists()
+
+
+def test_a_program_that_is_missing_is_named(start: Start) -> None:
+    start.wave(start.role("gateway")).wave({"name": "pull", "argv": ["no-such-docker", "pull"], "once": True}).begin()
+    assert start.code() == 6
+    assert start.err.read_text() == "pull: cannot run no-such-docker: No such file or directory\n"
+    start.assert_nothing_left()
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_fleet(start: Start) -> None:
+    start.wave(start.role("gateway"))
+    plan = start.out.with_name("plan.json")
+    start.begin().ready().send(signal.SIGTERM)
+    start.code()
+    process = subprocess.Popen(
+        (sys.executable, "-m", "tests.acceptance.supervised", str(plan)), cwd=ROOT, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout
+        process.stdout.close()
+        until("it had started again", lambda: len(start.pids("gateway")) == 2)
+        pid = start.pids("gateway")[-1]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+        assert not is_running(pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_as_process_1_would_it_stops_all_at_once_and_passes_the_code_on(start: Start) -> None:
+    start.manner(stop_together=True, pass_on_code=True, inherit_output=True)
+    start.wave(start.role("node"), start.role("gateway")).begin().ready()
+    assert "gateway says hello\n" in start.out.read_text().splitlines(keepends=True)
+    os.kill(start.pids("node")[0], signal.SIGUSR1)
+    assert start.code() == 7
+    assert start.journal("stopped") == ["gateway"]
+    start.assert_nothing_left()
+
+
+def run_fleet(arguments: tuple[str, ...], directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`fleet …` in an empty directory, with nothing of this machine's settings but its PATH."""
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(directory), **environment}
+    return subprocess.run(
+        (sys.executable, "-m", "fleet", *arguments),
+        cwd=directory,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ended = run_fleet(("start",), tmp_path, NODE_PORT=str(port), PORT=str(free_port()))
+    assert ended.returncode == 3
+    assert f"port {port} on 127.0.0.1 (the node) is in use: stop what listens there, or set NODE_PORT" in ended.stderr
+
+
+def test_wrong_settings_are_named_a_line_each(tmp_path: Path) -> None:
+    ended = run_fleet(("start",), tmp_path, PORT="x", START_WAIT_S="-1")
+    assert ended.returncode == 2
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["PORT=x", "START_WAIT_S=-1"]
+
+
+def test_a_broker_that_nobody_runs_is_named(tmp_path: Path) -> None:
+    ports = dict(zip(("PORT", "MANAGEMENT_PORT", "NODE_PORT"), map(str, (free_port() for _ in range(3))), strict=True))
+    url = f"pulsar://127.0.0.1:{free_port()}"
+    ended = run_fleet(("start",), tmp_path, PULSAR_URL=url, **ports)
+    assert ended.returncode == 4
+    assert ended.stderr.startswith(f"the broker at {url} cannot be reached (Connection refused): start it, correct")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_docker_command_without_a_daemon_is_not_enough(tmp_path: Path) -> None:
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    ports = {name: str(free_port()) for name in ("PORT", "MANAGEMENT_PORT", "NODE_PORT", "PULSAR_PORT")}
+    path = f"{docker.parent}:{os.environ['PATH']}"
+    ended = run_fleet(("start", "--pulsar", "docker"), tmp_path, PATH=path, PULSAR_ADMIN_PORT=str(free_port()), **ports)
+    assert ended.returncode == 6
+    assert ended.stderr.startswith("the Docker daemon is not running (Cannot connect to the Docker daemon)")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_container_ends_with_the_code_of_a_role_that_died(tmp_path: Path) -> None:
+    ended = run_fleet(("container", "node"), tmp_path, NODE_PORT="x")
+    assert ended.returncode == 2
+    assert "NODE_PORT" in ended.stderr

@@ -1,0 +1,34 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pulsar_server import PulsarMissing, PulsarServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def pulsar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarServer]:
+    """One broker for the whole run. Its tests take topic names of their own, so they need not clean up."""
+    server = PulsarServer(tmp_path_factory.mktemp("pulsar"))
+    try:
+        server.start()
+    except PulsarMissing as missing:
+        sentence = f"There is no Pulsar broker: {missing}."
+        if os.environ.get("CI") == "true":
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def pulsar_url(pulsar_server: PulsarServer) -> str:
+    """The address of the broker of this run."""
+    return pulsar_server.url

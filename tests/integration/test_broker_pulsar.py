@@ -1,0 +1,225 @@
+"""Outages of a real Pulsar broker, and what its client must not be trusted with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker.interface import BrokerUnavailable, Kind, SendRejected, SendUnknown
+from broker.pulsar import PulsarBroker, PulsarLimits
+from tests.contract.waiting import Pull, take, take_all, until
+from tests.pulsar_server import PulsarServer
+from tests.tcp_proxy import TcpProxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from broker.interface import Producer
+
+pytestmark = [pytest.mark.pulsar, pytest.mark.timeout(120)]
+
+BACK_S = 10.0
+"""Within this time after the broker can be used again, so can we."""
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"persistent://public/default/outage-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def fragile_server(pulsar_server: PulsarServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarServer]:
+    """A broker of our own, because the tests kill it. It is only started where the shared one could be."""
+    server = PulsarServer(tmp_path_factory.mktemp("fragile"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def proxy(pulsar_server: PulsarServer) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy("127.0.0.1", pulsar_server.port) as proxy:
+        yield proxy
+
+
+async def _send_until_confirmed(producer: Producer, payload: bytes, seconds: float) -> float:
+    """How long it took until a send was confirmed."""
+    started = time.monotonic()
+    while True:
+        try:
+            await producer.send(payload)
+        except BrokerUnavailable:
+            if time.monotonic() - started > seconds:
+                pytest.fail(f"No send was confirmed within {seconds} s.")
+            await asyncio.sleep(0.05)
+        else:
+            return time.monotonic() - started
+
+
+async def test_service_resumes_after_the_broker_was_killed(fragile_server: PulsarServer, topic: str) -> None:
+    passing = topic.replace("persistent", "non-persistent")
+    connection = PulsarBroker(fragile_server.url)
+    await connection.ensure(topic, "workers")
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    listener = await connection.consumer(passing, "reader", Kind.EXCLUSIVE, prefetch=1000)
+    producer = await connection.producer(topic)
+    beacon = await connection.producer(passing)
+    await producer.send(b"held")
+    held = await take(worker)
+    slots = Pull(worker, 2)
+    heard = Pull(listener, 1)
+
+    fragile_server.kill()
+    await until(lambda: not connection.connected, 2.5)
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=r"pulsar://127\.0\.0\.1") as refused:
+        await producer.send(b"during")
+    assert time.monotonic() - started < 0.5
+    assert not isinstance(refused.value, SendUnknown)
+
+    await asyncio.to_thread(fragile_server.start)
+    ready = time.monotonic()
+    await _send_until_confirmed(producer, b"after", BACK_S)
+    assert connection.connected
+    # The held one comes again, to a call that waited all the time; so does the new one.
+    assert sorted(set(await slots.done(2, BACK_S))) == [b"after", b"held"]
+    while not heard.payloads:
+        beacon.post(b"beacon")
+        await asyncio.sleep(0.02)
+        assert time.monotonic() - ready < BACK_S
+    worker.ack(held)
+    await connection.aclose()
+
+
+async def test_a_send_under_way_when_the_broker_dies_ends_as_unknown(fragile_server: PulsarServer, topic: str) -> None:
+    connection = PulsarBroker(fragile_server.url, limits=PulsarLimits(send_timeout_ms=1_000))
+    producer = await connection.producer(topic)
+    await producer.send(b"before")
+    fragile_server.freeze()
+    send = asyncio.ensure_future(producer.send(b"under way"))
+    await asyncio.sleep(0)
+    fragile_server.kill()
+    with pytest.raises(SendUnknown):
+        await send
+    await asyncio.to_thread(fragile_server.start)
+    await _send_until_confirmed(producer, b"after", BACK_S)
+    await connection.aclose()
+
+
+async def test_service_resumes_after_the_connection_was_reset(proxy: TcpProxy, topic: str) -> None:
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    producer = await connection.producer(topic)
+    await producer.send(b"before")
+    assert await take_all(worker, 1) == [b"before"]
+    # The acknowledgement may not have been written yet, and then that message comes again.
+    slots = Pull(worker, 2)
+    proxy.reset()
+    await _send_until_confirmed(producer, b"after", BACK_S)
+    await until(lambda: b"after" in slots.payloads)
+    await connection.aclose()
+
+
+async def test_service_resumes_after_the_connection_fell_silent(proxy: TcpProxy, topic: str) -> None:
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
+    await connection.ensure(topic, "workers")
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    producer = await connection.producer(topic)
+    slot = Pull(worker, 1)
+    proxy.blackhole()
+    await until(lambda: not connection.connected, 20.0)
+    with pytest.raises(BrokerUnavailable):
+        await producer.send(b"during")
+    # The old connections stay silent for ever, as behind a router that has forgotten them.
+    proxy.forget()
+    proxy.restore()
+    await _send_until_confirmed(producer, b"after", BACK_S)
+    assert await slot.done(1, BACK_S) == [b"after"]
+    await connection.aclose()
+
+
+async def test_what_a_silent_connection_held_comes_again_and_its_late_ack_counts(proxy: TcpProxy, topic: str) -> None:
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
+    await connection.ensure(topic, "workers")
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    producer = await connection.producer(topic)
+    await producer.send(b"long work")
+    held = await take(worker)
+    slot = Pull(worker, 1)
+    proxy.forget()
+    assert await slot.done(1, 30.0) == [b"long work"]
+    worker.ack(held)
+    await producer.send(b"next")
+    await worker.aclose()
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    assert await take_all(worker, 1) == [b"next"]
+    await connection.aclose()
+
+
+async def test_a_slow_connection_is_not_taken_for_a_lost_one(proxy: TcpProxy, topic: str) -> None:
+    proxy.latency_s = 0.3
+    limits = PulsarLimits(watch_interval_s=0.2)
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}", limits=limits)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    producer = await connection.producer(topic)
+    client = connection.client
+    for _ in range(4):
+        await producer.send(b"slow")
+        assert (await take(worker)).payload == b"slow"
+    assert connection.client is client
+    assert connection.connected
+    await connection.aclose()
+
+
+async def test_the_bytes_under_way_are_bounded(pulsar_url: str, topic: str) -> None:
+    connection = PulsarBroker(pulsar_url, limits=PulsarLimits(pending_bytes_max=10_000))
+    producer = await connection.producer(topic)
+    ends = await asyncio.gather(*(producer.send(b"x" * 1_000) for _ in range(30)), return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None)] * 10 + [SendRejected] * 20
+    await producer.send(b"there is room again")
+    assert connection.window.count == connection.window.bytes == 0
+    for _ in range(1_000):
+        producer.post(b"x" * 100)
+    await producer.send(b"")
+    assert connection.window.bytes == 0
+    await connection.aclose()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6650"])
+async def test_a_wrong_address_is_named_in_bounded_time(address: str) -> None:
+    connection = PulsarBroker(f"pulsar://someone:secret@{address}")
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=f"pulsar://{address} failed: .+") as refused:
+        await connection.connect()
+    assert "secret" not in str(refused.value)
+    assert time.monotonic() - started < 6.0
+    assert not connection.connected
+    await connection.aclose()
+
+
+async def test_a_port_that_accepts_and_never_answers_is_unavailable_in_bounded_time(proxy: TcpProxy) -> None:
+    proxy.blackhole()
+    limits = PulsarLimits(connect_timeout_s=0.5)
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}", limits=limits)
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{proxy.port}"):
+        await connection.connect()
+    assert time.monotonic() - started < 3.0
+    await connection.aclose()
+    proxy.restore()
+
+
+async def test_a_connection_that_failed_may_be_tried_again(proxy: TcpProxy, topic: str) -> None:
+    proxy.blackhole()
+    limits = PulsarLimits(connect_timeout_s=0.5)
+    connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}", limits=limits)
+    with pytest.raises(BrokerUnavailable):
+        await connection.connect()
+    proxy.restore()
+    producer = await connection.producer(topic)
+    await producer.send(b"hello")
+    await connection.aclose()

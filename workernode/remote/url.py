@@ -1,0 +1,41 @@
+"""From ``API_URL`` to the address of an endpoint."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+
+def endpoint_url(api_url: str, endpoint: str) -> str:
+    """The address of ``endpoint`` (``chat/completions``) below ``api_url``.
+
+    A bare host gets ``/v1``. A path is taken as the provider's own prefix (``/v1``, ``/api/v1``,
+    ``/openai/deployments/x``), and one that ends with the endpoint as complete. A query is kept: Azure wants
+    ``?api-version=…``. Raises :class:`ValueError` with a sentence that repeats no part of the URL, as it may hold a
+    secret.
+    """
+    parts = _checked(api_url.strip())
+    path = parts.path.rstrip("/")
+    if not path:
+        path = "/v1"
+    if not path.endswith(f"/{endpoint}"):
+        path = f"{path}/{endpoint}"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _checked(api_url: str) -> SplitResult:
+    if not api_url.isprintable() or " " in api_url:
+        raise ValueError("API_URL holds a space or a control character.")
+    try:
+        parts = urlsplit(api_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("API_URL has a host or port that cannot be read.") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("API_URL must begin with http:// or https://.")
+    if "@" in parts.netloc:
+        raise ValueError("API_URL holds a user or password: give the key as API_KEY instead.")
+    if not host:
+        raise ValueError("API_URL names no host.")
+    if parts.fragment:
+        raise ValueError("API_URL has a part after '#', which no server would see.")
+    return parts
