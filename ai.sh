@@ -7,14 +7,18 @@
 #   GATEWAY_URL  http://127.0.0.1:8081
 #   GATEWAY_KEY  one of the gateway's API_KEYS, if it has any
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 url=${GATEWAY_URL:-http://127.0.0.1:8081}
-model=${MODEL_NAME:-static}
-prompt=${PROMPT:-Say hello.}
+key=${GATEWAY_KEY:-}
 
 fail() {
   echo "ai.sh: $1" >&2
   exit "${2:-1}"
+}
+
+need() {
+  command -v "$1" >/dev/null || fail "$1 is missing: install it (apt-get install $1, brew install $1 or dnf install $1)" 6
 }
 
 case ${1:-} in
@@ -22,11 +26,35 @@ case ${1:-} in
   stream) stream=true ;;
   *) fail "usage: ./ai.sh [stream]" 2 ;;
 esac
-command -v jo >/dev/null || fail "jo is missing: install it (apt-get install jo, brew install jo, or dnf install jo)" 6
-command -v curl >/dev/null || fail "curl is missing: install it (apt-get install curl, brew install curl, or dnf install curl)" 6
+need jo
+need curl
+python=$here/.venv/bin/python
+[[ -x $python ]] || python=python3
 
-directory=$(mktemp -d)
-trap 'rm -rf "$directory"' EXIT
+kept=$(mktemp -d)
+trap 'rm -rf "$kept"' EXIT
 
-# -s and --: a prompt is a string even if it is `true`, a number, or begins with @ or -.
-jo model="$model" stream="$stream" "messages[]=$(jo -- -s role=user -s content="$prompt")" >"$directory/body"
+# jo takes words from files as they are; given as words, `true` would be a boolean and a leading @ a file's name.
+printf '%s' "${MODEL_NAME:-static}" >"$kept/model"
+printf '%s' "${PROMPT:-Say hello.}" >"$kept/prompt"
+jo model=@"$kept/model" stream="$stream" "messages[]=$(jo role=user content=@"$kept/prompt")" >"$kept/request"
+
+# The key goes through a pipe, so that no list of processes shows it; and curl -v, which shows it, is filtered.
+ask() {
+  local options=(-v -sS --connect-timeout 10 --dump-header "$kept/head" -H 'Content-Type: application/json' -H @-)
+  [[ $stream == false ]] || options+=(-N)
+  printf '%s' "${key:+Authorization: Bearer $key}" |
+    curl "${options[@]}" --data-binary @"$kept/request" "${url%/}/v1/chat/completions"
+}
+
+without_key() {
+  local line
+  while IFS= read -r line || [[ -n $line ]]; do
+    [[ -z $key ]] || line=${line//"$key"/***}
+    printf '%s\n' "$line"
+  done
+}
+
+: >"$kept/head"
+{ { ask | tee "$kept/answer" >&3; } 2>&1 | without_key >&2; } 3>&1 || fail "there was no whole answer from $url"
+"$python" "$here/scripts/complete_answer.py" "$stream" "$kept/head" "$kept/answer"

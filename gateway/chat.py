@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.schema_check import check_schema
+from gateway.schema_check import SchemaChecks
 from wire.errors import InvalidRequest
 
 MESSAGES_MAX = 10_000
@@ -28,26 +28,32 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=MODEL_CHARS_MAX)]
 
 
-class _ImageUrl(msgspec.Struct):
+JsonValue = msgspec.Raw | UnsetType
+"""Any JSON, not yet parsed: Python objects of small values take fifty times the bytes that the client sent."""
+
+
+class _Url(msgspec.Struct):
     url: str
 
 
 class _Part(msgspec.Struct):
     type: str
-    image_url: _ImageUrl | UnsetType = UNSET
+    image_url: _Url | UnsetType = UNSET
+    video_url: _Url | UnsetType = UNSET
+    audio_url: _Url | UnsetType = UNSET
 
 
 class _Message(msgspec.Struct):
     role: Role
     content: str | list[_Part] | None = None
     tool_call_id: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: dict[str, Any] | None = None
+    tool_calls: JsonValue = UNSET
+    function_call: JsonValue = UNSET
 
 
 class _Function(msgspec.Struct):
     name: Annotated[str, Meta(min_length=1, max_length=256)]
-    parameters: Any = None
+    parameters: JsonValue = UNSET
 
 
 class _Tool(msgspec.Struct):
@@ -57,7 +63,7 @@ class _Tool(msgspec.Struct):
 
 class _JsonSchema(msgspec.Struct):
     name: Annotated[str, Meta(min_length=1, max_length=256)]
-    schema: Any = None
+    schema: JsonValue = UNSET
 
 
 class _ResponseFormat(msgspec.Struct):
@@ -103,21 +109,29 @@ class ChatRequest(msgspec.Struct):
     chat_template_kwargs: dict[str, bool | str] | None = None
 
 
-REFUSED_FIELDS = (
-    "api_base",
-    "base_url",
-    "api_key",
-    "extra_headers",
-    "chat_template",
-    "trust_remote_code",
-    "prompt_embeds",
-)
-"""Fields that would steer routing or run code somewhere. They are refused, not dropped: silence would mislead."""
+class _Asked(ChatRequest):
+    """With the fields that would steer routing or run code somewhere: refused, not dropped, as silence would mislead.
 
-_decoder = msgspec.json.Decoder(ChatRequest)
-_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_refused = re.compile(rb'"(?:%s)"' % "|".join(REFUSED_FIELDS).encode())
-_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+    Declared, so that msgspec finds them under every way in which JSON can spell their names.
+    """
+
+    api_base: JsonValue = UNSET
+    base_url: JsonValue = UNSET
+    api_key: JsonValue = UNSET
+    extra_headers: JsonValue = UNSET
+    chat_template: JsonValue = UNSET
+    trust_remote_code: JsonValue = UNSET
+    prompt_embeds: JsonValue = UNSET
+
+
+REFUSED_FIELDS = _Asked.__struct_fields__[len(ChatRequest.__struct_fields__) :]
+
+_decoder = msgspec.json.Decoder(_Asked)
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""NAT64: IPv4 addresses, private ones too, in IPv6 dress."""
 _ENUM = re.compile(r"Invalid enum value .*", re.DOTALL)
 _FIELD = re.compile(r"required field `([^`]+)`")
 
@@ -125,13 +139,16 @@ _FIELD = re.compile(r"required field `([^`]+)`")
 def parse_chat(body: bytes) -> ChatRequest:
     """Read and check a body. Raises :class:`wire.errors.InvalidRequest` with ``param`` where one field is at fault."""
     try:
+        if not body.isascii():
+            body.decode()  # msgspec does not look into fields that it skips, and some provider would choke on them
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from None
-    if _refused.search(body):
-        _refuse_fields(body)
+    for name in REFUSED_FIELDS:
+        if getattr(request, name) is not UNSET:
+            raise InvalidRequest(f"{name} cannot be set by a request.", param=name, code="unsupported_parameter")
     _check_together(request)
     return request
 
@@ -143,71 +160,80 @@ def _check_together(request: ChatRequest) -> None:
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
     for number, message in enumerate(request.messages):
-        if message.role == "tool" and not message.tool_call_id:
-            raise InvalidRequest(
-                "A message of role 'tool' needs a tool_call_id.",
-                param=f"messages[{number}].tool_call_id",
-                code="missing_required_parameter",
-            )
-        if message.content is None and message.role in ("system", "developer", "user", "tool"):
-            raise InvalidRequest(
-                f"A message of role {message.role!r} needs content.",
-                param=f"messages[{number}].content",
-                code="missing_required_parameter",
-            )
-        if isinstance(message.content, list):
-            _check_parts(message.content, number)
+        _check_message(message, f"messages[{number}]")
+    _check_schemas(request)
+
+
+def _check_message(message: _Message, where: str) -> None:
+    if message.role == "tool" and not message.tool_call_id:
+        raise _missing("A message of role 'tool' needs a tool_call_id.", f"{where}.tool_call_id")
+    if message.content is None and message.role in ("system", "developer", "user", "tool"):
+        raise _missing(f"A message of role {message.role!r} needs content.", f"{where}.content")
+    if isinstance(message.content, list):
+        _check_parts(message.content, where)
+    for name, value, begin in (
+        ("tool_calls", message.tool_calls, b"["),
+        ("function_call", message.function_call, b"{"),
+    ):
+        if value is not UNSET and not bytes(value).startswith((begin, b"null")):
+            raise InvalidRequest(f"{where}.{name} is of the wrong type.", param=f"{where}.{name}")
+
+
+def _check_schemas(request: ChatRequest) -> None:
+    checks = SchemaChecks()
     for number, tool in enumerate(request.tools or ()):
-        if isinstance(tool.function, _Function) and tool.function.parameters is not None:
-            check_schema(tool.function.parameters, f"tools[{number}].function.parameters")
+        if tool.function is not UNSET and tool.function.parameters is not UNSET:
+            # OpenAI takes null here for a function without parameters.
+            checks.check(tool.function.parameters, f"tools[{number}].function.parameters", null=True)
     if request.response_format is not None and request.response_format.type == "json_schema":
         wanted = request.response_format.json_schema
-        if not isinstance(wanted, _JsonSchema) or wanted.schema is None:
-            raise InvalidRequest(
-                "response_format json_schema needs json_schema.schema.",
-                param="response_format.json_schema",
-                code="missing_required_parameter",
-            )
-        check_schema(wanted.schema, "response_format.json_schema.schema")
+        if wanted is UNSET or wanted.schema is UNSET:
+            raise _missing("response_format json_schema needs json_schema.schema.", "response_format.json_schema")
+        checks.check(wanted.schema, "response_format.json_schema.schema")
 
 
-def _check_parts(parts: list[_Part], number: int) -> None:
+def _missing(sentence: str, param: str) -> InvalidRequest:
+    return InvalidRequest(sentence, param=param, code="missing_required_parameter")
+
+
+def _check_parts(parts: list[_Part], where: str) -> None:
     for place, part in enumerate(parts):
-        if isinstance(part.image_url, _ImageUrl) and not _reachable_from_outside(part.image_url.url):
-            raise InvalidRequest(
-                "An image's address is https:, http: or data:, and not one inside this network.",
-                param=f"messages[{number}].content[{place}].image_url",
-            )
+        for name, address in (
+            ("image_url", part.image_url),
+            ("video_url", part.video_url),
+            ("audio_url", part.audio_url),
+        ):
+            if address is not UNSET and not reachable_from_outside(address.url):
+                raise InvalidRequest(
+                    "The address of an image, video or sound is https:, http: or data:, and not one inside this "
+                    "network. Write a host outside of ASCII in its xn-- form.",
+                    param=f"{where}.content[{place}].{name}",
+                )
 
 
-def _reachable_from_outside(url: str) -> bool:
-    """Whether an image's address may be passed on. We never fetch it, nor shall a provider be sent to our side."""
+def reachable_from_outside(url: str) -> bool:
+    """Whether an address may be passed on. We never fetch it, nor shall a provider be sent to our side.
+
+    Where programs read an address in different ways (backslashes, escapes or other letters in the host, numbers in
+    other notations), it is refused: we cannot know which of them the provider uses.
+    """
     if url[:5].lower() == "data:":
         return True
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".").lower()
+        host, _ = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return False
-    if (
-        parts.scheme not in ("http", "https")
-        or not host
-        or host == "localhost"
-        or host.endswith((".localhost", ".local", ".internal"))
-    ):
+    if parts.scheme not in ("http", "https") or not host or "\\" in url or not _HOST.fullmatch(host):
+        return False
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return False
     try:
-        return ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
     except ValueError:
-        # Numbers in other notations (decimal, hexadecimal, octal, shortened) are addresses too.
-        return re.fullmatch(r"[0-9a-fx.]*\d", host) is None or re.search(r"[g-wyz]", host) is not None
-
-
-def _refuse_fields(body: bytes) -> None:
-    top = _top_level.decode(body)
-    for name in REFUSED_FIELDS:
-        if name in top:
-            raise InvalidRequest(f"{name} cannot be set by a request.", param=name, code="unsupported_parameter")
+        # Whose last label is a number is an IPv4 address, in whatever notation (WHATWG URL, "ends in a number").
+        return _NUMBER.fullmatch(host.rpartition(".")[2]) is None
+    return address.is_global and not address.is_multicast and address not in _TRANSLATED
 
 
 def _invalid(message: str) -> InvalidRequest:

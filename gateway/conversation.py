@@ -52,7 +52,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Probe:
-    """The holder was asked whether it lives: call :meth:`Conversation.unanswered` unless it is heard in time."""
+    """The holder was asked whether it lives: call :meth:`Conversation.unanswered` once, after the time to answer."""
 
     attempt_id: str
 
@@ -88,7 +88,9 @@ class Conversation:
         self._holder: _Party | None = None
         self._next_piece = 1
         self._probing = False
-        self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder
+        self._unjudged = 0  # probes that `unanswered` was not called for yet
+        self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
+        self._dismissed: dict[str, Word] = {}  # attempts that are out, with their last word: it may have been lost
         self._accepted: str | None = None
         self._charge: bytes | None = None
 
@@ -105,14 +107,17 @@ class Conversation:
         """A node has taken the request, or asks again what to do with it."""
         party = _Party(piece.attempt_id, node)
         if self.state != "open":
-            return [self._word_after_the_end(party)]
+            return [self._word_after_the_end(party, begun=piece.begun)]
+        if piece.attempt_id in self._dismissed:
+            return [self._stop_stray(party)]
         if self._holder is None:
             return self._begin(party, now_ms, begun=piece.begun)
         if self._holder.attempt_id == piece.attempt_id:
             return [Tell(node, self._go(party, now_ms))]
         if piece.begun:
             # It began on its own within the first moments, beside a holder: its text could only be mixed in.
-            return [Tell(node, Stop(attempt_id=piece.attempt_id, reason="again")), *self._probe()]
+            return [self._stop_stray(party), *self._probe()]
+        self._contenders.pop(piece.attempt_id, None)
         self._contenders[piece.attempt_id] = party
         return self._probe()
 
@@ -127,16 +132,19 @@ class Conversation:
             elif piece.number > self._next_piece:
                 return [*decisions, *self._end("failed", StreamInterrupted())]
             return decisions
-        return [self._stop_stray(node, piece.attempt_id)]
+        return [self._stop_stray(_Party(piece.attempt_id, node))]
 
     def finished(self, node: str, piece: Finished) -> list[Decision]:
         """An attempt's answer is complete, or was cut short because the client went."""
         if self._accepted == piece.attempt_id:
             return [Tell(node, Accepted(attempt_id=piece.attempt_id))]
         if self._holder is None or self._holder.attempt_id != piece.attempt_id or self._accepted is not None:
-            return [self._stop_stray(node, piece.attempt_id)]
+            return [self._stop_stray(_Party(piece.attempt_id, node))]
         if self.state not in ("open", "cancelled"):
-            return [self._stop_stray(node, piece.attempt_id)]
+            return [self._stop_stray(_Party(piece.attempt_id, node))]
+        if self.state == "open" and piece.number != self._next_piece:
+            # A part of the answer could not be read: what was shown is not the whole of it.
+            return self._end("failed", StreamInterrupted())
         self._accepted, self._charge = piece.attempt_id, piece.charge
         decisions: list[Decision] = []
         if self.state == "open":
@@ -150,42 +158,48 @@ class Conversation:
         if self._accepted == piece.attempt_id:
             return [Tell(node, Accepted(attempt_id=piece.attempt_id))]
         if self._holder is None or self._holder.attempt_id != piece.attempt_id:
-            self._contenders.pop(piece.attempt_id, None)
-            return [self._stop_stray(node, piece.attempt_id)]
+            return [self._stop_stray(_Party(piece.attempt_id, node))]
         if self.state != "open":
-            return [self._stop_stray(node, piece.attempt_id)]
-        accepted = Tell(node, Accepted(attempt_id=piece.attempt_id))
+            return [self._stop_stray(self._holder)]
+        accepted = Accepted(attempt_id=piece.attempt_id)
         if piece.again:
-            return [accepted, *self._released(now_ms)]
+            return [self._dismiss(self._holder, accepted), *self._released(now_ms)]
         self._accepted = piece.attempt_id
         self.state = "failed"
-        return [accepted, Break(piece.error)]
+        return [Tell(node, accepted), Break(piece.error)]
 
     def alive(self, piece: Alive, now_ms: int) -> list[Decision]:
         """A node answered ``alive?``, or said on its own that it still works."""
-        if self._holder is None or self._holder.attempt_id != piece.attempt_id:
+        if self.state != "open" or self._holder is None or self._holder.attempt_id != piece.attempt_id:
             return []
-        return self._alive() if piece.holding else self._released(now_ms)
+        if piece.holding:
+            return self._alive()
+        self._dismiss(self._holder, Stop(attempt_id=piece.attempt_id, reason="superseded"))
+        return self._released(now_ms)
 
     def settled(self, piece: Settled) -> list[Decision]:
         """The request is acknowledged: no attempt of it will follow."""
-        parties = [party for party in self._contenders.values() if party.attempt_id != piece.attempt_id]
-        done: list[Decision] = [Tell(party.node, Stop(attempt_id=party.attempt_id, reason="done")) for party in parties]
         if self.state == "open":
             # Acknowledged without an end that we accepted: nobody will answer any more, so the client must hear it.
-            self.state = "failed"
-            done.append(Break(FleetError("The request was dropped by the node that had it.").body()))
+            dropped = FleetError("The request was dropped by the node that had it.")
+            return [*self._end("failed", dropped), Forget()]
+        parties = [party for party in self._contenders.values() if party.attempt_id != piece.attempt_id]
+        done: list[Decision] = [Tell(party.node, Stop(attempt_id=party.attempt_id, reason="done")) for party in parties]
+        if self._holder is not None and self._holder.attempt_id != piece.attempt_id:
+            return done  # the holder still has its end to tell, and a charge to hear accepted
         return [*done, Forget()]
 
     def unanswered(self, attempt_id: str, now_ms: int) -> list[Decision]:
         """The holder was asked whether it lives and stayed silent, while our own echo was heard: it is dead."""
-        if not self._probing or self._holder is None or self._holder.attempt_id != attempt_id:
+        self._unjudged -= 1
+        if self.state != "open" or not self._probing or self._holder is None or self._holder.attempt_id != attempt_id:
             return []
-        dead = self._holder
+        if self._unjudged > 0:
+            return []  # this was about an earlier question, which was answered; the last one still has its time
         self.silent_deaths += 1
-        fence: list[Decision] = [Tell(dead.node, Stop(attempt_id=dead.attempt_id, reason="superseded"))]
+        fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
         if self.silent_deaths >= SILENT_DEATHS_MAX:
-            self._holder, self._probing = None, False
+            self._holder = None
             return [*fence, *self._end("poison", Poison())]
         return [*fence, *self._released(now_ms)]
 
@@ -212,7 +226,7 @@ class Conversation:
         """The stop may have been lost: a holder that should have stopped is told again."""
         if self.state in ("open", "answered") or self._accepted is not None or self._holder is None:
             return []
-        return [self._stop_stray(self._holder.node, self._holder.attempt_id)]
+        return [self._stop_stray(self._holder)]
 
     def _begin(self, party: _Party, now_ms: int, *, begun: bool) -> list[Decision]:
         self._holder = party
@@ -229,6 +243,7 @@ class Conversation:
         if self._probing or self._holder is None:
             return []
         self._probing = True
+        self._unjudged += 1
         holder = self._holder
         return [Tell(holder.node, AreYouAlive(attempt_id=holder.attempt_id)), Probe(holder.attempt_id)]
 
@@ -240,39 +255,51 @@ class Conversation:
         return [Tell(party.node, Park(attempt_id=party.attempt_id)) for party in self._contenders.values()]
 
     def _released(self, now_ms: int) -> list[Decision]:
-        """There is no holder any more: the first contender takes over, unless the client has seen text already."""
+        """There is no holder any more: the contender that asked last, and so is the likeliest to live, takes over.
+
+        Not if the client has seen text already.
+        """
         self._holder, self._probing = None, False
         if self.shown:
             return self._end("failed", StreamInterrupted())
         if not self._contenders:
             return []
-        first = next(iter(self._contenders.values()))
-        others = [party for party in self._contenders.values() if party is not first]
+        *others, latest = self._contenders.values()
         return [
-            *self._begin(first, now_ms, begun=False),
+            *self._begin(latest, now_ms, begun=False),
             *(Tell(party.node, Park(attempt_id=party.attempt_id)) for party in others),
         ]
 
     def _end(self, state: State, error: FleetError) -> list[Decision]:
-        self.state = state
+        self.state, self._probing = state, False
         return [Break(error.body()), *self._stop_everyone(self._reason_after_the_end())]
 
     def _stop_everyone(self, reason: StopReason) -> list[Decision]:
         parties = [*([self._holder] if self._holder else []), *self._contenders.values()]
         return [Tell(party.node, Stop(attempt_id=party.attempt_id, reason=reason)) for party in parties]
 
-    def _word_after_the_end(self, party: _Party) -> Tell:
+    def _word_after_the_end(self, party: _Party, *, begun: bool) -> Tell:
         if self._accepted == party.attempt_id:
             return Tell(party.node, Accepted(attempt_id=party.attempt_id))
-        if self._charge is not None:
+        if self._charge is not None and not begun and party.attempt_id not in self._dismissed:
             return Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))
+        return self._stop_stray(party)
+
+    def _stop_stray(self, party: _Party) -> Tell:
+        """To an attempt whose pieces do not count (any more)."""
+        if (word := self._dismissed.get(party.attempt_id)) is not None:
+            return Tell(party.node, word)
+        holding = self._holder is not None and self._holder.attempt_id == party.attempt_id
+        if not holding and (self.state == "open" or self._charge is not None):
+            # Its delivery is its own, and is still needed: for an answer, or to settle one that was accepted.
+            return self._dismiss(party, Stop(attempt_id=party.attempt_id, reason="again"))
         return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
 
-    def _stop_stray(self, node: str, attempt_id: str) -> Tell:
-        """To an attempt whose pieces do not count (any more)."""
-        holding = self._holder is not None and self._holder.attempt_id == attempt_id
-        reason: StopReason = self._reason_after_the_end() if holding and self.state != "open" else "superseded"
-        return Tell(node, Stop(attempt_id=attempt_id, reason=reason))
+    def _dismiss(self, party: _Party, word: Word) -> Tell:
+        """This attempt is out for good. Should it miss its last word, it hears the same one again."""
+        self._dismissed[party.attempt_id] = word
+        self._contenders.pop(party.attempt_id, None)
+        return Tell(party.node, word)
 
     def _reason_after_the_end(self) -> StopReason:
         match self.state:

@@ -5,11 +5,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from wire.errors import InvalidRequest
 
+SCHEMA_BYTES_MAX = 256 * 1024
+"""Of one schema, so that its Python objects stay within some megabytes."""
 SCHEMA_DEPTH_MAX = 64
-SCHEMA_NODES_MAX = 20_000
+SCHEMA_NODES_MAX = 50_000
+"""Of all schemas of a request together: they are walked on the event loop, where everybody waits meanwhile."""
 PATTERN_CHARS_MAX = 1_000
+PATTERNS_CHARS_MAX = 50_000
+"""Of all patterns of a request together: each must be compiled to know whether it is one."""
+
+_TOKEN = re.compile(
+    r"""\\u\{(?P<point>[0-9A-Fa-f]{1,6})\} | \\u(?P<unit>[0-9A-Fa-f]{4}) | \\x(?P<byte>[0-9A-Fa-f]{2})
+    | (?P<property>\\[pP]\{[\w=]{1,64}\}) | (?P<control>\\c[A-Za-z]) | \\k<(?P<again>\w+)> | (?P<escape>\\.)
+    | (?P<group>\(\?<(?=[A-Za-z_])) | (?P<flags>\(\?[aiLmsux-]+[:)]) | (?P<far>[^\x00-\x7f])""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+"""What ECMAScript, whose expressions JSON schemas hold, and Python spell differently."""
 
 
 class InvalidSchema(InvalidRequest):
@@ -18,51 +33,115 @@ class InvalidSchema(InvalidRequest):
     code = "invalid_value"
 
 
-def check_schema(schema: Any, param: str) -> None:
-    """Raises :class:`InvalidSchema`: too deep, too large, a bad ``pattern``, a ``$ref`` to nowhere or in a circle."""
-    if not isinstance(schema, dict | bool):
-        raise InvalidSchema("A JSON schema is an object.", param=param)
-    todo: list[tuple[Any, int]] = [(schema, 1)]
-    seen = 0
-    while todo:
-        node, depth = todo.pop()
-        seen += 1
-        if depth > SCHEMA_DEPTH_MAX:
-            raise InvalidSchema(f"The JSON schema is nested deeper than {SCHEMA_DEPTH_MAX} levels.", param=param)
-        if seen > SCHEMA_NODES_MAX:
-            raise InvalidSchema(f"The JSON schema has more than {SCHEMA_NODES_MAX} parts.", param=param)
-        if isinstance(node, dict):
-            _check_pattern(node.get("pattern"), param)
-            _check_reference(schema, node, param)
-            todo.extend((child, depth + 1) for child in node.values())
-        elif isinstance(node, list):
-            todo.extend((child, depth + 1) for child in node)
+class SchemaChecks:
+    """Checks the schemas of one request, which share one limit."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._pattern_chars = 0
+
+    def check(self, raw: msgspec.Raw, param: str, *, null: bool = False) -> None:
+        """Raises :class:`InvalidSchema`: too deep, too large, a bad ``pattern``, a ``$ref`` to nowhere or in a circle.
+
+        ``null`` allows null in the place of a schema.
+        """
+        schema = _decoded(raw, param)
+        if schema is None and null:
+            return
+        if not isinstance(schema, dict | bool):
+            raise InvalidSchema("A JSON schema is an object.", param=param)
+        references = _References(schema, param)
+        todo: list[tuple[Any, int]] = [(schema, 1)]
+        while todo:
+            node, depth = todo.pop()
+            self._seen += 1
+            if depth > SCHEMA_DEPTH_MAX:
+                raise InvalidSchema(f"The JSON schema is nested deeper than {SCHEMA_DEPTH_MAX} levels.", param=param)
+            if self._seen > SCHEMA_NODES_MAX:
+                raise InvalidSchema(f"The JSON schemas have more than {SCHEMA_NODES_MAX} parts.", param=param)
+            if isinstance(node, dict):
+                self._check_pattern(node.get("pattern"), param)
+                references.check(node)
+                todo.extend((child, depth + 1) for child in node.values())
+            elif isinstance(node, list):
+                todo.extend((child, depth + 1) for child in node)
+
+    def _check_pattern(self, pattern: Any, param: str) -> None:
+        if not isinstance(pattern, str):
+            return  # absent, or a property that happens to be called so
+        self._pattern_chars += len(pattern)
+        if len(pattern) > PATTERN_CHARS_MAX or self._pattern_chars > PATTERNS_CHARS_MAX:
+            raise InvalidSchema(
+                f"A pattern in the JSON schema has more than {PATTERN_CHARS_MAX} characters, "
+                f"or all of them together more than {PATTERNS_CHARS_MAX}.",
+                param=param,
+            )
+        if not _is_expression(pattern):
+            raise InvalidSchema("A pattern in the JSON schema is not a regular expression.", param=param)
 
 
-def _check_pattern(pattern: Any, param: str) -> None:
-    if not isinstance(pattern, str):
-        return  # absent, or a property that happens to be called so
-    if len(pattern) > PATTERN_CHARS_MAX:
-        raise InvalidSchema(f"A pattern in the JSON schema has more than {PATTERN_CHARS_MAX} characters.", param=param)
+class _References:
+    """Follows every ``$ref``. A recursive schema is fine; references that only lead to one another are not."""
+
+    def __init__(self, root: Any, param: str) -> None:
+        self._root = root
+        self._param = param
+        self._good: set[str] = set()
+
+    def check(self, node: dict[str, Any]) -> None:
+        passed: set[str] = set()
+        # What was followed to its end is not followed again: a chain costs its length, not the square of it.
+        while isinstance(reference := node.get("$ref"), str) and reference not in self._good:
+            if not reference.startswith("#"):
+                raise InvalidSchema("A $ref in the JSON schema points outside of it.", param=self._param)
+            if reference in passed:
+                raise InvalidSchema("A $ref in the JSON schema leads only to itself.", param=self._param)
+            passed.add(reference)
+            target = _resolve(self._root, reference)
+            if target is None:
+                raise InvalidSchema("A $ref in the JSON schema leads nowhere.", param=self._param)
+            node = target
+        self._good |= passed
+
+
+def _decoded(raw: msgspec.Raw, param: str) -> Any:
+    if len(bytes(raw)) > SCHEMA_BYTES_MAX:
+        raise InvalidSchema(f"The JSON schema has more than {SCHEMA_BYTES_MAX} bytes.", param=param)
     try:
-        re.compile(pattern)
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidSchema("The JSON schema holds a value that cannot be read.", param=param) from None
+
+
+def _is_expression(pattern: str) -> bool:
+    try:
+        re.compile(_TOKEN.sub(_as_python, pattern))
     except (re.error, RecursionError, OverflowError):
-        raise InvalidSchema("A pattern in the JSON schema is not a regular expression.", param=param) from None
+        return False
+    return True
 
 
-def _check_reference(root: Any, node: dict[str, Any], param: str) -> None:
-    """A recursive schema is fine; references that only lead to one another are not."""
-    passed: set[str] = set()
-    while isinstance(reference := node.get("$ref"), str):
-        if not reference.startswith("#"):
-            raise InvalidSchema("A $ref in the JSON schema points outside of it.", param=param)
-        if reference in passed:
-            raise InvalidSchema("A $ref in the JSON schema leads only to itself.", param=param)
-        passed.add(reference)
-        target = _resolve(root, reference)
-        if target is None:
-            raise InvalidSchema("A $ref in the JSON schema leads nowhere.", param=param)
-        node = target
+def _as_python(token: re.Match[str]) -> str:
+    """The same shape in Python's spelling. Only the shape is judged, so every far letter may be one near one: Python
+    takes milliseconds for each range of them."""
+    found = token.lastgroup or ""
+    match found:
+        case "point" | "unit" | "byte":
+            return f"\\x{min(int(token[found], 16), 0x7F):02x}"
+        case "far":
+            return r"\x7f"
+        case "property":
+            return r"\w"
+        case "control":
+            return r"\x00"
+        case "again":
+            return f"(?P={token[found]})"
+        case "group":
+            return "(?P<"
+        case "flags":
+            raise re.error("Flags are Python's own.")
+        case _:
+            return token[0]
 
 
 def _resolve(root: Any, reference: str) -> dict[str, Any] | None:
@@ -71,7 +150,7 @@ def _resolve(root: Any, reference: str) -> dict[str, Any] | None:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, dict) and key in node:
             node = node[key]
-        elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        elif isinstance(node, list) and key.isdecimal() and len(key) < 10 and int(key) < len(node):
             node = node[int(key)]
         else:
             return None

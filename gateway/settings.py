@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.keys import parse_keys
-from process.settings import Settings
+from process.settings import SECONDS_MAX, Settings
 from wire.errors import InvalidName
 from wire.topics import segment
 
@@ -25,16 +25,26 @@ class GatewaySettings(Settings):
     )
     allow_anonymous: bool = Field(False, description="true to serve everyone without a key, beyond loopback too")
     models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
-    request_timeout_s: float = Field(600.0, gt=0, le=86_400, description="seconds until a request's deadline")
+    request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
     body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
-    body_wait_s: float = Field(30.0, gt=0, description="seconds that a request's body may take to arrive")
+    body_wait_s: float = Field(
+        30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
+    )
     requests_max: int = Field(100_000, ge=1, description="requests that this process owns at once")
     answer_bytes_max: int = Field(64 * MIB, ge=1024, description="bytes of one whole answer")
     stream_buffer_bytes_max: int = Field(8 * MIB, ge=1024, description="bytes of a stream that wait for a slow reader")
-    status_hold_s: float = Field(10.0, gt=0, description="seconds until a stream is opened without a first part")
-    keep_alive_s: float = Field(10.0, gt=0, description="seconds between comments on a stream that waits")
-    write_wait_s: float = Field(60.0, gt=0, description="seconds that a client may take to read a part of its answer")
-    stop_grace_s: float = Field(8.0, gt=0, description="seconds that open answers may take to finish at shutdown")
+    status_hold_s: float = Field(
+        10.0, gt=0, le=SECONDS_MAX, description="seconds until a stream is opened without a first part"
+    )
+    keep_alive_s: float = Field(
+        10.0, gt=0, le=SECONDS_MAX, description="seconds between comments on a stream that waits"
+    )
+    write_wait_s: float = Field(
+        60.0, gt=0, le=SECONDS_MAX, description="seconds that a client may take to read a part of its answer"
+    )
+    stop_grace_s: float = Field(
+        8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
+    )
 
     @field_validator("api_keys")
     @classmethod

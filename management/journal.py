@@ -162,7 +162,7 @@ async def _raw_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict
     if not event_ids:
         return {}
     found = await connection.execute(select(EVENTS.c.event_id, EVENTS.c.raw).where(EVENTS.c.event_id.in_(event_ids)))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 async def _quarantine(connection: AsyncConnection, strange: Counter[Quarantined], now_ms: int) -> None:

@@ -35,9 +35,16 @@ log = Log("management")
 
 
 async def run(
-    settings: ManagementSettings, broker: Broker, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+    settings: ManagementSettings,
+    broker: Broker,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[], None] | None = None,
+    listening: Callable[[int], None] | None = None,
 ) -> None:
-    """Keep the ledger and serve its API until ``stop`` is set; ``ready`` is called once all works for the first time.
+    """Keep the ledger and serve its API until ``stop`` is set.
+
+    ``listening`` is called with the port once it answers, ``ready`` once all works for the first time.
 
     The broker stays open: it belongs to the caller. Raises :class:`store.database.UnusableDatabase` and
     :class:`process.lifecycle.PortInUse` at the start, and nothing for a database or broker that is away.
@@ -58,7 +65,10 @@ async def run(
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     try:
         async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s):
-            log.info("Management listens.", action="listens", port=socket.getsockname()[1])
+            port = socket.getsockname()[1]
+            log.info("Management listens.", action="listens", port=port)
+            if listening is not None:
+                listening(port)
             await _work(engine, broker, persistence, ledger, listener, stop)
     finally:
         await engine.dispose()

@@ -7,8 +7,10 @@ may also come from a file: ``API_KEY_FILE=/run/secrets/key`` instead of ``API_KE
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,12 +21,26 @@ from wire.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pydantic import ValidationInfo
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound="Settings")
 
+SECONDS_MAX = 86_400
+"""A day: no setting in seconds means more, and a timer of the event loop takes no infinite one."""
+
 EXIT_WRONG_SETTING = 2
 """Exit code of a process whose settings are wrong."""
+
+
+TOPIC_PARTS = {
+    "pulsar_tenant": "tenant",
+    "pulsar_namespace_requests": "requests_namespace",
+    "pulsar_namespace_links": "links_namespace",
+    "pulsar_namespace_results": "results_namespace",
+    "res_topic_name": "results_name",
+}
+"""The settings that become parts of topic names, and what :class:`wire.topics.Topics` calls them."""
 
 
 class WrongSettings(Exception):
@@ -38,7 +54,7 @@ class WrongSettings(Exception):
 class Settings(BaseSettings):
     """What gateway, node and management all need: the broker, the topics' names, and how much to log."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     pulsar_url: str = Field(
         "pulsar://localhost:6650", description="pulsar://host:port, pulsar+ssl://host:port, or memory: in one process"
@@ -58,9 +74,25 @@ class Settings(BaseSettings):
     def _known_scheme(cls, url: str) -> str:
         if not url.startswith(("pulsar://", "pulsar+ssl://")) and url != "memory:":
             raise ValueError("it must begin with pulsar:// or pulsar+ssl://, or be memory:")
-        if url != "memory:" and not url.partition("://")[2].strip("/"):
-            raise ValueError("it names no host")
+        if url != "memory:":
+            _check_hosts(url.partition("://")[2])
         return url
+
+    @field_validator("pulsar_tls_trust_certs")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            raise ValueError("it names a file that cannot be read")
+        return path
+
+    @field_validator(*TOPIC_PARTS)
+    @classmethod
+    def _usable_in_topics(cls, part: str, info: ValidationInfo) -> str:
+        try:
+            Topics(**{TOPIC_PARTS[info.field_name or ""]: part})
+        except InvalidName as error:
+            raise ValueError(error.message) from None
+        return part
 
     @classmethod
     def settings_customise_sources(
@@ -85,14 +117,8 @@ class Settings(BaseSettings):
 
     @property
     def topics(self) -> Topics:
-        """The topic names of this deployment, which :func:`load` has checked."""
-        return Topics(
-            tenant=self.pulsar_tenant,
-            requests_namespace=self.pulsar_namespace_requests,
-            links_namespace=self.pulsar_namespace_links,
-            results_namespace=self.pulsar_namespace_results,
-            results_name=self.res_topic_name,
-        )
+        """The topic names of this deployment."""
+        return Topics(**{part: getattr(self, setting) for setting, part in TOPIC_PARTS.items()})
 
 
 def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:
@@ -102,26 +128,60 @@ def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:
     problems: list[str] = []
     for name, field in settings.model_fields.items():
         variable = name.upper()
-        if environ.get(variable):
-            values[name] = environ[variable].strip()
-        if _is_secret(field.annotation) and environ.get(f"{variable}_FILE"):
+        if value := environ.get(variable, "").strip():
+            values[name] = value
+        if _is_secret(field.annotation) and (path := environ.get(f"{variable}_FILE", "").strip()):
             if name in values:
                 problems.append(f"{variable} and {variable}_FILE are both set: keep one.")
-            elif (secret := _secret_of(environ[f"{variable}_FILE"])) is not None:
+            elif (secret := _secret_of(path)) is not None:
                 values[name] = secret
             else:
-                problems.append(f"{variable}_FILE names a file that cannot be read or is empty.")
+                problems.append(
+                    f"{variable}_FILE names a file that cannot be read or is empty: give the path of one that holds "
+                    f"the value of {variable}, or unset it."
+                )
     try:
         loaded = settings(**values)
     except ValidationError as error:
-        raise WrongSettings(problems + [_sentence(settings, detail) for detail in error.errors()]) from None
-    try:
-        _ = loaded.topics
-    except InvalidName as error:
-        problems.append(f"PULSAR_TENANT, PULSAR_NAMESPACE_… or RES_TOPIC_NAME: {error.message}")
+        problems += [_sentence(settings, detail) for detail in error.errors()]
+        problems += _problems_beside(settings, values, error)
+        raise WrongSettings(problems) from None
     if problems:
         raise WrongSettings(problems)
     return loaded
+
+
+def _problems_beside(settings: type[S], values: dict[str, Any], error: ValidationError) -> list[str]:
+    """What is wrong between settings, which is only looked at once none is wrong alone.
+
+    A sentence that speaks of one of the wrong ones is left out: it may not hold any more when that one is right.
+    """
+    wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+    try:
+        settings(**{name: value for name, value in values.items() if name not in wrong})
+    except ValidationError as beside:
+        if not wrong:
+            return []  # the same ones again
+        sentences = [_sentence(settings, detail) for detail in beside.errors()]
+        names = [name.upper() for name in wrong]
+        return [each for each in sentences if not any(re.search(rf"\b{name}\b", each) for name in names)]
+    return []
+
+
+def _check_hosts(hosts: str) -> None:
+    """Raises ValueError with a sentence that repeats nothing: a secret may stand in an address."""
+    if "@" in hosts:
+        raise ValueError("it holds a user or password: give a token as PULSAR_TOKEN instead")
+    if not hosts.isprintable() or " " in hosts or set(hosts.rstrip("/")) & set("/?#"):
+        raise ValueError("it goes on after the host and port")
+    for place in hosts.rstrip("/").split(","):
+        try:
+            parts = urlsplit(f"//{place}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("it has a host or port that cannot be read") from None
+        if not host or port == 0:
+            raise ValueError("it names no host, or port 0")
 
 
 def _is_secret(annotation: Any) -> bool:
@@ -131,16 +191,19 @@ def _is_secret(annotation: Any) -> bool:
 def _secret_of(path: str) -> str | None:
     try:
         return Path(path).read_text().strip() or None
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return None
 
 
 def _sentence(settings: type[Settings], detail: ErrorDetails) -> str:
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ").rstrip(".")
     if not detail["loc"]:
         return f"{message[:1].upper()}{message[1:]}."
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
         message = "it is not set"
     meant = settings.model_fields[name].description if name in settings.model_fields else None
-    return f"{name.upper()}: {message[:1].lower()}{message[1:]}." + (f" It is {meant}." if meant else "")
+    message = message.removeprefix(f"{name.upper()} ")
+    if not message[:2].isupper():
+        message = f"{message[:1].lower()}{message[1:]}"
+    return f"{name.upper()}: {message}." + (f" It is {meant}." if meant else "")

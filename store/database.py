@@ -88,8 +88,9 @@ def is_contents_fault(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         # PostgreSQL's classes 22, wrong data, and 54, too large for an index.
         return str(getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "54")
-    # The driver could not even encode the value.
-    return isinstance(error, StatementError) and isinstance(error.orig, (OverflowError, ValueError))
+    # The driver could not even encode the value. SQLAlchemy wraps such an error or lets it through as it is.
+    cause = error.orig if isinstance(error, StatementError) else error
+    return isinstance(cause, (OverflowError, UnicodeEncodeError))
 
 
 def _open_sqlite(url: URL) -> AsyncEngine:

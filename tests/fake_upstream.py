@@ -77,6 +77,8 @@ class Chaos:
     crlf: bool = False
     comments: bool = False
     """A keep-alive comment before every chunk."""
+    pings: float = 0.0
+    """A stream that has a keep-alive comment every so many seconds, and never a token."""
     hang: bool = False
     """Never answers: not even a status line."""
     huge: int = 0
@@ -285,6 +287,9 @@ class FakeUpstream:
         if chaos.gzip:
             response.enable_compression(web.ContentCoding.gzip)
         await response.prepare(request)
+        while chaos.pings:
+            await response.write(b": keep-alive\n\n")
+            await asyncio.sleep(chaos.pings)
         if chaos.delay_first:
             await asyncio.sleep(chaos.delay_first)
         events = [] if chaos.empty else _events(body, chaos)

@@ -6,6 +6,7 @@ version byte. Every decoder raises :class:`wire.errors.UndecodableMessage` for a
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from wire.request import Request
 
 VERSION = 1
 _HEAD = bytes([VERSION])
+_VALUE = re.compile(r""" (['"]).*\1""", re.DOTALL)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -118,5 +120,5 @@ def _checked(decoder: _Decoder[T], data: Any) -> T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # msgspec's own words name the field and the expected type, never the value.
-        raise UndecodableMessage(f"This message cannot be read: {error}") from None
+        # msgspec's own words name the field and the expected type, and quote a wrong value: that part is left out.
+        raise UndecodableMessage(f"This message cannot be read: {_VALUE.sub('', str(error))}") from None

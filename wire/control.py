@@ -12,8 +12,9 @@ StopReason = Literal["cancelled", "expired", "superseded", "again", "done", "unk
 """Why an attempt shall stop.
 
 ``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; this
-one's delivery is no longer its own. ``again``: it began too early; hand the request back. ``done``: the request has its end. ``unknown``: the gateway does not know the
-request, so it ended long ago. ``poison``: it brought down too many nodes; write the dead letter.
+one's delivery is no longer its own. ``again``: it began too early; hand the request back. ``done``: the request has
+its end. ``unknown``: the gateway does not know the request, so it ended long ago. ``poison``: it brought down too many
+nodes; write the dead letter.
 """
 
 

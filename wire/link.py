@@ -1,9 +1,10 @@
 """The link: how frames from one node reach one gateway whole and in order over topics that may drop messages.
 
 Two pure state machines. The caller brings the clock (seconds, monotonic) and carries what they return. Frames are
-numbered from 1 per line (a node's incarnation, a gateway's, and when the node opened it); the receiver acknowledges cumulatively and names the first
-gap; the sender resends a named gap at once and everything unacknowledged after silence. "The gateway has it" means
-this acknowledgement and nothing else: a receipt of a non-persistent topic is given even for what it dropped.
+numbered from 1 per line (a node's incarnation, a gateway's, and when the node opened it); the receiver acknowledges
+cumulatively and names the first gap; the sender resends a named gap at once and everything unacknowledged after
+silence. "The gateway has it" means this acknowledgement and nothing else: a receipt of a non-persistent topic is given
+even for what it dropped.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ LEDGER = "ledger"
 
 _LANE = "normal"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
-_INCARNATION = re.compile(r"[a-z0-9][a-z0-9-]{3,95}")
+_INCARNATION = re.compile(r"(?!.*-partition-[0-9]+$)[a-z0-9][a-z0-9-]{3,95}")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9.-]|_[0-9a-f]{2})+")
 _NAMESPACE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -58,7 +58,10 @@ def model_of(segment_: str) -> str:
 
 
 def check_incarnation(incarnation: str) -> str:
-    """The incarnation itself if it may stand in a topic name, else :class:`InvalidName`."""
+    """The incarnation itself if it may stand in a topic name, else :class:`InvalidName`.
+
+    Pulsar takes a topic that ends with ``-partition-3`` for a part of another one, so that is refused.
+    """
     if not _INCARNATION.fullmatch(incarnation):
         raise InvalidName("An incarnation has 4 to 96 lower-case letters, digits and hyphens.")
     return incarnation

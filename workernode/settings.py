@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import socket
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from process.settings import Settings
+from process.settings import SECONDS_MAX, Settings
 from wire.errors import InvalidName
 from wire.topics import segment
 from workernode.remote.url import endpoint_url
 
 STATIC_MODEL = "static"
+NAME_CHARS_MAX = 255
+
+
+def _name(text: str) -> str:
+    if len(text) > NAME_CHARS_MAX or not text.isprintable():
+        raise ValueError(f"it has more than {NAME_CHARS_MAX} characters, or some that cannot be printed")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""Travels in heartbeats and events, whose readers refuse anything longer: bills of this node would not be understood."""
 
 
 class NodeSettings(Settings):
@@ -21,9 +32,11 @@ class NodeSettings(Settings):
     node_type: Literal["static", "remote"] = Field(
         "static", description="static (a fixed answer) or remote (a provider)"
     )
-    model_name: str = Field("", description="the model's public name, which clients ask for")
-    upstream_model: str = Field("", description="what the provider calls the model, if not MODEL_NAME")
-    api_url: str = Field("", description="the provider's address, such as https://api.openai.com/v1")
+    model_name: str = Field("", validate_default=True, description="the model's public name, which clients ask for")
+    upstream_model: Name = Field("", description="what the provider calls the model, if not MODEL_NAME")
+    api_url: str = Field(
+        "", validate_default=True, description="the provider's address, such as https://api.openai.com/v1"
+    )
     api_key: SecretStr | None = Field(None, description="the provider's key")
     static_answer: str = Field(
         "This is the static responder of WorkerNode: the way from your client to a node and back works.",
@@ -33,18 +46,25 @@ class NodeSettings(Settings):
     parked_max: int = Field(1024, ge=1, description="how many deliveries may wait for another node's end")
     node_host: str = Field("127.0.0.1", description="where health and metrics listen")
     node_port: int = Field(8083, ge=0, le=65535, description="the port of health and metrics")
-    node_name: str = Field(default_factory=socket.gethostname, description="what people call this node")
-    drain_s: float = Field(8.0, ge=0, description="seconds that running answers may take to finish at shutdown")
-    connect_timeout_s: float = Field(5.0, gt=0, description="seconds to reach the provider")
-    first_token_timeout_s: float = Field(300.0, gt=0, description="seconds until the provider's first byte")
-    between_tokens_timeout_s: float = Field(60.0, gt=0, description="seconds between two parts of an answer")
+    node_name: Name = Field(default_factory=socket.gethostname, description="what people call this node")
+    drain_s: float = Field(
+        8.0, ge=0, le=SECONDS_MAX, description="seconds that running answers may take to finish at shutdown"
+    )
+    connect_timeout_s: float = Field(5.0, gt=0, le=SECONDS_MAX, description="seconds to reach the provider")
+    first_token_timeout_s: float = Field(
+        300.0, gt=0, le=SECONDS_MAX, description="seconds until the provider's first byte"
+    )
+    between_tokens_timeout_s: float = Field(
+        60.0, gt=0, le=SECONDS_MAX, description="seconds between two parts of an answer"
+    )
     answer_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="bytes of one answer that are passed on")
-    aimodel_name: str = Field("", description="the AIModel resource this node belongs to, in Kubernetes")
-    aimodel_namespace: str = Field("", description="the namespace of that resource")
+    aimodel_name: Name = Field("", description="the AIModel resource this node belongs to, in Kubernetes")
+    aimodel_namespace: Name = Field("", description="the namespace of that resource")
 
     @field_validator("model_name")
     @classmethod
-    def _usable_name(cls, name: str) -> str:
+    def _usable_name(cls, name: str, info: ValidationInfo) -> str:
+        _require(name, info)
         if name:
             try:
                 segment(name)
@@ -54,20 +74,18 @@ class NodeSettings(Settings):
 
     @field_validator("api_url")
     @classmethod
-    def _usable_url(cls, url: str) -> str:
+    def _usable_url(cls, url: str, info: ValidationInfo) -> str:
+        _require(url, info)
         if url:
             endpoint_url(url, "chat/completions")
         return url
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.node_type == "remote":
-            missing = [name for name in ("api_url", "model_name") if not getattr(self, name)]
-            if missing:
-                raise ValueError(f"NODE_TYPE=remote also needs {' and '.join(name.upper() for name in missing)}")
-        return self
 
     @property
     def model(self) -> str:
         """The public name of this node's model."""
         return self.model_name or STATIC_MODEL
+
+
+def _require(value: str, info: ValidationInfo) -> None:
+    if not value and info.data.get("node_type") == "remote":
+        raise ValueError("NODE_TYPE=remote also needs it")

@@ -71,6 +71,8 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
     match verdict:
         case Stop(reason="superseded"):
             return Settlement(cost, "leave")
+        case Stop(reason="again"):
+            return Settlement(cost, "nack")
         case GatewayGone() if not isinstance(outcome, Later | Interrupted):
             return Settlement("abandoned", "ack")
         case Stop(reason="done" | "unknown" | "cancelled" | "expired" | "poison"):

@@ -92,11 +92,7 @@ class Chunks:
                 break
             if chunk is not None:
                 chunks.append(chunk)
-        lines = _encoder.encode_lines(chunks)
-        if not is_utf8(lines):
-            self.failure = strange()
-            return b""
-        return lines
+        return _encoder.encode_lines(chunks)
 
     def last(self, usage: msgspec.Raw) -> bytes:
         """The line with the usage, after all others."""
@@ -110,6 +106,8 @@ class Chunks:
             chunk = _top.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise strange() from None
+        if not is_utf8(payload):
+            raise strange()
         choices = chunk.get("choices", NULL)
         if choices == NULL and ("message" in chunk or "detail" in chunk):
             raise failure_inside(payload, key=self._key)

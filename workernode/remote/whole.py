@@ -56,7 +56,16 @@ def rewritten(answer: bytes | bytearray, own: dict[str, msgspec.Raw], *, request
             top["usage"] = as_json(usage)
     top.update(own)
     reasons = [choice.finish_reason for choice in choices if choice.finish_reason is not None]
-    return Whole(_encoder.encode(top), usage, str(reasons[-1]) if reasons else None)
+    return Whole(_joined(top), usage, str(reasons[-1]) if reasons else None)
+
+
+def _joined(top: dict[str, msgspec.Raw]) -> bytes:
+    # An encoder's buffer would grow to half as much again; of a large answer that is worth avoiding.
+    parts: list[bytes | msgspec.Raw] = []
+    for name, value in top.items():
+        parts += (b"," if parts else b"{", _encoder.encode(name), b":", value)
+    parts.append(b"}")
+    return b"".join(parts)
 
 
 def _chars(choices: msgspec.Raw) -> int:

@@ -1,0 +1,182 @@
+"""Processes die and brokers go away; requests do not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from openai import APIStatusError, AsyncOpenAI
+
+from tests.fake_upstream import FakeUpstream, oracle_text
+from tests.integration.test_main_job import asked, charges, client_of, known, streamed, whole
+from tests.processes import Processes
+from tests.pulsar_server import PulsarServer
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.pulsar
+
+
+@pytest.fixture
+async def processes(pulsar_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
+    run = uuid.uuid4().hex[:8]
+    common = {"PULSAR_URL": pulsar_url, "RES_TOPIC_NAME": f"results-{run}", "MODEL_NAME": f"model-{run}"}
+    async with Processes(tmp_path, common) as started:
+        yield started
+
+
+async def test_a_node_killed_while_it_works_is_replaced_and_the_client_notices_nothing(
+    processes: Processes, tmp_path: Path
+) -> None:
+    async with FakeUpstream() as upstream:
+        remote = {"NODE_TYPE": "remote", "API_URL": upstream.url, "UPSTREAM_MODEL": "upstream-model"}
+        gateway = await processes.gateway()
+        victim = await processes.node(**remote, MAX_PROCESS_NUM="16")
+        management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+        model = processes.model
+        await known(gateway, model)
+        prompts = [f"r{number} tokens=5" for number in range(16)]
+        upstream.script = ["hang"] * 16
+        async with client_of(gateway) as client:
+            answers = asyncio.gather(
+                *((whole if number % 2 else streamed)(client, model, prompt) for number, prompt in enumerate(prompts))
+            )
+            await until(lambda: upstream.running == 16)
+            await processes.node(**remote, MAX_PROCESS_NUM="16")
+            killed_at = asyncio.get_running_loop().time()
+            victim.kill()
+            await until(lambda: len(upstream.requests) == 32, within_s=10)
+            took_s = asyncio.get_running_loop().time() - killed_at
+            assert await answers == [oracle_text(asked(model, prompt)) for prompt in prompts]
+        assert took_s < 2.0
+        assert len(await charges(management, 16)) == 16
+
+
+async def test_a_stream_that_was_shown_in_part_ends_with_an_error_when_its_node_dies(processes: Processes) -> None:
+    async with FakeUpstream() as upstream:
+        remote = {"NODE_TYPE": "remote", "API_URL": upstream.url, "UPSTREAM_MODEL": "upstream-model"}
+        gateway = await processes.gateway()
+        victim = await processes.node(**remote)
+        await known(gateway, processes.model)
+        await processes.node(**remote)
+        lines: list[bytes] = []
+        async with aiohttp.ClientSession() as session:
+            body = {**asked(processes.model, "r1 tokens=2000 delay-between=0.01"), "stream": True}
+            async with session.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
+                async for line in response.content:
+                    lines.append(line)
+                    if len(lines) == 20:
+                        # Whichever node has it: both die, the survivor is started afterwards.
+                        victim.kill()
+                        for other in processes.started("node"):
+                            other.kill()
+                        await processes.node(**remote)
+        text = b"".join(lines)
+        assert b"stream_interrupted" in text
+        assert b"[DONE]" not in text
+
+
+async def test_service_returns_by_itself_after_a_broker_restart_under_load(
+    tmp_path: Path, pulsar_server: PulsarServer
+) -> None:
+    home = tmp_path / "broker"
+    home.mkdir()
+    server = PulsarServer(home)
+    server.start()
+    try:
+        common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
+        async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
+            gateway = await processes.gateway()
+            await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+            management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+            await known(gateway, "model")
+            answered: list[str] = []
+            refused: list[int] = []
+            stop = asyncio.Event()
+
+            async def load(worker: int, client: AsyncOpenAI) -> None:
+                number = 0
+                while not stop.is_set():
+                    prompt = f"w{worker}n{number} tokens=3"
+                    number += 1
+                    try:
+                        assert await whole(client, "model", prompt) == oracle_text(asked("model", prompt))
+                        answered.append(prompt)
+                    except APIStatusError as error:
+                        assert error.status_code == 503
+                        refused.append(error.status_code)
+                        await asyncio.sleep(0.05)
+
+            async with client_of(gateway) as client:
+                workers = [asyncio.ensure_future(load(worker, client)) for worker in range(8)]
+                await until(lambda: len(answered) > 50, within_s=20)
+                await asyncio.to_thread(server.kill)
+                await until(lambda: len(refused) > 10, within_s=20)
+                before = len(answered)
+                await asyncio.to_thread(server.start)
+                back_at = asyncio.get_running_loop().time()
+                await until(lambda: len(answered) > before + 50, within_s=30)
+                assert asyncio.get_running_loop().time() - back_at < 20
+                stop.set()
+                await asyncio.gather(*workers)
+            found = await charges(management, len(answered), within_s=30)
+            assert len({charge["request_id"] for charge in found}) == len(found)
+    finally:
+        server.stop()
+
+
+async def test_undecodable_bytes_on_every_topic_harm_nobody(
+    processes: Processes, pulsar_url: str, tmp_path: Path
+) -> None:
+    import pickle
+
+    from broker.interface import Kind
+    from broker.pulsar import PulsarBroker
+    from process.settings import load
+    from wire import codec
+    from workernode.settings import NodeSettings
+
+    async with FakeUpstream() as upstream:
+        gateway = await processes.gateway()
+        node = await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+        management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+        await known(gateway, processes.model)
+        topics = load(NodeSettings, processes.common).topics
+        broker = PulsarBroker(pulsar_url)
+        await broker.connect()
+        heard = await broker.consumer(topics.presence, "spy", Kind.EXCLUSIVE, prefetch=100)
+        presence = codec.decode_presence((await heard.receive()).payload)
+        gateway_id = gateway.log.read_text().split('gateway="')[1].split('"')[0]
+        rubbish = [
+            b"",
+            b"\x00",
+            b"\x01",
+            b"\x01\xff",
+            b"\x02" + b"x" * 10,
+            pickle.dumps({"kind": "request"}),
+            b"{}",
+            b"\x01" * 1_000_000,
+        ]
+        places = [
+            topics.requests(processes.model),
+            topics.link(gateway_id),
+            topics.control(presence.node),
+            topics.presence,
+            topics.roll_call,
+            topics.results,
+        ]
+        for topic in places:
+            producer = await broker.producer(topic)
+            for message in rubbish:
+                await producer.send(message)
+        async with client_of(gateway) as client:
+            assert await whole(client, processes.model, "r1 tokens=3") == "r1 t0 t1 t2"
+        assert len(await charges(management, 1)) == 1
+        assert await node.stop() == 0
+        await broker.aclose()

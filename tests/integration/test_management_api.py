@@ -1,0 +1,233 @@
+"""The REST API: who may ask, what may be asked, and that the answers are those of the ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+import pytest
+
+from broker.interface import Kind
+from broker.memory import MemoryBroker
+from management.answers import Events, Nodes
+from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
+from tests.counting_house import CountingHouse
+from wire import codec
+from wire.presence import Presence
+from wire.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[CountingHouse]:
+    house = CountingHouse(tmp_path)
+    yield house
+    await house.end()
+
+
+async def _pages(house: CountingHouse, path: str) -> list[dict[str, Any]]:
+    """Everything behind a path, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        status, answer = await house.get(path + cursor)
+        assert status == 200, answer
+        found += answer["data"]
+        if answer["next_cursor"] is None:
+            return found
+        assert answer["data"]
+        cursor = f"&cursor={quote(answer['next_cursor'])}"
+
+
+def _charges() -> list[bytes]:
+    return [
+        billed(
+            number,
+            time=f"2026-03-0{1 + number % 3}T12:00:00Z",
+            model=("small", "großes/modell")[number % 2],
+            key_id=("key-a", "key-b", None)[number % 3],
+            node=f"node-{number % 5}",
+            usage=Usage(prompt_tokens=number, completion_tokens=2 * number),
+        )
+        for number in range(25)
+    ]
+
+
+async def test_charges_are_paged_without_a_gap_or_a_repetition(house: CountingHouse) -> None:
+    await house.publish(*_charges())
+    await house.start()
+    await house.settled()
+    pages = await _pages(house, "/api/v1/charges?limit=10")
+    assert [charge["request_id"] for charge in pages] == [request_id_of(number) for number in reversed(range(25))]
+
+
+@pytest.mark.parametrize(
+    ("filters", "numbers"),
+    [
+        ("model=gro%C3%9Fes/modell", {number for number in range(25) if number % 2}),
+        ("key_id=key-b", {number for number in range(25) if number % 3 == 1}),
+        ("node=node-4", {4, 9, 14, 19, 24}),
+        (f"request_id={request_id_of(7)}", {7}),
+        ("since=2026-03-02T12:00:00Z&until=2026-03-03T12:00:00Z", {number for number in range(25) if number % 3 == 1}),
+        ("model=small&node=node-0", {0, 10, 20}),
+        ("model=none", set()),
+    ],
+)
+async def test_charges_are_filtered(house: CountingHouse, filters: str, numbers: set[int]) -> None:
+    await house.publish(*_charges())
+    await house.start()
+    await house.settled()
+    pages = await _pages(house, f"/api/v1/charges?limit=3&{filters}")
+    assert {int(charge["request_id"].removeprefix("req_"), 16) for charge in pages} == numbers
+
+
+@pytest.mark.parametrize("by", [[], ["model"], ["key"], ["day", "node"], ["node", "key", "model", "day"]])
+async def test_usage_adds_up_to_the_same_total_however_it_is_grouped(house: CountingHouse, by: list[str]) -> None:
+    await house.publish(*_charges())
+    await house.start()
+    await house.settled()
+    limit = "limit=2&" if by else ""
+    rows = await _pages(house, f"/api/v1/usage?{limit}" + "&".join(f"by={group}" for group in by))
+    assert sum(row["requests"] for row in rows) == 25
+    assert sum(row["prompt_tokens"] for row in rows) == sum(range(25))
+    assert sum(row["completion_tokens"] for row in rows) == 2 * sum(range(25))
+    names = {"key": "key_id"}
+    grouped = {names.get(group, group) for group in by}
+    assert all(set(row) & {"day", "model", "key_id", "node"} == grouped for row in rows)
+    assert len({tuple(row[name] for name in sorted(grouped)) for row in rows}) == len(rows)
+
+
+async def test_usage_is_filtered_by_day(house: CountingHouse) -> None:
+    await house.publish(*_charges())
+    await house.start()
+    await house.settled()
+    _, answer = await house.get("/api/v1/usage?by=day&since=2026-03-02&until=2026-03-02")
+    assert [(row["day"], row["requests"]) for row in answer["data"]] == [("2026-03-02", 8)]
+
+
+async def test_events_are_passed_on_as_they_were_told(house: CountingHouse) -> None:
+    odd = event("odd", "request.praised", msgspec.Raw(b'{"stars":1e400,"of":"\xc3\xa9"}'))
+    await house.publish(odd, event("failed-1", "request.failed", request_data(1, status="failed")), billed(1))
+    await house.start()
+    await house.settled()
+    status, answer = await house.get(f"/api/v1/events?type=request.failed&request_id={request_id_of(1)}")
+    assert status == 200
+    (found,) = Events.model_validate(answer, extra="forbid").data
+    assert found.event["id"] == "failed-1"
+    assert len((await house.get(f"/api/v1/events?request_id={request_id_of(1)}"))[1]["data"]) == 2
+    assert len(await _pages(house, "/api/v1/events?limit=1")) == 3
+    _, praised = await house.get("/api/v1/events?type=io.workernode.request.praised")
+    assert praised["data"][0]["event"]["data"]["of"] == "é"
+
+
+async def test_nodes_are_those_heard_with_what_was_told_and_those_gone(house: CountingHouse) -> None:
+    await house.publish(
+        node_event("1", "node.started", node="node-here"),
+        node_event(
+            "2", "node.rate_limited", node="node-here", time="2026-03-01T12:00:01Z", message="Too many requests."
+        ),
+        node_event("3", "node.stopped", node="node-gone"),
+    )
+    await house.start()
+    await house.settled()
+    producer = await MemoryBroker(house.server).producer(house.topics.presence)
+    heartbeat = Presence(
+        node="node-here",
+        name="one",
+        model="small",
+        type="static",
+        version="1",
+        state="rate_limited",
+        slots=4,
+        busy=2,
+        sent_ms=NOON_MS,
+        started_ms=NOON_MS,
+        until_ms=NOON_MS + 9,
+    )
+    await producer.send(b"no heartbeat")
+    await producer.send(codec.encode(heartbeat))
+    status, answer = await house.get("/api/v1/nodes")
+    assert status == 200
+    here, gone = Nodes.model_validate(answer, extra="forbid").data
+    assert (here.node, here.present, here.state, here.slots, here.busy) == ("node-here", True, "rate_limited", 4, 2)
+    assert here.last_event is not None
+    assert (here.last_event.type, here.last_event.message) == ("node.rate_limited", "Too many requests.")
+    assert (gone.node, gone.present, gone.state) == ("node-gone", False, None)
+    _, metrics = await house.get("/metrics")
+    assert "nodes_present 1.0" in metrics
+    assert "heartbeats_undecodable_total 1.0" in metrics
+    _, only_present = await house.get("/api/v1/nodes?gone=0")
+    assert [node["node"] for node in only_present["data"]] == ["node-here"]
+
+
+async def test_the_roll_is_called_at_the_start(house: CountingHouse) -> None:
+    outside = MemoryBroker(house.server)
+    consumer = await outside.consumer(house.topics.roll_call, "node-x", Kind.EXCLUSIVE, prefetch=10)
+    await house.start()
+    call = codec.decode_roll_call((await consumer.receive()).payload)
+    assert call.sender.startswith("management-")
+    await outside.aclose()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/charges", "/api/v1/nodes", "/metrics", "/openapi.json", "/nothing"])
+async def test_without_the_key_only_the_probes_answer(house: CountingHouse, path: str) -> None:
+    await house.start(MANAGEMENT_KEY="hunter2")
+    for headers in ({}, {"authorization": "Bearer hunter"}, {"authorization": "Basic hunter2"}, {"authorization": ""}):
+        status, answer = await house.get(path, **headers)
+        assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
+    status, _ = await house.get(path, authorization="bearer hunter2")
+    assert status == (404 if path == "/nothing" else 200)
+    assert (await house.get("/livez"))[0] == (await house.get("/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code", "param"),
+    [
+        ("/nothing", "GET", 404, "not_found", None),
+        ("/api/v1/charges", "DELETE", 405, "method_not_allowed", None),
+        ("/api/v1/charges?limit=1001", "GET", 400, "invalid_value", "limit"),
+        ("/api/v1/charges?limit=many", "GET", 400, "invalid_value", "limit"),
+        ("/api/v1/charges?cursor=x", "GET", 400, "invalid_value", "cursor"),
+        ("/api/v1/charges?since=2026-03-01T12:00:00", "GET", 400, "invalid_value", "since"),
+        ("/api/v1/charges?modell=small", "GET", 400, "invalid_value", "modell"),
+        ("/api/v1/charges?model=a%00b", "GET", 400, "invalid_value", "model"),
+        ("/api/v1/usage?by=model&by=colour", "GET", 400, "invalid_value", "by"),
+        ("/api/v1/events?limit=201", "GET", 400, "invalid_value", "limit"),
+        ("/api/v1/nodes?gone=-1", "GET", 400, "invalid_value", "gone"),
+    ],
+)
+async def test_every_error_has_one_shape(
+    house: CountingHouse, path: str, method: str, status: int, code: str, param: str | None
+) -> None:
+    await house.start()
+    found, answer = await house.get(path, method=method)
+    assert (found, answer["error"]["code"], answer["error"]["param"]) == (status, code, param)
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+    assert answer["error"]["message"].endswith((".", "'."))
+
+
+async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> None:
+    await house.start()
+    house.path.write_bytes(b"no database " * 1000)
+    house.path.with_name("ledger.db-wal").unlink(missing_ok=True)
+    house.path.with_name("ledger.db-shm").unlink(missing_ok=True)
+    status, answer = await house.get("/api/v1/charges")
+    assert (status, answer["error"]["code"]) == (503, "database_unavailable")
+
+
+async def test_the_answers_are_documented(house: CountingHouse) -> None:
+    await house.start()
+    _, document = await house.get("/openapi.json")
+    assert set(document["paths"]) == {f"/api/v1/{name}" for name in ("charges", "usage", "events", "nodes")}
+    for path in document["paths"].values():
+        responses = path["get"]["responses"]
+        assert set(responses) == {"200", "400", "401", "503"}
+        for response in responses.values():
+            schema = response["content"]["application/json"]["schema"]
+            assert schema["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(document)

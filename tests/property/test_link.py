@@ -1,0 +1,298 @@
+"""The link over a network that loses, doubles and reorders messages and acknowledgements, on a clock of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from wire.link import RESEND_AFTER_S, LinkReceiver, LinkSender
+
+Message = tuple[int, list[msgspec.Raw]]
+BUDGET = 400
+PER_MESSAGE = 120
+
+
+def frame(number: int, size: int) -> bytes:
+    """A frame that tells its number."""
+    return b"%06d" % number + b"." * size
+
+
+@dataclass
+class Ack:
+    """An acknowledgement under way."""
+
+    through: int
+    missing_until: int
+
+
+class LinkMachine(RuleBasedStateMachine):
+    """Anything may happen to what is under way; the two ends must not notice more than a delay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.sender = LinkSender(unacked_bytes_max=BUDGET, message_bytes_max=PER_MESSAGE)
+        self.receiver = LinkReceiver()
+        self.pushed: list[bytes] = []
+        self.passed_on: list[bytes] = []
+        self.messages: list[Message] = []
+        self.acks: list[Ack] = []
+        self.last_push = 0
+
+    @initialize(small=st.booleans())
+    def choose_room(self, small: bool) -> None:
+        if small:
+            self.receiver = LinkReceiver(held_bytes_max=60)
+
+    @precondition(lambda self: self.sender.open)
+    @rule(sizes=st.lists(st.integers(0, 150), min_size=1, max_size=5))
+    def push(self, sizes: list[int]) -> None:
+        for size in sizes:
+            if not self.sender.open:
+                return
+            data = frame(len(self.pushed) + 1, size)
+            assert self.sender.push(data) == len(self.pushed) + 1
+            self.pushed.append(data)
+            self.last_push = len(data)
+
+    @rule()
+    def take(self) -> None:
+        for message in self.sender.take(self.now):
+            size = sum(len(bytes(raw)) for raw in message[1])
+            assert message[1]
+            assert size <= PER_MESSAGE or len(message[1]) == 1
+            self.messages.append(message)
+
+    @rule(seconds=st.floats(0, 2))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), again=st.booleans())
+    def arrive(self, data: st.DataObject, again: bool) -> None:
+        index = data.draw(st.integers(0, len(self.messages) - 1))
+        self._receive(self.messages[index] if again else self.messages.pop(index))
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data())
+    def lose_a_message(self, data: st.DataObject) -> None:
+        self.messages.pop(data.draw(st.integers(0, len(self.messages) - 1)))
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.acks.append(Ack(self.receiver.through, self.receiver.missing_until))
+
+    @precondition(lambda self: self.acks)
+    @rule(data=st.data(), again=st.booleans())
+    def ack_arrives(self, data: st.DataObject, again: bool) -> None:
+        index = data.draw(st.integers(0, len(self.acks) - 1))
+        self._hear(self.acks[index] if again else self.acks.pop(index))
+
+    @precondition(lambda self: self.acks)
+    @rule(data=st.data())
+    def lose_an_ack(self, data: st.DataObject) -> None:
+        self.acks.pop(data.draw(st.integers(0, len(self.acks) - 1)))
+
+    @rule(missing=st.integers(-(2**63), 2**63))
+    def absurd_ack(self, missing: int) -> None:
+        """What nobody acknowledged cannot be acknowledged by an old number, whatever gap it names."""
+        self._hear(Ack(-1, missing))
+        self._hear(Ack(self.receiver.through, missing))
+
+    @invariant()
+    def every_frame_was_passed_on_once_and_in_order(self) -> None:
+        assert self.passed_on == self.pushed[: len(self.passed_on)]
+        assert self.receiver.through == len(self.passed_on)
+
+    @invariant()
+    def nothing_is_forgotten_before_it_has_arrived(self) -> None:
+        assert self.sender.acked_through <= self.receiver.through
+        assert self.sender.unacked_bytes == sum(map(len, self.pushed[self.sender.acked_through :]))
+
+    @invariant()
+    def what_waits_is_bounded(self) -> None:
+        assert self.sender.unacked_bytes < BUDGET + max(self.last_push, 1)
+
+    def teardown(self) -> None:
+        """However it went: once nothing is lost any more, everything arrives and is acknowledged, soon."""
+        for _ in range(2 * len(self.pushed) + 4):
+            if self.sender.idle:
+                break
+            wake = self.sender.wake_at()
+            if not self.sender.has_to_send:
+                assert wake is not None
+                self.now = max(self.now, wake)
+            for message in self.sender.take(self.now):
+                self._receive(message)
+            self._hear(Ack(self.receiver.through, self.receiver.missing_until))
+        assert self.passed_on == self.pushed
+        assert self.sender.idle
+        assert self.sender.unacked_bytes == 0
+        assert self.sender.wake_at() is None
+        assert not self.sender.has_to_send
+
+    def _receive(self, message: Message) -> None:
+        self.passed_on += [bytes(raw) for raw in self.receiver.receive(*message)]
+
+    def _hear(self, ack: Ack) -> None:
+        self.sender.acked(ack.through, ack.missing_until, self.now)
+
+
+LinkMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLink: Any = LinkMachine.TestCase
+
+
+@given(
+    counts=st.lists(st.integers(0, 6), max_size=30),
+    delay=st.integers(0, 4),
+    gap_s=st.floats(0, 0.09),
+)
+@settings(deadline=None)
+def test_nothing_is_resent_while_nothing_is_lost(counts: list[int], delay: int, gap_s: float) -> None:
+    """Acknowledgements come late, several rounds behind, but within the time after which silence means loss."""
+    sender, receiver, now, pushed = LinkSender(), LinkReceiver(), 0.0, 0
+    acks: list[tuple[int, int]] = []
+    for count in [*counts, *([0] * 5)]:
+        for _ in range(count):
+            pushed += 1
+            sender.push(frame(pushed, 10))
+        for message in sender.take(now):
+            receiver.receive(*message)
+        acks.append((receiver.through, receiver.missing_until))
+        if len(acks) > delay:
+            sender.acked(*acks.pop(0), now)
+        now += gap_s
+    assert sender.resent == 0
+    assert receiver.through == pushed
+
+
+@given(
+    lost=st.sets(st.integers(1, 60)),
+    batches=st.lists(st.integers(1, 5), min_size=1, max_size=20),
+    repeats=st.integers(1, 4),
+)
+@settings(deadline=None)
+def test_a_lost_frame_is_resent_about_once_however_often_its_gap_is_named(
+    lost: set[int], batches: list[int], repeats: int
+) -> None:
+    """First transmissions of some frames are lost; every message is acknowledged several times at once."""
+    sender, receiver, now, pushed = LinkSender(), LinkReceiver(), 0.0, 0
+    sent: set[int] = set()
+    missed = 0
+    for batch in [*batches, *([0] * 80)]:
+        for _ in range(batch):
+            pushed += 1
+            sender.push(frame(pushed, 10))
+        for first, frames in sender.take(now):
+            for number, raw in enumerate(frames, first):
+                if number in lost and number not in sent:
+                    missed += 1
+                else:
+                    receiver.receive(number, [raw])
+                sent.add(number)
+            for _ in range(repeats):
+                sender.acked(receiver.through, receiver.missing_until, now)
+        now += 0.01
+        if sender.idle and not batch:
+            break
+        if not sender.has_to_send and not batch:
+            now = max(now, sender.wake_at() or now)
+    assert sender.idle
+    assert receiver.through == pushed
+    # A lost frame costs one resend; the last ones, which leave no gap, cost those that went with them too.
+    assert sender.resent <= missed + max(batches)
+
+
+def _three_sent() -> LinkSender:
+    sender = LinkSender()
+    for number in (1, 2, 3):
+        sender.push(frame(number, 10))
+    sender.take(0.0)
+    return sender
+
+
+def test_a_named_gap_is_resent_at_once() -> None:
+    sender = _three_sent()
+    assert sender.acked(1, 3, 0.01)
+    assert sender.has_to_send
+    [(first, frames)] = sender.take(0.01)
+    assert (first, [bytes(raw) for raw in frames]) == (2, [frame(2, 10)])
+
+
+def test_the_same_gap_is_resent_once_per_period_and_not_once_per_ack() -> None:
+    sender = _three_sent()
+    for at in (0.01, 0.02, 0.03, 0.2):
+        sender.acked(1, 3, at)
+        sender.take(at)
+    assert sender.resent == 1
+    sender.acked(1, 3, 0.01 + RESEND_AFTER_S / 2)
+    sender.take(0.01 + RESEND_AFTER_S / 2)
+    assert sender.resent == 2
+
+
+def test_silence_resends_everything_once_and_then_waits_again() -> None:
+    sender = _three_sent()
+    assert sender.wake_at() == RESEND_AFTER_S
+    assert sender.take(RESEND_AFTER_S - 0.01) == []
+    [(first, frames)] = sender.take(RESEND_AFTER_S)
+    assert (first, len(frames)) == (1, 3)
+    assert sender.take(RESEND_AFTER_S + 0.1) == []
+    assert sender.wake_at() == 2 * RESEND_AFTER_S
+
+
+def test_an_acknowledgement_beyond_what_was_sent_takes_only_what_was_sent() -> None:
+    sender = _three_sent()
+    sender.push(frame(4, 10))
+    assert sender.acked(99, 0, 0.1)
+    assert sender.acked_through == 3
+    [(first, frames)] = sender.take(0.1)
+    assert (first, len(frames)) == (4, 1)
+
+
+@pytest.mark.parametrize(("through", "missing"), [(-5, 0), (0, 0), (-(2**70), 2**70), (0, -3), (0, 1)])
+def test_an_absurd_acknowledgement_changes_nothing(through: int, missing: int) -> None:
+    sender = _three_sent()
+    assert not sender.acked(through, missing, 0.01)
+    assert not sender.has_to_send
+    assert sender.acked_through == 0
+    assert sender.unacked_bytes == 48
+
+
+def test_a_gap_that_ends_beyond_what_was_sent_resends_only_what_was_sent() -> None:
+    sender = _three_sent()
+    sender.acked(0, 2**60, 0.01)
+    sender.push(frame(4, 10))
+    messages = sender.take(0.01)
+    assert [(first, len(frames)) for first, frames in messages] == [(1, 3), (4, 1)]
+
+
+def test_what_is_held_beyond_a_gap_is_bounded_and_the_gap_still_closes() -> None:
+    receiver = LinkReceiver(held_bytes_max=40)
+    frames = [msgspec.Raw(frame(number, 10)) for number in range(1, 8)]
+    assert receiver.receive(2, frames[1:]) == []
+    assert "held=2" in repr(receiver)
+    assert [bytes(raw)[:6] for raw in receiver.receive(1, frames[:1])] == [b"000001", b"000002", b"000003"]
+    assert receiver.missing_until == 0
+    assert len(receiver.receive(1, frames)) == 4
+
+
+def test_a_frame_numbered_zero_or_seen_before_is_passed_over() -> None:
+    receiver = LinkReceiver()
+    one = msgspec.Raw(frame(1, 1))
+    assert receiver.receive(0, [one]) == []
+    assert len(receiver.receive(0, [one, one])) == 1
+    assert receiver.receive(1, [one]) == []
+    assert receiver.through == 1
+
+
+def test_an_oversize_frame_travels_alone() -> None:
+    sender = LinkSender(message_bytes_max=50)
+    for size in (10, 100, 10, 10):
+        sender.push(frame(1, size))
+    assert [(first, len(frames)) for first, frames in sender.take(0.0)] == [(1, 1), (2, 1), (3, 2)]

@@ -1,0 +1,73 @@
+"""Every statement compiles for both databases, and cursors are checked."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from management import queries
+from management.answers import ChargesQuestion, EventsQuestion, UsageQuestion
+from management.journal import count_quarantined, insert_events
+from management.projections import add_usage, tell_node
+from store.tables import METADATA
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+NEW_YEAR = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+DIALECTS = [sqlite.dialect(), POSTGRESQL]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_every_statement_compiles(dialect: Dialect) -> None:
+    statements = [
+        insert_events(dialect.name),
+        count_quarantined(dialect.name),
+        add_usage(dialect.name),
+        tell_node(dialect.name),
+        queries.charges(
+            ChargesQuestion(model="m", since="2026-01-01T00:00:00Z", until="2026-02-01T00:00:00Z", cursor="7")
+        ),
+        queries.events(EventsQuestion(type="request.failed", node="n", cursor="7")),
+        queries.usage(UsageQuestion(by=["day", "model"], cursor='["2026-01-01","m"]')),
+        queries.usage(UsageQuestion()),
+        queries.nodes(10),
+        queries.nodes_named(["a"]),
+    ]
+    for statement in statements:
+        assert str(statement.compile(dialect=dialect))
+    for table in METADATA.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert str(CreateIndex(index).compile(dialect=dialect))
+
+
+def test_events_number_themselves_on_both_databases() -> None:
+    events = METADATA.tables["events"]
+    assert "position BIGSERIAL" in str(CreateTable(events).compile(dialect=POSTGRESQL))
+    assert "position INTEGER" in str(CreateTable(events).compile(dialect=sqlite.dialect()))
+
+
+@pytest.mark.parametrize("cursor", ["", "-1", "x", "1" * 20, str(2**63), "٣"])
+def test_a_wrong_position_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidRequest):
+        queries.charges(ChargesQuestion(cursor=cursor))
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "[]", '["2026-01-01"]', '["tomorrow","m"]', "[1,2]", '["2026-01-01","\\u0000"]']
+)
+def test_a_wrong_group_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidRequest):
+        queries.usage(UsageQuestion(by=["day", "model"], cursor=cursor))
+
+
+def test_a_total_has_no_second_page() -> None:
+    with pytest.raises(InvalidRequest):
+        queries.usage(UsageQuestion(cursor="[]"))

@@ -1,0 +1,37 @@
+"""Management's settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from management.settings import ManagementSettings
+from process.settings import WrongSettings, load
+
+
+def test_it_listens_on_loopback_without_a_key_by_default() -> None:
+    settings = load(ManagementSettings, {})
+    assert (settings.management_host, settings.management_port, settings.management_key) == ("127.0.0.1", 8082, None)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "ledger.internal"])
+def test_it_does_not_listen_for_other_machines_without_a_key(host: str) -> None:
+    with pytest.raises(WrongSettings, match="MANAGEMENT_KEY: it is not set, but MANAGEMENT_HOST="):
+        load(ManagementSettings, {"MANAGEMENT_HOST": host})
+    assert load(ManagementSettings, {"MANAGEMENT_HOST": host, "MANAGEMENT_KEY": "k"}).management_host == host
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.1.2.3"])
+def test_loopback_has_many_names(host: str) -> None:
+    assert load(ManagementSettings, {"MANAGEMENT_HOST": host}).management_host == host
+
+
+def test_a_wrong_database_is_told_without_its_password() -> None:
+    with pytest.raises(WrongSettings, match="DATABASE_URL: it must begin with") as caught:
+        load(ManagementSettings, {"DATABASE_URL": "mysql://someone:hunter2@host/ledger"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_secret_is_shown_by_the_settings() -> None:
+    settings = load(ManagementSettings, {"MANAGEMENT_KEY": "hunter2", "DATABASE_URL": "postgresql+asyncpg://u:pw7@h/d"})
+    assert "hunter2" not in repr(settings)
+    assert "pw7" not in repr(settings)

@@ -1,0 +1,213 @@
+"""Chunks keep every byte that is not ours, and are read for text, finish reasons and usage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workernode.outcome import Refused
+from workernode.remote.chunk import Chunks, identity
+
+OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
+NAMES = st.text(max_size=8).filter(
+    lambda name: name not in ("id", "created", "model", "usage", "error", "choices", "message", "detail")
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    max_leaves=8,
+)
+
+
+def chunk(delta: Any = None, finish: str | None = None, *, index: int = 0, **others: Any) -> bytes:
+    choice = {"index": index, "delta": {} if delta is None else delta, "finish_reason": finish}
+    return json.dumps({"id": "theirs", "created": 1, "model": "theirs", "choices": [choice], **others}).encode()
+
+
+def chunks(*, usage_asked: bool = False) -> Chunks:
+    return Chunks(OWN, usage_asked=usage_asked, key=None)
+
+
+def one(payload: bytes, *, usage_asked: bool = False) -> dict[str, Any]:
+    lines = chunks(usage_asked=usage_asked).take([payload])
+    assert lines.count(b"\n") == 1
+    parsed: dict[str, Any] = json.loads(lines)
+    return parsed
+
+
+@given(
+    st.dictionaries(NAMES, VALUES, max_size=5),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " : ")]),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_unknown_fields_pass_byte_for_byte(
+    fields: dict[str, Any], separators: tuple[str, str], ascii_only: bool, place: int
+) -> None:
+    choices = [{"index": 0, "delta": {"content": "x", "unknown": fields}, "finish_reason": None}]
+    items = list(fields.items())
+    payload = dict(items[:place]) | {"id": "a", "choices": choices, "model": "b", "created": 1} | dict(items[place:])
+    try:
+        data = json.dumps(payload, separators=separators, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        return  # a lone surrogate has no bytes
+    taken = chunks()
+    line = taken.take([data])
+    assert taken.failure is None
+    given_, got = (msgspec.json.decode(d, type=dict[str, msgspec.Raw]) for d in (data, line))
+    for name, raw in given_.items():
+        if name not in ("id", "model", "created"):
+            assert bytes(got[name]) == bytes(raw)
+    assert list(got) == list(given_)
+    assert (got["id"], got["created"], got["model"]) == (OWN["id"], OWN["created"], OWN["model"])
+
+
+def test_numbers_and_escapes_keep_their_spelling() -> None:
+    data = b'{"id":"a","choices":[{"index":0, "delta":{"content":"\\u00e9\\/"},"p":1.0e0}],"z":-0.10}'
+    line = chunks().take([data])
+    assert line == (
+        b'{"id":"chatcmpl-ours","choices":[{"index":0, "delta":{"content":"\\u00e9\\/"},"p":1.0e0}],"z":-0.10,'
+        b'"created":7,"model":"ours"}\n'
+    )
+
+
+def test_a_chunk_over_several_lines_becomes_one_line() -> None:
+    taken = chunks()
+    lines = taken.take([b'{\n"choices":\n[{"index":0,\n"delta":{"content":"a\\nb"}}]}'])
+    assert lines.count(b"\n") == 1
+    assert json.loads(lines)["choices"][0]["delta"]["content"] == "a\nb"
+
+
+def test_usage_that_was_not_asked_for_is_taken_out() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    taken = chunks()
+    lines = taken.take(
+        [
+            chunk({"content": "a"}, usage=None),
+            chunk({}, "stop", usage=usage),
+            json.dumps({"choices": [], "usage": usage}).encode(),
+        ]
+    )
+    assert lines.count(b"\n") == 2
+    assert b"usage" not in lines
+    assert taken.usage is not None
+    assert json.loads(bytes(taken.usage)) == usage
+
+
+def test_usage_that_was_asked_for_comes_once_and_last_whatever_the_upstream_does() -> None:
+    usage = msgspec.Raw(b'{"prompt_tokens": 1,"x":1.0}')
+    ways = [
+        [chunk({"content": "a"}), chunk({}, "stop"), b'{"id":"t","choices":[],"usage":' + bytes(usage) + b',"fp":"f"}'],
+        [chunk({"content": "a"}), chunk({}, "stop")[:-1] + b',"usage":' + bytes(usage) + b"}"],
+        [chunk({"content": "a"}, usage={"prompt_tokens": 1}), chunk({}, "stop", usage=None)],
+    ]
+    for payloads in ways:
+        taken = chunks(usage_asked=True)
+        lines = taken.take([*payloads, b"[DONE]"]).splitlines()
+        assert taken.done
+        assert [json.loads(line)["usage"] for line in lines] == [None, None]
+        last = taken.last(usage)
+        assert b'"choices":[],' in last
+        assert b'"usage":{"prompt_tokens": 1,"x":1.0}' in last
+        assert (json.loads(last)["id"], json.loads(last)["model"]) == ("chatcmpl-ours", "ours")
+        assert last.endswith(b"}\n")
+
+
+def test_an_empty_list_of_choices_without_usage_is_no_usage_chunk() -> None:
+    assert one(b'{"id":"","choices":[],"prompt_filter_results":[{"x":1}]}')["prompt_filter_results"] == [{"x": 1}]
+
+
+def test_a_heartbeat_without_choices_is_not_passed_on() -> None:
+    taken = chunks()
+    assert taken.take([b'{"type":"ping"}']) == b""
+    assert taken.failure is None
+
+
+@pytest.mark.parametrize(
+    ("delta", "chars"),
+    [
+        ({"content": "abc"}, 3),
+        ({"content": "日本語"}, 3),
+        ({"content": None, "reasoning_content": "abcd"}, 4),
+        ({"reasoning": "abcd", "reasoning_content": "abcd"}, 4),
+        ({"refusal": "no"}, 2),
+        ({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":'}}]}, 5),
+        ({"tool_calls": [{"index": 0}]}, 0),
+        ({"content": [{"type": "text", "text": "abc"}, {"type": "thinking", "thinking": [{"text": "de"}]}]}, 5),
+        ({"role": "assistant", "content": ""}, 0),
+        (None, 0),
+    ],
+)
+def test_generated_text_is_counted_in_characters(delta: Any, chars: int) -> None:
+    taken = chunks()
+    taken.take([chunk(delta), chunk(delta, index=1)])
+    assert taken.text_chars == 2 * chars
+
+
+@pytest.mark.parametrize(
+    ("payload", "speaking"),
+    [
+        (chunk({"role": "assistant", "content": "", "refusal": None}), False),
+        (chunk({"role": "assistant"}), False),
+        (chunk({}), False),
+        (b'{"choices":[]}', False),
+        (chunk({"content": " "}), True),
+        (chunk({"audio": {"data": "x"}}), True),
+        (chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}), True),
+        (chunk({}, "stop"), True),
+    ],
+)
+def test_only_a_chunk_that_says_something_counts_as_a_token(payload: bytes, speaking: bool) -> None:
+    taken = chunks()
+    taken.take([payload])
+    assert taken.speaking is speaking
+
+
+def test_an_answer_has_ended_when_all_its_choices_have() -> None:
+    taken = chunks()
+    taken.take([chunk({"content": "a"}), chunk({"content": "a"}, index=1), chunk({}, "stop")])
+    assert not taken.ended(1)
+    taken.take([chunk({}, "length", index=1)])
+    assert taken.ended(1)
+    assert taken.ended(2)
+    assert not taken.ended(3)
+    assert taken.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"<html>",
+        b'{"choices":7}',
+        b'{"choices":[7]}',
+        b'{"choices":[{"delta":{"content":"\xff"}}]}',
+        b'{"x":"\xff","choices":[]}',
+        b'{"error":{"message":"m"}}',
+        b'{"error":"m","choices":[]}',
+        b'{"object":"error","message":"m","code":500}',
+        b"[" * 50000,
+    ],
+)
+def test_what_is_no_chunk_is_a_failure_and_what_came_before_is_kept(payload: bytes) -> None:
+    taken = chunks()
+    good = chunk({"content": "a"})
+    assert taken.take([good, payload, good, b"[DONE]"]).count(b"\n") == 1
+    assert taken.failure is not None
+    assert not taken.done
+
+
+def test_a_refusal_in_a_stream_is_a_refusal() -> None:
+    taken = chunks()
+    taken.take([b'{"error":{"message":"Too long.","type":"invalid_request_error","code":"context_length_exceeded"}}'])
+    assert taken.failure is not None
+    assert isinstance(taken.failure.outcome, Refused)
+    assert taken.failure.outcome.error.code == "context_length_exceeded"

@@ -1,0 +1,197 @@
+"""The table of provider failures, row by row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from wire.errors import MESSAGE_CHARS_MAX
+from workernode.outcome import Later, Refused
+from workernode.remote.errors import (
+    Failure,
+    ProviderError,
+    after_first_token,
+    failure_inside,
+    failure_of,
+    provider_error,
+    retry_after_s,
+    too_slow,
+    unreachable,
+    usable,
+)
+
+KEY = "sk-canary-0123456789"
+HTML = b"<html><body>Bad Gateway</body></html>"
+MIDNIGHT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+
+def openai(message: str = "No.", **others: Any) -> bytes:
+    return json.dumps({"error": {"message": message, "type": "t", "param": "p", "code": "c", **others}}).encode()
+
+
+def failed(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Failure:
+    return failure_of(status, headers or {}, body, key=KEY, now_s=MIDNIGHT_S)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_refusal_is_passed_on_in_the_providers_words(status: int) -> None:
+    failure = failed(status, openai())
+    assert isinstance(failure.outcome, Refused)
+    error = failure.outcome.error
+    assert (error.message, error.type, error.param, error.code) == ("No.", "t", "p", "c")
+    assert error.http_status == status
+    assert not error.retryable
+    assert not failure.again
+
+
+@pytest.mark.parametrize("status", [405, 410, 415, 418, 451])
+def test_other_client_errors_are_refusals_with_status_400(status: int) -> None:
+    failure = failed(status, openai())
+    assert isinstance(failure.outcome, Refused)
+    assert failure.outcome.error.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "http_status", "again"),
+    [
+        (401, openai(), "upstream_authentication_failed", 502, False),
+        (403, openai(), "upstream_authentication_failed", 502, False),
+        (402, openai(), "upstream_quota_exhausted", 502, False),
+        (429, openai(code="insufficient_quota"), "upstream_quota_exhausted", 502, False),
+        (429, openai(type="insufficient_quota", code=None), "upstream_quota_exhausted", 502, False),
+        (403, openai(code="insufficient_quota"), "upstream_quota_exhausted", 502, False),
+        (408, openai(), "upstream_failed", 502, True),
+        (409, openai(), "upstream_failed", 502, True),
+        (429, openai(), "upstream_rate_limited", 429, True),
+        (429, HTML, "upstream_rate_limited", 429, True),
+        (500, openai(), "upstream_failed", 502, True),
+        (502, HTML, "upstream_failed", 502, True),
+        (503, b"", "upstream_failed", 502, True),
+        (529, openai(), "upstream_failed", 502, True),
+        (302, b"", "upstream_failed", 502, False),
+        (404, HTML, "upstream_failed", 502, False),
+    ],
+)
+def test_what_is_not_the_requests_fault_is_for_later(
+    status: int, body: bytes, code: str, http_status: int, again: bool
+) -> None:
+    failure = failed(status, body)
+    assert isinstance(failure.outcome, Later)
+    error = failure.outcome.error
+    assert (error.code, error.http_status, error.retryable) == (code, http_status, True)
+    assert "No." not in error.message
+    assert failure.again is again
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_by_a_web_page_has_a_sentence_of_ours(status: int) -> None:
+    outcome = failed(status, HTML).outcome
+    assert isinstance(outcome, Refused)
+    assert outcome.error.message == "The provider of this model refused the request."
+    assert outcome.error.code == "upstream_refused"
+
+
+def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
+    words = {"type": "t" * 999, "code": f"code-{KEY}", "param": f"{KEY}"}
+    outcome = failed(400, openai(f"key {KEY} " + "x" * 9999, **words)).outcome
+    error = outcome.error
+    assert KEY not in repr(outcome)
+    assert len(error.message) == MESSAGE_CHARS_MAX
+    assert error.message.startswith("key *** x")
+    assert len(error.type) == 128
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (openai(), ProviderError("No.", "t", "c", "p")),
+        (openai(code=429, param=None, type=None), ProviderError("No.", None, "429", None)),
+        (b'{"error":"model not found"}', ProviderError("model not found")),
+        (b'{"error":"bad","error_type":"x","type":"validation"}', ProviderError("bad", "validation")),
+        (b'{"object":"error","message":"m","type":"T","code":400}', ProviderError("m", "T", "400")),
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', ProviderError("m", "overloaded_error")),
+        (b'[{"error":{"code":400,"message":"m","status":"INVALID"}}]', ProviderError("m", None, "400")),
+        (b'{"detail":"Not Found"}', ProviderError("Not Found")),
+        (b'{"detail":[{"loc":["body"]}]}', ProviderError('[{"loc":["body"]}]')),
+        (b'{"error":{"message":["odd"],"code":true}}', ProviderError()),
+        (b"{}", None),
+        (b"[]", None),
+        (b'"text"', None),
+        (HTML, None),
+        (b"", None),
+        (b"\xff\xfe", None),
+        (b"[" * 50000, None),
+    ],
+)
+def test_an_error_body_is_read_in_the_shapes_that_providers_use(body: bytes, expected: ProviderError | None) -> None:
+    assert provider_error(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (openai(code=None, type="server_error"), Later, "upstream_failed"),
+        (openai(code=429), Later, "upstream_rate_limited"),
+        (openai(code=401), Later, "upstream_authentication_failed"),
+        (openai(code="insufficient_quota"), Later, "upstream_quota_exhausted"),
+        (openai(code="bad", type="invalid_request_error"), Refused, "bad"),
+        (openai(code=400), Refused, "400"),
+        (HTML, Later, "upstream_failed"),
+    ],
+)
+def test_an_error_inside_a_good_status_counts_as_what_it_says(body: bytes, kind: type, code: str) -> None:
+    outcome = failure_inside(body, key=KEY).outcome
+    assert isinstance(outcome, kind)
+    assert outcome.error.code == code
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
+        ({"retry-after": "Wed, 31 Dec 2025 23:00:00 GMT"}, 0.0),
+        ({"retry-after": "99999999"}, 86400.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+    ],
+)
+def test_retry_after_is_read_in_every_form(headers: dict[str, str], expected: float | None) -> None:
+    assert retry_after_s(headers, MIDNIGHT_S) == expected
+
+
+def test_the_wait_that_the_upstream_asks_for_travels_with_the_error() -> None:
+    failure = failed(429, openai(), {"retry-after": "2.5"})
+    assert failure.wait_s == 2.5
+    assert failure.outcome.error.retry_after_ms == 2500
+
+
+def test_a_failure_after_the_first_token_ends_the_request() -> None:
+    for failure in (failed(503), failed(401), failed(429), unreachable(), too_slow()):
+        later = after_first_token(failure)
+        assert isinstance(later.outcome, Refused)
+        assert later.outcome.error.code == "upstream_failed"
+        assert not later.again
+    refused = failed(400, openai())
+    assert after_first_token(refused) is refused
+
+
+@pytest.mark.parametrize(("key", "expected"), [(None, None), ("", None), (" \n", None), (f" {KEY}\n", KEY)])
+def test_an_empty_key_is_none(key: str | None, expected: str | None) -> None:
+    assert usable(key) == expected
+
+
+@pytest.mark.parametrize("key", ["sk-a\r\nx: y", "sk-ü", "sk-\x00"])
+def test_a_key_that_no_header_can_carry_is_an_authentication_failure(key: str) -> None:
+    with pytest.raises(Failure) as failure:
+        usable(key)
+    assert failure.value.outcome.error.code == "upstream_authentication_failed"
+    assert key not in repr(failure.value.outcome)

@@ -1,0 +1,161 @@
+"""Whole answers keep every byte that is not ours; usage is never a silent 0."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import msgspec
+import pytest
+
+from wire.usage import TOKENS_MAX, Usage
+from workernode.remote.chunk import identity
+from workernode.remote.errors import Failure
+from workernode.remote.usage import prompt_chars, usage_of
+from workernode.remote.utf8 import is_utf8
+from workernode.remote.whole import Whole, rewritten
+
+OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
+REQUEST = json.dumps({"messages": [{"role": "user", "content": "x" * 40}]}).encode()
+FIGURES = b'"usage":{"prompt_tokens":3,"completion_tokens":2,"extra":1.50}'
+
+
+def answer(rest: bytes = FIGURES, *, content: bytes = b"abcdefgh", finish: bytes = b'"stop"') -> bytes:
+    choice = b'{"index":0,"message":{"role":"assistant","content":"' + content + b'"},"finish_reason":' + finish + b"}"
+    return b'{"id":"t","created":1,"model":"t","choices":[' + choice + b"]" + (b"," + rest if rest else b"") + b"}"
+
+
+def rewrite(data: bytes) -> Whole:
+    return rewritten(data, OWN, request_body=REQUEST, key="sk-canary-0123456789")
+
+
+def figures(**counts: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(counts).encode())
+
+
+def test_a_whole_answer_gets_our_identity_and_keeps_the_rest_byte_for_byte() -> None:
+    data = answer(FIGURES + b',"service_tier": "x","z":[1, 2.0e1 ]')
+    whole = rewrite(data)
+    head = b'{"id":"t","created":1,"model":"t",'
+    assert whole.body == data.replace(head, b'{"id":"chatcmpl-ours","created":7,"model":"ours",').replace(
+        b'": "x"', b'":"x"'
+    )
+    assert (whole.usage, whole.finish_reason) == (Usage(prompt_tokens=3, completion_tokens=2), "stop")
+
+
+@pytest.mark.parametrize("rest", [b"", b'"usage":null'])
+def test_a_whole_answer_without_usage_gets_an_estimate_that_is_marked(rest: bytes) -> None:
+    whole = rewrite(answer(rest))
+    assert whole.usage == Usage(prompt_tokens=10, completion_tokens=2, estimated=True)
+    assert json.loads(whole.body)["usage"] == {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html></html>",
+        b"[]",
+        b"{}",
+        b'{"choices":[]}',
+        b'{"choices":null}',
+        b'{"choices":{}}',
+        answer()[:-1],
+        answer() + b"x",
+        answer(content=b"\xff"),
+        answer(b'"error":{"message":"m"}'),
+        b'{"error":{"message":"m"}}',
+        b"[" * 50000,
+    ],
+)
+def test_what_is_no_answer_is_a_failure(data: bytes) -> None:
+    with pytest.raises(Failure):
+        rewrite(data)
+
+
+def test_a_large_answer_is_held_twice_at_most() -> None:
+    size = 40 * 2**20
+    data = bytearray(answer(content="ü".encode() * (size // 2)))
+    tracemalloc.start()
+    try:
+        whole = rewritten(data, OWN, request_body=REQUEST, key=None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(whole.body) > size
+    assert peak < 1.1 * size
+
+
+def test_the_upstreams_figures_are_the_usage() -> None:
+    given = figures(
+        prompt_tokens=10,
+        completion_tokens=5,
+        total_tokens=15,
+        prompt_tokens_details={"cached_tokens": 4, "audio_tokens": 0},
+        completion_tokens_details={"reasoning_tokens": 3},
+    )
+    expected = Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=4, reasoning_tokens=3)
+    assert usage_of(given, text_chars=99, body=REQUEST) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "chars", "expected"),
+    [
+        (None, 9, Usage(prompt_tokens=10, completion_tokens=3, estimated=True)),
+        (None, 0, Usage(prompt_tokens=10, completion_tokens=0, estimated=True)),
+        (figures(), 9, Usage(prompt_tokens=10, completion_tokens=3, estimated=True)),
+        (
+            figures(prompt_tokens=0, completion_tokens=0),
+            9,
+            Usage(prompt_tokens=10, completion_tokens=3, estimated=True),
+        ),
+        (figures(prompt_tokens=6, completion_tokens=0), 9, Usage(prompt_tokens=6, completion_tokens=3, estimated=True)),
+        (figures(prompt_tokens=6, completion_tokens=0), 0, Usage(prompt_tokens=6)),
+        (figures(prompt_tokens=6), 0, Usage(prompt_tokens=6, estimated=True)),
+        (
+            figures(prompt_tokens=-1, completion_tokens=2),
+            4,
+            Usage(prompt_tokens=10, completion_tokens=1, estimated=True),
+        ),
+        (figures(prompt_tokens="6"), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
+        (figures(prompt_tokens=TOKENS_MAX + 1), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
+        (msgspec.Raw(b"[]"), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
+        (
+            figures(prompt_tokens=6, completion_tokens=2, prompt_tokens_details={"cached_tokens": 9}),
+            4,
+            Usage(prompt_tokens=6, completion_tokens=2, cached_tokens=6),
+        ),
+        (
+            figures(prompt_tokens=6, completion_tokens=2, prompt_tokens_details=None),
+            4,
+            Usage(prompt_tokens=6, completion_tokens=2),
+        ),
+    ],
+)
+def test_missing_or_impossible_figures_are_estimated_and_marked(
+    given: msgspec.Raw | None, chars: int, expected: Usage
+) -> None:
+    assert usage_of(given, text_chars=chars, body=REQUEST) == expected
+
+
+def test_the_prompt_is_its_text_and_not_its_pictures() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10000}}
+    messages = [
+        {"role": "system", "content": "1234"},
+        {"role": "user", "content": [{"type": "text", "text": "56"}, picture]},
+        {"role": "assistant", "content": None},
+        7,
+    ]
+    assert prompt_chars(json.dumps({"messages": messages}).encode()) == 6
+    assert prompt_chars(b'{"messages":[],"tools":[{"a":1}]}') == len('[{"a":1}]')
+    assert prompt_chars(b"[]") == 0
+
+
+def test_text_is_told_from_other_bytes_across_slices() -> None:
+    text = ("x" * 65535 + "日本").encode()
+    assert is_utf8(text)
+    assert is_utf8(b"")
+    assert not is_utf8(text[:-1])
+    assert not is_utf8(text[:65536])
+    assert not is_utf8(b"\xed\xa0\x80")

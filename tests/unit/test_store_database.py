@@ -1,0 +1,95 @@
+"""Opening databases: which URLs are taken, and what SQLite is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+
+from store import database
+from store.database import UnusableDatabase, is_contents_fault, reading, writing
+from store.migrate import upgrade
+from store.tables import QUARANTINE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = {"digest": "d", "size_bytes": 1, "reason": "nul", "first_seen_ms": 1, "last_seen_ms": 1, "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("workernode.db", "it is not a database URL"),
+        ("mysql://someone:hunter2@host/ledger", "not with mysql"),
+        ("sqlite:///ledger.db", "not with sqlite"),
+        ("sqlite+aiosqlite://", "in memory would forget"),
+        ("sqlite+aiosqlite:///:memory:", "in memory would forget"),
+        ("sqlite+aiosqlite:///file:x?mode=memory&uri=true", "in memory would forget"),
+        ("postgresql+asyncpg://someone:hunter2@host", "names no database"),
+    ],
+)
+def test_an_unusable_url_is_told_in_a_sentence_without_its_password(url: str, sentence: str) -> None:
+    with pytest.raises(UnusableDatabase, match=sentence) as caught:
+        database.open(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_path_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnusableDatabase, match="cannot be written"):
+        database.open(f"sqlite+aiosqlite:///{tmp_path}/file/ledger.db")
+    with pytest.raises(UnusableDatabase, match="is a directory"):
+        database.open(f"sqlite+aiosqlite:///{tmp_path}")
+
+
+async def test_the_parent_directory_is_made_and_commits_are_durable(tmp_path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/a/b/ledger.db")
+    await upgrade(engine)
+    async with reading(engine) as connection:
+        told = {
+            name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    await engine.dispose()
+    assert told == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+
+
+async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await upgrade(engine)
+    with pytest.raises(IntegrityError):
+        async with writing(engine) as connection:
+            await connection.execute(insert(QUARANTINE), [ROW, ROW])
+    async with reading(engine) as connection:
+        assert (await connection.execute(select(QUARANTINE))).all() == []
+    await engine.dispose()
+
+
+async def test_a_reader_is_not_held_up_by_a_writer(tmp_path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await upgrade(engine)
+    async with writing(engine) as writer:
+        await writer.execute(insert(QUARANTINE), [ROW])
+        async with reading(engine) as reader:
+            assert (await reader.execute(select(QUARANTINE))).all() == []
+    await engine.dispose()
+
+
+async def test_only_what_a_value_causes_is_the_contents_fault(tmp_path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await upgrade(engine)
+    with pytest.raises(OverflowError) as too_large:
+        async with writing(engine) as connection:
+            await connection.execute(insert(QUARANTINE), [ROW | {"count": 2**63}])
+    with pytest.raises(IntegrityError) as constraint:
+        async with writing(engine) as connection:
+            await connection.execute(insert(QUARANTINE), [ROW | {"count": None}])
+    await engine.dispose()
+    assert is_contents_fault(too_large.value)
+    assert not is_contents_fault(constraint.value)
+    assert not is_contents_fault(OperationalError("", {}, Exception("database is locked")))
+    assert not is_contents_fault(OSError("connection refused"))
+    assert is_contents_fault(DataError("", {}, Exception("out of range")))
