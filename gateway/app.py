@@ -75,18 +75,29 @@ def build(
         metrics.owned.set(len(conversations))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    def refused(error: FleetError) -> Response:
+        metrics.refused.labels(status=str(error.http_status)).inc()
+        return _rendered(error)
+
     @app.exception_handler(HTTPException)
     async def routing_error(_: Request, error: HTTPException) -> Response:
-        return _rendered(http_error(error.status_code))
+        response = refused(http_error(error.status_code))
+        response.headers.update(error.headers or {})  # `allow` beside a 405
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         where = ".".join(str(part) for part in error.errors()[0]["loc"][1:])
-        return _rendered(InvalidRequest("A parameter of this address is not valid.", param=where or None))
+        return refused(InvalidRequest("A parameter of this address is not valid.", param=where or None))
 
     @app.exception_handler(FleetError)
     async def ours(_: Request, error: FleetError) -> Response:
-        return _rendered(error)
+        return refused(error)
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, __: Exception) -> Response:
+        # Starlette sends this and raises the exception once more, for the front door to log it.
+        return refused(FleetError())
 
     return Front(app, keys, metrics)
 

@@ -58,9 +58,9 @@ class Front:
             await self._refuse(FleetError().body(), send_with_id, started=started)
 
     async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
-        self._metrics.refused.labels(status=str(error.http_status)).inc()
         if started:
             return  # the response is on its way; cutting the connection is all that is left
+        self._metrics.refused.labels(status=str(error.http_status)).inc()
         body = error_json(error)
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from process.settings import is_sendable
 from wire.errors import Unauthorized
 
 KEY_CHARS_MIN = 8
+NAME_CHARS_MAX = 64
 
 
 class ApiKeys:
@@ -47,6 +49,10 @@ def parse_keys(setting: str) -> dict[str, str]:
         name = name if colon else f"key-{number}"
         if len(key) < KEY_CHARS_MIN:
             raise ValueError(f"key number {number} has fewer than {KEY_CHARS_MIN} characters")
+        if not is_sendable(key):
+            raise ValueError(f"key number {number} holds a space or another character that cannot stand in a header")
+        if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+            raise ValueError(f"the name of key number {number} must have 1 to {NAME_CHARS_MAX} printable characters")
         if name in keys or key in keys.values():
             raise ValueError(f"key number {number} repeats a name or a key")
         keys[name] = key

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.keys import parse_keys
-from process.settings import SECONDS_MAX, Settings
+from process.settings import SECONDS_MAX, Settings, check_host
 from wire.errors import InvalidName
 from wire.topics import segment
 
@@ -45,6 +45,11 @@ class GatewaySettings(Settings):
     stop_grace_s: float = Field(
         8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
     )
+
+    @field_validator("host")
+    @classmethod
+    def _usable_host(cls, host: str) -> str:
+        return check_host(host)
 
     @field_validator("api_keys")
     @classmethod

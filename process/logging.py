@@ -9,9 +9,14 @@ import time
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))} | {
     0x0A: "\\n",
     0x0D: "\\r",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
+    # Line and paragraph separators, and what turns the direction of the text that follows.
+    **{
+        code: f"\\u{code:04x}"
+        for code in (0x2028, 0x2029, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    },
 }
+_VALUE_ESCAPES = {0x22: '\\"', 0x5C: "\\\\"}
+"""So that a value can neither end its own quotes nor look like an escape."""
 
 
 class Log:
@@ -58,5 +63,6 @@ def set_up(*, debug: bool) -> None:
 
 
 def _line(sentence: str, fields: dict[str, object]) -> str:
-    text = "".join(f' {name}="{value}"' for name, value in fields.items() if value is not None)
+    values = ((name, str(value).translate(_VALUE_ESCAPES)) for name, value in fields.items() if value is not None)
+    text = "".join(f' {name}="{value}"' for name, value in values)
     return (sentence + text).translate(_ESCAPES)

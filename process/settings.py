@@ -29,6 +29,8 @@ S = TypeVar("S", bound="Settings")
 SECONDS_MAX = 86_400
 """A day: no setting in seconds means more, and a timer of the event loop takes no infinite one."""
 
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
+
 EXIT_WRONG_SETTING = 2
 """Exit code of a process whose settings are wrong."""
 
@@ -149,6 +151,18 @@ def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:
     if problems:
         raise WrongSettings(problems)
     return loaded
+
+
+def check_host(host: str) -> str:
+    """The host itself, if it may be one to listen on. Raises ValueError with a sentence."""
+    if not _HOST.fullmatch(host):
+        raise ValueError("it is no address: write 127.0.0.1, 0.0.0.0, or a name of this machine")
+    return host
+
+
+def is_sendable(secret: str) -> bool:
+    """Whether a secret can stand in a header as it is."""
+    return secret.isascii() and secret.isprintable() and " " not in secret
 
 
 def _problems_beside(settings: type[S], values: dict[str, Any], error: ValidationError) -> list[str]:

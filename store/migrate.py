@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import OperationalError
 
-from store.database import BUSY_TIMEOUT_MS, UnusableDatabase, reading, writing
+from store import database
+from store.database import UnusableDatabase, reading, writing
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -72,7 +73,7 @@ async def _use_wal(engine: AsyncEngine) -> None:
 
     SQLite does not wait for ``busy_timeout`` when two processes change the journal mode at once, so we do.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    deadline = time.monotonic() + database.BUSY_TIMEOUT_MS / 1000
     while True:
         try:
             async with engine.execution_options(begin="").connect() as connection:

@@ -17,6 +17,7 @@ import dataclasses
 import gzip
 import json
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,9 @@ class FakeUpstream:
         self.aborted = 0
         """Answers that ended because the client closed the connection."""
         self.answered = 0
+        self.connections = 0
+        """Connections that brought at least one request."""
+        self._transports: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self.port = port
         self._changed = asyncio.Condition()
         self._stopping = asyncio.Event()
@@ -206,6 +210,9 @@ class FakeUpstream:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         received = Received(request.path_qs, {k.lower(): v for k, v in request.headers.items()}, await request.read())
         self.requests.append(received)
+        if request.transport is not None and request.transport not in self._transports:
+            self._transports.add(request.transport)
+            self.connections += 1
         await self._count(running=1)
         try:
             response = await self._answer(request, received)

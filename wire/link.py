@@ -40,7 +40,8 @@ class LinkSender:
         self._base = 1
         self._unsent = 1  # number of the first frame that was never published
         self._resend: tuple[int, int] | None = None  # numbers [from, until) to publish again
-        self._gap_resent_at = float("-inf")
+        self._again_at = float("-inf")  # when frames were last resent,
+        self._again_until = 1  # and the number of the first one above them
         self._sent_at = 0.0
         self.unacked_bytes = 0
         self.resent = 0
@@ -76,6 +77,7 @@ class LinkSender:
         end = self._base + len(self._frames)
         if self._frames and self._unsent > self._base and now - self._sent_at >= self._resend_after_s:
             self._resend = (self._base, self._unsent)
+            self._again_at, self._again_until = now, self._unsent
         messages: list[tuple[int, list[msgspec.Raw]]] = []
         if self._resend is not None:
             start, until = max(self._resend[0], self._base), min(self._resend[1], self._unsent)
@@ -97,21 +99,34 @@ class LinkSender:
             self._base += 1
         if progress:
             self._sent_at = now  # silence is counted from the last sign of life
-        # Frames already under way may make several acknowledgements name the same gap: resend it once per period.
-        gap = missing_until > self._base and through == self._base - 1
-        if gap and (progress or now - self._gap_resent_at >= self._resend_after_s / 2):
-            self._gap_resent_at = now
-            self._resend = (self._base, min(missing_until, self._unsent))
+        if missing_until > self._base and through == self._base - 1:
+            self._close_gap(min(missing_until, self._unsent), now)
         return progress
 
     @property
     def has_to_send(self) -> bool:
         """Whether :meth:`take` would return something at once."""
-        return self._resend is not None or self._unsent < self._base + len(self._frames)
+        return (self._resend is not None and self._resend[1] > self._base) or self._unsent < self._base + len(
+            self._frames
+        )
 
     def wake_at(self) -> float | None:
         """When silence would make :meth:`take` resend; None while nothing is unacknowledged."""
         return self._sent_at + self._resend_after_s if self._unsent > self._base else None
+
+    def _close_gap(self, until: int, now: float) -> None:
+        """Resend what lies before ``until``: what was resent already only when that had time to arrive.
+
+        Frames under way make several acknowledgements name the same gap, or the rest of it.
+        """
+        under_way = now - self._again_at < self._resend_after_s / 2
+        start = max(self._base, self._again_until) if under_way else self._base
+        if start >= until:
+            return
+        self._again_at, self._again_until = now, until
+        if self._resend is not None:
+            start, until = min(start, self._resend[0]), max(until, self._resend[1])
+        self._resend = (start, until)
 
     def _cut(self, start: int, until: int) -> Iterable[tuple[int, list[msgspec.Raw]]]:
         first, size = start, 0

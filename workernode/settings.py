@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from process.settings import SECONDS_MAX, Settings
+from process.settings import SECONDS_MAX, Settings, check_host, is_sendable
 from wire.errors import InvalidName
 from wire.topics import segment
 from workernode.remote.url import endpoint_url
@@ -23,7 +23,7 @@ def _name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-"""Travels in heartbeats and events, whose readers refuse anything longer: bills of this node would not be understood."""
+"""Travels in heartbeats and events. Their readers refuse anything longer, and would not understand this node's bills."""
 
 
 class NodeSettings(Settings):
@@ -71,6 +71,18 @@ class NodeSettings(Settings):
             except InvalidName as error:
                 raise ValueError(error.message) from None
         return name
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not is_sendable(key.get_secret_value()):
+            raise ValueError("it holds a character that cannot stand in a header")
+        return key
+
+    @field_validator("node_host")
+    @classmethod
+    def _usable_host(cls, host: str) -> str:
+        return check_host(host)
 
     @field_validator("api_url")
     @classmethod

@@ -51,7 +51,7 @@ class Handshake:
             except ssl.SSLCertVerificationError as error:
                 fault = f"its certificate is not trusted ({error.verify_message})"
             except (OSError, EOFError) as error:
-                fault = (getattr(error, "strerror", None) or str(error)).lower()
+                fault = _why(error)
             else:
                 return None
         return fault
@@ -87,6 +87,14 @@ class Handshake:
             return self._token()
         except Exception:
             raise PulsarFailure(Result.ErrorGettingAuthenticationData) from None
+
+
+def _why(error: OSError | EOFError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, asyncio.IncompleteReadError):
+        return "the connection was closed without an answer"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _judge(answer: bytes) -> None:

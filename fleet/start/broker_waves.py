@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fleet.start import docker, java
 from fleet.start.broker_choice import Broker, Choice
-from fleet.start.ending import CannotStart, Ending
+from fleet.start.broker_data import data_directory, require_no_spaces
+from fleet.start.ending import Ending
 from fleet.start.ports import Address
 from fleet.start.pulsar_conf import ours, write_conf
 from fleet.start.role import Role, Wave
@@ -66,12 +67,8 @@ def _listening(settings: StartSettings, bind: str) -> dict[str, str]:
 
 def _directory(home: Path, settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
     java.require_java(env)
-    data = (directory / settings.pulsar_data).resolve()
-    for name, path in (("PULSAR_HOME", home), ("PULSAR_DATA", data)):
-        if len(str(path).split()) != 1:  # its script does not quote its paths
-            raise CannotStart(
-                Ending.SETTING, f"Apache Pulsar does not run in a path with spaces ({path}): set {name} to another one"
-            )
+    require_no_spaces("PULSAR_HOME", home)
+    data = data_directory(settings.pulsar_data, directory, env)
     conf = write_conf(home, data, {**ours(directory), **_listening(settings, LOOPBACK)})
     argv = (
         *(str(home / "bin" / "pulsar"), "standalone", "-nfw", "-nss"),
@@ -104,7 +101,7 @@ def _maven(settings: StartSettings, env: dict[str, str], directory: Path) -> tup
     own = {
         "PULSAR_PORT": str(settings.pulsar_port),
         "PULSAR_ADMIN_PORT": str(settings.pulsar_admin_port),
-        "PULSAR_DATA": str((directory / settings.pulsar_data).resolve()),
+        "PULSAR_DATA": str(data_directory(settings.pulsar_data, directory, env)),
     }
     ready = _ready_urls(settings)
     return ((Role("pulsar", (program,), {**env, **own}, ready, wait_s=FETCH_WAIT_S, blame=Ending.BROKER),),)

@@ -84,8 +84,9 @@ class Child:
         return list(self.tail)
 
     def heard(self, line: str) -> None:
-        """Keep one line of its output."""
-        self.tail.append(line)
+        """Keep one line of its output; the frames of a Java stack trace would push out the line that tells why."""
+        if not line.lstrip().startswith(("at ", "...")):
+            self.tail.append(line)
 
     def fell_silent(self) -> None:
         """Its output has come to its end."""

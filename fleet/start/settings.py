@@ -30,7 +30,7 @@ class StartSettings(BaseModel):
     pulsar_home: Path | None = Field(None, alias="PULSAR_HOME")
     pulsar_port: Port = Field(6650, alias="PULSAR_PORT")
     pulsar_admin_port: Port = Field(8080, alias="PULSAR_ADMIN_PORT")
-    pulsar_data: Path = Field(Path("data/pulsar"), alias="PULSAR_DATA")
+    pulsar_data: Path | None = Field(None, alias="PULSAR_DATA")
 
     start_wait_s: float = Field(90.0, gt=0, alias="START_WAIT_S")
     stop_wait_s: float = Field(40.0, gt=0, alias="STOP_WAIT_S")

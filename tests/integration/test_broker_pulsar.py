@@ -183,7 +183,7 @@ async def test_what_a_silent_connection_held_comes_again_and_its_late_ack_counts
 
 
 async def test_a_slow_connection_is_not_taken_for_a_lost_one(proxy: TcpProxy, topic: str) -> None:
-    proxy.latency_s = 0.3
+    proxy.latency_s = 0.15
     limits = PulsarLimits(watch_interval_s=0.2)
     connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}", limits=limits)
     worker = await connection.consumer(topic, "workers", Kind.SHARED)
@@ -211,11 +211,13 @@ async def test_the_bytes_under_way_are_bounded(pulsar_url: str, topic: str) -> N
     await connection.aclose()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6650"])
-async def test_a_wrong_address_is_named_in_bounded_time(address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "reason"), [("127.0.0.1:1", "nothing listens there"), ("no-such-host.invalid:6650", ".*not known")]
+)
+async def test_a_wrong_address_is_named_in_bounded_time(address: str, reason: str) -> None:
     connection = PulsarBroker(f"pulsar://someone:secret@{address}")
     started = time.monotonic()
-    with pytest.raises(BrokerUnavailable, match=f"pulsar://{address} failed: .+") as refused:
+    with pytest.raises(BrokerUnavailable, match=f"pulsar://{address} failed: {reason}") as refused:
         await connection.connect()
     assert "secret" not in str(refused.value)
     assert time.monotonic() - started < 6.0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.in_process import InProcessFleet, Running
+    from tests.processes import Process
 
 PUBLIC = {"NODE_TYPE": "remote", "UPSTREAM_MODEL": "upstream-model"}
 
@@ -29,11 +30,11 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
         yield fake
 
 
-def client_of(gateway: Running) -> AsyncOpenAI:
+def client_of(gateway: Running | Process) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="unused-here", max_retries=0, timeout=60)
 
 
-async def known(gateway: Running, model: str) -> None:
+async def known(gateway: Running | Process, model: str) -> None:
     """Wait until a gateway has heard of a model's node."""
     async with aiohttp.ClientSession() as session:
 
@@ -45,7 +46,7 @@ async def known(gateway: Running, model: str) -> None:
         await until(ready)
 
 
-async def charges(management: Running, count: int, within_s: float = 20.0) -> list[dict[str, Any]]:
+async def charges(management: Running | Process, count: int, within_s: float = 20.0) -> list[dict[str, Any]]:
     """The charges, once there are ``count``."""
     async with aiohttp.ClientSession() as session:
 

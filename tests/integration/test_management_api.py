@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -213,9 +214,8 @@ async def test_every_error_has_one_shape(
 
 async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> None:
     await house.start()
-    house.path.write_bytes(b"no database " * 1000)
-    house.path.with_name("ledger.db-wal").unlink(missing_ok=True)
-    house.path.with_name("ledger.db-shm").unlink(missing_ok=True)
+    with sqlite3.connect(house.path) as connection:
+        connection.execute("ALTER TABLE charges RENAME TO elsewhere")
     status, answer = await house.get("/api/v1/charges")
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
 

@@ -10,30 +10,33 @@ from hypothesis import strategies as st
 
 from workernode.remote.sse import EventParser, EventTooLarge
 
-LINE = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=12)
+LINE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
 PAYLOAD = st.lists(LINE, min_size=1, max_size=3) | st.builds(
     lambda value: [json.dumps(value)], st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 )
-NOISE = st.sampled_from([": ping", ":", "event: message", "id: 7", "retry: 10", "datax: no", " data: no"])
+NOISES = st.lists(
+    st.sampled_from([": ping", ":", "event: message", "id: 7", "retry: 10", "datax: no", " data: no"]), max_size=2
+)
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A stream as a server may write it, and the payloads in it."""
     newline = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    payloads: list[list[str]] = draw(st.lists(PAYLOAD, max_size=6))
     lines: list[str] = []
-    for payload in (payloads := draw(st.lists(PAYLOAD, max_size=6))):
-        lines += draw(st.lists(NOISE, max_size=2))
+    for payload in payloads:
+        lines += draw(NOISES)
         for line in payload:
             if line == "" and draw(st.booleans()):
                 lines.append("data")
             else:
                 # Without the space, the line's own first one would be taken for it.
                 lines.append(("data:" if not line.startswith(" ") and draw(st.booleans()) else "data: ") + line)
-            lines += draw(st.lists(NOISE, max_size=1))
+            lines += draw(NOISES)
         lines += [""] * draw(st.integers(1, 3))
-    if lines and draw(st.booleans()):
-        while lines[-1] == "":
+    if draw(st.booleans()):
+        while lines and lines[-1] == "":
             lines.pop()  # the last event is not ended
     mark = draw(st.sampled_from(["", "\ufeff"]))
     text = mark + "".join(line + newline for line in lines)
@@ -86,10 +89,10 @@ def test_text_that_looks_like_an_event_inside_a_payload_stays_inside() -> None:
 @pytest.mark.parametrize("part", [b"x" * 50, b"data: x\n", b": comment\n"])
 def test_an_event_without_an_end_is_given_up_at_its_limit(part: bytes) -> None:
     parser = EventParser(event_bytes_max=200)
+    for _ in range(200 // len(part)):
+        parser.feed(part)
     with pytest.raises(EventTooLarge):
-        for _ in range(30):
-            parser.feed(part)
-    assert len(parser.end() or [b""]) == 1
+        parser.feed(part)
 
 
 def test_a_large_event_in_small_parts_is_read_in_linear_time() -> None:

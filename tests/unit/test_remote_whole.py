@@ -34,6 +34,10 @@ def figures(**counts: Any) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(counts).encode())
 
 
+def estimate(prompt_tokens: int, completion_tokens: int) -> Usage:
+    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, estimated=True)
+
+
 def test_a_whole_answer_gets_our_identity_and_keeps_the_rest_byte_for_byte() -> None:
     data = answer(FIGURES + b',"service_tier": "x","z":[1, 2.0e1 ]')
     whole = rewrite(data)
@@ -102,25 +106,25 @@ def test_the_upstreams_figures_are_the_usage() -> None:
 @pytest.mark.parametrize(
     ("given", "chars", "expected"),
     [
-        (None, 9, Usage(prompt_tokens=10, completion_tokens=3, estimated=True)),
-        (None, 0, Usage(prompt_tokens=10, completion_tokens=0, estimated=True)),
-        (figures(), 9, Usage(prompt_tokens=10, completion_tokens=3, estimated=True)),
+        (None, 9, estimate(10, 3)),
+        (None, 0, estimate(10, 0)),
+        (figures(), 9, estimate(10, 3)),
         (
             figures(prompt_tokens=0, completion_tokens=0),
             9,
             Usage(prompt_tokens=10, completion_tokens=3, estimated=True),
         ),
-        (figures(prompt_tokens=6, completion_tokens=0), 9, Usage(prompt_tokens=6, completion_tokens=3, estimated=True)),
+        (figures(prompt_tokens=6, completion_tokens=0), 9, estimate(6, 3)),
         (figures(prompt_tokens=6, completion_tokens=0), 0, Usage(prompt_tokens=6)),
-        (figures(prompt_tokens=6), 0, Usage(prompt_tokens=6, estimated=True)),
+        (figures(prompt_tokens=6), 0, estimate(6, 0)),
         (
             figures(prompt_tokens=-1, completion_tokens=2),
             4,
             Usage(prompt_tokens=10, completion_tokens=1, estimated=True),
         ),
-        (figures(prompt_tokens="6"), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
-        (figures(prompt_tokens=TOKENS_MAX + 1), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
-        (msgspec.Raw(b"[]"), 4, Usage(prompt_tokens=10, completion_tokens=1, estimated=True)),
+        (figures(prompt_tokens="6"), 4, estimate(10, 1)),
+        (figures(prompt_tokens=TOKENS_MAX + 1), 4, estimate(10, 1)),
+        (msgspec.Raw(b"[]"), 4, estimate(10, 1)),
         (
             figures(prompt_tokens=6, completion_tokens=2, prompt_tokens_details={"cached_tokens": 9}),
             4,

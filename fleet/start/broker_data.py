@@ -1,0 +1,29 @@
+"""Where a broker that we start keeps its messages."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from fleet.start.ending import CannotStart, Ending
+
+
+def data_directory(asked: Path | None, checkout: Path, env: Mapping[str, str]) -> Path:
+    """PULSAR_DATA, or data/pulsar in the checkout.
+
+    Pulsar makes URLs of its paths and cannot start where one has a space, so a checkout in such a path keeps its
+    messages under XDG_STATE_HOME instead. Raises CannotStart when that does not help either.
+    """
+    path = (checkout / (asked or Path("data/pulsar"))).resolve()
+    if asked is None and " " in str(path):
+        state = Path(env.get("XDG_STATE_HOME") or Path(env.get("HOME", "~")).expanduser() / ".local" / "state")
+        path = state / "workernode" / f"pulsar-{hashlib.sha256(str(checkout).encode()).hexdigest()[:12]}"
+    require_no_spaces("PULSAR_DATA", path)
+    return path
+
+
+def require_no_spaces(setting: str, path: Path) -> None:
+    """Raise CannotStart when Pulsar could not use `path`."""
+    if " " in str(path):
+        raise CannotStart(
+            Ending.SETTING, f"Apache Pulsar does not run in a path with spaces ({path}): set {setting} to another one"
+        )
