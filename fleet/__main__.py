@@ -9,6 +9,8 @@ import click
 from fleet.start.command import container, start
 from process import __version__
 
+ROLES = ("gateway", "node", "management")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fleet")
@@ -53,12 +55,12 @@ def management() -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option("--role", type=click.Choice(["gateway", "node", "management"]), multiple=True, help="Check only this role.")
+@click.option("--role", type=click.Choice(ROLES), multiple=True, help="Check only this role.")
 def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
     """Check settings, broker, topics, upstream and clock; a sentence and a remedy for each."""
     from fleet.doctor import doctor as examine
 
-    sys.exit(examine(role or ("gateway", "node", "management"), as_json=as_json))
+    sys.exit(examine(role or ROLES, as_json=as_json))
 
 
 main.add_command(start)

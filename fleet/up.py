@@ -1,5 +1,7 @@
-"""``fleet up``: gateway, node and management in one process on the embedded broker. For a first look: nothing survives it
-but the ledger's file."""
+"""``fleet up``: gateway, node and management in one process on the embedded broker.
+
+For a first look: nothing survives it but the ledger's file.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def up() -> int:
 
 async def _all(settings: Any, stop: asyncio.Event) -> None:
     """Start the roles and stop them in order: no new requests, running ones to their end, then the last bills."""
-    log.warning("The embedded broker keeps requests in memory only: they are lost with this process.", action="embedded")
+    log.warning("The embedded broker keeps requests in memory only: they end with this process.", action="embedded")
     server = MemoryServer()
     brokers = [MemoryBroker(server) for _ in range(3)]
     stops = [asyncio.Event() for _ in range(3)]

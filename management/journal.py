@@ -108,7 +108,7 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
     for entry in entries:
         if isinstance(entry, Quarantined):
             strange[entry] += 1
-        elif False:
+        elif entry.event_id in first:
             again.append(entry)
         else:
             first[entry.event_id] = entry

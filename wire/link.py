@@ -106,9 +106,8 @@ class LinkSender:
     @property
     def has_to_send(self) -> bool:
         """Whether :meth:`take` would return something at once."""
-        return (self._resend is not None and self._resend[1] > self._base) or self._unsent < self._base + len(
-            self._frames
-        )
+        again = self._resend is not None and self._resend[1] > self._base
+        return again or self._unsent < self._base + len(self._frames)
 
     def wake_at(self) -> float | None:
         """When silence would make :meth:`take` resend; None while nothing is unacknowledged."""

@@ -109,7 +109,6 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
                         assert await whole(client, "model", prompt) == oracle_text(asked("model", prompt))
                         answered.append(prompt)
                     except APIStatusError as error:
-                        assert error.status_code == 503
                         refused.append(error.status_code)
                         await asyncio.sleep(0.05)
 
@@ -125,6 +124,7 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
                 assert asyncio.get_running_loop().time() - back_at < 20
                 stop.set()
                 await asyncio.gather(*workers)
+            assert set(refused) == {503}
             found = await charges(management, len(answered), within_s=30)
             assert len({charge["request_id"] for charge in found}) == len(found)
     finally:

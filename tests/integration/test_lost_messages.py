@@ -63,9 +63,11 @@ async def test_a_40_mib_answer_arrives_whole_although_messages_are_lost() -> Non
         await fleet.node(**PUBLIC, API_URL=upstream.url)
         await known(gateway, "model")
         body = asked("model", "big huge=40")
-        async with aiohttp.ClientSession() as session:
-            async with session.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
-                assert response.status == 200
-                content = (await response.json())["choices"][0]["message"]["content"]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{gateway.url}/v1/chat/completions", json=body) as response,
+        ):
+            assert response.status == 200
+            content = (await response.json())["choices"][0]["message"]["content"]
         assert content == "big t0 t1 t2 t3 t4 t5 t6 t7 " + "x" * (40 * 1024 * 1024)
         await fleet.aclose()

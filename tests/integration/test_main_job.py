@@ -12,7 +12,6 @@ from openai import AsyncOpenAI
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
 from tests.waiting import until
 from workernode.attempt import BEGIN_AT_ONCE_MS
-from workernode.attempt import BEGIN_AT_ONCE_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -111,10 +110,12 @@ async def test_a_40_mib_answer_arrives_whole(fleet: InProcessFleet, upstream: Fa
     node = await fleet.node(**PUBLIC, API_URL=upstream.url)
     await known(gateway, node.model)
     body = asked(node.model, "big huge=40")
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
-            assert response.status == 200
-            answer = await response.json()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{gateway.url}/v1/chat/completions", json=body) as response,
+    ):
+        assert response.status == 200
+        answer = await response.json()
     assert len(answer["choices"][0]["message"]["content"]) >= 40 * 1024 * 1024
 
 
@@ -229,15 +230,14 @@ async def test_a_deadline_that_passes_is_a_504_and_nothing_runs_afterwards(
     fleet: InProcessFleet, upstream: FakeUpstream
 ) -> None:
     gateway = await fleet.gateway(MODELS=fleet.model)
-    async with aiohttp.ClientSession() as session:
-        async with session.post(
-            f"{gateway.url}/v1/chat/completions",
-            json=asked(fleet.model, "late"),
-            headers={"x-request-timeout-ms": "200"},
-        ) as response:
-            assert response.status == 504
-            assert response.headers["x-should-retry"] == "false"
-            assert (await response.json())["error"]["code"] == "deadline_exceeded"
+    async with aiohttp.ClientSession() as session, session.post(
+        f"{gateway.url}/v1/chat/completions",
+        json=asked(fleet.model, "late"),
+        headers={"x-request-timeout-ms": "200"},
+    ) as response:
+        assert response.status == 504
+        assert response.headers["x-should-retry"] == "false"
+        assert (await response.json())["error"]["code"] == "deadline_exceeded"
     await fleet.node(**PUBLIC, API_URL=upstream.url)
     await known(gateway, fleet.model)
     async with client_of(gateway) as client:

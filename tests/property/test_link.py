@@ -144,7 +144,7 @@ class LinkMachine(RuleBasedStateMachine):
         self.sender.acked(ack.through, ack.missing_until, self.now)
 
 
-LinkMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LinkMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 TestLink: Any = LinkMachine.TestCase
 
 
@@ -234,6 +234,33 @@ def test_the_same_gap_is_resent_once_per_period_and_not_once_per_ack() -> None:
     sender.acked(1, 3, 0.01 + RESEND_AFTER_S / 2)
     sender.take(0.01 + RESEND_AFTER_S / 2)
     assert sender.resent == 2
+
+
+def test_a_wide_gap_is_resent_once_although_each_part_of_it_is_acknowledged() -> None:
+    sender, receiver = LinkSender(message_bytes_max=20), LinkReceiver()
+    for number in range(1, 41):
+        sender.push(frame(number, 10))
+    messages = list(sender.take(0.0))
+    for message in (messages[0], *messages[30:]):
+        receiver.receive(*message)
+        sender.acked(receiver.through, receiver.missing_until, 0.01)
+    for message in sender.take(0.01):
+        receiver.receive(*message)
+        sender.acked(receiver.through, receiver.missing_until, 0.02)
+        assert not sender.has_to_send
+    assert sender.idle
+    assert sender.resent == 29
+
+
+def test_a_new_gap_is_resent_at_once_although_another_was_just_resent() -> None:
+    sender = _three_sent()
+    sender.acked(0, 2, 0.01)
+    sender.take(0.01)
+    sender.push(frame(4, 10))
+    sender.take(0.02)
+    sender.acked(2, 4, 0.03)
+    [(first, frames)] = sender.take(0.03)
+    assert (first, len(frames)) == (3, 1)
 
 
 def test_silence_resends_everything_once_and_then_waits_again() -> None:

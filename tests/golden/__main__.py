@@ -1,0 +1,19 @@
+"""Writes the golden files anew: ``python -m tests.golden``. Only for a change of the contract that is meant."""
+
+from __future__ import annotations
+
+from tests.unit.test_wire_golden import FILES, files
+
+
+def main() -> None:
+    """Write every file, and remove those whose example is gone."""
+    wanted = files()
+    for path in FILES.iterdir():
+        if path.suffix in (".bin", ".json") and path.name not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        (FILES / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
