@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
-PAYLOAD_BYTES_MAX = 5 * 1024 * 1024
-"""Pulsar's default limit for one message (``maxMessageSize``); :class:`PayloadTooLarge` above it."""
+PAYLOAD_BYTES_MAX = 5 * 1024 * 1024 - 16 * 1024
+"""Bytes of one message: Pulsar's default ``maxMessageSize`` less what metadata may take. :class:`PayloadTooLarge` above."""
 
 
 class BrokerError(Exception):
@@ -70,7 +70,8 @@ class Producer(Protocol):
         On a persistent topic the message then survives the broker. On a non-persistent one the receipt
         proves nothing: a message nobody had a permit for is gone.
 
-        Raises :class:`SendUnknown`, :class:`SendRejected`, :class:`PayloadTooLarge`, :class:`BrokerUnavailable`.
+        Raises :class:`SendUnknown`; and, when the message is certainly not in the topic, :class:`SendRejected`,
+        :class:`PayloadTooLarge` or plain :class:`BrokerUnavailable`.
         """
 
     def post(self, payload: bytes) -> None:
@@ -86,14 +87,15 @@ class Consumer(Protocol):
     async def receive(self) -> Delivery:
         """Wait for the next message. With ``prefetch=0`` each pending call is one permit: no call, no message.
 
-        Never cancel a pending call (a message could land in it and stay unacknowledged until the connection
-        ends): wait with :func:`asyncio.wait`, and end it by :meth:`aclose`.
+        A cancelled call loses nothing: its permit stays out, and what comes for it goes to the next call.
 
         Raises :class:`ConsumerClosed` once the consumer is closed.
         """
 
     def ack(self, delivery: Delivery) -> None:
         """This message is done with. Not confirmed: after a crash it may come once more, and must then do no harm.
+
+        The message counts, not the connection it came through: after a reconnect this still removes it.
 
         Acknowledging twice, or after the message went to another consumer, is harmless.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, PayloadTooLarge, SendRejected
+from broker.interface import BrokerError, PayloadTooLarge, SendRejected, SendUnknown
 from process.logging import Log
 from wire import codec
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable
@@ -63,8 +63,10 @@ class RequestQueue:
             raise BodyTooLarge from None
         except SendRejected:
             raise Overloaded(retry_after_ms=1000) from None
-        except BrokerError:
+        except SendUnknown:
             raise QueueUnavailable(retry_after_ms=1000) from None
+        except BrokerError:
+            raise NotPublished(retry_after_ms=1000) from None
 
     async def close(self, model: str) -> None:
         """Leave the topic of a model that is not known any more."""

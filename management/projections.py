@@ -79,7 +79,7 @@ def tell_node(dialect: str) -> Insert:
     """Write what was told about a node, unless something later is known already."""
     statement = insert_or(dialect, NODES)
     told = statement.excluded
-    is_later = told.last_ms < NODES.c.last_ms
+    is_later = told.last_ms >= NODES.c.last_ms
     changes = {
         column.name: case((is_later, told[column.name]), else_=column)
         for column in NODES.columns

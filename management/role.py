@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from broker.open import open_broker, token_from_file
+from broker.open import open_broker
 from management.app import application
 from management.journal import write
 from management.ledger import Ledger
@@ -101,13 +101,7 @@ async def standalone(settings: ManagementSettings, stop: asyncio.Event) -> None:
     """Management in a process of its own, with its own connection to the broker."""
     if settings.pulsar_url == "memory:":
         log.warning("A memory broker reaches nobody outside this process: no event will come.", action="alone")
-    token = settings.pulsar_token.get_secret_value() if settings.pulsar_token else None
-    file, certs = settings.pulsar_token_file, settings.pulsar_tls_trust_certs
-    broker = open_broker(
-        settings.pulsar_url,
-        token=token_from_file(str(file)) if file else token,
-        tls_trust_certs=str(certs) if certs else None,
-    )
+    broker = open_broker(settings.pulsar_url, **settings.broker_options)
     try:
         await run(settings, broker, stop)
     finally:

@@ -19,7 +19,7 @@ from wire.errors import InvalidName
 from wire.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import ValidationInfo
     from pydantic_core import ErrorDetails
@@ -111,11 +111,11 @@ class Settings(BaseSettings):
     @property
     def broker_options(self) -> dict[str, Any]:
         """How to open the broker, beside its address. A token from a file is read again for each connection."""
-        token: str | Callable[[], str] | None = self.pulsar_token.get_secret_value() if self.pulsar_token else None
-        if (path := self.pulsar_token_file) is not None:
-            token = lambda: path.read_text().strip()  # noqa: E731
-        certs = self.pulsar_tls_trust_certs
-        return {"token": token, "tls_trust_certs": str(certs) if certs else None}
+        return {
+            "token": self.pulsar_token.get_secret_value() if self.pulsar_token else None,
+            "token_file": self.pulsar_token_file,
+            "tls_trust_certs": self.pulsar_tls_trust_certs,
+        }
 
     @property
     def topics(self) -> Topics:

@@ -23,7 +23,7 @@ def _name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-"""Travels in heartbeats and events. Their readers refuse anything longer, and would not understand this node's bills."""
+"""Travels in heartbeats and events, whose readers refuse anything longer: its bills would not be understood."""
 
 
 class NodeSettings(Settings):

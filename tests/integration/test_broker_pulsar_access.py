@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.interface import BrokerForbidden, BrokerUnavailable
-from broker.open import open_broker, token_from_file
+from broker.open import open_broker
 from broker.pulsar import PulsarBroker, PulsarLimits
 from broker.pulsar.client import PulsarClient
 from tests.pulsar_server import PulsarServer
@@ -80,7 +80,7 @@ async def test_a_role_without_permission_is_forbidden(guarded_server: PulsarServ
 async def test_a_token_is_read_again_for_each_connection(guarded_server: PulsarServer, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("expired\n", encoding="utf-8")
-    connection = open_broker(guarded_server.url, token=token_from_file(str(file)))
+    connection = open_broker(guarded_server.url, token_file=file)
     with pytest.raises(BrokerForbidden):
         await connection.connect()
     file.write_text(_token("admin") + "\n", encoding="utf-8")
@@ -92,7 +92,7 @@ async def test_a_token_is_read_again_for_each_connection(guarded_server: PulsarS
 async def test_a_token_that_cannot_be_read_is_forbidden_and_harms_nothing(
     guarded_server: PulsarServer, tmp_path: Path
 ) -> None:
-    connection = open_broker(guarded_server.url, token=token_from_file(str(tmp_path / "missing")))
+    connection = open_broker(guarded_server.url, token_file=tmp_path / "missing")
     with pytest.raises(BrokerForbidden):
         await connection.connect()
     await connection.aclose()

@@ -407,7 +407,7 @@ def test_pickles_and_noise_are_undecodable(name: str, word: Any, decode: Callabl
 @every_word
 def test_a_word_is_not_taken_for_another_one(name: str, word: Any, decode: Callable[[bytes], Any]) -> None:
     for other, _, _ in CASES:
-        if other.split(".")[0] == name.split(".")[0] or other == "echo":
+        if other.split(".")[0] == name.split(".")[0] or "echo" in (name, other):
             continue
         with pytest.raises(UndecodableMessage):
             decode(_stored(other))

@@ -1,0 +1,475 @@
+"""What happens to one request, told from its gateway's side. The order of words in a test is the order in time."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from gateway.conversation import (
+    Break,
+    Complete,
+    Conversation,
+    Decision,
+    Forget,
+    Probe,
+    Show,
+    State,
+    Tell,
+)
+from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
+from wire.errors import AnswerTooLarge, ErrorBody
+from wire.piece import Alive, Content, Failed, Finished, Settled, Started
+from wire.usage import Usage
+
+REQUEST = "req_1"
+NOW = 1_000_000
+DEADLINE = NOW + 60_000
+CHARGE = b'{"id":"charge-req_1"}'
+USAGE = Usage(prompt_tokens=1, completion_tokens=2)
+ERROR = ErrorBody(code="upstream_refused", message="No.")
+
+
+class Story:
+    """A conversation with short words: attempt ``a1`` runs on node ``node-a1``."""
+
+    def __init__(self) -> None:
+        self.conversation = Conversation(REQUEST, DEADLINE)
+        self.now = NOW
+
+    @property
+    def state(self) -> State:
+        return self.conversation.state
+
+    def starts(self, attempt: str, *, begun: bool = False) -> list[Decision]:
+        piece = Started(attempt_id=attempt, request_id=REQUEST, begun=begun)
+        return self.conversation.started(node(attempt), piece, self.now)
+
+    def writes(self, attempt: str, number: int, data: bytes = b"text\n") -> list[Decision]:
+        return self.conversation.content(node(attempt), Content(attempt_id=attempt, number=number, data=data))
+
+    def finishes(self, attempt: str, number: int = 1, *, cancelled: bool = False) -> list[Decision]:
+        piece = Finished(
+            attempt_id=attempt, number=number, usage=USAGE, charge=CHARGE, finish_reason="stop", cancelled=cancelled
+        )
+        return self.conversation.finished(node(attempt), piece)
+
+    def fails(self, attempt: str, *, again: bool = False) -> list[Decision]:
+        piece = Failed(attempt_id=attempt, number=1, error=ERROR, again=again)
+        return self.conversation.failed(node(attempt), piece, self.now)
+
+    def answers(self, attempt: str, *, holding: bool) -> list[Decision]:
+        return self.conversation.alive(Alive(attempt_id=attempt, holding=holding), self.now)
+
+    def settles(self, attempt: str) -> list[Decision]:
+        return self.conversation.settled(Settled(attempt_id=attempt, request_id=REQUEST))
+
+    def is_silent(self, attempt: str) -> list[Decision]:
+        return self.conversation.unanswered(attempt, self.now)
+
+
+def node(attempt: str) -> str:
+    return f"node-{attempt}"
+
+
+def go(attempt: str, number: int = 1) -> Tell:
+    return Tell(node(attempt), Go(attempt_id=attempt, number=number, remaining_ms=60_000))
+
+
+def stop(attempt: str, reason: StopReason) -> Tell:
+    return Tell(node(attempt), Stop(attempt_id=attempt, reason=reason))
+
+
+def park(attempt: str) -> Tell:
+    return Tell(node(attempt), Park(attempt_id=attempt))
+
+
+def accepted(attempt: str) -> Tell:
+    return Tell(node(attempt), Accepted(attempt_id=attempt))
+
+
+def settle(attempt: str) -> Tell:
+    return Tell(node(attempt), Settle(attempt_id=attempt, charge=CHARGE))
+
+
+def probe(attempt: str) -> list[Decision]:
+    return [Tell(node(attempt), AreYouAlive(attempt_id=attempt)), Probe(attempt)]
+
+
+def told(decisions: list[Decision]) -> list[Word]:
+    return [decision.word for decision in decisions if isinstance(decision, Tell)]
+
+
+def breaks(decisions: list[Decision]) -> list[str]:
+    return [decision.error.code for decision in decisions if isinstance(decision, Break)]
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+COMPLETE = Complete("stop", USAGE)
+
+
+# The plain way
+
+
+def test_a_request_is_begun_answered_accepted_and_forgotten(story: Story) -> None:
+    assert story.starts("a1") == [go("a1")]
+    assert story.writes("a1", 1, b"He") == [Show(b"He")]
+    assert story.writes("a1", 2, b"llo") == [Show(b"llo")]
+    assert story.finishes("a1", 3) == [COMPLETE, accepted("a1")]
+    assert story.state == "answered"
+    assert story.settles("a1") == [Forget()]
+
+
+def test_an_attempt_that_has_begun_on_its_own_needs_no_word(story: Story) -> None:
+    assert story.starts("a1", begun=True) == []
+    assert story.conversation.holder == ("a1", "node-a1")
+    assert story.writes("a1", 1) == [Show(b"text\n")]
+
+
+def test_a_repeated_question_gets_the_same_number_and_the_time_left_now(story: Story) -> None:
+    story.starts("a1")
+    story.now += 1500
+    assert told(story.starts("a1")) == [Go(attempt_id="a1", number=1, remaining_ms=58_500)]
+    story.now = DEADLINE + 5
+    assert told(story.starts("a1")) == [Go(attempt_id="a1", number=1, remaining_ms=0)]
+
+
+def test_a_repeated_piece_is_shown_once(story: Story) -> None:
+    story.starts("a1")
+    assert story.writes("a1", 1) == [Show(b"text\n")]
+    assert story.writes("a1", 1) == []
+
+
+def test_a_repeated_end_is_accepted_again_and_told_to_the_client_once(story: Story) -> None:
+    story.starts("a1")
+    assert story.finishes("a1") == [COMPLETE, accepted("a1")]
+    assert story.finishes("a1") == [accepted("a1")]
+
+
+def test_an_error_is_told_to_the_client_and_its_end_accepted(story: Story) -> None:
+    story.starts("a1")
+    assert story.fails("a1") == [accepted("a1"), Break(ERROR)]
+    assert story.state == "failed"
+    assert story.fails("a1") == [accepted("a1")]
+    assert story.settles("a1") == [Forget()]
+
+
+# A piece is missing
+
+
+def test_an_answer_with_a_hole_breaks(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    decisions = story.writes("a1", 3)
+    assert breaks(decisions) == ["stream_interrupted"]
+    assert told(decisions) == [Stop(attempt_id="a1", reason="done")]
+
+
+def test_an_answer_that_lacks_its_last_piece_is_not_whole(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    decisions = story.finishes("a1", 3)
+    assert breaks(decisions) == ["stream_interrupted"]
+    assert accepted("a1") not in decisions
+
+
+# Handed back
+
+
+def test_a_request_handed_back_waits_for_the_next_attempt(story: Story) -> None:
+    story.starts("a1")
+    assert story.fails("a1", again=True) == [accepted("a1")]
+    assert story.conversation.holder is None
+    assert story.starts("a2") == [go("a2", number=2)]
+
+
+def test_a_node_that_hands_back_and_misses_the_word_hears_it_again(story: Story) -> None:
+    """Anything else would make it keep a delivery that nobody else has."""
+    story.starts("a1")
+    story.fails("a1", again=True)
+    assert story.fails("a1", again=True) == [accepted("a1")]
+    story.starts("a2")
+    assert story.fails("a1", again=True) == [accepted("a1")]
+    story.finishes("a2")
+    assert story.fails("a1", again=True) == [accepted("a1")]
+
+
+def test_a_late_question_of_an_attempt_that_handed_back_does_not_begin_it_again(story: Story) -> None:
+    story.starts("a1", begun=True)
+    story.fails("a1", again=True)
+    assert story.starts("a1", begun=True) == [accepted("a1")]
+    assert story.conversation.holder is None
+    assert story.conversation.attempts == 1
+
+
+def test_a_request_handed_back_after_text_was_shown_breaks(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    decisions = story.fails("a1", again=True)
+    assert decisions[0] == accepted("a1")
+    assert breaks(decisions) == ["stream_interrupted"]
+    assert story.starts("a2") == [stop("a2", "done")]
+
+
+# Two attempts
+
+
+def test_a_second_attempt_waits_until_the_first_is_judged(story: Story) -> None:
+    story.starts("a1")
+    assert story.starts("a2") == probe("a1")
+    assert story.starts("a2") == []
+    assert story.answers("a1", holding=True) == [park("a2")]
+
+
+def test_text_of_the_holder_proves_that_it_lives(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    assert story.writes("a1", 1) == [park("a2"), Show(b"text\n")]
+    assert story.is_silent("a1") == []
+    assert story.conversation.silent_deaths == 0
+
+
+def test_a_silent_holder_is_fenced_and_the_second_attempt_begins(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
+    assert story.conversation.silent_deaths == 1
+    assert story.writes("a1", 1, b"late") == [stop("a1", "superseded")]
+    assert story.starts("a1") == [stop("a1", "superseded")]
+    assert story.finishes("a1") == [stop("a1", "superseded")]
+    assert story.conversation.holder == ("a2", "node-a2")
+
+
+def test_a_fenced_attempt_never_begins_again_even_when_nobody_else_has(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2", begun=True)
+    assert story.is_silent("a1") == [stop("a1", "superseded")]
+    assert story.starts("a1") == [stop("a1", "superseded")]
+    assert story.conversation.holder is None
+    assert story.starts("a3") == [go("a3", number=2)]
+
+
+def test_a_holder_that_does_not_have_it_any_more_makes_room_without_a_death(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    assert story.answers("a1", holding=False) == [go("a2", number=2)]
+    assert story.conversation.silent_deaths == 0
+
+
+def test_a_holder_that_dies_after_text_was_shown_breaks_the_stream(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    story.starts("a2")
+    decisions = story.is_silent("a1")
+    assert breaks(decisions) == ["stream_interrupted"]
+    assert stop("a2", "done") in decisions
+
+
+def test_of_several_that_wait_the_one_that_asked_last_takes_over(story: Story) -> None:
+    """The others may have died while they were parked; whoever asks lives."""
+    story.starts("a1")
+    story.starts("a2")
+    story.starts("a3")
+    story.starts("a2")
+    assert story.answers("a1", holding=False) == [go("a2", number=2), park("a3")]
+
+
+def test_an_attempt_that_began_beside_a_holder_hands_back_and_is_told_so_each_time(story: Story) -> None:
+    """Were it told ``superseded`` by its second piece, it would keep a delivery that nobody else has."""
+    story.starts("a1")
+    assert story.starts("a2", begun=True) == [stop("a2", "again"), *probe("a1")]
+    assert story.writes("a2", 1) == [stop("a2", "again")]
+    assert story.finishes("a2", 2) == [stop("a2", "again")]
+    assert story.is_silent("a1") == [stop("a1", "superseded")]
+    assert story.finishes("a2", 2) == [stop("a2", "again")]
+
+
+def test_an_earlier_question_does_not_shorten_the_time_to_answer_a_later_one(story: Story) -> None:
+    story.starts("a1")
+    assert Probe("a1") in story.starts("a2")
+    story.answers("a1", holding=True)
+    assert Probe("a1") in story.starts("a2")
+    assert story.is_silent("a1") == []  # judged for the first question
+    assert story.conversation.holder == ("a1", "node-a1")
+    assert go("a2", number=2) in story.is_silent("a1")  # judged for the second
+
+
+def test_three_silent_deaths_are_poison(story: Story) -> None:
+    story.starts("a1")
+    for number in (1, 2):
+        story.starts(f"a{number + 1}")
+        assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
+    story.starts("a4")
+    decisions = story.is_silent("a3")
+    assert breaks(decisions) == ["request_poisonous"]
+    assert told(decisions) == [
+        Stop(attempt_id="a3", reason="superseded"),
+        Stop(attempt_id="a4", reason="poison"),
+    ]
+    assert story.starts("a5") == [stop("a5", "poison")]
+
+
+# After the end
+
+
+def test_a_question_after_the_end_gets_the_identical_charge(story: Story) -> None:
+    story.starts("a1")
+    story.finishes("a1")
+    assert story.starts("a2") == [settle("a2")]
+    assert story.starts("a2") == [settle("a2")]
+
+
+def test_an_attempt_that_begins_on_its_own_after_the_end_hands_back_so_that_it_can_settle(story: Story) -> None:
+    """While its engine works it cannot take a charge; without one the request would never be billed."""
+    story.starts("a1")
+    story.finishes("a1")
+    assert story.starts("a2", begun=True) == [stop("a2", "again")]
+    assert story.writes("a2", 1) == [stop("a2", "again")]
+    assert story.finishes("a2", 2) == [stop("a2", "again")]
+    assert story.starts("a3") == [settle("a3")]
+
+
+def test_a_silence_noticed_after_the_end_changes_nothing(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    story.starts("a2")
+    story.finishes("a1", 2)
+    assert story.is_silent("a1") == []
+    assert story.answers("a1", holding=False) == []
+    assert story.state == "answered"
+    assert story.finishes("a1", 2) == [accepted("a1")]
+
+
+def test_a_silence_noticed_after_the_client_has_gone_begins_nothing(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.conversation.hung_up()
+    assert story.is_silent("a1") == []
+    assert story.state == "cancelled"
+
+
+def test_whoever_settles_first_the_holder_still_hears_that_it_was_accepted(story: Story) -> None:
+    story.starts("a1")
+    story.finishes("a1")
+    story.starts("a2")
+    assert story.settles("a2") == []
+    assert story.finishes("a1") == [accepted("a1")]
+    assert story.settles("a1") == [Forget()]
+
+
+def test_parked_attempts_are_released_when_the_request_is_settled(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.answers("a1", holding=True)
+    story.finishes("a1")
+    assert story.settles("a1") == [stop("a2", "done"), Forget()]
+
+
+def test_a_request_acknowledged_without_an_end_breaks(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    decisions = story.settles("a1")
+    assert breaks(decisions) == ["server_error"]
+    assert stop("a2", "done") in decisions
+    assert decisions[-1] == Forget()
+
+
+# The client goes, or the time is over
+
+
+def test_a_holder_whose_client_goes_stops_and_is_charged_for_what_it_had(story: Story) -> None:
+    story.starts("a1")
+    story.writes("a1", 1)
+    assert story.conversation.hung_up() == [stop("a1", "cancelled")]
+    assert story.writes("a1", 2) == [stop("a1", "cancelled")]
+    assert story.finishes("a1", 3, cancelled=True) == [accepted("a1")]
+    assert story.starts("a2") == [settle("a2")]
+
+
+def test_a_cancelled_holder_is_charged_although_a_parked_attempt_was_faster(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.answers("a1", holding=True)
+    assert set(told(story.conversation.hung_up())) == {
+        Stop(attempt_id="a1", reason="cancelled"),
+        Stop(attempt_id="a2", reason="cancelled"),
+    }
+    assert story.settles("a2") == []
+    assert story.finishes("a1", cancelled=True) == [accepted("a1")]
+    assert story.settles("a1") == [Forget()]
+
+
+def test_an_attempt_that_begins_after_the_client_has_gone_acknowledges(story: Story) -> None:
+    """It answers ``stop(cancelled)`` with a cancelled end, which nobody accepts: it must not keep the delivery."""
+    story.conversation.hung_up()
+    assert story.starts("a1", begun=True) == [stop("a1", "cancelled")]
+    assert story.finishes("a1", cancelled=True) == [stop("a1", "cancelled")]
+    assert story.settles("a1") == [Forget()]
+
+
+def test_a_waiting_request_whose_client_has_gone_never_runs(story: Story) -> None:
+    assert story.conversation.hung_up() == []
+    assert story.starts("a1") == [stop("a1", "cancelled")]
+
+
+def test_a_request_past_its_deadline_breaks_and_stops(story: Story) -> None:
+    story.starts("a1")
+    decisions = story.conversation.expired()
+    assert breaks(decisions) == ["deadline_exceeded"]
+    assert told(decisions) == [Stop(attempt_id="a1", reason="expired")]
+    assert story.finishes("a1") == [stop("a1", "expired")]
+    assert story.starts("a2") == [stop("a2", "expired")]
+
+
+def test_an_answer_that_the_gateway_cannot_go_on_with_breaks(story: Story) -> None:
+    story.starts("a1")
+    decisions = story.conversation.broken(AnswerTooLarge())
+    assert breaks(decisions) == ["answer_too_large"]
+    assert told(decisions) == [Stop(attempt_id="a1", reason="done")]
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_a_request_ends_once(story: Story, state: State) -> None:
+    story.starts("a1")
+    match state:
+        case "open":
+            return
+        case "answered":
+            story.finishes("a1")
+        case "failed":
+            story.fails("a1")
+        case "cancelled":
+            story.conversation.hung_up()
+        case "expired":
+            story.conversation.expired()
+        case _:
+            for number in (1, 2, 3):
+                story.starts(f"a{number + 1}")
+                story.is_silent(f"a{number}")
+    assert story.state == state
+    later = [
+        *story.conversation.expired(),
+        *story.conversation.hung_up(),
+        *story.conversation.broken(AnswerTooLarge()),
+        *story.writes("a1", 1),
+        *story.finishes("a1"),
+        *story.fails("a1"),
+        *story.is_silent("a1"),
+        *story.answers("a1", holding=False),
+        *story.settles("a9"),
+    ]
+    assert not [decision for decision in later if isinstance(decision, Show | Complete | Break)]
+    assert story.state == state
+
+
+def test_a_stop_that_may_have_been_lost_is_told_again_until_the_end_is_accepted(story: Story) -> None:
+    story.starts("a1")
+    assert story.conversation.stop_again() == []
+    story.conversation.hung_up()
+    assert story.conversation.stop_again() == [stop("a1", "cancelled")]
+    story.finishes("a1", cancelled=True)
+    assert story.conversation.stop_again() == []

@@ -1,0 +1,29 @@
+"""What the documents say about settings is what the code reads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_docs_settings_md_lists_every_setting_as_it_is() -> None:
+    checked = subprocess.run([sys.executable, "scripts/settings", "--check"], cwd=ROOT, check=False)
+    assert checked.returncode == 0, "run scripts/settings"
+
+
+def test_every_setting_in_the_readme_exists() -> None:
+    known = set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE))
+    known |= {"START_WAIT_S", "STOP_WAIT_S", "PULSAR_HOME", "PULSAR_PORT", "PULSAR_ADMIN_PORT", "PULSAR_DATA"}
+    table = re.findall(r"^\| `([A-Z_]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(table) > 10
+    assert set(table) <= known
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
