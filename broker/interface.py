@@ -11,7 +11,7 @@ import enum
 from typing import Protocol
 
 PAYLOAD_BYTES_MAX = 5 * 1024 * 1024 - 16 * 1024
-"""Bytes of one message: Pulsar's default ``maxMessageSize`` less what metadata may take. :class:`PayloadTooLarge` above."""
+"""Bytes of one message: Pulsar's default ``maxMessageSize`` less what metadata may take."""
 
 
 class BrokerError(Exception):

@@ -183,7 +183,8 @@ class Conversation:
             # Acknowledged without an end that we accepted: nobody will answer any more, so the client must hear it.
             dropped = FleetError("The request was dropped by the node that had it.")
             return [*self._end("failed", dropped), Forget()]
-        parties = [party for party in self._contenders.values() if party.attempt_id != piece.attempt_id]
+        self._contenders.pop(piece.attempt_id, None)
+        parties = self._contenders.values()
         done: list[Decision] = [Tell(party.node, Stop(attempt_id=party.attempt_id, reason="done")) for party in parties]
         if self._holder is not None and self._holder.attempt_id != piece.attempt_id:
             return done  # the holder still has its end to tell, and a charge to hear accepted

@@ -90,7 +90,7 @@ def fact_of(payload: bytes) -> Fact:
     }
     if event.id.startswith(_CHARGE) and kind != BILLED:
         # It would take the place of a charge that is still to come.
-        pass
+        raise Unreadable("wrong_id")
     try:
         if kind in _REQUEST_TYPES:
             fact = _request_fact(row, kind == BILLED, codec.decode_request_data(event.data))

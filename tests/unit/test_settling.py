@@ -47,16 +47,15 @@ SAID: dict[str, tuple[str | None, str | None]] = {
 }
 
 # What follows an end that the gateway heard, once the engine has begun: the event, then what becomes of the delivery.
-# fmt: off
-HEARD: dict[str, dict[str, str]] = {
-    # verdict:      accepted         gone               superseded    again        the request has its end
-    "answered":    {"accepted": "charge ack",  "gone": "abandoned ack", "superseded": "cost leave", "again": "cost nack", "over": "cost ack"},
-    "refused":     {"accepted": "failed ack",  "gone": "abandoned ack", "superseded": "cost leave", "again": "cost nack", "over": "cost ack"},
-    "later":       {"accepted": "cost nack",   "gone": "cost nack",     "superseded": "cost leave", "again": "cost nack", "over": "cost ack"},
-    "interrupted": {"accepted": "cost nack",   "gone": "cost nack",     "superseded": "cost leave", "again": "cost nack", "over": "cost ack"},
-    "cancelled":   {"accepted": "charge ack",  "gone": "abandoned ack", "superseded": "cost leave", "again": "cost nack", "over": "cost ack"},
+# ``over``: a stop because the request has its end.
+VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "over")
+HEARD = {
+    "answered": ("charge ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
+    "refused": ("failed ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
+    "later": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack"),
+    "interrupted": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack"),
+    "cancelled": ("charge ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
 }
-# fmt: on
 # What follows where nothing was said: the stop itself decides.
 UNSAID = {
     "cancelled": "cost ack",
@@ -108,7 +107,7 @@ def test_what_a_gateway_hears_of_each_outcome(name: str, begun: bool) -> None:
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("name", [name for name in OUTCOMES if any(SAID[name])])
 def test_what_follows_each_outcome_and_verdict(name: str, verdict: str, begun: bool) -> None:
-    column = "over" if verdict in OVER else verdict
+    column = VERDICT_COLUMNS.index("over" if verdict in OVER else verdict)
     expected = _row(HEARD[name.partition(":")[0]][column], begun=begun)
     assert settlement(OUTCOMES[name], VERDICTS[verdict], begun=begun) == expected
 

@@ -1,0 +1,481 @@
+"""One request, its gateway and any number of nodes, in any order of events, with a model of the queue beside them.
+
+The nodes here follow :mod:`workernode.attempt` and use the real settling table; the gateway is the real conversation.
+Words to nodes may be lost, frames may be handed on again, deliveries may move while their holder lives, nodes die
+between any two steps. Whatever happened: when the weather turns fair, the request comes to its one end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from gateway.conversation import (
+    SILENT_DEATHS_MAX,
+    Break,
+    Complete,
+    Conversation,
+    Decision,
+    Forget,
+    Probe,
+    Show,
+    Tell,
+)
+from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, Word
+from wire.errors import AnswerTooLarge, ErrorBody, FleetError
+from wire.piece import Alive, Content, Failed, Finished, Frame, Settled, Started
+from wire.usage import Usage
+from workernode.outcome import Answered, Cancelled, Interrupted, Later, Outcome, Refused
+from workernode.settling import ending, settlement
+
+if TYPE_CHECKING:
+    from workernode.settling import Settlement
+
+REQUEST = "req_1"
+DEADLINE = 10_000
+ERROR = ErrorBody(code="upstream_refused", message="No.")
+NODES_MAX = 12
+Phase = Literal["waiting", "working", "ended", "settling", "gone"]
+OUTCOMES: dict[str, Outcome] = {
+    "answered": Answered(Usage()),
+    "refused": Refused(ERROR),
+    "later": Later(ERROR),
+    "interrupted": Interrupted(),
+}
+
+
+@dataclass
+class SimAttempt:
+    """What :class:`workernode.attempt.Attempt` is, one step at a time."""
+
+    attempt_id: str
+    node: SimNode
+    begun: bool
+    phase: Phase = "waiting"
+    pieces: int = 0
+    outcome: Outcome | None = None
+    end: Finished | Failed | None = None
+    settlement: Settlement | None = None
+    charge: bytes = b""
+
+    def started(self) -> Started:
+        return Started(attempt_id=self.attempt_id, request_id=REQUEST, begun=self.begun)
+
+    def stop(self, outcome: Outcome) -> None:
+        """The work is over: say so where the gateway does not know, else settle."""
+        self.outcome = outcome
+        said = ending(outcome, begun=self.begun)
+        if said is None:
+            self.settle(None)
+            return
+        number = self.pieces + 1
+        if said.error is not None:
+            self.end = Failed(attempt_id=self.attempt_id, number=number, error=said.error, again=said.again)
+        else:
+            self.charge = self.attempt_id.encode()
+            self.end = Finished(
+                attempt_id=self.attempt_id,
+                number=number,
+                usage=Usage(),
+                charge=self.charge,
+                cancelled=said.cancelled,
+            )
+        self.phase = "ended"
+        self.node.push(self.end)
+
+    def settle(self, verdict: Accepted | Stop | None) -> None:
+        assert self.outcome is not None
+        self.settlement = settlement(self.outcome, verdict, begun=self.begun)
+        self.phase = "settling"
+
+    def hear(self, word: Word) -> None:
+        match self.phase, word:
+            case "waiting", Go():
+                self.begun, self.phase = True, "working"
+            case "waiting", Settle(charge=charge):
+                self.charge, self.outcome = charge, Answered(Usage())
+                self.settle(Accepted(attempt_id=self.attempt_id))
+            case (("waiting" | "working"), Stop(reason=reason)):
+                self.stop(Cancelled(reason, Usage()))
+            case "ended", (Accepted() | Stop()):
+                self.settle(word)
+            case _:
+                pass
+
+    def ask_again(self) -> None:
+        if self.phase == "waiting":
+            self.node.push(self.started())
+        elif self.phase == "ended":
+            assert self.end is not None
+            self.node.push(self.end)
+
+
+@dataclass
+class SimNode:
+    """A process that lives or is dead, what it has sent, and what is on its way to it."""
+
+    name: str
+    alive: bool = True
+    attempts: dict[str, SimAttempt] = field(default_factory=dict)
+    outbox: deque[Frame] = field(default_factory=deque)
+    sent: list[Frame] = field(default_factory=list)
+    inbox: deque[Word] = field(default_factory=deque)
+
+    def push(self, frame: Frame) -> None:
+        self.outbox.append(frame)
+
+    def hear(self, word: Word) -> None:
+        attempt_id: str = word.attempt_id  # type: ignore[union-attr]
+        attempt = self.attempts.get(attempt_id)
+        if isinstance(word, AreYouAlive):
+            self.push(Alive(attempt_id=attempt_id, holding=attempt is not None))
+        elif attempt is not None:
+            attempt.hear(word)
+
+
+class RequestMachine(RuleBasedStateMachine):
+    """The world around one conversation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conversation = Conversation(REQUEST, DEADLINE)
+        self.now = 0
+        self.nodes: list[SimNode] = []
+        self.attempts: list[SimAttempt] = []
+        self.owner: SimAttempt | None = None  # whose delivery it is
+        self.acknowledged = False
+        self.known = True  # until the gateway forgets
+        self.told: set[str] = set()  # attempts the gateway has heard of
+        self.probes: list[str] = []
+        # What came of it
+        self.end: Complete | Break | None = None
+        self.client_gone = False
+        self.shown: list[bytes] = []
+        self.authors: set[str] = set()
+        self.accepted: set[str] = set()
+        self.charges: set[bytes] = set()
+        self.dismissed: set[str] = set()
+        self.running: str | None = None  # the attempt that may work
+        self.deaths = 0
+
+    # The queue
+
+    @property
+    def waits(self) -> bool:
+        return not self.acknowledged and self.owner is None
+
+    @precondition(lambda self: self.waits and len(self.nodes) < NODES_MAX)
+    @rule(begun=st.booleans(), same=st.booleans())
+    def deliver(self, begun: bool, same: bool) -> None:
+        living = [node for node in self.nodes if node.alive]
+        if same and living:
+            node = living[-1]
+        else:
+            node = SimNode(f"node-{len(self.nodes)}")
+            self.nodes.append(node)
+        attempt = SimAttempt(f"att_{len(self.attempts)}", node, begun, "working" if begun else "waiting")
+        self.attempts.append(attempt)
+        node.attempts[attempt.attempt_id] = attempt
+        self.owner = attempt
+        node.push(attempt.started())
+
+    @precondition(lambda self: self.owner is not None)
+    @rule()
+    def unload(self) -> None:
+        """The topic moves to another broker: what was delivered is delivered again, while its holder lives."""
+        self.owner = None
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data())
+    def node_dies(self, data: st.DataObject) -> None:
+        self._kill(data.draw(st.sampled_from(self.living())).node)
+
+    # What nodes do
+
+    def living(self, *phases: Phase) -> list[SimAttempt]:
+        return [
+            attempt
+            for attempt in self.attempts
+            if attempt.node.alive and attempt.phase != "gone" and (not phases or attempt.phase in phases)
+        ]
+
+    @precondition(lambda self: self.living("working"))
+    @rule(data=st.data())
+    def write(self, data: st.DataObject) -> None:
+        self._write(data.draw(st.sampled_from(self.living("working"))))
+
+    @precondition(lambda self: self.living("working"))
+    @rule(data=st.data(), outcome=st.sampled_from(list(OUTCOMES)))
+    def end_work(self, data: st.DataObject, outcome: str) -> None:
+        data.draw(st.sampled_from(self.living("working"))).stop(OUTCOMES[outcome])
+
+    @precondition(lambda self: self.living("waiting", "ended"))
+    @rule(data=st.data())
+    def ask_again(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.living("waiting", "ended"))).ask_again()
+
+    @precondition(lambda self: self.living("waiting"))
+    @rule(data=st.data())
+    def drain(self, data: st.DataObject) -> None:
+        attempt = data.draw(st.sampled_from(self.living("waiting")))
+        attempt.hear(Stop(attempt_id=attempt.attempt_id, reason="again"))
+
+    @precondition(lambda self: self.living("settling"))
+    @rule(data=st.data(), dies=st.booleans())
+    def settle(self, data: st.DataObject, dies: bool) -> None:
+        self._settle(data.draw(st.sampled_from(self.living("settling"))), dies=dies)
+
+    # What the network does
+
+    def speaking(self) -> list[SimNode]:
+        return [node for node in self.nodes if node.outbox]
+
+    def hearing(self) -> list[SimNode]:
+        return [node for node in self.nodes if node.inbox and node.alive]
+
+    @precondition(lambda self: self.speaking())
+    @rule(data=st.data(), frames=st.integers(1, 4))
+    def frames_arrive(self, data: st.DataObject, frames: int) -> None:
+        node = data.draw(st.sampled_from(self.speaking()))
+        for _ in range(min(frames, len(node.outbox))):
+            self._frame_arrives(node)
+
+    @precondition(lambda self: any(node.sent for node in self.nodes))
+    @rule(data=st.data())
+    def frame_is_handed_on_again(self, data: st.DataObject) -> None:
+        """The acknowledgement was lost, so the link sends it again. Contents are not handed on twice."""
+        node = data.draw(st.sampled_from([node for node in self.nodes if node.sent]))
+        frame = data.draw(st.sampled_from(node.sent))
+        if not isinstance(frame, Content | Settled):
+            self._hear(node, frame)
+
+    @precondition(lambda self: self.hearing())
+    @rule(data=st.data(), lost=st.booleans())
+    def word_arrives(self, data: st.DataObject, lost: bool) -> None:
+        node = data.draw(st.sampled_from(self.hearing()))
+        word = node.inbox.popleft()
+        if not lost:
+            node.hear(word)
+
+    # What the gateway does
+
+    @precondition(lambda self: self.probes)
+    @rule()
+    def time_to_answer_is_over(self) -> None:
+        self._judge()
+
+    @precondition(lambda self: self.known)
+    @rule(how=st.sampled_from(["hung_up", "expired", "broken", "stop_again"]))
+    def gateway_turns(self, how: str) -> None:
+        if how == "stop_again":
+            return self._carry_out(self.conversation.stop_again())
+        if how == "hung_up":
+            self.client_gone = self.client_gone or self.end is None
+            return self._carry_out(self.conversation.hung_up())
+        self.now = DEADLINE
+        return self._carry_out(
+            self.conversation.expired() if how == "expired" else self.conversation.broken(AnswerTooLarge())
+        )
+
+    # The end of the story
+
+    def teardown(self) -> None:
+        """Nothing is lost any more, nobody dies any more, and whoever works answers."""
+        for _ in range(60):
+            if self.acknowledged and not self.living() and not self.speaking():
+                break
+            self._fair_round()
+        assert self.acknowledged, "the request is stuck"
+        assert not self.living(), "an attempt waits for ever"
+        assert self.client_gone or self.end is not None, "the client waits for ever"
+        assert self.conversation.state != "open" or self.client_gone
+        assert len(self.charges) <= 1
+        if isinstance(self.end, Complete):
+            assert self.charges, "an answer was given and never charged"
+        if self.accepted and self.conversation.state == "cancelled":
+            assert self.charges, "a cancelled answer was accepted and never charged"
+
+    def _fair_round(self) -> None:
+        if self.waits:
+            self.deliver_one_more()
+        for node in self.nodes:
+            while node.outbox:
+                self._frame_arrives(node)
+            while node.inbox:
+                word = node.inbox.popleft()
+                if node.alive:
+                    node.hear(word)
+            while node.outbox:
+                self._frame_arrives(node)
+        while self.probes:
+            self._judge()
+        for attempt in self.living("working"):
+            self._write(attempt)
+            attempt.stop(OUTCOMES["answered"])
+        for attempt in self.living("settling"):
+            self._settle(attempt, dies=False)
+        for attempt in self.living("waiting", "ended"):
+            attempt.ask_again()
+
+    def deliver_one_more(self) -> None:
+        node = SimNode(f"node-{len(self.nodes)}")
+        self.nodes.append(node)
+        attempt = SimAttempt(f"att_{len(self.attempts)}", node, begun=False)
+        self.attempts.append(attempt)
+        node.attempts[attempt.attempt_id] = attempt
+        self.owner = attempt
+        node.push(attempt.started())
+
+    # How it is carried out
+
+    def _kill(self, node: SimNode) -> None:
+        node.alive = False
+        node.inbox.clear()
+        for attempt in node.attempts.values():
+            attempt.phase = "gone"
+            if self.owner is attempt:
+                self.owner = None
+        node.attempts.clear()
+
+    def _write(self, attempt: SimAttempt) -> None:
+        attempt.pieces += 1
+        data = f"{attempt.attempt_id} {attempt.pieces}".encode()
+        attempt.node.push(Content(attempt_id=attempt.attempt_id, number=attempt.pieces, data=data))
+
+    def _settle(self, attempt: SimAttempt, *, dies: bool) -> None:
+        result = attempt.settlement
+        assert result is not None
+        if result.bill == "charge":
+            assert attempt.charge
+            self.charges.add(attempt.charge)
+            assert len(self.charges) == 1, "two different charges"
+        if dies:
+            self._kill(attempt.node)
+            return
+        attempt.phase = "gone"
+        del attempt.node.attempts[attempt.attempt_id]
+        if result.queue == "ack":
+            self.acknowledged, self.owner = True, None
+            attempt.node.push(Settled(attempt_id=attempt.attempt_id, request_id=REQUEST))
+        elif result.queue == "nack":
+            if self.owner is attempt:
+                self.owner = None
+        else:
+            assert self.owner is not attempt, "a delivery is kept by nobody"
+
+    def _frame_arrives(self, node: SimNode) -> None:
+        frame = node.outbox.popleft()
+        node.sent.append(frame)
+        self._hear(node, frame)
+
+    def _hear(self, node: SimNode, frame: Frame) -> None:
+        """As :meth:`gateway.conversations.Conversations.frame` does it."""
+        if not self.known:
+            if isinstance(frame, Started | Content | Finished | Failed):
+                node.inbox.append(Stop(attempt_id=frame.attempt_id, reason="unknown"))
+            return
+        match frame:
+            case Started():
+                self.told.add(frame.attempt_id)
+                self._carry_out(self.conversation.started(node.name, frame, self.now))
+                self._was_answered(frame)
+            case Content():
+                self._carry_out(self.conversation.content(node.name, frame))
+            case Finished():
+                decisions = self.conversation.finished(node.name, frame)
+                assert decisions, "an end without a word"
+                self._carry_out(decisions)
+            case Failed():
+                decisions = self.conversation.failed(node.name, frame, self.now)
+                assert decisions, "an end without a word"
+                if frame.again and self.running == frame.attempt_id:
+                    self.running = None
+                self._carry_out(decisions)
+            case Alive():
+                if not frame.holding and self.running == frame.attempt_id:
+                    self.running = None
+                self._carry_out(self.conversation.alive(frame, self.now))
+            case _:
+                self._carry_out(self.conversation.settled(frame))
+
+    def _was_answered(self, frame: Started) -> None:
+        """A question is answered at once, unless its holder began by itself or a probe is under way."""
+        holder = self.conversation.holder
+        if frame.begun and holder is not None and holder[0] == frame.attempt_id and self.running is None:
+            self.running = frame.attempt_id
+        words = [word for node in self.nodes for word in node.inbox]
+        answered = any(getattr(word, "attempt_id", None) == frame.attempt_id for word in words)
+        assert answered or self.probes or (holder is not None and holder[0] == frame.attempt_id and frame.begun)
+
+    def _judge(self) -> None:
+        attempt_id = self.probes.pop(0)
+        self._carry_out(self.conversation.unanswered(attempt_id, self.now))
+        assert self.conversation.silent_deaths <= SILENT_DEATHS_MAX
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Tell(name, word):
+                    self._tell(name, word)
+                case Show(data):
+                    assert self.end is None, "text after the end"
+                    assert not self.client_gone, "text for a client that has gone"
+                    self.shown.append(data)
+                    self.authors.add(data.split()[0].decode())
+                    assert len(self.authors) == 1, "text of two attempts"
+                    assert not self.authors & self.dismissed, "text of an attempt that is out"
+                case Complete() | Break():
+                    assert self.end is None, "two ends"
+                    assert not self.client_gone, "an end for a client that has gone"
+                    self.end = decision
+                    if isinstance(decision, Complete):
+                        self._is_whole()
+                case Probe(attempt_id):
+                    self.probes.append(attempt_id)
+                case Forget():
+                    self.known = False
+
+    def _tell(self, name: str, word: Word) -> None:
+        node = next(node for node in self.nodes if node.name == name)
+        if node.alive:
+            node.inbox.append(word)
+        match word:
+            case Go(attempt_id=attempt_id):
+                assert self.conversation.state == "open", "go after the end"
+                assert attempt_id not in self.dismissed, "go to an attempt that is out"
+                assert self.running in (None, attempt_id), "go to two attempts at once"
+                self.running = attempt_id
+            case Stop(attempt_id=attempt_id, reason="superseded" | "again"):
+                self.dismissed.add(attempt_id)
+                if self.running == attempt_id:
+                    self.running = None
+            case Accepted(attempt_id=attempt_id):
+                attempt = next(attempt for attempt in self.attempts if attempt.attempt_id == attempt_id)
+                if isinstance(attempt.end, Finished):
+                    self.accepted.add(attempt_id)
+                    assert len(self.accepted) == 1, "two attempts were accepted"
+                    assert attempt_id not in self.dismissed, "an attempt that is out was accepted"
+            case Settle(attempt_id=attempt_id):
+                assert self.accepted
+                assert attempt_id not in self.accepted
+            case Park() | AreYouAlive() | Stop() | _:
+                pass
+
+    def _is_whole(self) -> None:
+        """What was shown is all that its one author wrote."""
+        for author in self.authors:
+            attempt = next(attempt for attempt in self.attempts if attempt.attempt_id == author)
+            assert self.shown == [f"{author} {number}".encode() for number in range(1, attempt.pieces + 1)]
+
+
+RequestMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestRequest: Any = RequestMachine.TestCase
+
+
+def test_the_error_of_a_dropped_request_is_one_that_people_can_read() -> None:
+    assert FleetError("x").body().code == "server_error"
