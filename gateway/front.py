@@ -36,13 +36,15 @@ class Front:
         if scope["type"] != "http":
             return
         request_id = new_request_id()
-        started = False
+        started = ended = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal started, ended
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"].append((b"x-request-id", request_id.encode()))
+            else:
+                ended = not message.get("more_body")
             await send(message)
 
         try:
@@ -56,15 +58,25 @@ class Front:
         except Exception as error:
             log.error("A request failed in a way it should not.", error=error, action="fault", request_id=request_id)
             await self._refuse(FleetError().body(), send_with_id, started=started)
+        if started and not ended:
+            _cut(send)
 
     async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
         if started:
-            return  # the response is on its way; cutting the connection is all that is left
+            return  # the response is on its way: all that is left is to cut the connection
         self._metrics.refused.labels(status=str(error.http_status)).inc()
         body = error_json(error)
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _cut(send: Send) -> None:
+    """Break the connection of a response that has no end. The server alone would close it once everything is written,
+    which a client that reads nothing never lets happen. ASGI has no word for it, so this asks uvicorn's own object."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
 
 
 def _authorization(scope: Scope) -> bytes | None:

@@ -100,11 +100,11 @@ class Models:
             del self._known[name]
         return gone
 
-    def admit(self, model: str) -> None:
+    def admit(self, model: str, now_ms: int) -> None:
         """Return if requests for this model may wait for a node.
 
         Raises :class:`wire.errors.ModelNotFound`, or :class:`wire.errors.ModelUnavailable` with a node's own sentence
-        where every node is in a state that lasts until someone acts.
+        where every node is in a state that lasts until someone acts. A node that is about to try again counts as well.
         """
         if model not in self._known:
             try:
@@ -117,9 +117,10 @@ class Models:
                 f"The model {model!r} does not exist here. GET /v1/models lists the ones there are.", param="model"
             )
         nodes = self._of(model)
-        if nodes and all(node.state in IRREVERSIBLE for node in nodes):
+        if nodes and all(_out_of_order(node, now_ms) for node in nodes):
             sentence = next((node.sentence for node in nodes if node.sentence), None)
-            raise ModelUnavailable(sentence)
+            again_ms = min((node.until_ms - now_ms for node in nodes if node.until_ms is not None), default=None)
+            raise ModelUnavailable(sentence, retry_after_ms=again_ms)
 
     def view(self, model: str) -> ModelView:
         """One model. Raises :class:`wire.errors.ModelNotFound`."""
@@ -147,3 +148,7 @@ class Models:
 
     def _of(self, model: str) -> list[Presence]:
         return [seen.presence for seen in self._nodes.values() if seen.presence.model == model]
+
+
+def _out_of_order(node: Presence, now_ms: int) -> bool:
+    return node.state in IRREVERSIBLE and (node.until_ms is None or now_ms < node.until_ms)

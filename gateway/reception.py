@@ -86,8 +86,8 @@ class ChatCompletions:
     def _request(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Request:
         """What is published: the client's own bytes, and beside them what routing and billing need."""
         asked = parse_chat(body)
-        self._models.admit(asked.model)
         received = now_ms()
+        self._models.admit(asked.model, received)
         agent = headers.get(b"user-agent")
         return Request(
             request_id=scope["state"]["request_id"],

@@ -51,7 +51,7 @@ class Persistence:
             except UnusableDatabase:
                 raise
             except Exception as error:
-                if True:
+                if not failed:
                     log.warning(sentence, action=f"{part}_unavailable", reason=_reason(error))
                 failed = True
                 self._readiness.lacks(part, sentence)

@@ -51,6 +51,8 @@ class Chaos:
     """Seconds between the status line and the first token."""
     delay_between: float = 0.0
     """Seconds between two chunks."""
+    delay_end: float = 0.0
+    """Seconds between the last event and the end of the response."""
     close_after: int | None = None
     """The connection breaks after that many chunks; of a whole answer, after half of its bytes."""
     end_after: int | None = None
@@ -79,7 +81,7 @@ class Chaos:
     comments: bool = False
     """A keep-alive comment before every chunk."""
     pings: float = 0.0
-    """A stream that has a keep-alive comment every so many seconds, and never a token."""
+    """With ``hang_after``, of a stream: seconds between the keep-alive comments that still come."""
     hang: bool = False
     """Never answers: not even a status line."""
     huge: int = 0
@@ -294,9 +296,6 @@ class FakeUpstream:
         if chaos.gzip:
             response.enable_compression(web.ContentCoding.gzip)
         await response.prepare(request)
-        while chaos.pings:
-            await response.write(b": keep-alive\n\n")
-            await asyncio.sleep(chaos.pings)
         if chaos.delay_first:
             await asyncio.sleep(chaos.delay_first)
         events = [] if chaos.empty else _events(body, chaos)
@@ -304,6 +303,9 @@ class FakeUpstream:
         for number, event in enumerate(events):
             if number == chaos.hang_after:
                 await response.write(b"".join(pending))
+                while chaos.pings:
+                    await response.write(b": keep-alive\n\n")
+                    await asyncio.sleep(chaos.pings)
                 await self._hang()
             if number == chaos.close_after:
                 await response.write(b"".join(pending))
@@ -317,6 +319,8 @@ class FakeUpstream:
                 pending.clear()
         if pending:
             await response.write(b"".join(pending))
+        if chaos.delay_end:
+            await asyncio.sleep(chaos.delay_end)
         await response.write_eof()
         return response
 

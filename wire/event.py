@@ -30,6 +30,7 @@ NodeEventType = Literal[
     "node.quota_exhausted",
     "node.authentication_failed",
     "node.misconfigured",
+    "node.unreachable",
     "node.recovered",
     "node.draining",
     "node.stopped",

@@ -20,6 +20,7 @@ NodeState = Literal[
     "quota_exhausted",
     "authentication_failed",
     "misconfigured",
+    "unreachable",
     "paused",
     "draining",
     "stopped",
@@ -31,7 +32,8 @@ IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authenticati
 class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
     """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
 
-    ``sentence`` explains a state that is not ``ready``, for people. ``busy`` counts taken slots; ``service_ms`` is the
+    ``sentence`` explains a state that is not ``ready``, for people; ``until_ms`` is when a node in trouble tries again
+    by itself, and thus has use for a request. ``busy`` counts taken slots; ``service_ms`` is the
     smoothed time that one request holds one slot.
     """
 

@@ -54,6 +54,8 @@ class Attempt:
         self.request = request
         self.delivery = delivery
         self.begun = False
+        self.outcome: Outcome | None = None
+        """How it ended, once it has."""
         self.parked = False
         self.was_parked = False
         """Set by the node while it counts this attempt among the parked ones."""
@@ -91,6 +93,7 @@ class Attempt:
                 await self._recorder.publish(outcome.charge)
                 queue: Queue = "ack"
             else:
+                self.outcome = outcome
                 queue = await self._settle(outcome)
         finally:
             withdraw()

@@ -29,11 +29,10 @@ SMOOTHING = 0.1
 class Heartbeat:
     """Holds the node's state and says it."""
 
-    def __init__(
-        self, identity: NodeIdentity, engine: Engine, slots: int, load: Callable[[], tuple[int, int]]
-    ) -> None:
+    def __init__(self, identity: NodeIdentity, engine: Engine, slots: int, load: Callable[[], tuple[int, int]]) -> None:
         self.state: NodeState = "starting"
         self.sentence: str | None = None
+        self._until_ms: int | None = None
         self._identity = identity
         self._engine = engine
         self._slots = slots
@@ -42,9 +41,9 @@ class Heartbeat:
         self._service_ms: float | None = None
         self._changed = asyncio.Event()
 
-    def become(self, state: NodeState, sentence: str | None = None) -> None:
-        """Change the state, and say so at once."""
-        self.state, self.sentence = state, sentence
+    def become(self, state: NodeState, sentence: str | None = None, until_ms: int | None = None) -> None:
+        """Change the state, and say so at once. ``until_ms``: when the node tries again by itself."""
+        self.state, self.sentence, self._until_ms = state, sentence, until_ms
         self._changed.set()
 
     def served(self, took_ms: float) -> None:
@@ -63,6 +62,7 @@ class Heartbeat:
             version=__version__,
             state=self.state,
             sentence=self.sentence,
+            until_ms=self._until_ms,
             slots=self._slots,
             busy=busy,
             parked=parked,

@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, assert_never
 
 from broker.interface import BrokerError, ConsumerClosed
+from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
@@ -15,15 +16,19 @@ from wire.errors import FleetError, InvalidName, UndecodableMessage
 from wire.piece import Alive, Echo
 from wire.topics import check_incarnation
 from workernode.attempt import Attempt
+from workernode.condition import TROUBLE_EVENTS, TRY_AGAIN_S_MIN, Better, Condition, Worse
+from workernode.gate import Gate
 
 if TYPE_CHECKING:
     from broker.interface import Consumer, Delivery
     from wire.control import Word
+    from wire.event import NodeEventType
     from wire.presence import NodeState
     from workernode.engine import Engine
     from workernode.heartbeat import Heartbeat
     from workernode.identity import NodeIdentity
     from workernode.metrics import NodeMetrics
+    from workernode.outcome import Outcome
     from workernode.record import Recorder
     from workernode.uplink import Uplinks
 
@@ -58,7 +63,10 @@ class Node:
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
         self._pulling = 0  # tasks that hold, or wait for, a slot
-        self._taking = asyncio.Event()  # cleared while paused
+        self._gate = Gate()
+        self._condition = Condition()
+        self._paused = False
+        self._try_again: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()  # set while no attempt is left
         self._idle.set()
         self._tasks = Tasks(log)
@@ -82,14 +90,14 @@ class Node:
         self._requests, self._heartbeat = requests, heartbeat
         self._tasks.start(self._hear(control), "control")
         self._tasks.start(self._tend(), "tend links")
-        self._taking.set()
+        self._gate.open()
         for _ in range(self.slots):
             self._start_pulling()
 
     async def drain(self, grace_s: float) -> None:
         """Take no new work; let running answers finish within ``grace_s`` seconds, and hand the others back."""
         self.draining = True
-        self._taking.set()
+        self._gate.open()  # whoever waits there shall see it
         for attempt in list(self._attempts.values()):
             attempt.interrupt(working=False)
         if not await self._empty(grace_s):
@@ -100,6 +108,8 @@ class Node:
 
     async def aclose(self) -> None:
         """Stop everything. What was not handed back goes to other nodes when the broker sees the connection end."""
+        if self._try_again is not None:
+            self._try_again.cancel()
         await self._tasks.aclose()
 
     def _start_pulling(self) -> None:
@@ -112,20 +122,20 @@ class Node:
         assert requests is not None
         try:
             while self._pulling <= self.slots and not self.draining:
-                await self._taking.wait()
+                trying = await self._gate.enter()
                 try:
                     delivery = await requests.receive()
                 except ConsumerClosed:
                     return
-                if self.draining or not self._taking.is_set():
+                if self.draining or not (trying or self._gate.is_open):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
                 else:
-                    await self._handle(requests, delivery)
+                    await self._handle(requests, delivery, trying=trying)
         finally:
             self._pulling -= 1
 
-    async def _handle(self, requests: Consumer, delivery: Delivery) -> None:
+    async def _handle(self, requests: Consumer, delivery: Delivery, *, trying: bool) -> None:
         try:
             request = codec.decode_request(delivery.payload)
             check_incarnation(request.gateway)
@@ -161,6 +171,8 @@ class Node:
             case _:
                 assert_never(queue)
         self._metrics.attempts.labels(queue=queue).inc()
+        if attempt.outcome is not None:
+            self._judge(attempt.outcome, trying=trying)
         if attempt.first_token_ms is not None and attempt.last_token_ms is not None and self._heartbeat is not None:
             self._heartbeat.served(attempt.last_token_ms - attempt.taken_ms)
 
@@ -173,6 +185,38 @@ class Node:
         self._parked += 1
         if not self.draining:
             self._start_pulling()
+
+    def _judge(self, outcome: Outcome, *, trying: bool) -> None:
+        """Stop taking work while the upstream is in trouble, and take it again when it is well."""
+        change = self._condition.after(outcome, trying=trying)
+        match change:
+            case Worse(state, sentence, again_s, news):
+                self._gate.close()
+                self._try_in(again_s)
+                if news:
+                    log.warning(sentence, action=state, again_s=round(again_s, 1))
+                    self._tell(TROUBLE_EVENTS[state], sentence)
+                self._become(state, sentence, now_ms() + round(again_s * 1000))
+            case Better(sentence):
+                log.info(sentence, action="recovered")
+                self._tell("node.recovered", sentence)
+                self._take_again()
+            case None:
+                if trying and self._condition.trouble is not None:
+                    self._try_in(TRY_AGAIN_S_MIN)  # it was cancelled: nothing was learnt
+
+    def _try_in(self, seconds: float) -> None:
+        if self._try_again is not None:
+            self._try_again.cancel()
+        self._try_again = asyncio.get_running_loop().call_later(seconds, self._gate.admit_one)
+
+    def _take_again(self) -> None:
+        if not self._paused and self._condition.trouble is None:
+            self._gate.open()
+            self._become("ready", None)
+
+    def _tell(self, kind: NodeEventType, sentence: str) -> None:
+        self._tasks.start(self._recorder.publish(self._recorder.node_event(kind, sentence)), kind)
 
     def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
         self._metrics.undecodable.labels(topic="requests").inc()
@@ -217,20 +261,21 @@ class Node:
             case Drain():
                 self.drain_asked.set()
             case Pause():
-                self._taking.clear()
+                self._paused = True
+                self._gate.close()
                 self._become("paused", "Paused by an operator.")
             case Resume():
-                self._taking.set()
-                self._become("ready", None)
+                self._paused = False
+                self._take_again()
             case CredentialLimited():
                 pass
             case _:
                 if (attempt := self._attempts.get(word.attempt_id)) is not None:
                     attempt.hear(word)
 
-    def _become(self, state: NodeState, sentence: str | None) -> None:
+    def _become(self, state: NodeState, sentence: str | None, until_ms: int | None = None) -> None:
         if self._heartbeat is not None and not self.draining:
-            self._heartbeat.become(state, sentence)
+            self._heartbeat.become(state, sentence, until_ms)
 
     async def _tend(self) -> None:
         """Keep lines warm whose gateway hears nothing while engines think, and close the ones nobody needs."""

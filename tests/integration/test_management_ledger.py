@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 import management.role
+from broker.interface import PAYLOAD_BYTES_MAX
 from broker.memory import MemoryBroker
 from management.journal import write
 from store import database
@@ -85,7 +86,7 @@ async def test_a_kill_between_the_commit_and_the_acknowledgement_charges_once(
 async def test_what_is_no_event_is_quarantined_and_the_next_good_one_works(house: CountingHouse) -> None:
     negative = billed(1, usage=Usage(prompt_tokens=77)).replace(b":77", b":-7")
     huge = billed(2, usage=Usage(prompt_tokens=77)).replace(b":77", b":%d" % 2**63)
-    bad = [b"\xff\x00garbage", pickle.dumps(os.environ.copy()), negative, huge, b"x" * (5 * 1024 * 1024), b""]
+    bad = [b"\xff\x00garbage", pickle.dumps(os.environ.copy()), negative, huge, b"x" * PAYLOAD_BYTES_MAX, b""]
     await house.start()
     await house.publish(*bad, billed(3), bad[0])
     await house.settled()

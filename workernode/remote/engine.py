@@ -17,6 +17,7 @@ from workernode.remote.body import upstream_body
 from workernode.remote.chunk import identity
 from workernode.remote.errors import Failure, usable
 from workernode.remote.exchange import Exchange
+from workernode.remote.headers import request_headers
 from workernode.remote.retry import with_retries
 from workernode.remote.stream import StreamLimits, StreamRelay
 from workernode.remote.url import endpoint_url
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from workernode.engine import Answer, Job
 
 _log = Log("node.remote")
-
-_AZURE = ".openai.azure.com"
 
 
 class RemoteEngine(Engine):
@@ -142,7 +141,7 @@ class RemoteEngine(Engine):
             await exchange.send(
                 self._urls[request.endpoint],
                 body,
-                self._headers(job, key),
+                request_headers(request, key=key, host=self._details.provider or ""),
                 within_s=self._first_token_timeout_s if request.stream else None,
             )
             if request.stream:
@@ -154,21 +153,6 @@ class RemoteEngine(Engine):
             del received  # before the gateway takes its time: an answer may be large
             await answer.write(whole.body, text_chars=whole.usage.completion_tokens * CHARS_PER_TOKEN)
             return Answered(whole.usage, whole.finish_reason)
-
-    def _headers(self, job: Job, key: str | None) -> dict[str, str]:
-        request_id = job.request.request_id
-        headers = {
-            "accept": "text/event-stream" if job.request.stream else "application/json",
-            # Bytes are read as they are; what a provider compresses all the same is read in parts of bounded size.
-            "accept-encoding": "identity",
-            "x-request-id": request_id,
-            "idempotency-key": request_id,
-        }
-        if key is not None:
-            headers["authorization"] = f"Bearer {key}"
-            if (self._details.provider or "").endswith(_AZURE):
-                headers["api-key"] = key
-        return headers
 
 
 def _version() -> str:

@@ -89,12 +89,9 @@ class Exchange:
         assert self._response is not None
         content = self._response.content
         try:
-            data = content.read_nowait() or await content.readany()
+            return content.read_nowait() or await content.readany()
         except (aiohttp.ClientError, OSError, EOFError):
             raise (too_slow() if self._overdue else unreachable()) from None
-        if self._overdue:
-            raise too_slow()
-        return data
 
     async def read_all(self, *, bytes_max: int) -> bytearray:
         """The answer to its end. Refuses more than ``bytes_max``."""

@@ -1,0 +1,180 @@
+"""Every route against every kind of stranger, odd paths and odd methods. New routes are found by themselves."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from starlette.routing import Route
+
+import gateway.app
+from broker.memory import MemoryBroker, MemoryServer
+from gateway.front import OPEN_PATHS
+from tests.in_process import InProcessFleet
+from tests.raw_http import KEY, Answer, Connection, exchange, get, post
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STRANGERS = {
+    "no_key": ("accept: */*",),
+    "an_empty_header": ("authorization:",),
+    "an_empty_bearer": ("authorization: Bearer",),
+    "basic": (f"authorization: Basic {KEY}",),
+    "the_bare_key": (f"authorization: {KEY}",),
+    "a_wrong_key": ("authorization: Bearer sk-test-wrong-wrong-wrong",),
+    "another_header": (f"x-api-key: {KEY}",),
+}
+ODD_PATHS = (
+    "//v1/models",
+    "/v1//models",
+    "/v1/models/",
+    "/v1/models/%2e%2e/%2e%2e/metrics",
+    "/%2e%2e/metrics",
+    "/v1/%2e%2e/metrics",
+    "/./metrics",
+    "/metrics/",
+    "/metrics%00",
+    "/metrics;a",
+    "/METRICS",
+    "/livez/../metrics",
+    "/livez//",
+    "/livez/metrics",
+    "/livez%2f",
+    "/readyz/",
+    "/v1/models/a%2fb",
+    "/v1/models/%ff",
+    "/v1/models/%0d%0ax:y",
+    "/v1/models/" + "x" * 10_000,
+    "/v1/models/%",
+    "/docs",
+    "/redoc",
+    "/openapi.json/",
+    "/",
+    "/v1",
+    "/v1/chat",
+    "/v1/chat/completions/",
+    "/v1/chat/completions/x",
+    "/nowhere",
+    "http://gateway/metrics",
+    "*",
+)
+
+
+class Doors:
+    """A gateway that asks for a key, and the application inside it."""
+
+    def __init__(self, app: FastAPI, port: int) -> None:
+        self.port = port
+        self.routes = [
+            (method, route.path.replace("{model:path}", "static"))
+            for route in app.routes
+            if isinstance(route, Route)
+            for method in sorted(route.methods or ())
+        ]
+
+    async def knock(self, method: str, path: str, *headers: str) -> Answer:
+        data = post(b"{}", *headers, "content-length: 2", path=path) if method == "POST" else None
+        return await exchange(self.port, data or get(path, *headers, method=method), method=method)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def doors() -> AsyncIterator[Doors]:
+    made: list[FastAPI] = []
+
+    class Caught(FastAPI):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            made.append(self)
+
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {"API_KEYS": f"tester:{KEY}", "MODELS": "static"})
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(gateway.app, "FastAPI", Caught)
+        running = await fleet.gateway()
+    yield Doors(made[0], running.port)
+    await fleet.aclose()
+
+
+async def test_the_routes_are_found(doors: Doors) -> None:
+    assert {("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/livez")} <= set(doors.routes)
+
+
+@pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
+async def test_no_route_but_health_is_open_to(doors: Doors, headers: tuple[str, ...]) -> None:
+    for method, path in doors.routes:
+        for where in (path, f"{path}?api_key={KEY}&key={KEY}&access_token={KEY}"):
+            answer = await doors.knock(method, where, *headers)
+            if path in OPEN_PATHS:
+                assert answer.status == 200, (method, where)
+            else:
+                assert answer.status == 401, (method, where)
+                assert answer.headers["www-authenticate"] == "Bearer"
+            assert KEY not in str(answer)
+            assert answer.headers["x-request-id"].startswith("req_")
+
+
+async def test_only_health_is_named_open() -> None:
+    assert {"/livez", "/readyz"} == OPEN_PATHS
+
+
+@pytest.mark.parametrize("path", ODD_PATHS, ids=lambda path: path[:30])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
+async def test_an_odd_path_never_opens_anything(doors: Doors, method: str, path: str) -> None:
+    stranger = await doors.knock(method, path, "content-type: application/json")
+    # In this form of the request line the path is what stands behind the host: metrics, asked for without a key.
+    assert stranger.status == 401, (method, path)
+    friend = await doors.knock(method, path, "content-type: application/json", f"authorization: Bearer {KEY}")
+    expected = {200, 404, 405} if path.startswith("http://") else {404, 405}
+    assert friend.status in expected, (method, path)
+    if friend.status >= 400 and method != "HEAD":
+        assert friend.error["message"]
+
+
+async def test_an_unknown_route_is_a_404_in_openais_shape(doors: Doors) -> None:
+    answer = await doors.knock("GET", "/v1/nowhere", f"authorization: Bearer {KEY}")
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (404, "not_found", "invalid_request_error")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
+async def test_a_wrong_method_is_a_405_that_names_the_right_one(doors: Doors, method: str) -> None:
+    answer = await doors.knock(method, "/v1/chat/completions", f"authorization: Bearer {KEY}")
+    assert answer.status == 405
+    assert answer.headers["allow"] == "POST"
+    assert method == "HEAD" or answer.error["code"] == "method_not_allowed"
+
+
+async def test_an_unknown_model_is_a_404_without_echo(doors: Doors) -> None:
+    answer = await doors.knock("GET", "/v1/models/CANARY%0d%0a", f"authorization: Bearer {KEY}")
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
+    assert "CANARY" not in str(answer)
+
+
+async def test_health_needs_no_key_and_tells_no_secret(doors: Doors) -> None:
+    for path in OPEN_PATHS:
+        answer = await doors.knock("GET", path, "accept: */*")
+        assert answer.status == 200
+        assert set(json.loads(answer.body)) <= {"status", "ready", "models", "nodes"}
+
+
+async def test_a_fault_of_ours_is_a_500_in_openais_shape(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError(KEY)
+
+    monkeypatch.setattr("gateway.models.Models.views", broken)
+    answer = await doors.knock("GET", "/v1/models", f"authorization: Bearer {KEY}")
+    assert (answer.status, answer.error["code"]) == (500, "server_error")
+    assert KEY not in str(answer)
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+async def test_two_requests_in_one_packet_get_two_answers(doors: Doors) -> None:
+    async with Connection(doors.port) as connection:
+        connection.send(get("/v1/models") + get("/nowhere"))
+        assert (await connection.answer()).status == 200
+        assert (await connection.answer()).status == 404

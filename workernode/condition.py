@@ -1,0 +1,106 @@
+"""How the upstream is doing, judged by the outcomes of requests: when to stop taking work, and when to try again.
+
+Pure: outcomes in, decisions out. An episode of trouble has one beginning and one end, whatever happens between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from workernode.outcome import Answered, Later, Refused
+
+if TYPE_CHECKING:
+    from wire.errors import ErrorBody
+    from wire.event import NodeEventType
+    from wire.presence import NodeState
+    from workernode.outcome import Outcome
+
+TRY_AGAIN_S_MIN = 1.0
+TRY_AGAIN_S_MAX = 60.0
+FAILURES_IN_A_ROW = 5
+"""An upstream that fails this often without a success between is left alone for a while."""
+
+Trouble = Literal["rate_limited", "quota_exhausted", "authentication_failed", "unreachable"]
+
+_TROUBLES: dict[str, Trouble] = {
+    "upstream_authentication_failed": "authentication_failed",
+    "upstream_quota_exhausted": "quota_exhausted",
+    "upstream_rate_limited": "rate_limited",
+}
+TROUBLE_EVENTS: dict[Trouble, NodeEventType] = {
+    "authentication_failed": "node.authentication_failed",
+    "quota_exhausted": "node.quota_exhausted",
+    "rate_limited": "node.rate_limited",
+    "unreachable": "node.unreachable",
+}
+"""Which event begins an episode."""
+_REMEDIES: dict[Trouble, str] = {
+    "authentication_failed": "Set API_KEY to a valid key and restart the node.",
+    "quota_exhausted": "Add quota or credit at the provider.",
+    "rate_limited": "The node goes on by itself.",
+    "unreachable": "Check API_URL and the provider; the node tries again by itself.",
+}
+
+
+@dataclass(frozen=True)
+class Worse:
+    """Trouble begins or goes on: take nothing for ``again_s`` seconds. ``news``: nobody was told of it yet."""
+
+    state: Trouble
+    sentence: str
+    again_s: float
+    news: bool
+
+
+@dataclass(frozen=True)
+class Better:
+    """The episode is over."""
+
+    sentence: str
+
+
+class Condition:
+    """Feed it every outcome; it returns what changes."""
+
+    def __init__(self) -> None:
+        self.trouble: Trouble | None = None
+        self._failures = 0
+        self._tries = 0
+
+    def __repr__(self) -> str:
+        return f"<Condition {self.trouble or 'well'} failures={self._failures} tries={self._tries}>"
+
+    @property
+    def state(self) -> NodeState:
+        """The node's state as far as its upstream decides it."""
+        return self.trouble or "ready"
+
+    def after(self, outcome: Outcome, *, trying: bool) -> Worse | Better | None:
+        """What an outcome changes. ``trying``: its request was let in to see whether the upstream is well again."""
+        match outcome:
+            case Answered() | Refused():
+                self._failures = self._tries = 0
+                if self.trouble is None:
+                    return None
+                self.trouble = None
+                return Better("The provider answers again.")
+            case Later(error):
+                return self._worse(error, trying=trying)
+            case _:
+                return None  # a cancelled or interrupted attempt says nothing about the upstream
+
+    def _worse(self, error: ErrorBody, *, trying: bool) -> Worse | None:
+        trouble = _TROUBLES.get(error.code, "unreachable")
+        if trouble == self.trouble and not trying:
+            return None  # one of many that were under way when it began
+        self._failures += 1
+        if trouble == "unreachable" and self.trouble is None and self._failures < FAILURES_IN_A_ROW:
+            return None
+        news = trouble != self.trouble
+        self.trouble = trouble
+        again_s = min(TRY_AGAIN_S_MIN * 2**self._tries, TRY_AGAIN_S_MAX)
+        self._tries = min(self._tries + 1, 10)
+        if error.retry_after_ms is not None:
+            again_s = max(again_s, error.retry_after_ms / 1000)
+        return Worse(trouble, f"{error.message} {_REMEDIES[trouble]}", again_s, news)
