@@ -24,7 +24,8 @@ async def events(management: Running) -> list[str]:
         session.get(f"{management.url}/api/v1/events?limit=200") as response,
     ):
         data: list[dict[str, Any]] = (await response.json())["data"]
-        return sorted(event["type"].removeprefix("io.workernode.") for event in data if ".node." in event["type"])
+        types = [stored["event"]["type"].removeprefix("io.workernode.") for stored in data]
+        return sorted(kind for kind in types if kind.startswith("node."))
 
 
 async def test_a_refused_key_is_told_once_and_recovers_by_itself(fleet: InProcessFleet, tmp_path: Path) -> None:
