@@ -100,8 +100,8 @@ class Chunks:
         return _encoder.encode_lines([{**chunk, "choices": _NOTHING, "usage": usage}])
 
     def _rewritten(self, payload: bytes) -> dict[str, msgspec.Raw] | None:
-        # A line feed in valid JSON is white space, and would end the line early that this chunk becomes.
-        payload = payload.replace(b"\n", b" ")
+        # Line breaks in valid JSON are white space, and would end the line (or the event) early that this becomes.
+        payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
         try:
             chunk = _top.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,0 +1,184 @@
+"""What a client has seen of a stream, kept so that another attempt can go on where the first one broke off. Pure.
+
+Two ways to go on. An engine that can continue is given the text (kept up to :data:`KEPT_CHARS_MAX` characters). Any
+other answers anew; :class:`Replay` checks by length and hash that it repeats what was shown, and passes on the rest.
+Both are for plain text alone: one choice, no tools, no reasoning, no log probabilities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+KEPT_CHARS_MAX = 64 * 1024
+
+
+class Diverged(Exception):
+    """The second attempt does not repeat what was shown: the stream cannot be continued with it."""
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    tool_calls: msgspec.Raw | None = None
+    function_call: msgspec.Raw | None = None
+    reasoning_content: msgspec.Raw | None = None
+    reasoning: msgspec.Raw | None = None
+    refusal: msgspec.Raw | None = None
+    audio: msgspec.Raw | None = None
+
+    @property
+    def plain(self) -> bool:
+        others = (
+            self.tool_calls,
+            self.function_call,
+            self.reasoning_content,
+            self.reasoning,
+            self.refusal,
+            self.audio,
+        )
+        return all(other is None or other == _NULL for other in others)
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] = []
+
+
+_NULL = msgspec.Raw(b"null")
+_chunk = msgspec.json.Decoder(_Chunk)
+_anything = msgspec.json.Decoder(dict[str, Any])
+_encoder = msgspec.json.Encoder()
+
+
+def _text_of(chunk: _Chunk) -> str | None:
+    """The text that a chunk adds; None if it holds anything but plain text of one choice."""
+    if not chunk.choices:
+        return ""
+    choice = chunk.choices[0]
+    odd = len(chunk.choices) > 1 or choice.index != 0 or choice.logprobs not in (None, _NULL)
+    if odd or (choice.delta is not None and not choice.delta.plain):
+        return None
+    return (choice.delta.content or "") if choice.delta is not None else ""
+
+
+class ShownText:
+    """Grows with every chunk that is shown."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self.plain = True
+        """Whether all of it was plain text, so that it can be continued."""
+        self.chars = 0
+        self.finished = False
+        """Whether the chunk with the finish reason was shown."""
+        self.usage_shown = False
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._kept: list[str] | None = [] if keep else None
+
+    def __repr__(self) -> str:
+        return f"<ShownText chars={self.chars} plain={self.plain} kept={self._kept is not None}>"
+
+    @property
+    def text(self) -> str | None:
+        """The text itself, if it was kept."""
+        return "".join(self._kept) if self._kept is not None else None
+
+    @property
+    def digest(self) -> bytes:
+        """A hash of the text."""
+        return self._hash.digest()
+
+    def add(self, lines: bytes) -> None:
+        """Take the chunks of a piece, one per line."""
+        if not self.plain:
+            return
+        for line in lines.rstrip(b"\n").split(b"\n"):
+            try:
+                chunk = _chunk.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._give_up()
+                return
+            text = _text_of(chunk)
+            if text is None:
+                self._give_up()
+                return
+            self._note(chunk)
+            if text:
+                self._grow(text)
+
+    def _note(self, chunk: _Chunk) -> None:
+        if not chunk.choices:
+            self.usage_shown = True
+        elif chunk.choices[0].finish_reason is not None:
+            self.finished = True
+
+    def _grow(self, text: str) -> None:
+        self.chars += len(text)
+        self._hash.update(text.encode("utf-8", "surrogatepass"))
+        if self._kept is not None:
+            if self.chars > KEPT_CHARS_MAX:
+                self._kept = None
+            else:
+                self._kept.append(text)
+
+    def _give_up(self) -> None:
+        self.plain, self._kept = False, None
+
+
+class Replay:
+    """Compares a second attempt with what was shown, and lets through what is new."""
+
+    def __init__(self, shown: ShownText) -> None:
+        self._chars = shown.chars
+        self._digest = shown.digest
+        self._finished, self._usage_shown = shown.finished, shown.usage_shown
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._seen = 0
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was shown has been repeated."""
+        return self._seen == self._chars
+
+    def new(self, lines: bytes) -> bytes:
+        """The part of a piece that the client has not seen. Raises :class:`Diverged`."""
+        return b"".join(self._new(line) for line in lines.rstrip(b"\n").split(b"\n"))
+
+    def _new(self, line: bytes) -> bytes:
+        try:
+            chunk = _chunk.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Diverged from None
+        if not chunk.choices:
+            return b"" if self._usage_shown else line + b"\n"
+        text = _text_of(chunk)
+        if text is None:
+            raise Diverged
+        fresh = text
+        if not self.caught_up:
+            known, fresh = text[: self._chars - self._seen], text[self._chars - self._seen :]
+            self._seen += len(known)
+            self._hash.update(known.encode("utf-8", "surrogatepass"))
+            if self.caught_up and self._hash.digest() != self._digest:
+                raise Diverged
+        ends = chunk.choices[0].finish_reason is not None
+        if ends and not self.caught_up:
+            raise Diverged
+        if fresh and self._finished:
+            raise Diverged
+        if not fresh and (not ends or self._finished):
+            return b""
+        return line + b"\n" if fresh == text else _with_content(line, fresh)
+
+
+def _with_content(line: bytes, content: str) -> bytes:
+    chunk = _anything.decode(line)
+    chunk["choices"][0]["delta"]["content"] = content
+    return _encoder.encode(chunk) + b"\n"

@@ -1,0 +1,86 @@
+"""A stream that is continued by another attempt shows the same text as one that was never interrupted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.shown import KEPT_CHARS_MAX, Diverged, Replay, ShownText
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def line(content: str | None, finish: str | None = None, **delta: object) -> bytes:
+    fields: dict[str, object] = {**({} if content is None else {"content": content}), **delta}
+    return json.dumps({"id": "a", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}).encode() + b"\n"
+
+
+def chunks(text: str, cuts: list[int]) -> list[bytes]:
+    """The stream of a text, cut at these places."""
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    parts = [text[start:end] for start, end in itertools.pairwise(places)]
+    return [line("", role="assistant"), *(line(part) for part in parts), line(None, "stop")]
+
+
+def text_of(lines: bytes) -> str:
+    deltas = [json.loads(found)["choices"][0]["delta"] for found in lines.splitlines()]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+@given(TEXT, st.lists(st.integers(0, 40)), st.lists(st.integers(0, 40)), st.integers(0, 20))
+def test_what_was_shown_and_what_is_new_are_the_whole_text(
+    text: str, first_cuts: list[int], second_cuts: list[int], died_after: int
+) -> None:
+    first = chunks(text, first_cuts)[:died_after]
+    shown = ShownText(keep=True)
+    for chunk in first:
+        shown.add(chunk)
+    replay = Replay(shown)
+    new = b"".join(replay.new(chunk) for chunk in chunks(text, second_cuts))
+    assert text_of(b"".join(first)) + text_of(new) == text
+    assert shown.text == text_of(b"".join(first))
+    finishes = [json.loads(found)["choices"][0]["finish_reason"] for found in (b"".join(first) + new).splitlines()]
+    assert finishes.count("stop") == 1
+
+
+@given(TEXT, TEXT, st.integers(1, 20))
+def test_an_attempt_that_says_something_else_is_noticed(text: str, other: str, died_after: int) -> None:
+    shown = ShownText(keep=False)
+    for chunk in chunks(text, [3, 7, 11])[:died_after]:
+        shown.add(chunk)
+    replay = Replay(shown)
+    if other[: shown.chars] == text[: shown.chars] and not (shown.finished and other != text):
+        return
+    with pytest.raises(Diverged):
+        replay.new(b"".join(chunks(other, [5])))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        line(None, tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]),
+        line(None, reasoning_content="hm"),
+        b'{"choices":[{"index":1,"delta":{"content":"x"}}]}\n',
+        b'{"choices":[{"index":0,"delta":{"content":"x"},"logprobs":{"content":[]}}]}\n',
+        b"no json\n",
+    ],
+)
+def test_what_is_not_plain_text_is_never_continued(chunk: bytes) -> None:
+    shown = ShownText(keep=True)
+    shown.add(chunk)
+    assert not shown.plain
+    assert shown.text is None
+
+
+def test_more_text_than_the_bound_is_not_kept_but_still_compared() -> None:
+    shown = ShownText(keep=True)
+    for _ in range(KEPT_CHARS_MAX // 1024 + 1):
+        shown.add(line("x" * 1024))
+    assert shown.text is None
+    assert shown.plain
+    replay = Replay(shown)
+    assert text_of(replay.new(line("x" * shown.chars + "end"))) == "end"
