@@ -16,6 +16,7 @@ _PROMPT_WORDS = 100
 _WORDS = [f"token-{number:02d} " for number in range(TOKENS)]
 _TEXT = "".join(_WORDS).encode()
 _CONTENT = b'"content":"token-'
+_whole = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _HEAD = {"id": "chatcmpl-bench", "created": 1_700_000_000, "model": MODEL}
 _USAGE = {"prompt_tokens": _PROMPT_WORDS, "completion_tokens": TOKENS, "total_tokens": _PROMPT_WORDS + TOKENS}
 
@@ -54,4 +55,8 @@ def is_complete(status: int, body: bytes, *, stream: bool) -> bool:
         return False
     if stream:
         return body.endswith(DONE) and body.count(_CONTENT) == TOKENS
-    return body.endswith(b"}") and _TEXT in body
+    try:
+        _whole.decode(body)
+    except msgspec.DecodeError:
+        return False
+    return _TEXT in body

@@ -1,4 +1,4 @@
-"""The processes that are measured: started on free loopback ports with data of their own, and ended by their own ids."""
+"""The processes that are measured: started on free loopback ports with data of their own, ended by their ids."""
 
 from __future__ import annotations
 
@@ -75,15 +75,20 @@ class Process:
         return float(times.user + times.system)
 
     def wait_until_ready(self, pages: list[tuple[int, str]], within_s: float = READY_WAIT_S) -> None:
+        """Return when each (port, path) answers with 200, and note how long it took. Raises :class:`NotReady`."""
+        self.wait_for(pages, within_s)
+        self.ready_s = time.perf_counter() - self._began
+
+    def wait_for(self, pages: list[tuple[int, str]], within_s: float = READY_WAIT_S) -> None:
         """Return when each (port, path) answers with 200. Raises :class:`NotReady`."""
+        deadline = time.perf_counter() + within_s
         for port, path in pages:
             while not _is_good(port, path):
                 if self._process.poll() is not None:
                     raise NotReady(f"{self.name} ended with status {self._process.returncode}: {self._last_words()}")
-                if time.perf_counter() - self._began > within_s:
+                if time.perf_counter() > deadline:
                     raise NotReady(f"{self.name} was not ready within {within_s:.0f} s: {self._last_words()}")
                 time.sleep(_LOOK_S)
-        self.ready_s = time.perf_counter() - self._began
 
     def end(self) -> None:
         """Ask it to end, and kill it if it does not."""
@@ -150,8 +155,9 @@ class FleetProcesses:
         return self._role("management", "management", {"MANAGEMENT_PORT": free_ports(1)[0]})
 
     def node(self, kind: str) -> Process:
-        """A ready node, static or remote."""
-        return self._role(f"node, {kind}", "node", {"NODE_PORT": free_ports(1)[0]}, NODE_TYPE=kind)
+        """A ready node, static or remote. A static one serves a model of its own, so that it takes no one's work."""
+        model = MODEL if kind == "remote" else kind
+        return self._role(f"node, {kind}", "node", {"NODE_PORT": free_ports(1)[0]}, NODE_TYPE=kind, MODEL_NAME=model)
 
     def embedded(self) -> Process:
         """A ready ``fleet up`` with a remote node: all three roles in one process."""
@@ -173,7 +179,7 @@ class FleetProcesses:
 
 def wait_for_model(gateway: Process) -> None:
     """Return when a gateway knows a ready node of the model. Raises :class:`NotReady`."""
-    gateway.wait_until_ready([(gateway.ports[0], f"/v1/models/{MODEL}")], READY_WAIT_S * 10)
+    gateway.wait_for([(gateway.ports[0], f"/v1/models/{MODEL}")])
 
 
 def free_ports(count: int) -> list[int]:

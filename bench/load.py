@@ -123,14 +123,12 @@ class Client(asyncio.Protocol):
 async def load(ask: Ask, *, clients: int, seconds: float) -> Sample:
     """Let so many clients ask for so long, and wait for their last answers. Raises :class:`OSError` if none listens."""
     sample = Sample()
-    parts = urlsplit(ask.url)
+    host, _, port = urlsplit(ask.url).netloc.partition(":")
     began = time.perf_counter()
     connections: list[Client] = []
     loop = asyncio.get_running_loop()
     for _ in range(clients):
-        _, client = await loop.create_connection(
-            lambda: Client(ask, sample, began + seconds), parts.hostname, parts.port
-        )
+        _, client = await loop.create_connection(lambda: Client(ask, sample, began + seconds), host, int(port))
         connections.append(client)
     await asyncio.wait([each.done for each in connections], timeout=seconds + LAST_ANSWERS_WAIT_S)
     for each in connections:

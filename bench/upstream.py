@@ -31,7 +31,7 @@ class Canned:
             (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body), body)
         )
         self.head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        # Each event is a chunk of its own, as a provider that writes token by token sends it; the end goes with the last.
+        # Each event is a chunk of its own, as from a provider that writes token by token; the end goes with the last.
         self.parts = [b"%x\r\n%b\r\n" % (len(event), event) for event in answer.events()]
         self.parts[-1] += b"0\r\n\r\n"
         self.burst = self.head + b"".join(self.parts)

@@ -282,9 +282,11 @@ class Conversation:
     def _word_after_the_end(self, party: _Party, *, begun: bool) -> Tell:
         if self._accepted == party.attempt_id:
             return Tell(party.node, Accepted(attempt_id=party.attempt_id))
-        if self._charge is not None and not begun and party.attempt_id not in self._dismissed:
+        if begun or party.attempt_id in self._dismissed:
+            return self._stop_stray(party)
+        if self._charge is not None:
             return Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))
-        return self._stop_stray(party)
+        return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
 
     def _stop_stray(self, party: _Party) -> Tell:
         """To an attempt whose pieces do not count (any more)."""
@@ -294,7 +296,10 @@ class Conversation:
         if not holding and (self.state == "open" or self._charge is not None):
             # Its delivery is its own, and is still needed: for an answer, or to settle one that was accepted.
             return self._dismiss(party, Stop(attempt_id=party.attempt_id, reason="again"))
-        return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
+        reason = self._reason_after_the_end()
+        if reason == "cancelled" and not holding:
+            reason = "done"  # `cancelled` lets an attempt charge what it had, which only the holder may
+        return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=reason))
 
     def _dismiss(self, party: _Party, word: Word) -> Tell:
         """This attempt is out for good. Should it miss its last word, it hears the same one again."""

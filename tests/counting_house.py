@@ -68,7 +68,8 @@ class CountingHouse:
         self._task = asyncio.create_task(
             run(settings, self._broker, self.stop, ready=self.ready.set, listening=listening.set_result)
         )
-        await asyncio.wait({self._task, listening}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {self._task, listening}
+        await asyncio.wait(either, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
             self._task.result()
         self.port = listening.result()

@@ -75,6 +75,9 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
             return Settlement(cost, "nack")
         case GatewayGone() if not isinstance(outcome, Later | Interrupted):
             return Settlement("abandoned", "ack")
+        case Stop(reason="cancelled") if begun and isinstance(outcome, Answered | Cancelled):
+            # Only the request's holder hears this: its end and the stop have crossed, or the stop was told twice.
+            return Settlement("charge", "ack")
         case Stop(reason="done" | "unknown" | "cancelled" | "expired" | "poison"):
             return Settlement(cost, "ack")
         case _:

@@ -13,6 +13,8 @@ from fleet.start.settings import StartSettings
 
 IMAGE = "apachepulsar/pulsar:4.2.4"
 LOOPBACK = "127.0.0.1"
+MEMORY = "-Xms256m -Xmx1g -XX:MaxDirectMemorySize=1g"
+"""PULSAR_MEM, unless it is set: the distribution's own 2 GB of heap are much for a first look."""
 FETCH_WAIT_S = 900.0
 """The first run of deploy/pulsar/run downloads the broker before it starts it."""
 OURS = (Broker.DIRECTORY, Broker.DOCKER, Broker.MAVEN)
@@ -43,17 +45,20 @@ def waves(choice: Choice, settings: StartSettings, env: dict[str, str], director
     return ()
 
 
-def _ready_urls(settings: StartSettings) -> tuple[str, ...]:
-    # It answers only after a message has gone through the broker and come back.
-    return (f"http://{LOOPBACK}:{settings.pulsar_admin_port}/admin/v2/brokers/health?topicVersion=V2",)
-
-
-def _service(settings: StartSettings, argv: tuple[str, ...], env: dict[str, str], undo: tuple[str, ...] = ()) -> Wave:
-    return (Role("pulsar", argv, env, _ready_urls(settings), blame=Ending.BROKER, undo=undo),)
-
-
-def _task(argv: tuple[str, ...], env: dict[str, str]) -> Wave:
-    return (Role("pulsar", argv, env, once=True, blame=Ending.BROKER),)
+def _service(
+    settings: StartSettings,
+    argv: tuple[str, ...],
+    env: dict[str, str],
+    data: Path,
+    *,
+    wait_s: float | None = None,
+    undo: tuple[str, ...] = (),
+) -> Wave:
+    admin = f"http://{LOOPBACK}:{settings.pulsar_admin_port}/admin/v2"
+    # The first says that the broker serves; at its first start ever, the namespace comes a little later.
+    ready = (f"{admin}/brokers/ready", f"{admin}/namespaces/public/default")
+    log = data / "broker.log"
+    return (Role("pulsar", argv, env, ready, wait_s=wait_s, blame=Ending.BROKER, log=log, undo=undo),)
 
 
 def _listening(settings: StartSettings, bind: str) -> dict[str, str]:
@@ -74,8 +79,8 @@ def _directory(home: Path, settings: StartSettings, env: dict[str, str], directo
         *(str(home / "bin" / "pulsar"), "standalone", "-nfw", "-nss"),
         *("--metadata-dir", str(data / "metadata"), "--bookkeeper-dir", str(data / "bookkeeper")),
     )
-    own = {"PULSAR_STANDALONE_CONF": str(conf), "PULSAR_LOG_DIR": str(data / "logs"), "PULSAR_LOG_LEVEL": "warn"}
-    return (_service(settings, argv, {**env, **own}),)
+    own = {"PULSAR_STANDALONE_CONF": str(conf), "PULSAR_LOG_DIR": str(data / "logs")}
+    return (_service(settings, argv, {"PULSAR_MEM": MEMORY, "PULSAR_LOG_LEVEL": "warn", **env, **own}, data),)
 
 
 def _docker(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
@@ -87,21 +92,24 @@ def _docker(settings: StartSettings, env: dict[str, str], directory: Path) -> tu
         *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL),
         *(part for at in addresses(settings) for part in ("--publish", f"{at.host}:{at.port}:{at.port}")),
         *(part for key, value in conf.items() for part in ("--env", f"PULSAR_PREFIX_{key}={value}")),
+        *("--env", f"PULSAR_MEM={env.get('PULSAR_MEM', MEMORY)}", "--env", "PULSAR_LOG_LEVEL=warn"),
         *(IMAGE, "bash", "-c"),
         "bin/apply-config-from-env.py conf/standalone.conf && exec bin/pulsar standalone -nfw -nss",
     )
     # Fetching the image may take minutes and is no part of the broker's own start.
-    return (_task(("docker", "pull", "--quiet", IMAGE), env), _service(settings, argv, env, docker.remove(name)))
+    pull = Role("pulsar", ("docker", "pull", "--quiet", IMAGE), env, once=True, blame=Ending.BROKER)
+    data = directory / "data" / "pulsar"
+    return ((pull,), _service(settings, argv, env, data, undo=docker.remove(name)))
 
 
 def _maven(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
     java.require_java(env)
     java.require_maven(env)  # needed once, but an unclear failure after minutes would cost more than this look
     program = str(directory / "deploy" / "pulsar" / "run")
+    data = data_directory(settings.pulsar_data, directory, env)
     own = {
         "PULSAR_PORT": str(settings.pulsar_port),
         "PULSAR_ADMIN_PORT": str(settings.pulsar_admin_port),
-        "PULSAR_DATA": str(data_directory(settings.pulsar_data, directory, env)),
+        "PULSAR_DATA": str(data),
     }
-    ready = _ready_urls(settings)
-    return ((Role("pulsar", (program,), {**env, **own}, ready, wait_s=FETCH_WAIT_S, blame=Ending.BROKER),),)
+    return (_service(settings, (program,), {**env, **own}, data, wait_s=FETCH_WAIT_S),)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable
+from typing import TextIO
 
 from fleet.start.role import Role
 
@@ -27,6 +28,8 @@ class Child:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._silent = asyncio.Event()
         self._silent.set()
+        self._say: Callable[[str, str], None] | None = None
+        self._log: TextIO | None = None
 
     @classmethod
     def start(cls, role: Role, *, heard: bool) -> "Child":
@@ -45,10 +48,16 @@ class Child:
         return cls(role, process)
 
     async def listen(self, say: Callable[[str, str], None]) -> None:
-        """Hand its output, line by line, to `say` from now on."""
-        if self.process.stdout is not None:
-            self._silent.clear()
-            await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(self, say), self.process.stdout)
+        """Hand its output, line by line, to its log or else to `say` from now on."""
+        if self.process.stdout is None:
+            return
+        self._silent.clear()
+        if self.role.log:
+            self.role.log.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self.role.log.open("w", errors="replace")
+            say(self.role.name, f"its log is {self.role.log}")
+        self._say = say
+        await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(self), self.process.stdout)
 
     @property
     def running(self) -> bool:
@@ -84,21 +93,28 @@ class Child:
         return list(self.tail)
 
     def heard(self, line: str) -> None:
-        """Keep one line of its output; the frames of a Java stack trace would push out the line that tells why."""
+        """Pass one line of its output on, and keep it for the case that it was among the last."""
+        # The frames of a Java stack trace would push out the line that tells why.
         if not line.lstrip().startswith(("at ", "...")):
             self.tail.append(line)
+        if self._log:
+            self._log.write(line + "\n")
+            self._log.flush()
+        elif self._say:
+            self._say(self.role.name, line)
 
     def fell_silent(self) -> None:
         """Its output has come to its end."""
         self._silent.set()
+        if self._log:
+            self._log.close()
 
 
 class _Lines(asyncio.Protocol):
     """Cuts a child's output into lines; a line longer than LINE_BYTES_MAX is shown in parts."""
 
-    def __init__(self, child: Child, say: Callable[[str, str], None]) -> None:
+    def __init__(self, child: Child) -> None:
         self._child = child
-        self._say = say
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
@@ -115,6 +131,4 @@ class _Lines(asyncio.Protocol):
         self._child.fell_silent()
 
     def _tell(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r")
-        self._child.heard(text)
-        self._say(self._child.role.name, text)
+        self._child.heard(line.decode(errors="replace").rstrip("\r"))

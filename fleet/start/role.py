@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet.start.ending import Ending
 
@@ -23,6 +24,8 @@ class Role:
     """How long it may take to become ready (or, for a task, to finish); None is the supervisor's own limit."""
     blame: Ending = Ending.DIED
     """How the whole start ends when this role dies or is late before it was ready."""
+    log: Path | None = None
+    """Where its lines go instead of the terminal, for one that talks much; the last ones are shown when it fails."""
     undo: tuple[str, ...] = ()
     """A command run after it has ended, for what a killed child leaves behind (a container)."""
 

@@ -47,14 +47,15 @@ SAID: dict[str, tuple[str | None, str | None]] = {
 }
 
 # What follows an end that the gateway heard, once the engine has begun: the event, then what becomes of the delivery.
-# ``over``: a stop because the request has its end.
-VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "over")
+# ``over``: any other stop, because the request has its end. A holder that hears ``cancelled`` when it has said its end is
+# charged: the two have crossed, or the stop was told twice.
+VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "cancelled", "over")
 HEARD = {
-    "answered": ("charge ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
-    "refused": ("failed ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
-    "later": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack"),
-    "interrupted": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack"),
-    "cancelled": ("charge ack", "abandoned ack", "cost leave", "cost nack", "cost ack"),
+    "answered": ("charge ack", "abandoned ack", "cost leave", "cost nack", "charge ack", "cost ack"),
+    "refused": ("failed ack", "abandoned ack", "cost leave", "cost nack", "cost ack", "cost ack"),
+    "later": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack", "cost ack"),
+    "interrupted": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack", "cost ack"),
+    "cancelled": ("charge ack", "abandoned ack", "cost leave", "cost nack", "charge ack", "cost ack"),
 }
 # What follows where nothing was said: the stop itself decides.
 UNSAID = {
@@ -67,7 +68,7 @@ UNSAID = {
     "poison": "cost ack",
     "gateway_gone": "abandoned ack",
 }
-OVER = ("cancelled", "expired", "done", "unknown", "poison")
+OVER = ("expired", "done", "unknown", "poison")
 
 
 def _row(text: str, *, begun: bool) -> Settlement:
@@ -109,6 +110,8 @@ def test_what_a_gateway_hears_of_each_outcome(name: str, begun: bool) -> None:
 def test_what_follows_each_outcome_and_verdict(name: str, verdict: str, begun: bool) -> None:
     column = VERDICT_COLUMNS.index("over" if verdict in OVER else verdict)
     expected = _row(HEARD[name.partition(":")[0]][column], begun=begun)
+    if verdict == "cancelled" and not begun:
+        expected = Settlement(None, "ack")
     assert settlement(OUTCOMES[name], VERDICTS[verdict], begun=begun) == expected
 
 
@@ -122,9 +125,9 @@ def test_what_follows_a_stop_that_needs_no_answer(reason: str, begun: bool) -> N
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_only_an_accepted_end_is_charged(name: str, verdict: str, begun: bool) -> None:
+def test_only_an_accepted_end_or_a_cancelled_holder_is_charged(name: str, verdict: str, begun: bool) -> None:
     if settlement(OUTCOMES[name], VERDICTS[verdict], begun=begun).bill == "charge":
-        assert verdict == "accepted"
+        assert verdict == "accepted" or (verdict == "cancelled" and begun)
 
 
 @pytest.mark.parametrize("verdict", ["superseded", "again"])

@@ -1,0 +1,118 @@
+"""A result as tables, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.result import DIRECT
+
+if TYPE_CHECKING:
+    from bench.result import Measured, Result
+    from bench.spread import Spread
+
+_GAP = "  "
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the heads of the columns, and the rows."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def as_markdown(self) -> str:
+        lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1), *self.rows]
+        return "\n".join([f"**{self.title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
+
+    def as_text(self) -> str:
+        lines = [self.heads, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        first, *rest = widths
+        aligned = (
+            _GAP.join([line[0].ljust(first), *(text.rjust(width) for text, width in zip(line[1:], rest, strict=True))])
+            for line in lines
+        )
+        return "\n".join([self.title, *aligned])
+
+
+def report(result: Result, *, markdown: bool) -> str:
+    """The whole result."""
+    tables = [_processes(result), _latency(result), _rates(result), _cpu(result)]
+    return "\n\n".join([_conditions(result), *(each.as_markdown() if markdown else each.as_text() for each in tables)])
+
+
+def _conditions(result: Result) -> str:
+    machine, run = result.machine, result.run
+    return (
+        f"{machine.cores} cores ({machine.processor}), {machine.memory_mib / 1024:.0f} GiB, {machine.system}, "
+        f"Python {machine.python}, Java {machine.java}, Pulsar {machine.pulsar}. "
+        f"{run.date}, commit {run.commit}, `{run.command}`. "
+        f"Load average before and after: {run.load_average_before}, {run.load_average_after}. "
+        f"Medians of {run.rounds} rounds of {run.seconds:g} s, least and greatest in brackets; load client, upstream "
+        f"and all processes share the cores. Answers of 50 tokens; a paced stream has {run.pace_ms:g} ms between its "
+        f"chunks, the others come at once. Answers that were not complete: {result.failed}."
+    )
+
+
+def _processes(result: Result) -> Table:
+    rows = [
+        [
+            name,
+            _spread(result.start_s.get(name)),
+            _spread(result.idle_resident_mib.get(name)),
+            _number(result.resident_after_load_mib.get(name)),
+        ]
+        for name in result.idle_resident_mib
+    ]
+    return Table("Processes", ["process", "ready after s", "idle MiB", "MiB after the load"], rows)
+
+
+def _latency(result: Result) -> Table:
+    rows = []
+    for cell in result.cells:
+        if cell.clients > 1:
+            continue
+        for what in ("first", "total") if cell.kind.startswith("stream") else ("total",):
+            shown = cell.figures if cell.setup == DIRECT else cell.over_direct
+            name = f"{cell.kind}: {what}" if what == "first" else cell.kind
+            setup = cell.setup if cell.setup == DIRECT else f"{cell.setup}, added"
+            rows.append([name, setup, *(_spread(shown.get(f"{what}_{p}_ms")) for p in ("p50", "p99"))])
+    return Table("Latency in ms, one client", ["answer", "way", "p50", "p99"], rows)
+
+
+def _rates(result: Result) -> Table:
+    names = ["answers_per_s", "total_p50_ms", "total_p99_ms"]
+    rows = [
+        [*_name(cell), *(_spread(cell.figures.get(name)) for name in names)]
+        for cell in result.cells
+        if cell.clients > 1
+    ]
+    return Table("Many clients", ["answer", "clients", "way", "answers/s", "p50 ms", "p99 ms"], rows)
+
+
+def _cpu(result: Result) -> Table:
+    cells = [cell for cell in result.cells if cell.clients > 1]
+    processes = list(dict.fromkeys(name for cell in reversed(cells) for name in cell.cpu_ms_per_answer))
+    rows = [[*_name(cell), *(_spread(cell.cpu_ms_per_answer.get(each)) for each in processes)] for cell in cells]
+    return Table("Processor ms per answer", ["answer", "clients", "way", *processes], rows)
+
+
+def _name(cell: Measured) -> list[str]:
+    return [cell.kind, str(cell.clients), cell.setup]
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    if len(spread.rounds) == 1:
+        return _number(spread.median)
+    return f"{_number(spread.median)} ({_number(spread.least)}…{_number(spread.greatest)})"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}"

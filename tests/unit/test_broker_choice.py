@@ -1,0 +1,206 @@
+"""Which broker `fleet start` uses, and what it starts for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.start import broker_waves, docker, fleet_plan, image, java
+from fleet.start.broker_choice import Broker, Choice, choose, endpoints, find_home, without_credentials
+from fleet.start.broker_data import data_directory
+from fleet.start.ending import CannotStart, Ending
+from fleet.start.environment import complete
+from fleet.start.greeting import greeting
+from fleet.start.pulsar_conf import parse, with_settings
+from fleet.start.settings import StartSettings
+from fleet.start.supervisor import share
+
+URL = "pulsar://broker:6650"
+HOME = Path("/opt/apache-pulsar-4.2.4")
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Java, Maven and a Docker daemon were there."""
+    monkeypatch.setattr(java, "require_java", lambda env: None)
+    monkeypatch.setattr(java, "require_maven", lambda env: None)
+    monkeypatch.setattr(docker, "require_daemon", lambda env: "28.0.0")
+
+
+def pulsar_in(directory: Path) -> Path:
+    """An unpacked Apache Pulsar, as far as we look."""
+    for name in ("bin/pulsar", "conf/standalone.conf"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("brokerServicePort=6650\n")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("asked", "url", "home", "chosen"),
+    [
+        ("auto", URL, HOME, Broker.EXTERNAL),
+        ("auto", None, HOME, Broker.DIRECTORY),
+        ("auto", None, None, Broker.EMBEDDED),
+        ("auto", "memory:", HOME, Broker.EMBEDDED),
+        ("docker", URL, HOME, Broker.DOCKER),
+        ("maven", URL, None, Broker.MAVEN),
+        ("embedded", URL, HOME, Broker.EMBEDDED),
+    ],
+)
+def test_the_command_line_goes_before_pulsar_url_before_a_directory(
+    asked: str, url: str | None, home: Path | None, chosen: Broker
+) -> None:
+    choice = choose(asked, url, home)
+    assert choice.broker is chosen
+    assert choice.why
+
+
+def test_no_credentials_are_shown() -> None:
+    assert without_credentials("pulsar://me:secret@broker:6650") == "pulsar://broker:6650"
+    assert "secret" not in choose("auto", "pulsar://me:secret@broker:6650", None).why
+
+
+def test_pulsar_home_goes_before_a_directory_in_the_checkout(tmp_path: Path) -> None:
+    pulsar_in(tmp_path / "apache-pulsar-4.2.4")
+    assert find_home(None, tmp_path) == tmp_path / "apache-pulsar-4.2.4"
+    elsewhere = pulsar_in(tmp_path / "elsewhere")
+    assert find_home(elsewhere, tmp_path) == elsewhere
+
+
+def test_a_directory_without_the_program_is_no_pulsar(tmp_path: Path) -> None:
+    (tmp_path / "apache-pulsar-4.2.4").mkdir()
+    assert find_home(None, tmp_path) is None
+    with pytest.raises(CannotStart, match="has no bin/pulsar") as wrong:
+        find_home(tmp_path / "apache-pulsar-4.2.4", tmp_path)
+    assert wrong.value.ending is Ending.SETTING
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("pulsar://one", [("one", 6650)]),
+        ("pulsar+ssl://one,two:7000", [("one", 6651), ("two", 7000)]),
+        ("pulsar://[::1]:6650", [("::1", 6650)]),
+        ("pulsar://me:secret@one:6650", [("one", 6650)]),
+    ],
+)
+def test_a_service_url_may_name_several_hosts(url: str, expected: list[tuple[str, int]]) -> None:
+    assert endpoints(url) == expected
+
+
+@pytest.mark.parametrize("url", ["broker:6650", "pulsar://", "redis://one:1", "pulsar://one:port"])
+def test_what_is_no_service_url_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(CannotStart, match="is no service URL"):
+        endpoints(url)
+
+
+def test_the_embedded_broker_is_one_process_that_does_not_see_pulsar_url(tmp_path: Path) -> None:
+    ((up,),) = fleet_plan.plan(Choice(Broker.EMBEDDED, ""), StartSettings.read({}), {"PULSAR_URL": URL}, tmp_path)
+    assert up.argv[-1] == "up"
+    assert up.env["PULSAR_URL"] == "memory:"
+    assert up.ready_urls == tuple(f"http://127.0.0.1:{port}/readyz" for port in (8081, 8082, 8083))
+
+
+def test_the_gateway_is_stopped_first_and_the_broker_last(tmp_path: Path, tools: None) -> None:
+    waves = fleet_plan.plan(Choice(Broker.MAVEN, ""), StartSettings.read({}), {"PULSAR_URL": URL}, tmp_path)
+    started = [role.name for wave in waves for role in wave]
+    assert started[::-1] == ["gateway", "node", "management", "pulsar"]
+    assert {role.env["PULSAR_URL"] for role in waves[-1]} == {"pulsar://127.0.0.1:6650"}
+
+
+def test_nothing_is_started_for_a_broker_of_somebody_else(tmp_path: Path) -> None:
+    settings = StartSettings.read({"PULSAR_URL": URL})
+    choice = Choice(Broker.EXTERNAL, "")
+    (roles,) = fleet_plan.plan(choice, settings, {"PULSAR_URL": URL}, tmp_path)
+    assert {role.env["PULSAR_URL"] for role in roles} == {URL}
+    assert [at.setting for at in fleet_plan.addresses(choice, settings)] == ["PORT", "MANAGEMENT_PORT", "NODE_PORT"]
+
+
+def test_a_directory_is_run_with_our_conf_and_left_as_it_is(tmp_path: Path, tools: None) -> None:
+    home = pulsar_in(tmp_path / "apache-pulsar")
+    settings = StartSettings.read({"PULSAR_PORT": "16650"})
+    ((broker,),) = broker_waves.waves(Choice(Broker.DIRECTORY, "", home), settings, {}, tmp_path)
+    assert broker.argv[:2] == (str(home / "bin" / "pulsar"), "standalone")
+    conf = parse(Path(broker.env["PULSAR_STANDALONE_CONF"]).read_text())
+    assert (conf["brokerServicePort"], conf["bindAddress"]) == ("16650", "127.0.0.1")
+    assert (home / "conf" / "standalone.conf").read_text() == "brokerServicePort=6650\n"
+
+
+def test_a_container_of_the_broker_has_a_name_of_its_own_and_is_removed(tmp_path: Path, tools: None) -> None:
+    def start() -> tuple[str, ...]:
+        (pull,), (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), StartSettings.read({}), {}, tmp_path)
+        assert pull.once
+        assert pull.argv[-1] == "apachepulsar/pulsar:4.2.4"
+        name = broker.argv[broker.argv.index("--name") + 1]
+        assert broker.undo == ("docker", "rm", "--force", "--volumes", name)
+        assert "--rm" in broker.argv
+        assert "127.0.0.1:6650:6650" in broker.argv, "it can be reached from other machines"
+        return (name,)
+
+    assert start() != start()
+
+
+def test_the_broker_settings_of_the_checkout_reach_the_container(tools: None) -> None:
+    root = Path(__file__).parents[2]
+    _, (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), StartSettings.read({}), {}, root)
+    assert "PULSAR_PREFIX_managedLedgerNewEntriesCheckDelayInMillis=0" in broker.argv
+    assert "PULSAR_PREFIX_bindAddress=0.0.0.0" in broker.argv
+
+
+def test_our_image_gets_settings_by_name_and_never_by_value(tmp_path: Path, tools: None) -> None:
+    (tmp_path / "Dockerfile").touch()
+    env = {"PULSAR_URL": URL, "API_KEYS": "sk-secret", "HOME": "/root", "MODELS": ""}
+    settings = StartSettings.read(env)
+    choice = choose("auto", URL, None)
+    (build,), (fleet,) = image.waves(choice, settings, env, tmp_path, image.setting_names())
+    assert build.once
+    assert "sk-secret" not in " ".join(fleet.argv)
+    handed = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word == "--env"}
+    assert handed == {"PULSAR_URL", "API_KEYS"}
+    assert fleet.undo[-1] == fleet.argv[fleet.argv.index("--name") + 1]
+
+
+def test_a_broker_of_ours_cannot_be_started_from_a_container(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="set PULSAR_URL instead"):
+        image.waves(Choice(Broker.MAVEN, ""), StartSettings.read({}), {}, tmp_path, ())
+
+
+def test_a_checkout_in_a_path_with_spaces_keeps_its_messages_elsewhere(tmp_path: Path) -> None:
+    checkout = tmp_path / "my checkout"
+    assert data_directory(None, tmp_path, {}) == tmp_path / "data" / "pulsar"
+    moved = data_directory(None, checkout, {"XDG_STATE_HOME": str(tmp_path)})
+    assert moved.is_relative_to(tmp_path / "workernode")
+    with pytest.raises(CannotStart, match="path with spaces"):
+        data_directory(Path("my data"), checkout, {})
+
+
+def test_settings_replace_those_of_a_conf_file_or_are_added() -> None:
+    text = "# a=1\na=1\nb = 2\n"
+    assert with_settings(text, {"a": "3", "b": "4", "c": "5"}) == "# a=1\na=3\nb=4\nc=5\n"
+    assert parse(text) == {"a": "1", "b": "2"}
+
+
+def test_the_real_environment_goes_before_env_local_before_env(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=env\nB=env\nC=env\n# D=1\nE='$B c'\n")
+    (tmp_path / ".env.local").write_text("A=local\nB=local\n")
+    assert complete({"A": "real"}, tmp_path) == {"A": "real", "B": "local", "C": "env", "E": "$B c"}
+
+
+def test_a_line_without_a_value_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("API_KEYS\n")
+    with pytest.raises(CannotStart, match=r"\.env: API_KEYS has no value"):
+        complete({}, tmp_path)
+
+
+def test_the_command_to_try_takes_the_key_from_a_variable() -> None:
+    assert "GATEWAY_KEY" not in "".join(greeting(StartSettings.read({})))
+    said = "\n".join(greeting(StartSettings.read({"API_KEYS": "sk-secret", "HOST": "0.0.0.0", "PORT": "9000"})))
+    assert '"Authorization: Bearer $GATEWAY_KEY"' in said
+    assert "http://127.0.0.1:9000/v1/chat/completions" in said
+    assert "sk-secret" not in said
+
+
+def test_every_role_has_a_share_of_the_time_to_stop_and_all_of_them_no_more_than_the_whole() -> None:
+    shares = [share(40.0, index, 4) for index in range(4)]
+    assert shares == [10.0, 20.0, 30.0, 40.0]

@@ -1,0 +1,247 @@
+"""Every setting wrong in turn: a sentence names the variable and says what to do, and no secret is in it."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import TYPE_CHECKING, Any, Literal
+
+import annotated_types
+import pytest
+from pydantic import SecretStr
+
+from gateway.settings import GatewaySettings
+from management.settings import ManagementSettings
+from process.settings import Settings, WrongSettings, load
+from workernode.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic.fields import FieldInfo
+
+ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSettings)
+CANARY = "CANARY-0123456789"
+SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
+FREE_TEXT = {"static_answer", "management_host", "pulsar_token_file", *SECRETS_THAT_CANNOT_BE_WRONG}
+"""What takes any value. A new setting is either wrong for some value or listed here."""
+SPECIAL = {
+    "pulsar_url": [
+        "localhost:6650",
+        "http://localhost",
+        "pulsar://",
+        "pulsar+ssl:///",
+        "memory",
+        "pulsar://host:port",
+        "pulsar://host:99999",
+        "pulsar://host:0",
+        f"pulsar://user:{CANARY}@host:6650",
+        "pulsar://host:6650/public/default",
+        "pulsar://a,,b",
+        "pulsar://a b",
+        "pulsar://[::1",
+    ],
+    "pulsar_tls_trust_certs": ["/nowhere/ca.pem", "/"],
+    "pulsar_tenant": ["a/b", "-a", "a b", "x" * 200],
+    "pulsar_namespace_requests": ["public/default", "é"],
+    "pulsar_namespace_links": ["*"],
+    "pulsar_namespace_results": ["."],
+    "res_topic_name": ["a/b", "non-persistent://public/default/results", "persistent://a/b", "x y", "x" * 300],
+    "host": ["not a host", "http://127.0.0.1", "gateway:8081", "127.0.0.1\n"[:9] + "/8", "é"],
+    "node_host": ["not a host", "::zz"],
+    "api_keys": [CANARY[:7], f"{CANARY},", f"{CANARY},{CANARY}", f"a:{CANARY},a:{CANARY}x", f":{CANARY}", f"{CANARY} x",
+                 f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
+    "models": ["x" * 257, "a,b\x00c"],
+    "model_name": ["x" * 257, "a\nb"],
+    "upstream_model": ["x" * 256, "a\nb"],
+    "node_name": ["x" * 256, "\x1b[31m"],
+    "aimodel_name": ["x" * 256],
+    "aimodel_namespace": ["x" * 256],
+    "api_url": ["localhost", "ftp://x", f"https://user:{CANARY}@host/v1", "https://a b/", "https://", "https://h#x"],
+    "api_key": [f"{CANARY} x", f"{CANARY}\u00e9", f"{CANARY}\x01"],
+    "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://"],
+}  # fmt: skip
+
+
+def kinds(field: FieldInfo) -> set[Any]:
+    """The types of a field, without None."""
+    annotation = field.annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set(typing.get_args(annotation)) - {type(None)}
+    return {annotation}
+
+
+def wrong_values(name: str, field: FieldInfo) -> list[str]:
+    """Values that this field must refuse, from its type and bounds."""
+    values = list(SPECIAL.get(name, []))
+    (kind,) = kinds(field)
+    if kind in (int, float):
+        values += ["many", "1,5", "", "0x10"] if kind is int else ["many", "1,5", "inf", "-inf", "nan", "1e400"]
+        for bound in field.metadata:
+            match bound:
+                case annotated_types.Ge(ge=least):
+                    values.append(str(int(typing.cast("int", least)) - 1))
+                case annotated_types.Gt(gt=least):
+                    values.append(str(least))
+                case annotated_types.Le(le=most):
+                    values.append(str(int(typing.cast("int", most)) + 1))
+    elif kind is bool:
+        values += ["perhaps", "2"]
+    elif typing.get_origin(kind) is Literal:
+        values += ["nonsense", "STATIC "]
+    return [value for value in values if value]
+
+
+CASES = [
+    pytest.param(role, name, value, id=f"{role.__name__}-{name.upper()}-{ascii(value)[:30]}")
+    for role in ROLES
+    for name, field in role.model_fields.items()
+    for value in wrong_values(name, field)
+]
+
+
+def problems(role: type[Settings], environ: dict[str, str]) -> list[str]:
+    with pytest.raises(WrongSettings) as caught:
+        load(role, environ)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nothing_needs_to_be_set(role: type[Settings]) -> None:
+    load(role, {})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_setting_can_be_wrong_or_is_free_text(role: type[Settings]) -> None:
+    for name, field in role.model_fields.items():
+        assert bool(wrong_values(name, field)) != (name in FREE_TEXT), name
+        assert field.description, name
+
+
+@pytest.mark.parametrize(("role", "name", "value"), CASES)
+def test_a_wrong_setting_is_named_with_a_remedy(role: type[Settings], name: str, value: str) -> None:
+    (sentence,) = problems(role, {name.upper(): value})
+    assert sentence.startswith(f"{name.upper()}: ")
+    assert sentence.endswith(f"It is {role.model_fields[name].description}.")
+    assert sentence.count(name.upper()) == 1 or name in ("host", "api_keys", "api_url")
+    assert ".." not in sentence.replace("…", "")
+    assert sentence.isprintable()
+    assert CANARY[:6] not in sentence
+    assert len(sentence) < 500
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_wrong_settings_are_named_at_once(role: type[Settings]) -> None:
+    wrong = {
+        name.upper(): values[0] for name, field in role.model_fields.items() if (values := wrong_values(name, field))
+    }
+    assert {sentence.split(":")[0] for sentence in problems(role, wrong)} == set(wrong)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_empty_or_blank_variable_counts_as_unset(role: type[Settings]) -> None:
+    assert load(role, {name.upper(): " \t" for name in role.model_fields}) == load(role, {})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_settings_are_frozen(role: type[Settings]) -> None:
+    loaded = load(role, {})
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.debug = True  # type: ignore[misc]
+
+
+SECRETS = [(role, name) for role in ROLES for name, field in role.model_fields.items() if SecretStr in kinds(field)]
+GOOD_SECRET = {"database_url": f"postgresql+asyncpg://user:{CANARY}@host/database"}
+
+
+def test_the_secrets_are_known() -> None:
+    assert {name for _, name in SECRETS} == {"pulsar_token", "api_keys", "api_key", "management_key", "database_url"}
+
+
+@pytest.mark.parametrize(("role", "name"), SECRETS)
+def test_a_secret_may_come_from_a_file(role: type[Settings], name: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"\n{GOOD_SECRET.get(name, CANARY)}\n")
+    loaded = load(role, {f"{name.upper()}_FILE": f" {file} "})
+    assert getattr(loaded, name).get_secret_value() == GOOD_SECRET.get(name, CANARY)
+    assert CANARY not in repr(loaded)
+    assert CANARY not in str(loaded)
+
+
+@pytest.mark.parametrize(("role", "name"), SECRETS)
+def test_a_secret_and_its_file_are_not_both_taken(role: type[Settings], name: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(CANARY)
+    variable = name.upper()
+    assert problems(role, {variable: GOOD_SECRET.get(name, CANARY), f"{variable}_FILE": str(file)}) == [
+        f"{variable} and {variable}_FILE are both set: keep one."
+    ]
+
+
+@pytest.mark.parametrize(("role", "name"), SECRETS)
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"], ids=["missing", "empty", "blank", "binary"])
+def test_a_secrets_file_that_is_of_no_use_is_named(
+    role: type[Settings], name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    (sentence,) = problems(role, {f"{name.upper()}_FILE": str(file)})
+    assert sentence.startswith(f"{name.upper()}_FILE names a file that cannot be read or is empty: give ")
+
+
+@pytest.mark.parametrize(("role", "name"), SECRETS)
+def test_a_wrong_secret_in_a_file_is_not_shown(role: type[Settings], name: str, tmp_path: Path) -> None:
+    if name in SECRETS_THAT_CANNOT_BE_WRONG:
+        return
+    file = tmp_path / "secret"
+    file.write_text(SPECIAL[name][0])
+    (sentence,) = problems(role, {f"{name.upper()}_FILE": str(file)})
+    assert sentence.startswith(f"{name.upper()}: ")
+    assert CANARY[:6] not in sentence
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.example"])
+def test_a_gateway_beyond_loopback_needs_keys_or_a_word_for_it(host: str) -> None:
+    (sentence,) = problems(GatewaySettings, {"HOST": host})
+    assert f"HOST={host}" in sentence
+    assert "API_KEYS" in sentence
+    assert "ALLOW_ANONYMOUS=true" in sentence
+    load(GatewaySettings, {"HOST": host, "API_KEYS": CANARY})
+    load(GatewaySettings, {"HOST": host, "ALLOW_ANONYMOUS": "true"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost"])
+def test_on_loopback_no_key_is_needed(host: str) -> None:
+    load(GatewaySettings, {"HOST": host})
+
+
+def test_what_is_wrong_between_settings_is_named_beside_what_is_wrong_alone() -> None:
+    alone, between = problems(GatewaySettings, {"HOST": "0.0.0.0", "PORT": "many"})
+    assert alone.startswith("PORT: ")
+    assert between.startswith("HOST=0.0.0.0 ")
+
+
+def test_what_may_be_right_once_another_is_right_is_not_named() -> None:
+    (sentence,) = problems(GatewaySettings, {"HOST": "0.0.0.0", "API_KEYS": "short"})
+    assert sentence.startswith("API_KEYS: ")
+
+
+def test_a_remote_node_names_everything_that_it_lacks() -> None:
+    sentences = problems(NodeSettings, {"NODE_TYPE": "remote"})
+    assert [sentence.split(":")[0] for sentence in sentences] == ["MODEL_NAME", "API_URL"]
+    assert all("NODE_TYPE=remote also needs it" in sentence for sentence in sentences)
+    assert len(problems(NodeSettings, {"NODE_TYPE": "remote", "API_URL": "nonsense"})) == 2
+
+
+def test_a_management_beyond_loopback_needs_a_key() -> None:
+    (sentence,) = problems(ManagementSettings, {"MANAGEMENT_HOST": "0.0.0.0"})
+    assert "MANAGEMENT_KEY" in sentence
+
+
+def test_the_file_of_a_token_is_handed_on_to_be_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first")
+    # The broker gets the file itself beside its content of now.
+    assert load(Settings, {"PULSAR_TOKEN_FILE": str(file)}).broker_options["token_file"] == file
