@@ -124,6 +124,12 @@ class _Asked(ChatRequest):
     prompt_embeds: JsonValue = UNSET
 
 
+def is_plain(request: ChatRequest) -> bool:
+    """Whether the answer is one choice of plain text: only such a stream may be continued by another attempt."""
+    formatted = request.response_format is not None and request.response_format.type != "text"
+    return bool(request.stream) and request.n in (None, 1) and not (request.tools or formatted or request.logprobs)
+
+
 REFUSED_FIELDS = _Asked.__struct_fields__[len(ChatRequest.__struct_fields__) :]
 
 _decoder = msgspec.json.Decoder(_Asked)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gateway.shown import Diverged, Replay, ShownText
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
 from wire.errors import DeadlineExceeded, ErrorBody, FleetError, Poison, StreamInterrupted
 
@@ -72,12 +73,17 @@ class _Party:
 
     attempt_id: str
     node: str
+    continues: bool = False
 
 
 class Conversation:
     """``state`` is ``open`` until the client has its end; from then on the node is awaited to settle."""
 
-    def __init__(self, request_id: str, deadline_ms: int) -> None:
+    def __init__(self, request_id: str, deadline_ms: int, *, plain: bool = False, keep_text: bool = False) -> None:
+        """``plain``: the answer may be continued by another attempt, as one choice of plain text, streamed.
+
+        ``keep_text``: some node of the model can continue a text that it is given.
+        """
         self.request_id = request_id
         self.state: State = "open"
         self.attempts = 0
@@ -85,12 +91,15 @@ class Conversation:
         self.shown = False
         """Whether the client has seen any part of an answer."""
         self._deadline_ms = deadline_ms
+        self._shown = ShownText(keep=keep_text) if plain else None
+        self._replay: Replay | None = None  # while the holder repeats what an earlier one showed
         self._holder: _Party | None = None
         self._next_piece = 1
         self._probing = False
         self._unjudged = 0  # probes that `unanswered` was not called for yet
         self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
         self._dismissed: dict[str, Word] = {}  # attempts that are out, with their last word: it may have been lost
+        self._prefix: str | None = None  # what the holder was told to continue after
         self._accepted: str | None = None
         self._charge: bytes | None = None
 
@@ -105,7 +114,7 @@ class Conversation:
 
     def started(self, node: str, piece: Started, now_ms: int) -> list[Decision]:
         """A node has taken the request, or asks again what to do with it."""
-        party = _Party(piece.attempt_id, node)
+        party = _Party(piece.attempt_id, node, piece.continues)
         if self.state != "open":
             return [self._word_after_the_end(party, begun=piece.begun)]
         if piece.attempt_id in self._dismissed:
@@ -127,9 +136,8 @@ class Conversation:
             decisions = self._alive()
             if piece.number == self._next_piece:
                 self._next_piece += 1
-                self.shown = True
-                decisions.append(Show(piece.data))
-            elif piece.number > self._next_piece:
+                return [*decisions, *self._show(piece.data)]
+            if piece.number > self._next_piece:
                 return [*decisions, *self._end("failed", StreamInterrupted())]
             return decisions
         return [self._stop_stray(_Party(piece.attempt_id, node))]
@@ -144,6 +152,8 @@ class Conversation:
             return [self._stop_stray(_Party(piece.attempt_id, node))]
         if self.state == "open" and piece.number != self._next_piece:
             # A part of the answer could not be read: what was shown is not the whole of it.
+            return self._end("failed", StreamInterrupted())
+        if self.state == "open" and self._replay is not None and not self._replay.caught_up:
             return self._end("failed", StreamInterrupted())
         self._accepted, self._charge = piece.attempt_id, piece.charge
         decisions: list[Decision] = []
@@ -234,11 +244,37 @@ class Conversation:
         self._contenders.pop(party.attempt_id, None)
         self._next_piece, self._probing = 1, False
         self.attempts += 1
+        self._prefix = self._prefix_for(party) if not begun else None
+        self._replay = Replay(self._shown) if self.shown and self._shown and self._prefix is None else None
         return [] if begun else [Tell(party.node, self._go(party, now_ms))]
+
+    @property
+    def _continuable(self) -> bool:
+        return self._shown is not None and self._shown.plain
+
+    def _prefix_for(self, party: _Party) -> str | None:
+        """The text to continue after, for an engine that can; others answer anew and are compared."""
+        if not (self.shown and self._shown is not None and party.continues) or self._shown.finished:
+            return None
+        return self._shown.text
+
+    def _show(self, data: bytes) -> list[Decision]:
+        """What is new to the client in a part of the holder's answer."""
+        if self._replay is not None:
+            try:
+                data = self._replay.new(data)
+            except Diverged:
+                return self._end("failed", StreamInterrupted())
+        if not data:
+            return []
+        self.shown = True
+        if self._shown is not None:
+            self._shown.add(data)
+        return [Show(data)]
 
     def _go(self, party: _Party, now_ms: int) -> Go:
         remaining_ms = max(0, self._deadline_ms - now_ms)
-        return Go(attempt_id=party.attempt_id, number=self.attempts, remaining_ms=remaining_ms)
+        return Go(attempt_id=party.attempt_id, number=self.attempts, remaining_ms=remaining_ms, prefix=self._prefix)
 
     def _probe(self) -> list[Decision]:
         if self._probing or self._holder is None:
@@ -258,10 +294,10 @@ class Conversation:
     def _released(self, now_ms: int) -> list[Decision]:
         """There is no holder any more: the contender that asked last, and so is the likeliest to live, takes over.
 
-        Not if the client has seen text already.
+        Not if the client has seen something that cannot be continued.
         """
         self._holder, self._probing = None, False
-        if self.shown:
+        if self.shown and not self._continuable:
             return self._end("failed", StreamInterrupted())
         if not self._contenders:
             return []

@@ -93,14 +93,18 @@ class Conversations:
             return False
         return True
 
-    def open(self, request: Request) -> Exchange:
-        """Own a request from here to its end. Raises :class:`wire.errors.Overloaded`."""
+    def open(self, request: Request, *, plain: bool = False, keep_text: bool = False) -> Exchange:
+        """Own a request from here to its end (see :class:`gateway.conversation.Conversation` for the flags).
+
+        Raises :class:`wire.errors.Overloaded`.
+        """
         if len(self._owned) >= self._conversations_max:
             raise Overloaded(retry_after_ms=1000)
         loop = asyncio.get_running_loop()
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")
-        owned = _Owned(kept, len(request.body), Conversation(request.request_id, request.deadline_ms), Exchange())
+        conversation = Conversation(request.request_id, request.deadline_ms, plain=plain, keep_text=keep_text)
+        owned = _Owned(kept, len(request.body), conversation, Exchange())
         left_s = (request.deadline_ms - now_ms()) / 1000
         owned.deadline = loop.call_later(max(0.0, left_s), self._deadline, owned)
         self._owned[request.request_id] = owned

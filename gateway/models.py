@@ -122,6 +122,10 @@ class Models:
             again_ms = min((node.until_ms - now_ms for node in nodes if node.until_ms is not None), default=None)
             raise ModelUnavailable(sentence, retry_after_ms=again_ms)
 
+    def continues(self, model: str) -> bool:
+        """Whether some node of the model can go on after a text that it is given."""
+        return any(node.continues for node in self._of(model))
+
     def view(self, model: str) -> ModelView:
         """One model. Raises :class:`wire.errors.ModelNotFound`."""
         known = self._known.get(model)

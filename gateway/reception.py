@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.answering import HungUp, Response, answer_stream, answer_whole
 from gateway.body import ClientGone, read_body
-from gateway.chat import parse_chat
+from gateway.chat import is_plain, parse_chat
 from gateway.queue import NotPublished
 from process.identity import now_ms
 from wire.errors import BodyTooLarge, InvalidRequest, Overloaded, QueueUnavailable, ShuttingDown
@@ -16,6 +16,7 @@ from wire.request import Request
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.chat import ChatRequest
     from gateway.conversations import Conversations
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
@@ -59,8 +60,11 @@ class ChatCompletions:
             )
         except ClientGone:
             return
-        request = self._request(scope, headers, body)
-        exchange = self._conversations.open(request)
+        asked = parse_chat(body)
+        request = self._request(asked, scope, headers, body)
+        exchange = self._conversations.open(
+            request, plain=is_plain(asked), keep_text=self._models.continues(asked.model)
+        )
         began = time.perf_counter()
         response = Response(receive, send, [], settings.write_wait_s)
         ended = False
@@ -83,9 +87,8 @@ class ChatCompletions:
             if response.first_byte_at is not None:
                 self._metrics.first_byte.observe(response.first_byte_at - began)
 
-    def _request(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Request:
+    def _request(self, asked: ChatRequest, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Request:
         """What is published: the client's own bytes, and beside them what routing and billing need."""
-        asked = parse_chat(body)
         received = now_ms()
         self._models.admit(asked.model, received)
         agent = headers.get(b"user-agent")

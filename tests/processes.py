@@ -44,6 +44,10 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     async def ready(self, within_s: float = 30.0) -> None:
         """Wait for ``/readyz`` to say so."""
         async with aiohttp.ClientSession() as session:

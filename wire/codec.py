@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from wire.control import ControlMessage
+from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
 from wire.event import EVENT_BYTES_MAX, Event, NodeData, RequestData
 from wire.piece import Echo, Frame, LinkMessage
@@ -33,6 +34,7 @@ class _Decoder(Protocol[T_co]):
 _encoder = msgspec.msgpack.Encoder()
 _json_encoder = msgspec.json.Encoder()
 _request: _Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_dead_letter: _Decoder[DeadLetter] = msgspec.msgpack.Decoder(DeadLetter)
 _link: _Decoder[LinkMessage | Echo] = msgspec.msgpack.Decoder(LinkMessage | Echo)
 _frame: _Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 _control: _Decoder[ControlMessage | Echo] = msgspec.msgpack.Decoder(ControlMessage | Echo)
@@ -43,7 +45,7 @@ _request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
 _node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
 
 
-def encode(word: Request | LinkMessage | ControlMessage | Echo | Presence | RollCall) -> bytes:
+def encode(word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Presence | RollCall) -> bytes:
     """A whole message."""
     return _HEAD + _encoder.encode(word)
 
@@ -66,6 +68,11 @@ def encode_event_data(data: RequestData | NodeData) -> msgspec.Raw:
 def decode_request(message: bytes) -> Request:
     """What a gateway put into a request topic."""
     return _decode(_request, message)
+
+
+def decode_dead_letter(message: bytes) -> DeadLetter:
+    """What a node put into a topic of dead letters."""
+    return _decode(_dead_letter, message)
 
 
 def decode_link(message: bytes) -> LinkMessage | Echo:

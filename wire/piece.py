@@ -24,12 +24,15 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):
     """A node has taken the request. ``begun`` says that its engine works already; else it waits for the gateway's word.
 
+    ``continues``: its engine can go on after a text that it is given (``prefix`` of :class:`wire.control.Go`).
+
     Sent again (the same attempt id) when that word does not come: the gateway repeats it.
     """
 
     attempt_id: Id
     request_id: Id
     begun: bool = False
+    continues: bool = False
     redeliveries: Number = 0
 
 

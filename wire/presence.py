@@ -33,8 +33,8 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
 
     ``sentence`` explains a state that is not ``ready``, for people; ``until_ms`` is when a node in trouble tries again
-    by itself, and thus has use for a request. ``busy`` counts taken slots; ``service_ms`` is the
-    smoothed time that one request holds one slot.
+    by itself, and thus has use for a request. ``continues``: its engine can go on after a given text. ``busy`` counts
+    taken slots; ``service_ms`` is the smoothed time that one request holds one slot.
     """
 
     node: Id
@@ -54,6 +54,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     endpoints: tuple[str, ...] = ("chat/completions",)
     modalities: tuple[str, ...] = ("text",)
     context_length: int | None = None
+    continues: bool = False
     provider: str | None = None
     credential: str | None = None
 

@@ -15,7 +15,8 @@ MODEL_NAME_BYTES_MAX = 256
 WORKERS = "workers"
 """The one Shared subscription of a request topic."""
 LEDGER = "ledger"
-"""The one Failover subscription of the results topic and of dead letters: management's."""
+"""The durable subscription of the results topic (Failover, management's) and of each topic of dead letters (Exclusive,
+an operator's command)."""
 
 _LANE = "normal"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")

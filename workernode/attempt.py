@@ -290,7 +290,12 @@ class Attempt:
             return None
 
     def _started(self) -> Started:
-        return Started(attempt_id=self.attempt_id, request_id=self.request.request_id, begun=self.begun)
+        return Started(
+            attempt_id=self.attempt_id,
+            request_id=self.request.request_id,
+            begun=self.begun,
+            continues=self._engine.details.continues,
+        )
 
     def _push_content(self, data: bytes, *, urgent: bool) -> None:
         self._pieces += 1

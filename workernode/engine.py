@@ -23,6 +23,8 @@ class EngineDetails:
     endpoints: tuple[str, ...] = ("chat/completions",)
     modalities: tuple[str, ...] = ("text",)
     context_length: int | None = None
+    continues: bool = False
+    """Whether it can go on after a text that the client has seen already (``Job.prefix``)."""
 
 
 @dataclass(frozen=True)

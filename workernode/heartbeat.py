@@ -72,6 +72,7 @@ class Heartbeat:
             endpoints=self._engine.details.endpoints,
             modalities=self._engine.details.modalities,
             context_length=self._engine.details.context_length,
+            continues=self._engine.details.continues,
             provider=self._engine.details.provider,
         )
 

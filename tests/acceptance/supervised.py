@@ -30,6 +30,7 @@ def _role(asked: dict[str, Any]) -> Role:
         ready_urls=tuple(asked.get("ready_urls", ())),
         once=asked.get("once", False),
         blame=Ending(asked.get("blame", Ending.DIED)),
+        log=Path(asked["log"]) if "log" in asked else None,
         undo=tuple(asked.get("undo", ())),
     )
 

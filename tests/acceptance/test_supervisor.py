@@ -177,6 +177,15 @@ def test_lines_of_the_roles_are_shown_with_their_names(start: Start) -> None:
     assert "node       | node says hello\n" in start.out.read_text()
 
 
+def test_a_role_that_talks_much_has_a_log_and_its_last_words_are_shown_when_it_fails(start: Start) -> None:
+    log = start.out.with_name("logs") / "broker.log"
+    start.wave(start.role("pulsar", "--die", "9", blame=4, log=str(log))).begin()
+    assert start.code() == 4
+    assert log.read_text() == "pulsar says hello\nPORT=x is not a number\n"
+    assert start.out.read_text() == f"pulsar     | its log is {log}\n"
+    assert "  PORT=x is not a number" in start.err.read_text()
+
+
 def test_a_role_that_dies_before_it_is_ready_ends_the_wait_with_its_last_lines(start: Start) -> None:
     start.wave(start.role("management"), start.role("gateway", "--die", "9")).begin()
     assert start.code() == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -58,28 +59,54 @@ async def test_a_node_killed_while_it_works_is_replaced_and_the_client_notices_n
         assert len(await charges(management, 16)) == 16
 
 
-async def test_a_stream_that_was_shown_in_part_ends_with_an_error_when_its_node_dies(processes: Processes) -> None:
+async def broken_off(processes: Processes, upstream: FakeUpstream, body: dict[str, Any]) -> bytes:
+    """What a client sees of a stream whose node is killed after it has shown a part."""
+    remote = {"NODE_TYPE": "remote", "API_URL": upstream.url, "UPSTREAM_MODEL": "upstream-model"}
+    gateway = await processes.gateway()
+    victim = await processes.node(**remote)
+    await known(gateway, processes.model)
+    seen = b""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{gateway.url}/v1/chat/completions", json={**body, "stream": True}) as response,
+    ):
+        async for line in response.content:
+            seen += line
+            if victim.running and seen.count(b"data: ") >= 10:
+                victim.kill()
+                await processes.node(**remote)
+    return seen
+
+
+async def test_a_stream_goes_on_elsewhere_when_its_node_dies(processes: Processes, tmp_path: Path) -> None:
+    management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
     async with FakeUpstream() as upstream:
-        remote = {"NODE_TYPE": "remote", "API_URL": upstream.url, "UPSTREAM_MODEL": "upstream-model"}
-        gateway = await processes.gateway()
-        victim = await processes.node(**remote)
-        await known(gateway, processes.model)
-        await processes.node(**remote)
-        lines: list[bytes] = []
-        async with aiohttp.ClientSession() as session:
-            body = {**asked(processes.model, "r1 tokens=2000 delay-between=0.01"), "stream": True}
-            async with session.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
-                async for line in response.content:
-                    lines.append(line)
-                    if len(lines) == 20:
-                        # Whichever node has it: both die, the survivor is started afterwards.
-                        victim.kill()
-                        for other in processes.started("node"):
-                            other.kill()
-                        await processes.node(**remote)
-        text = b"".join(lines)
-        assert b"stream_interrupted" in text
-        assert b"[DONE]" not in text
+        body = asked(processes.model, "r1 tokens=200 delay-between=0.005")
+        seen = await broken_off(processes, upstream, body)
+        assert len(upstream.requests) == 2
+    events = seen.decode().strip().split("\n\n")
+    assert events.pop() == "data: [DONE]"
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events if event != ": ping"]
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert text == oracle_text(body)
+    assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks].count("stop") == 1
+    assert [chunk["choices"][0]["delta"].get("role") for chunk in chunks].count("assistant") == 1
+    (charge,) = await charges(management, 1)
+    assert charge["completion_tokens"] == 201
+
+
+@pytest.mark.parametrize(
+    "beyond", [{"n": 2}, {"tools": [{"type": "function", "function": {"name": "f"}}]}], ids=["two choices", "tools"]
+)
+async def test_a_stream_that_cannot_be_continued_ends_with_an_error(
+    processes: Processes, beyond: dict[str, Any]
+) -> None:
+    async with FakeUpstream() as upstream:
+        body = asked(processes.model, "r1 tokens=2000 delay-between=0.005")
+        seen = await broken_off(processes, upstream, {**body, **beyond})
+    assert b"stream_interrupted" in seen
+    assert b"[DONE]" not in seen
 
 
 async def test_service_returns_by_itself_after_a_broker_restart_under_load(

@@ -60,7 +60,7 @@ def _resolve(document: dict[str, Any], ref: str) -> Any:
 
 
 def test_the_file_is_what_the_structs_give() -> None:
-    assert FILE.read_text() == _script().rendered(), "run scripts/asyncapi"
+    assert FILE.read_text() == _script().rendered(), "run python scripts/asyncapi"
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -1,0 +1,77 @@
+"""Asking an HTTP server one question, without believing anything it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from fleet.doctor.finding import Finding, ok, warn
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+CLOCK_OFF_S = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
+
+
+class Unanswered(Exception):
+    """The server gave no answer; the words say why, without its address."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``json`` is None for what is none, ``clock_s`` how far the server's clock is ahead of ours."""
+
+    status: int
+    json: Any
+    clock_s: float | None
+
+
+async def ask(url: str, headers: dict[str, str]) -> Reply:
+    """GET, following no redirect: a key must not go elsewhere. Raises :class:`Unanswered`."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session,
+            session.get(url, headers=headers, allow_redirects=False) as response,
+        ):
+            now = time.time()
+            body = await response.content.read(ANSWER_BYTES_MAX)
+            while len(body) < ANSWER_BYTES_MAX and (more := await response.content.read(ANSWER_BYTES_MAX - len(body))):
+                body += more
+            return Reply(response.status, _parsed(body), _clock_s(response.headers.get("date"), now))
+    except TimeoutError:
+        raise Unanswered("there is no answer in time") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise Unanswered("its certificate is not trusted") from None
+    except aiohttp.ClientConnectorError as error:
+        raise Unanswered((error.strerror or "it cannot be connected to").lower()) from None
+    except (aiohttp.ClientError, ValueError) as error:
+        raise Unanswered(f"it does not speak HTTP as expected ({type(error).__name__})") from None
+
+
+def clock_finding(name: str, reply: Reply) -> Finding | None:
+    """How our clock compares with the server's ``Date``, which counts whole seconds; None where it sent none."""
+    if reply.clock_s is None:
+        return None
+    off_s = abs(reply.clock_s)
+    if off_s <= CLOCK_OFF_S:
+        return ok(name, "The clocks agree.")
+    ahead = "ahead of" if reply.clock_s > 0 else "behind"
+    return warn(name, f"Its clock is {off_s:.0f} s {ahead} this machine's.", "Let both keep time by NTP.")
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clock_s(date: str | None, now: float) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - now if date else None
+    except (ValueError, OverflowError):
+        return None
