@@ -9,7 +9,7 @@ from broker.interface import BrokerError, PayloadTooLarge, SendRejected, SendUnk
 from process.logging import Log
 from wire import codec
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable
-from wire.topics import WORKERS
+from wire.topics import LEDGER, WORKERS
 
 if TYPE_CHECKING:
     from broker.interface import Broker, Producer
@@ -82,4 +82,6 @@ class RequestQueue:
     async def _open(self, model: str) -> Producer:
         topic = self._topics.requests(model)
         await self._broker.ensure(topic, WORKERS)
+        # A dead letter finds its subscription although nobody has ever looked for one.
+        await self._broker.ensure(self._topics.dead_letters(model), LEDGER)
         return await self._broker.producer(topic)

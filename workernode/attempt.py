@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wire.control import StopReason, Word
     from wire.piece import End
     from wire.request import Request
+    from workernode.dead_letters import DeadLetters
     from workernode.engine import Engine
     from workernode.outcome import Outcome
     from workernode.record import Recorder
@@ -49,6 +50,7 @@ class Attempt:
         link: Uplink,
         engine: Engine,
         recorder: Recorder,
+        dead_letters: DeadLetters,
     ) -> None:
         self.attempt_id = new_attempt_id()
         self.request = request
@@ -69,6 +71,7 @@ class Attempt:
         self._link = link
         self._engine = engine
         self._recorder = recorder
+        self._dead_letters = dead_letters
         self._pieces = 0
         self._words: asyncio.Queue[Go | Park | Settle | Verdict] = asyncio.Queue()
         self._prefix: str | None = None
@@ -249,6 +252,8 @@ class Attempt:
             await self._recorder.publish(charge)
         elif result.bill is not None:
             await self._recorder.publish(self._recorder.attempt_event(self, result.bill, outcome, usage))
+        if result.dead_letter:
+            await self._dead_letters.bury(self.request)
         return result.queue
 
     def _end(self, said: Ending, usage: Usage, finish_reason: str | None, charge: bytes) -> End:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wire.control import Word
     from wire.event import NodeEventType
     from wire.presence import NodeState
+    from workernode.dead_letters import DeadLetters
     from workernode.engine import Engine
     from workernode.heartbeat import Heartbeat
     from workernode.identity import NodeIdentity
@@ -47,6 +48,7 @@ class Node:
         uplinks: Uplinks,
         recorder: Recorder,
         metrics: NodeMetrics,
+        dead_letters: DeadLetters,
         *,
         slots: int,
         parked_max: int,
@@ -59,6 +61,7 @@ class Node:
         self._uplinks = uplinks
         self._recorder = recorder
         self._metrics = metrics
+        self._dead_letters = dead_letters
         self._parked_max = parked_max
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
@@ -148,7 +151,7 @@ class Node:
         except BrokerError:
             requests.nack(delivery)
             return
-        attempt = Attempt(delivery, request, link, self._engine, self._recorder)
+        attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters)
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()
         self._metrics.busy.set(self.busy)

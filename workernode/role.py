@@ -13,6 +13,7 @@ from process.identity import new_incarnation
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import topics as names
+from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable
 from workernode.heartbeat import Heartbeat
 from workernode.identity import NodeIdentity
@@ -105,6 +106,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         uplinks,
         recorder,
         parts.metrics,
+        DeadLetters(broker, topics.dead_letters(identity.model), identity.incarnation),
         slots=settings.max_process_num,
         parked_max=settings.parked_max,
     )

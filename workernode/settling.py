@@ -32,6 +32,8 @@ class Settlement:
 
     bill: Bill
     queue: Queue
+    dead_letter: bool = False
+    """The request is kept for a person before its delivery is acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
         case Stop(reason="cancelled") if begun and isinstance(outcome, Answered | Cancelled):
             # Only the request's holder hears this: its end and the stop have crossed, or the stop was told twice.
             return Settlement("charge", "ack")
-        case Stop(reason="done" | "unknown" | "cancelled" | "expired" | "poison"):
+        case Stop(reason="poison"):
+            return Settlement(cost, "ack", dead_letter=True)
+        case Stop(reason="done" | "unknown" | "cancelled" | "expired"):
             return Settlement(cost, "ack")
         case _:
             pass
@@ -101,5 +105,7 @@ def _stopped(reason: str, cost: Bill) -> Settlement:
             return Settlement(cost, "nack")
         case "gateway_gone":
             return Settlement("abandoned", "ack")
+        case "poison":
+            return Settlement(cost, "ack", dead_letter=True)
         case _:
             return Settlement(cost, "ack")

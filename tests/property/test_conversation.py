@@ -415,6 +415,12 @@ class RequestMachine(RuleBasedStateMachine):
 
     def _judge(self) -> None:
         attempt_id = self.probes.pop(0)
+        if self.owner is not None and self.owner.attempt_id == attempt_id:
+            # Whoever still has the delivery is not cut off: it answers in time.
+            while self.owner is not None and self.owner.node.outbox:
+                self._frame_arrives(self.owner.node)
+            if self.owner is not None and self.owner.attempt_id == attempt_id:
+                self._hear(self.owner.node, Alive(attempt_id=attempt_id, holding=True))
         self._carry_out(self.conversation.unanswered(attempt_id, self.now))
         assert self.conversation.silent_deaths <= SILENT_DEATHS_MAX
 

@@ -47,9 +47,9 @@ SAID: dict[str, tuple[str | None, str | None]] = {
 }
 
 # What follows an end that the gateway heard, once the engine has begun: the event, then what becomes of the delivery.
-# ``over``: any other stop, because the request has its end. A holder that hears ``cancelled`` when it has said its end is
-# charged: the two have crossed, or the stop was told twice.
-VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "cancelled", "over")
+# ``over``: any other stop, because the request has its end. A holder that hears ``cancelled`` when it has said its end
+# is charged: the two have crossed, or the stop was told twice.
+VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "cancelled", "over")  # `poison` is over and a dead letter
 HEARD = {
     "answered": ("charge ack", "abandoned ack", "cost leave", "cost nack", "charge ack", "cost ack"),
     "refused": ("failed ack", "abandoned ack", "cost leave", "cost nack", "cost ack", "cost ack"),
@@ -65,16 +65,16 @@ UNSAID = {
     "again": "cost nack",
     "done": "cost ack",
     "unknown": "cost ack",
-    "poison": "cost ack",
+    "poison": "cost ack dead",
     "gateway_gone": "abandoned ack",
 }
 OVER = ("expired", "done", "unknown", "poison")
 
 
 def _row(text: str, *, begun: bool) -> Settlement:
-    bill, queue = text.split()
+    bill, queue, *dead = text.split()
     # What never ran costs nothing.
-    return Settlement(None if bill == "cost" and not begun else bill, queue)  # type: ignore[arg-type]
+    return Settlement(None if bill == "cost" and not begun else bill, queue, bool(dead))  # type: ignore[arg-type]
 
 
 def test_the_tables_are_complete() -> None:
@@ -109,7 +109,7 @@ def test_what_a_gateway_hears_of_each_outcome(name: str, begun: bool) -> None:
 @pytest.mark.parametrize("name", [name for name in OUTCOMES if any(SAID[name])])
 def test_what_follows_each_outcome_and_verdict(name: str, verdict: str, begun: bool) -> None:
     column = VERDICT_COLUMNS.index("over" if verdict in OVER else verdict)
-    expected = _row(HEARD[name.partition(":")[0]][column], begun=begun)
+    expected = _row(HEARD[name.partition(":")[0]][column] + " dead" * (verdict == "poison"), begun=begun)
     if verdict == "cancelled" and not begun:
         expected = Settlement(None, "ack")
     assert settlement(OUTCOMES[name], VERDICTS[verdict], begun=begun) == expected

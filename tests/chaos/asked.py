@@ -1,0 +1,96 @@
+"""One call of a client as the client saw it: a line of the client log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tests.fake_upstream import oracle_text, oracle_usage
+
+End = Literal["open", "answered", "failed", "refused", "hung_up", "broken", "both"]
+"""``failed``: a typed error after acceptance. ``refused``: one before it. ``broken``: the connection ended without an
+end. ``both``: ``[DONE]`` and an error."""
+
+REFUSALS = frozenset(
+    {
+        "overloaded",
+        "queue_unavailable",
+        "model_unavailable",
+        "model_not_found",
+        "shutting_down",
+        "invalid_api_key",
+        "invalid_value",
+        "request_too_large",
+        "unsupported_media_type",
+    }
+)
+"""Codes with which a gateway turns a request away: nothing was accepted."""
+
+
+@dataclass
+class Asked:
+    """What was asked, of whom, and everything that came back."""
+
+    number: int
+    body: dict[str, Any]
+    life: str
+    """The start of the gateway that it went to."""
+    timeout_s: float
+    began_at: float
+    hang_up_after: int | None = None
+    """The client leaves after that many parts of the answer."""
+    ended_at: float | None = None
+    status: int | None = None
+    request_id: str | None = None
+    text: str = ""
+    done: bool = False
+    """The answer's proper end came: ``[DONE]``, or the whole of a JSON body."""
+    error: dict[str, Any] | None = None
+    broken: str | None = None
+    hung_up: bool = False
+    ids: set[str] = field(default_factory=set)
+    fingerprints: set[str] = field(default_factory=set)
+    usage: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The first word of the prompt, which is the first word of the answer."""
+        return f"r{self.number}"
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.body.get("stream"))
+
+    @property
+    def expected_text(self) -> str:
+        """What the oracle says."""
+        return oracle_text(self.body)
+
+    @property
+    def expected_usage(self) -> tuple[int, int, int]:
+        """Prompt, completion and cached tokens, as the oracle says."""
+        usage = oracle_usage(self.body)
+        return usage["prompt_tokens"], usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+
+    @property
+    def code(self) -> str | None:
+        """The error's code."""
+        return self.error.get("code") if self.error else None
+
+    @property
+    def end(self) -> End:
+        """How it ended for the client."""
+        if self.error is not None:
+            if self.done:
+                return "both"
+            return "refused" if self.code in REFUSALS and not self.text else "failed"
+        if self.done:
+            return "answered"
+        if self.hung_up:
+            return "hung_up"
+        return "open" if self.ended_at is None else "broken"
+
+    def __str__(self) -> str:
+        what = "stream" if self.stream else "whole"
+        told = f" {self.code}" if self.code else f" {self.broken}" if self.broken else ""
+        return f"{self.name} ({what}, {self.life}, {self.request_id}) {self.end}{told} with {self.text[-60:]!r}"
