@@ -12,8 +12,8 @@ from gateway.conversation import Break, Complete, Conversation, Decision, Forget
 from gateway.exchange import Exchange
 from process.identity import now_ms
 from process.logging import Log
-from wire.control import AreYouAlive, Stop
-from wire.errors import FleetError, Overloaded
+from wire.control import Accepted, AreYouAlive, Settle, Stop
+from wire.errors import ErrorBody, FleetError, Overloaded, Poison
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gateway.metrics import GatewayMetrics
     from gateway.record import GatewayRecorder
     from wire.control import Word
-    from wire.errors import ErrorBody
     from wire.event import RequestEventType, Status
     from wire.piece import Frame
     from wire.request import Request
@@ -50,6 +49,14 @@ class _Owned:
     attempts: set[str] = field(default_factory=set)
     insisted: int = 0
     client_waits: bool = True
+    end_told: bool = False
+    """Whether the ledger hears how this request ended: from us, or from a node that was told to tell it."""
+    trusted: set[str] = field(default_factory=set)
+    """Attempts that were told to tell the end before they settle."""
+    charge: bytes | None = None
+    """What the accepted attempt charges."""
+    error: ErrorBody | None = None
+    """What the client got instead of an answer."""
 
 
 class Conversations:
@@ -75,6 +82,8 @@ class Conversations:
         """How many clients still wait for their end."""
         self._all_answered = asyncio.Event()
         self._all_answered.set()
+        self._all_settled = asyncio.Event()
+        self._all_settled.set()
         self._owned: dict[str, _Owned] = {}
         self._by_attempt: dict[str, _Owned] = {}
 
@@ -89,6 +98,15 @@ class Conversations:
         try:
             async with asyncio.timeout(within_s):
                 await self._all_answered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def all_settled(self, within_s: float) -> bool:
+        """Wait until every request that was ever owned is forgotten; False if that takes too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._all_settled.wait()
         except TimeoutError:
             return False
         return True
@@ -110,29 +128,39 @@ class Conversations:
         self._owned[request.request_id] = owned
         self.open_count += 1
         self._all_answered.clear()
+        self._all_settled.clear()
         return owned.exchange
 
     def never_published(self, request_id: str) -> None:
         """The request is certainly not in its topic: nothing will ever be heard of it."""
         if (owned := self._owned.get(request_id)) is not None:
             self._client_served(owned)
+            owned.end_told = True  # its end is the refusal that its client got
             self._forget(owned)
 
-    def hang_up(self, request_id: str) -> None:
-        """The client is gone."""
+    def hang_up(self, request_id: str, *, finish: bool = False) -> None:
+        """The client is gone. ``finish``: the answer is still wanted, though nobody reads it."""
         if (owned := self._owned.get(request_id)) is not None and owned.conversation.state == "open":
+            if finish:
+                owned.exchange.discard()
+                return
             waiting = owned.conversation.holder is None
             self._carry_out(owned, owned.conversation.hung_up())
             self._metrics.requests.labels(outcome="cancelled").inc()
             self._client_served(owned)
             if waiting:
-                self._record(owned, "request.cancelled", "cancelled")
+                self._tell_end(owned)  # else its node charges for what was generated
             self._insist_later(owned)
 
     def break_all(self, error: FleetError) -> None:
         """This gateway is leaving: every client that still waits gets this error."""
         for owned in list(self._owned.values()):
             self._carry_out(owned, owned.conversation.broken(error))
+
+    def close_books(self) -> None:
+        """This gateway is leaving: tell what no node has told yet."""
+        for owned in list(self._owned.values()):
+            self._tell_end(owned)
 
     def frame(self, node: str, frame: Frame, *, repeated: bool) -> None:
         """Take a frame of a node (:class:`gateway.line.Listener`)."""
@@ -157,22 +185,30 @@ class Conversations:
                 if owned is None:
                     self._say(node, Stop(attempt_id=frame.attempt_id, reason="unknown"))
                 elif isinstance(frame, Finished):
-                    self._carry_out(owned, owned.conversation.finished(node, frame))
+                    decisions = owned.conversation.finished(node, frame)
+                    if _accepts(decisions):
+                        owned.charge = frame.charge
+                    self._carry_out(owned, decisions)
                 else:
-                    self._carry_out(owned, owned.conversation.failed(node, frame, now))
+                    decisions = owned.conversation.failed(node, frame, now)
+                    self._carry_out(owned, decisions, node_tells=not frame.again and _accepts(decisions))
             case Alive():
                 if (owned := self._by_attempt.get(frame.attempt_id)) is not None:
                     self._carry_out(owned, owned.conversation.alive(frame, now))
             case Settled():
                 if not repeated and (owned := self._owned.get(frame.request_id)) is not None:
+                    owned.end_told = owned.end_told or frame.attempt_id in owned.trusted
                     self._carry_out(owned, owned.conversation.settled(frame))
             case _:
                 assert_never(frame)
 
-    def _carry_out(self, owned: _Owned, decisions: list[Decision]) -> None:
+    def _carry_out(self, owned: _Owned, decisions: list[Decision], *, node_tells: bool = False) -> None:
+        """``node_tells``: the error among the decisions is a node's, and its event too."""
         for decision in decisions:
             match decision:
                 case Tell(node, word):
+                    if isinstance(word, Accepted | Settle):
+                        owned.trusted.add(word.attempt_id)
                     self._say(node, word)
                 case Show(data):
                     self._show(owned, data)
@@ -182,7 +218,9 @@ class Conversations:
                     owned.exchange.finish(decision)
                 case Break():
                     self._metrics.requests.labels(outcome=owned.conversation.state).inc()
-                    self._told_an_error(owned, decision)
+                    owned.error = decision.error
+                    if not node_tells:
+                        self._tell_end(owned)
                     self._client_served(owned)
                     owned.exchange.finish(decision)
                 case Probe(attempt_id):
@@ -206,13 +244,23 @@ class Conversations:
             log.warning("An answer was cut: nobody takes it.", action="answer_cut", request_id=owned.request.request_id)
             self._carry_out(owned, owned.conversation.broken(FleetError("The answer was not taken fast enough.")))
 
-    def _told_an_error(self, owned: _Owned, end: Break) -> None:
-        """Tell management of an end that no node tells of: refusals and failures of a node are that node's events."""
-        state = owned.conversation.state
-        if state == "expired":
-            self._record(owned, "request.expired", "expired", end.error)
-        elif state == "poison" or (state == "failed" and end.error.code in ("stream_interrupted", "server_error")):
-            self._record(owned, "request.failed", "failed", end.error)
+    def _tell_end(self, owned: _Owned) -> None:
+        """Tell management how a request ended, once, and only where no node does."""
+        if owned.end_told or owned.conversation.state == "open":
+            return
+        owned.end_told = True
+        if owned.charge is not None:
+            self._recorder.repeat(owned.charge, owned.request.request_id)
+            return
+        match owned.conversation.state:
+            case "cancelled":
+                self._record(owned, "request.cancelled", "cancelled")
+            case "expired":
+                self._record(owned, "request.expired", "expired", owned.error)
+            case "poison":
+                self._record(owned, "request.dead", "dead", _obituary(owned))
+            case _:
+                self._record(owned, "request.failed", "failed", owned.error)
 
     def _record(self, owned: _Owned, kind: RequestEventType, status: Status, error: ErrorBody | None = None) -> None:
         attempts = owned.conversation.attempts
@@ -256,14 +304,34 @@ class Conversations:
         if decisions and owned.insisted <= INSIST_MAX and owned.request.request_id in self._owned:
             self._carry_out(owned, decisions)
             self._insist_later(owned)
+        elif decisions:
+            self._tell_end(owned)  # it died with what it would have charged
 
     def _forget(self, owned: _Owned) -> None:
+        self._tell_end(owned)
         if owned.deadline is not None:
             owned.deadline.cancel()
         self._owned.pop(owned.request.request_id, None)
+        if not self._owned:
+            self._all_settled.set()
         for attempt_id in owned.attempts:
             self._by_attempt.pop(attempt_id, None)
 
     def _say(self, node: str, word: Word) -> None:
         if self.lines is not None:
             self.lines.say(node, word)
+
+
+def _accepts(decisions: list[Decision]) -> bool:
+    """Whether a node is told that its end is the request's."""
+    return any(isinstance(decision, Tell) and isinstance(decision.word, Accepted) for decision in decisions)
+
+
+def _obituary(owned: _Owned) -> ErrorBody:
+    """Why a request is dead, and what to do, for people."""
+    request, deaths = owned.request, owned.conversation.silent_deaths
+    return Poison(
+        f"This request brought down {deaths} nodes of model {request.model!r} that worked on it, one after the other. "
+        f"No node gets it again. See 'fleet dead-letters show {request.request_id} --model {request.model}', "
+        "then replay or discard it."
+    ).body()

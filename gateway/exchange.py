@@ -20,9 +20,12 @@ class Exchange:
         self._parts: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._for_end = False
+        self._unread = False
 
     def put(self, data: bytes) -> None:
         """Add a part."""
+        if self._unread:
+            return
         self._parts.append(data)
         self.pending_bytes += len(data)
         if not self._for_end:
@@ -33,6 +36,11 @@ class Exchange:
         if self.end is None:
             self.end = end
             self._wake()
+
+    def discard(self) -> None:
+        """Nobody will read what comes: keep nothing of it."""
+        self._unread = True
+        self.take()
 
     def take(self) -> bytes:
         """Everything that is there, joined; empty if nothing is."""

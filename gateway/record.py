@@ -34,6 +34,7 @@ class GatewayRecorder:
         """Set once the broker is reached; before that no request is accepted."""
         self._gateway = gateway
         self._tasks = tasks
+        self._publishing: set[asyncio.Task[None]] = set()
 
     def request_event(
         self,
@@ -72,14 +73,26 @@ class GatewayRecorder:
             subject=request.request_id,
             data=codec.encode_event_data(data),
         )
-        if len(self._tasks) >= EVENTS_WAITING_MAX:
-            log.error(
-                "An event was lost: too many wait for the broker.", action="event_lost", request_id=request.request_id
-            )
-            return
-        self._tasks.start(self._publish(codec.encode_event(event), request.request_id), "tell event")
+        self._tell(codec.encode_event(event), request.request_id)
 
-    async def _publish(self, event: bytes, request_id: str) -> None:
+    def repeat(self, charge: bytes, request_id: str) -> None:
+        """Tell the charge of an accepted attempt whose node may be gone. Its id makes it count once."""
+        self._tell(charge, request_id)
+
+    async def flushed(self, within_s: float) -> None:
+        """Wait until everything is told, at most so long."""
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=within_s)
+
+    def _tell(self, event: bytes, about: str) -> None:
+        if len(self._publishing) >= EVENTS_WAITING_MAX:
+            log.error("An event was lost: too many wait for the broker.", action="event_lost", about=about)
+            return
+        task = self._tasks.start(self._publish(event, about), "tell event")
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, event: bytes, about: str) -> None:
         for _ in range(RETRIES_MAX):
             try:
                 if self.producer is not None:
@@ -87,5 +100,5 @@ class GatewayRecorder:
             except BrokerError:
                 pass
             await asyncio.sleep(RETRY_S)
-        log.error("An event was lost: the broker was away for too long.", action="event_lost", request_id=request_id)
+        log.error("An event was lost: the broker was away for too long.", action="event_lost", about=about)
         return None

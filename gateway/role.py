@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = Log("gateway")
 
 EVENTS_GATHER_MS = 20
+SETTLE_S = 0.5
+"""How long a gateway that leaves waits for nodes to settle, and for its own last events."""
 HEADER_BYTES_MAX = 32 * 1024
 IDLE_CONNECTION_S = 75
 
@@ -101,6 +103,10 @@ async def run(
         log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
         if not await conversations.all_answered(settings.stop_grace_s):
             conversations.break_all(ShuttingDown(retry_after_ms=1000))
+        # Nodes that have just heard a verdict still publish by it; what they leave untold is told here.
+        await conversations.all_settled(SETTLE_S)
+        conversations.close_books()
+        await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 
 

@@ -33,6 +33,7 @@ class ScriptedEngine:
 
     def __init__(self, *steps: Step | Flood) -> None:
         self.steps = steps
+        self.asked = 0
         self.running = 0
         """How many answers are being written at this moment."""
 
@@ -44,6 +45,7 @@ class ScriptedEngine:
 
     async def answer(self, job: Job, answer: Answer) -> Answered | Refused | Later:
         """Go through the steps."""
+        self.asked += 1
         self.running += 1
         try:
             for step in self.steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -47,7 +48,9 @@ async def ask(url: str, headers: dict[str, str]) -> Reply:
     except aiohttp.ClientConnectorCertificateError:
         raise Unanswered("its certificate is not trusted") from None
     except aiohttp.ClientConnectorError as error:
-        raise Unanswered((error.strerror or "it cannot be connected to").lower()) from None
+        number = error.os_error.errno
+        reason = os.strerror(number) if number and number > 0 else error.strerror
+        raise Unanswered((reason or "it cannot be connected to").lower()) from None
     except (aiohttp.ClientError, ValueError) as error:
         raise Unanswered(f"it does not speak HTTP as expected ({type(error).__name__})") from None
 

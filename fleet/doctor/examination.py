@@ -111,4 +111,5 @@ async def _check_broker(settings: DoctorSettings, node: NodeSettings | None) -> 
         found = await check_broker(broker, settings.topics, node.model if node is not None else None)
     finally:
         await broker.aclose()
-    return found + await check_admin(settings.admin_url, settings.pulsar_token)
+    # To an address that was only guessed no token is shown.
+    return found + await check_admin(settings.admin_url, settings.pulsar_token if settings.pulsar_admin_url else None)

@@ -1,57 +1,60 @@
-"""What management has written down, through its REST API."""
+"""What management has written down: its rows from the database file, its sums through its REST API."""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-CHARGES_PER_PAGE = 1000
-EVENTS_PER_PAGE = 200
+    from pathlib import Path
 
 
 @dataclass
 class LedgerReader:
-    """Reads what is new since the last time. ``url`` is asked each time: management moves."""
+    """Reads what is new since the last time."""
 
-    url: Callable[[], str]
+    file: Path
     charges: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    """As they were sent."""
     usage: dict[str, int] = field(default_factory=dict)
-    """The sums over everything."""
+    """What the API says the charges add up to, over everything."""
+    charged: int = 0
+    """Charges over everything."""
     _charges_through: int = 0
     _events_through: int = 0
 
-    async def read(self) -> None:
+    async def read(self, url: str) -> None:
         """Fill in the charges and events that came since the last call, oldest first, and the sums."""
-        async with aiohttp.ClientSession(raise_for_status=True) as session:
-            raw = await self._news(session, "events", EVENTS_PER_PAGE, self._events_through)
-            charges = await self._news(session, "charges", CHARGES_PER_PAGE, self._charges_through, of_charge=True)
-            async with session.get(f"{self.url()}/api/v1/usage") as response:
-                self.usage = (await response.json())["data"][0]
-        self.events = [row["event"] for row in raw]
-        self.charges = charges
-        self._events_through = max((row["position"] for row in raw), default=self._events_through)
+        await asyncio.to_thread(self._read_file)
+        async with (
+            aiohttp.ClientSession(raise_for_status=True) as session,
+            session.get(f"{url}/api/v1/usage") as response,
+        ):
+            self.usage = (await response.json())["data"][0]
 
-    async def _news(
-        self, session: aiohttp.ClientSession, what: str, limit: int, through: int, *, of_charge: bool = False
-    ) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        cursor: str | None = None
-        first_cursor: int | None = None
-        while True:
-            params = {"limit": str(limit), **({"cursor": cursor} if cursor else {})}
-            async with session.get(f"{self.url()}/api/v1/{what}", params=params) as response:
-                page = await response.json()
-            rows += page["data"]
-            cursor = page["next_cursor"]
-            if first_cursor is None and cursor:
-                first_cursor = int(cursor)
-            if cursor is None or int(cursor) <= through:
-                break
-        rows.reverse()
-        return rows
+    def all_events(self) -> list[str]:
+        """Every event of the run, as it was sent."""
+        with sqlite3.connect(f"file:{self.file}?mode=ro", uri=True) as connection:
+            found = [raw for (raw,) in connection.execute("SELECT raw FROM events ORDER BY position")]
+        connection.close()
+        return found
+
+    def _read_file(self) -> None:
+        connection = sqlite3.connect(f"file:{self.file}?mode=ro", uri=True)
+        try:
+            connection.row_factory = sqlite3.Row
+            query = "SELECT * FROM charges WHERE position > ? ORDER BY position"
+            self.charges = [dict(row) for row in connection.execute(query, (self._charges_through,))]
+            query = "SELECT position, raw FROM events WHERE position > ? ORDER BY position"
+            events = connection.execute(query, (self._events_through,)).fetchall()
+            (self.charged,) = connection.execute("SELECT count(*) FROM charges").fetchone()
+        finally:
+            connection.close()
+        self.events = [row["raw"] for row in events]
+        self._charges_through = max((row["position"] for row in self.charges), default=self._charges_through)
+        self._events_through = max((row["position"] for row in events), default=self._events_through)

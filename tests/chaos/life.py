@@ -89,11 +89,12 @@ class Life:
         if self.alive:
             self.baseline = self.held()
 
-    async def page(self, path: str) -> str:
+    async def page(self, path: str, *, key: str = "") -> str:
         """A page of its HTTP server as text; empty if it is not there."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}{path}") as response:
-                return await response.text()
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}{path}", headers=headers) as answer:
+                return await answer.text()
         except aiohttp.ClientError:
             return ""
 

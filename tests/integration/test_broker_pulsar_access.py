@@ -109,14 +109,14 @@ async def test_a_certificate_must_be_made_out_to_the_host(pulsar_server: PulsarS
     context.load_cert_chain(certificate, key)
     # The client of the library is asked as well: it, too, must look at the name.
     async with TcpProxy("127.0.0.1", pulsar_server.port, ssl_context=context) as proxy:
-        right = open_broker(f"pulsar+ssl://localhost:{proxy.port}", tls_trust_certs=str(certificate))
+        right = open_broker(f"pulsar+ssl://localhost:{proxy.port}", tls_trust_certs=certificate)
         await right.connect()
         await right.aclose()
         topic = "persistent://public/default/anything"
         assert await _answers(f"pulsar+ssl://localhost:{proxy.port}", str(certificate), topic)
         assert not await _answers(f"pulsar+ssl://127.0.0.1:{proxy.port}", str(certificate), topic)
         for url, trusted in (
-            (f"pulsar+ssl://127.0.0.1:{proxy.port}", str(certificate)),
+            (f"pulsar+ssl://127.0.0.1:{proxy.port}", certificate),
             (f"pulsar+ssl://localhost:{proxy.port}", None),
         ):
             wrong = open_broker(url, tls_trust_certs=trusted)

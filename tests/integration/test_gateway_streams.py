@@ -180,7 +180,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_its_slot_is_freed(scripted
     # Reads nothing beyond this limit; what the kernel keeps for it is far less than the flood.
     async with Connection(scripted.port, limit=1024) as connection:
         connection.send(post(BODY))
-        await until(lambda: scripted.engine.running == 1)
+        await until(lambda: scripted.engine.asked == 1)
         await until(lambda: scripted.engine.running == 0)
         # What it could still read ends in the middle, never in an end that looks like one.
         answer = await connection.answer()
@@ -195,7 +195,7 @@ async def test_a_reader_that_falls_too_far_behind_gets_an_error_and_no_end(scrip
     # Reads nothing beyond this limit; what the kernel keeps for it is far less than the flood.
     async with Connection(scripted.port, limit=1024) as connection:
         connection.send(post(BODY))
-        await until(lambda: scripted.engine.running == 1)
+        await until(lambda: scripted.engine.asked == 1)
         await until(lambda: scripted.engine.running == 0)
         answer = await connection.answer()
     assert b"[DONE]" not in answer.body

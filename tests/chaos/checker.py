@@ -1,0 +1,285 @@
+"""The judge: compares the client log with the ledger, the broker and the provider. Pure: evidence in, findings out.
+
+What a death excuses, and nothing else does:
+
+* A gateway's death ends its requests for their clients: a connection that breaks is excused if its gateway died then.
+* An answered request whose gateway died within :data:`WINDOW_S` may stay uncharged: the end was on its way to the
+  socket and not yet accepted. These are counted, as ``excused``.
+* A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.chaos.intruder import STRANGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chaos.asked import Asked
+    from tests.chaos.evidence import Evidence
+
+WINDOW_S = 1.0
+"""A gateway that dies this soon after its client had the end may not have told the node that it accepted it."""
+NOTICE_S = 2.0
+"""How much later than its client the driver may notice a gateway's death."""
+LATE_S = 10.0
+DEATHS_MAX = 3
+EXPECTED_ERRORS = frozenset({"stream_interrupted"})
+"""What a client may hear after acceptance while nodes and brokers die. All other errors need a cause of their own."""
+
+
+@dataclass
+class Finding:
+    """What came of one invariant."""
+
+    invariant: str
+    claim: str
+    checked: int
+    violations: list[str] = field(default_factory=list)
+    excused: int = 0
+
+
+def check(evidence: Evidence) -> list[Finding]:
+    """All invariants, in order."""
+    return [invariant(evidence) for invariant in INVARIANTS]
+
+
+def one_end(evidence: Evidence) -> Finding:
+    """I1."""
+    finding = Finding("I1", "every accepted request has exactly one end", 0)
+    for each in evidence.asked:
+        if each.end == "refused":
+            continue
+        finding.checked += 1
+        if each.end == "broken" and _gateway_died(evidence, each):
+            finding.excused += 1
+        elif each.end in ("open", "broken", "both"):
+            finding.violations.append(f"no proper end: {each}")
+        elif each.end == "failed" and not _is_expected(evidence, each):
+            finding.violations.append(f"an error without a cause: {each}")
+    return finding
+
+
+def text_of_the_oracle(evidence: Evidence) -> Finding:
+    """I2."""
+    finding = Finding("I2", "an answer is the oracle's to the byte; what came before an error is a prefix of it", 0)
+    for each in evidence.asked:
+        finding.checked += 1
+        if each.end == "answered":
+            right = each.text == each.expected_text and (each.usage is None or _usage_of(each) == each.expected_usage)
+        else:
+            right = each.expected_text.startswith(each.text)
+        if not right:
+            finding.violations.append(f"expected {each.expected_text[-60:]!r}: {each}")
+    return finding
+
+
+def one_attempt(evidence: Evidence) -> Finding:
+    """I3."""
+    finding = Finding("I3", "no piece of another attempt or request", 0)
+    for each in evidence.asked:
+        if not each.ids:
+            continue
+        finding.checked += 1
+        own = {f"execution-{execution.number}" for execution in evidence.executions.get(each.name, [])}
+        if each.ids != {f"chatcmpl-{(each.request_id or '').removeprefix('req_')}"}:
+            finding.violations.append(f"ids {each.ids}: {each}")
+        elif len(each.fingerprints) != 1 or not each.fingerprints <= own:
+            finding.violations.append(f"pieces of {each.fingerprints}, executed as {own}: {each}")
+    return finding
+
+
+def one_charge(evidence: Evidence) -> Finding:
+    """I4."""
+    finding = Finding("I4", "one charge per answered request, to the token; none for a failed one", 0)
+    charges = _charges_by_name(evidence)
+    for each in evidence.asked:
+        finding.checked += 1
+        own = charges.get(each.name, [])
+        if len(own) > 1:
+            finding.violations.append(f"{len(own)} charges: {each}")
+        elif each.end == "answered":
+            if own and (own[0]["status"], _tokens(own[0])) != ("answered", each.expected_usage):
+                finding.violations.append(f"charged as {own[0]['status']} with {_tokens(own[0])}: {each}")
+            elif not own and _in_the_window(evidence, each):
+                finding.excused += 1
+            elif not own:
+                finding.violations.append(f"not charged: {each}")
+        elif own and each.end in ("failed", "refused", "both", "open"):
+            finding.violations.append(f"charged as {own[0]['status']} with {_tokens(own[0])}: {each}")
+        elif own and own[0]["completion_tokens"] > each.expected_usage[1] + 2:
+            finding.violations.append(f"charged {_tokens(own[0])} of an answer that was cut: {each}")
+    if evidence.usage.get("requests") != evidence.charged:
+        finding.violations.append(f"{evidence.charged} charges, {evidence.usage.get('requests')} in the sums")
+    return finding
+
+
+def no_charge_of_nothing(evidence: Evidence) -> Finding:
+    """I5."""
+    finding = Finding("I5", "no charge without an accepted request", len(evidence.charges))
+    accepted = {each.name for each in evidence.asked if each.end != "refused"}
+    ids = {each.name: each.request_id for each in evidence.asked}
+    for charge in evidence.charges:
+        name = charge["user_agent"]
+        if name not in accepted:
+            finding.violations.append(f"a charge for {name}, which was not accepted (or was charged before)")
+        elif ids[name] not in (None, charge["request_id"]):
+            finding.violations.append(f"{name} is {ids[name]}, but was charged as {charge['request_id']}")
+    return finding
+
+
+def few_repetitions(evidence: Evidence) -> Finding:
+    """I6."""
+    bound = sum(fault.may_repeat for fault in evidence.faults)
+    executed = sum(len(executions) for executions in evidence.executions.values())
+    repeated = executed - len(evidence.executions)
+    claim = f"executions - requests <= what was in flight at the faults ({bound})"
+    finding = Finding("I6", claim, executed, excused=repeated)
+    if repeated > bound:
+        finding.violations.append(f"{repeated} executions more than requests, at most {bound} were in flight")
+    return finding
+
+
+def in_time(evidence: Evidence) -> Finding:
+    """I7."""
+    finding = Finding("I7", "nothing is open past its deadline and 10 s", len(evidence.asked))
+    for each in evidence.asked:
+        if each.ended_at is None or each.ended_at - each.began_at > each.timeout_s + LATE_S:
+            finding.violations.append(f"late: {each}")
+    return finding
+
+
+def nothing_left(evidence: Evidence) -> Finding:
+    """I8."""
+    return Finding("I8", "in the end backlog, unacknowledged and open requests are 0", 1, evidence.left)
+
+
+def few_deaths(evidence: Evidence) -> Finding:
+    """I9."""
+    finding = Finding("I9", "a poison request kills at most 3 nodes", len(evidence.poison))
+    for name, killed in evidence.poison.items():
+        if killed > DEATHS_MAX:
+            finding.violations.append(f"{name} killed {killed} nodes")
+    return finding
+
+
+def no_strangers(evidence: Evidence) -> Finding:
+    """I11."""
+    tried = [each for each in evidence.tried if not each.authorized]
+    finding = Finding("I11", "without a valid key nothing is published", len(tried))
+    finding.violations += [f"{each.what} was answered {each.status}" for each in tried if each.status not in (401, None)]
+    if STRANGER in evidence.executions or STRANGER in {charge["user_agent"] for charge in evidence.charges}:
+        finding.violations.append("a stranger's request was executed or charged")
+    return finding
+
+
+def back_to_the_baseline(evidence: Evidence) -> Finding:
+    """I12."""
+    claim = "memory, descriptors, threads, topics and subscriptions return to the baseline"
+    return Finding("I12", claim, evidence.measured, evidence.grown)
+
+
+def no_traces(evidence: Evidence) -> Finding:
+    """I13."""
+    claim = "canary key and canary prompt are in no log, event or metric"
+    return Finding("I13", claim, evidence.looked_at, evidence.traces)
+
+
+def no_fault_by_input(evidence: Evidence) -> Finding:
+    """I14."""
+    tried = [each for each in evidence.tried if each.authorized]
+    finding = Finding("I14", "no 5xx caused by input", len(tried))
+    finding.violations += [f"{each.what} was answered {each.status}" for each in tried if (each.status or 400) >= 500]
+    return finding
+
+
+def same_sums(evidence: Evidence) -> Finding:
+    """I15."""
+    claim = "replaying and shuffling the events gives the same sums"
+    return Finding("I15", claim, evidence.replayed, evidence.replays)
+
+
+INVARIANTS: tuple[Callable[[Evidence], Finding], ...] = (
+    one_end,
+    text_of_the_oracle,
+    one_attempt,
+    one_charge,
+    no_charge_of_nothing,
+    few_repetitions,
+    in_time,
+    nothing_left,
+    few_deaths,
+    no_strangers,
+    back_to_the_baseline,
+    no_traces,
+    no_fault_by_input,
+    same_sums,
+)
+
+
+def added(findings: list[list[Finding]]) -> list[Finding]:
+    """The findings of several episodes as one table."""
+    total: list[Finding] = []
+    for same in zip(*findings, strict=True):
+        first = same[0]
+        claim = first.claim if len(same) == 1 else first.claim.partition(" (")[0]
+        checked, excused = sum(each.checked for each in same), sum(each.excused for each in same)
+        total.append(Finding(first.invariant, claim, checked, [v for each in same for v in each.violations], excused))
+    return total
+
+
+def ends(asked: list[Asked]) -> Counter[str]:
+    """How the requests ended, errors by their codes."""
+    return Counter(f"{each.end} {each.code}" if each.code else each.end for each in asked)
+
+
+def _gateway_died(evidence: Evidence, each: Asked) -> bool:
+    died_at = evidence.deaths.get(each.life)
+    if died_at is None or each.ended_at is None:
+        return False
+    return each.began_at <= died_at <= each.ended_at + NOTICE_S
+
+
+def _in_the_window(evidence: Evidence, each: Asked) -> bool:
+    died_at = evidence.deaths.get(each.life)
+    if died_at is None or each.ended_at is None or died_at < each.ended_at - NOTICE_S:
+        return False
+    # While the broker is away no word reaches a node, so the window is as long as the outage.
+    window_s = WINDOW_S + sum(
+        fault.until - fault.at
+        for fault in evidence.faults
+        if fault.until is not None and fault.until > each.ended_at - WINDOW_S and fault.at < died_at
+    )
+    return died_at - each.ended_at <= window_s
+
+
+def _is_expected(evidence: Evidence, each: Asked) -> bool:
+    if each.code in EXPECTED_ERRORS:
+        return bool(evidence.faults)
+    if each.code == "request_poisonous":
+        if each.name in evidence.poison:
+            return True
+        executions = evidence.executions.get(each.name, [])
+        return sum(execution.life in evidence.deaths for execution in executions) >= DEATHS_MAX
+    return False
+
+
+def _charges_by_name(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
+    charges: dict[str, list[dict[str, Any]]] = {}
+    for charge in evidence.charges:
+        charges.setdefault(charge["user_agent"] or "", []).append(charge)
+    return charges
+
+
+def _tokens(charge: dict[str, Any]) -> tuple[int, int, int]:
+    return charge["prompt_tokens"], charge["completion_tokens"], charge["cached_tokens"]
+
+
+def _usage_of(each: Asked) -> tuple[int, int, int]:
+    usage = each.usage or {}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    return usage["prompt_tokens"], usage["completion_tokens"], cached

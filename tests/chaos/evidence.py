@@ -1,0 +1,121 @@
+"""Everything the checker looks at, gathered from outside: nobody is asked whether they are well."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.chaos.asked import Asked
+    from tests.chaos.fault import Fault
+    from tests.chaos.fleet import ChaosFleet
+    from tests.chaos.intruder import Tried
+    from tests.chaos.life import Held
+    from tests.chaos.oracle import Execution
+
+
+@dataclass
+class Evidence:
+    """Of one episode, but for the sums, which are of the whole run."""
+
+    asked: list[Asked]
+    deaths: dict[str, float]
+    """Life → loop time."""
+    executions: dict[str, list[Execution]]
+    charges: list[dict[str, Any]]
+    charged: int
+    usage: dict[str, int]
+    faults: list[Fault]
+    left: list[str]
+    """What was still under way in the end, in sentences."""
+    tried: list[Tried] = field(default_factory=list)
+    """What was asked with a wrong key, or with rubbish for a body."""
+    traces: list[str] = field(default_factory=list)
+    """Where a canary was found."""
+    looked_at: int = 0
+    """In how many logs, pages and events a canary was looked for."""
+    grown: list[str] = field(default_factory=list)
+    """What did not return to its baseline, in sentences."""
+    measured: int = 0
+    replays: list[str] = field(default_factory=list)
+    """What sums differ after a replay of the events, in sentences; empty if they agree."""
+    replayed: int = 0
+    poison: dict[str, int] = field(default_factory=dict)
+    """Name of a poison request → how many nodes it killed."""
+
+
+MEMORY_GROWTH_BYTES = 96 * 2**20
+DESCRIPTORS_GROWTH = 40
+THREADS_GROWTH = 24
+
+
+async def gather(fleet: ChaosFleet, asked: list[Asked], faults: list[Fault]) -> Evidence:
+    """Wait until the fleet has settled, then look everywhere."""
+    left = await fleet.settled()
+    await fleet.ledger.read(fleet.alive("management")[0].url)
+    names = {each.name for each in asked}
+    evidence = Evidence(
+        asked=asked,
+        deaths={life.name: life.died_at for life in fleet.lives() if not life.alive and life.died_at is not None},
+        executions={name: executions for name, executions in fleet.oracle.executions.items() if name in names},
+        charges=fleet.ledger.charges,
+        charged=fleet.ledger.charged,
+        usage=fleet.ledger.usage,
+        faults=faults,
+        left=left,
+    )
+    await _look_for_canaries(fleet, evidence)
+    await _measure(fleet, evidence)
+    return evidence
+
+
+async def _look_for_canaries(fleet: ChaosFleet, evidence: Evidence) -> None:
+    pages = {
+        f"metrics of {life.name}": await life.page("/metrics", key=fleet.key)
+        for slot in fleet.slots
+        if slot.lives
+        for life in [slot.now]
+        if life.alive
+    }
+    texts = {f"log of {life.name}": life.log for life in fleet.lives()}
+    for place, path in texts.items():
+        pages[place] = await asyncio.to_thread(path.read_text, errors="replace")
+    pages |= {f"event {number}": raw for number, raw in enumerate(fleet.ledger.events)}
+    for what, word in (("key", fleet.key), ("prompt", fleet.canary)):
+        evidence.traces += [f"the {what} is in the {place}" for place, page in pages.items() if word in page]
+    evidence.looked_at = len(pages)
+
+
+async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
+    """Compare what processes hold, and what the broker keeps, with what there should be."""
+    for slot in fleet.slots:
+        if slot.lives and slot.now.alive and (baseline := slot.now.baseline) is not None:
+            evidence.measured += 1
+            evidence.grown += _growth(slot.now.name, baseline, slot.now.held())
+    ours = {fleet.topics.presence, fleet.topics.roll_call}
+    nodes, gateways = len(fleet.alive("node")), len(fleet.alive("gateway"))
+    listed = await fleet.admin.topics()
+    persistent = [topic for topic in listed if topic.startswith("persistent:") and fleet.run in topic]
+    evidence.measured += 1
+    if len(persistent) > 2:
+        evidence.grown.append(f"persistent topics: {persistent}")
+    if fleet.owns_broker:
+        evidence.measured += 2
+        others = [topic for topic in listed if topic.startswith("non-persistent:") and topic not in ours]
+        if len(others) > nodes + gateways:
+            evidence.grown.append(f"{len(others)} link and control topics for {nodes} nodes and {gateways} gateways")
+        for topic, expected in ((fleet.topics.presence, gateways + 1), (fleet.topics.roll_call, nodes)):
+            if len(found := await fleet.admin.subscriptions(topic)) > expected:
+                evidence.grown.append(f"{len(found)} subscriptions of {topic}, where {expected} are in use")
+
+
+def _growth(name: str, baseline: Held, now: Held) -> list[str]:
+    grown = []
+    if now.memory_bytes - baseline.memory_bytes > MEMORY_GROWTH_BYTES:
+        grown.append(f"{name} grew from {baseline.memory_bytes >> 20} to {now.memory_bytes >> 20} MiB")
+    if now.descriptors - baseline.descriptors > DESCRIPTORS_GROWTH:
+        grown.append(f"{name} went from {baseline.descriptors} to {now.descriptors} descriptors")
+    if now.threads - baseline.threads > THREADS_GROWTH:
+        grown.append(f"{name} went from {baseline.threads} to {now.threads} threads")
+    return grown
