@@ -16,25 +16,25 @@ _GAP = "  "
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the heads of the columns, and the rows."""
+    """A title, the heads of the columns, and the rows. The first ``words`` columns are no numbers."""
 
     title: str
     heads: list[str]
     rows: list[list[str]]
+    words: int = 1
 
     def as_markdown(self) -> str:
-        lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1), *self.rows]
+        lines = [self.heads, ["---"] * self.words + ["---:"] * (len(self.heads) - self.words), *self.rows]
         return "\n".join([f"**{self.title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
     def as_text(self) -> str:
         lines = [self.heads, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        first, *rest = widths
-        aligned = (
-            _GAP.join([line[0].ljust(first), *(text.rjust(width) for text, width in zip(line[1:], rest, strict=True))])
-            for line in lines
-        )
+        aligned = (_GAP.join(map(self._aligned, range(len(line)), line, widths)).rstrip() for line in lines)
         return "\n".join([self.title, *aligned])
+
+    def _aligned(self, column: int, text: str, width: int) -> str:
+        return text.ljust(width) if column < self.words else text.rjust(width)
 
 
 def report(result: Result, *, markdown: bool) -> str:
@@ -79,7 +79,7 @@ def _latency(result: Result) -> Table:
             name = f"{cell.kind}: {what}" if what == "first" else cell.kind
             setup = cell.setup if cell.setup == DIRECT else f"{cell.setup}, added"
             rows.append([name, setup, *(_spread(shown.get(f"{what}_{p}_ms")) for p in ("p50", "p99"))])
-    return Table("Latency in ms, one client", ["answer", "way", "p50", "p99"], rows)
+    return Table("Latency in ms, one client", ["answer", "way", "p50", "p99"], rows, words=2)
 
 
 def _rates(result: Result) -> Table:
@@ -89,18 +89,18 @@ def _rates(result: Result) -> Table:
         for cell in result.cells
         if cell.clients > 1
     ]
-    return Table("Many clients", ["answer", "clients", "way", "answers/s", "p50 ms", "p99 ms"], rows)
+    return Table("Many clients", ["answer", "way", "clients", "answers/s", "p50 ms", "p99 ms"], rows, words=2)
 
 
 def _cpu(result: Result) -> Table:
     cells = [cell for cell in result.cells if cell.clients > 1]
     processes = list(dict.fromkeys(name for cell in reversed(cells) for name in cell.cpu_ms_per_answer))
     rows = [[*_name(cell), *(_spread(cell.cpu_ms_per_answer.get(each)) for each in processes)] for cell in cells]
-    return Table("Processor ms per answer", ["answer", "clients", "way", *processes], rows)
+    return Table("Processor ms per answer", ["answer", "way", "clients", *processes], rows, words=2)
 
 
 def _name(cell: Measured) -> list[str]:
-    return [cell.kind, str(cell.clients), cell.setup]
+    return [cell.kind, cell.setup, str(cell.clients)]
 
 
 def _spread(spread: Spread | None) -> str:

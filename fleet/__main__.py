@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from fleet.dead_letters.command import dead_letters
 from fleet.start.command import container, start
 from process import __version__
 
@@ -64,6 +65,7 @@ def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
 
 
 main.add_command(start)
+main.add_command(dead_letters)
 main.add_command(container)
 
 if __name__ == "__main__":

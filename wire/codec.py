@@ -14,7 +14,7 @@ import msgspec
 from wire.control import ControlMessage
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
-from wire.event import EVENT_BYTES_MAX, Event, NodeData, RequestData
+from wire.event import EVENT_BYTES_MAX, Event, GatewayData, NodeData, RequestData
 from wire.piece import Echo, Frame, LinkMessage
 from wire.presence import Presence, RollCall
 from wire.request import Request
@@ -43,6 +43,7 @@ _roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
 _event: _Decoder[Event] = msgspec.json.Decoder(Event)
 _request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
 _node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
+_gateway_data: _Decoder[GatewayData] = msgspec.json.Decoder(GatewayData)
 
 
 def encode(word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Presence | RollCall) -> bytes:
@@ -60,7 +61,7 @@ def encode_event(event: Event) -> bytes:
     return _json_encoder.encode(event)
 
 
-def encode_event_data(data: RequestData | NodeData) -> msgspec.Raw:
+def encode_event_data(data: RequestData | NodeData | GatewayData) -> msgspec.Raw:
     """The ``data`` of an event."""
     return msgspec.Raw(_json_encoder.encode(data))
 
@@ -115,6 +116,11 @@ def decode_request_data(data: msgspec.Raw) -> RequestData:
 def decode_node_data(data: msgspec.Raw) -> NodeData:
     """The ``data`` of a node event."""
     return _checked(_node_data, data)
+
+
+def decode_gateway_data(data: msgspec.Raw) -> GatewayData:
+    """The ``data`` of a gateway event."""
+    return _checked(_gateway_data, data)
 
 
 def _decode(decoder: _Decoder[T], message: bytes) -> T:

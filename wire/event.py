@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wire.request import Id, Millis
-from wire.usage import Usage
+from wire.usage import TOKENS_MAX, Usage
 
 PREFIX = "io.workernode."
 
@@ -23,6 +23,8 @@ RequestEventType = Literal[
     "request.expired",
     "request.dead",
     "request.abandoned",
+    "request.replayed",
+    "request.discarded",
 ]
 NodeEventType = Literal[
     "node.started",
@@ -34,8 +36,10 @@ NodeEventType = Literal[
     "node.recovered",
     "node.draining",
     "node.stopped",
+    "node.quarantined",
 ]
-EventType = RequestEventType | NodeEventType
+GatewayEventType = Literal["gateway.refusals"]
+EventType = RequestEventType | NodeEventType | GatewayEventType
 
 Status = Literal[
     "answered", "refused", "failed", "cancelled", "expired", "superseded", "handed_back", "abandoned", "dead"
@@ -130,6 +134,20 @@ class NodeData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: Text | None = None
     error_code: Short | None = None
     until_ms: Millis | None = None
+
+
+class GatewayData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a gateway refused before it owned anything, wrong keys among it, between two moments. No event for each one:
+    whoever knocks on the door must not be able to fill the ledger.
+
+    ``refused`` counts answers by their HTTP status.
+    """
+
+    gateway: Short
+    version: Short
+    since_ms: Millis
+    until_ms: Millis
+    refused: dict[Annotated[str, msgspec.Meta(max_length=3)], Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

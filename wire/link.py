@@ -75,7 +75,8 @@ class LinkSender:
     def take(self, now: float) -> list[tuple[int, list[msgspec.Raw]]]:
         """What to publish now, as (first number, frames): named gaps, all after silence, then the new ones."""
         end = self._base + len(self._frames)
-        if self._frames and self._unsent > self._base and now - self._sent_at >= self._resend_after_s:
+        wake_at = self.wake_at()
+        if wake_at is not None and now >= wake_at:
             self._resend = (self._base, self._unsent)
             self._again_at, self._again_until = now, self._unsent
         messages: list[tuple[int, list[msgspec.Raw]]] = []

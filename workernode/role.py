@@ -82,7 +82,8 @@ class _Readiness:
     def report(self) -> tuple[bool, dict[str, Any]]:
         if self.node is None or self.heartbeat is None:
             return False, {"ready": False, "why": "The broker was not reached yet."}
-        body: dict[str, Any] = {"state": self.heartbeat.state, "slots": self.node.slots, "busy": self.node.busy}
+        body: dict[str, Any] = {"state": self.heartbeat.state, "slots": self.node.slots}
+        body["busy"], body["parked"] = self.node.load()
         if self.heartbeat.sentence:
             body["sentence"] = self.heartbeat.sentence
         why = None

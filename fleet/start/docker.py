@@ -15,7 +15,7 @@ def require_daemon(env: Mapping[str, str]) -> str:
 
     Raises CannotStart when it does not answer.
     """
-    remedy = "start Docker (`sudo systemctl start docker`, or Docker Desktop), or use another --pulsar"
+    remedy = "start Docker (`sudo systemctl start docker`, or Docker Desktop), or start without it"
     try:
         asked = subprocess.run(
             ("docker", "version", "--format", "{{.Server.Version}}"),
@@ -26,7 +26,7 @@ def require_daemon(env: Mapping[str, str]) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise CannotStart(Ending.TOOL, "docker was not found: install Docker, or use another --pulsar") from None
+        raise CannotStart(Ending.TOOL, "docker was not found: install Docker, or start without it") from None
     except subprocess.TimeoutExpired:
         raise CannotStart(
             Ending.TOOL, f"the Docker daemon did not answer within {PROBE_WAIT_S:g} s: {remedy}"

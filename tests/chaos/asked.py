@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.fake_upstream import oracle_text, oracle_usage
+from tests.chaos.oracle import DIVERGE, text_of
+from tests.fake_upstream import oracle_usage
 
 End = Literal["open", "answered", "failed", "refused", "hung_up", "broken", "both"]
 """``failed``: a typed error after acceptance. ``refused``: one before it. ``broken``: the connection ended without an
 end. ``both``: ``[DONE]`` and an error."""
 
+UNREACHED = "unreached"
+"""There was no connection to the gateway at all."""
 REFUSALS = frozenset(
     {
+        UNREACHED,
         "overloaded",
         "queue_unavailable",
         "model_unavailable",
@@ -49,7 +53,8 @@ class Asked:
     broken: str | None = None
     hung_up: bool = False
     ids: set[str] = field(default_factory=set)
-    fingerprints: set[str] = field(default_factory=set)
+    runs: list[str] = field(default_factory=list)
+    """Fingerprints of the executions whose pieces came, in the order of their coming, each as often as it began."""
     usage: dict[str, Any] | None = None
 
     @property
@@ -62,9 +67,13 @@ class Asked:
         return bool(self.body.get("stream"))
 
     @property
-    def expected_text(self) -> str:
-        """What the oracle says."""
-        return oracle_text(self.body)
+    def diverges(self) -> bool:
+        """Whether each execution answers with another text."""
+        return DIVERGE in self.body["messages"][-1]["content"].split()
+
+    def expected_text(self, execution: int) -> str:
+        """What the oracle says in this execution."""
+        return text_of(self.body, execution)
 
     @property
     def expected_usage(self) -> tuple[int, int, int]:

@@ -5,7 +5,10 @@ What a death excuses, and nothing else does:
 * A gateway's death ends its requests for their clients: a connection that breaks is excused if its gateway died then.
 * An answered request whose gateway died within :data:`WINDOW_S` may stay uncharged: the end was on its way to the
   socket and not yet accepted. These are counted, as ``excused``.
-* A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other.
+* Non-persistent topics and subscriptions of a dead process stay in the broker's memory, one or two for each death; I12
+  counts them as ``excused``, and more than that is a violation.
+* A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other,
+  where no other node's text goes on exactly there. Where it does, I3 counts the answer as continued (``excused``).
 """
 
 from __future__ import annotations
@@ -69,18 +72,19 @@ def text_of_the_oracle(evidence: Evidence) -> Finding:
     finding = Finding("I2", "an answer is the oracle's to the byte; what came before an error is a prefix of it", 0)
     for each in evidence.asked:
         finding.checked += 1
+        texts = {each.expected_text(execution.number) for execution in evidence.executions.get(each.name, [])}
         if each.end == "answered":
-            right = each.text == each.expected_text and (each.usage is None or _usage_of(each) == each.expected_usage)
+            right = each.text in texts and (each.usage is None or _usage_of(each) == each.expected_usage)
         else:
-            right = each.expected_text.startswith(each.text)
+            right = not each.text or any(text.startswith(each.text) for text in texts)
         if not right:
-            finding.violations.append(f"expected {each.expected_text[-60:]!r}: {each}")
+            finding.violations.append(f"expected one of {texts}: {each}")
     return finding
 
 
 def one_attempt(evidence: Evidence) -> Finding:
     """I3."""
-    finding = Finding("I3", "no piece of another attempt or request", 0)
+    finding = Finding("I3", "no piece of another request, and none of an attempt that another one continued", 0)
     for each in evidence.asked:
         if not each.ids:
             continue
@@ -88,8 +92,9 @@ def one_attempt(evidence: Evidence) -> Finding:
         own = {f"execution-{execution.number}" for execution in evidence.executions.get(each.name, [])}
         if each.ids != {f"chatcmpl-{(each.request_id or '').removeprefix('req_')}"}:
             finding.violations.append(f"ids {each.ids}: {each}")
-        elif len(each.fingerprints) != 1 or not each.fingerprints <= own:
-            finding.violations.append(f"pieces of {each.fingerprints}, executed as {own}: {each}")
+        elif len(each.runs) != len(set(each.runs)) or not own.issuperset(each.runs):
+            finding.violations.append(f"pieces of {each.runs}, executed as {own}: {each}")
+        finding.excused += len(each.runs) - 1
     return finding
 
 
@@ -171,7 +176,9 @@ def no_strangers(evidence: Evidence) -> Finding:
     """I11."""
     tried = [each for each in evidence.tried if not each.authorized]
     finding = Finding("I11", "without a valid key nothing is published", len(tried))
-    finding.violations += [f"{each.what} was answered {each.status}" for each in tried if each.status not in (401, None)]
+    finding.violations += [
+        f"{each.what} was answered {each.status}" for each in tried if each.status not in (401, None)
+    ]
     if STRANGER in evidence.executions or STRANGER in {charge["user_agent"] for charge in evidence.charges}:
         finding.violations.append("a stranger's request was executed or charged")
     return finding
@@ -180,7 +187,7 @@ def no_strangers(evidence: Evidence) -> Finding:
 def back_to_the_baseline(evidence: Evidence) -> Finding:
     """I12."""
     claim = "memory, descriptors, threads, topics and subscriptions return to the baseline"
-    return Finding("I12", claim, evidence.measured, evidence.grown)
+    return Finding("I12", claim, evidence.measured, evidence.grown, excused=evidence.left_behind)
 
 
 def no_traces(evidence: Evidence) -> Finding:

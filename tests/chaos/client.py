@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from tests.chaos.asked import UNREACHED
+
 if TYPE_CHECKING:
     from tests.chaos.asked import Asked
 
@@ -36,6 +38,8 @@ async def ask(session: aiohttp.ClientSession, url: str, key: str, asked: Asked) 
                 _read_whole(await response.read(), asked)
     except TimeoutError:
         return  # ended_at stays None
+    except aiohttp.ClientConnectorError:
+        asked.error = {"code": UNREACHED}
     except (aiohttp.ClientError, ConnectionError, ValueError) as error:
         asked.broken = type(error).__name__
     asked.ended_at = asyncio.get_running_loop().time()
@@ -77,4 +81,6 @@ async def _read_stream(response: aiohttp.ClientResponse, asked: Asked) -> None:
 
 def _mark(chunk: dict[str, Any], asked: Asked) -> None:
     asked.ids.add(chunk["id"])
-    asked.fingerprints.add(chunk.get("system_fingerprint") or "")
+    fingerprint = chunk.get("system_fingerprint") or ""
+    if fingerprint not in asked.runs[-1:]:
+        asked.runs.append(fingerprint)

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.intruder import STRANGER
+
 if TYPE_CHECKING:
     from tests.chaos.asked import Asked
     from tests.chaos.fault import Fault
@@ -38,6 +40,8 @@ class Evidence:
     grown: list[str] = field(default_factory=list)
     """What did not return to its baseline, in sentences."""
     measured: int = 0
+    left_behind: int = 0
+    """Topics and subscriptions of dead processes that the broker still keeps in memory."""
     replays: list[str] = field(default_factory=list)
     """What sums differ after a replay of the events, in sentences; empty if they agree."""
     replayed: int = 0
@@ -45,6 +49,8 @@ class Evidence:
     """Name of a poison request → how many nodes it killed."""
 
 
+PERSISTENT_TOPICS = 3
+"""Requests, dead letters, results."""
 MEMORY_GROWTH_BYTES = 96 * 2**20
 DESCRIPTORS_GROWTH = 40
 THREADS_GROWTH = 24
@@ -54,7 +60,7 @@ async def gather(fleet: ChaosFleet, asked: list[Asked], faults: list[Fault]) -> 
     """Wait until the fleet has settled, then look everywhere."""
     left = await fleet.settled()
     await fleet.ledger.read(fleet.alive("management")[0].url)
-    names = {each.name for each in asked}
+    names = {STRANGER, *(each.name for each in asked)}
     evidence = Evidence(
         asked=asked,
         deaths={life.name: life.died_at for life in fleet.lives() if not life.alive and life.died_at is not None},
@@ -98,16 +104,20 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
     listed = await fleet.admin.topics()
     persistent = [topic for topic in listed if topic.startswith("persistent:") and fleet.run in topic]
     evidence.measured += 1
-    if len(persistent) > 2:
+    if len(persistent) > PERSISTENT_TOPICS:
         evidence.grown.append(f"persistent topics: {persistent}")
     if fleet.owns_broker:
         evidence.measured += 2
         others = [topic for topic in listed if topic.startswith("non-persistent:") and topic not in ours]
-        if len(others) > nodes + gateways:
+        dead = len([life for life in fleet.lives() if life.role != "management" and not life.alive])
+        evidence.left_behind = max(0, len(others) - nodes - gateways)
+        if evidence.left_behind > dead:
             evidence.grown.append(f"{len(others)} link and control topics for {nodes} nodes and {gateways} gateways")
         for topic, expected in ((fleet.topics.presence, gateways + 1), (fleet.topics.roll_call, nodes)):
-            if len(found := await fleet.admin.subscriptions(topic)) > expected:
+            if len(found := await fleet.admin.subscriptions(topic)) > expected + dead:
                 evidence.grown.append(f"{len(found)} subscriptions of {topic}, where {expected} are in use")
+            else:
+                evidence.left_behind += max(0, len(found) - expected)
 
 
 def _growth(name: str, baseline: Held, now: Held) -> list[str]:

@@ -101,6 +101,10 @@ class ChaosFleet:
         """What runs of a role."""
         return [slot.now for slot in self.of(role) if slot.now.alive]
 
+    def serving(self) -> list[Life]:
+        """The gateways that can be asked."""
+        return [life for life in self.alive("gateway") if life.baseline is not None]
+
     def lives(self) -> list[Life]:
         """Everything that was ever started."""
         return [life for slot in self.slots for life in slot.lives]

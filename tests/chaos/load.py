@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.chaos.asked import Asked
 from tests.chaos.client import ask
+from tests.chaos.oracle import DIVERGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,8 @@ class Shape:
     timeout_s: float = 60.0
     hang_ups: float = 0.03
     """Share of streams whose clients leave in the middle."""
+    diverging: float = 0.3
+    """Share of answers that cannot be continued by another execution."""
     long: float = 0.04
     """Share of answers that take seconds."""
 
@@ -41,6 +44,8 @@ class Shape:
         first = random.uniform(1.0, 3.0) if is_long else random.uniform(0.05, 0.5)
         between = random.uniform(0.02, 0.06)
         prompt = f"r{number} tokens={tokens} delay-first={first:.2f} delay-between={between:.3f} {self.canary}"
+        if random.random() < self.diverging:
+            prompt += f" {DIVERGE}"
         body: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
         if random.random() < 0.5:
             body["stream"] = True

@@ -1,8 +1,9 @@
 """The provider of a chaos run: its answers are known in advance, and each of its executions leaves a mark.
 
 The text and the usage of an answer are those of :mod:`tests.fake_upstream`, a pure function of the prompt. On top of
-them each execution puts its own ``system_fingerprint`` into every chunk, which nodes and gateways pass on: pieces of two
-attempts in one answer show even where their texts fit together.
+them each execution puts its own ``system_fingerprint`` into every chunk, which nodes and gateways pass on: pieces of
+two attempts in one answer show even where their texts fit together. With the word ``diverge`` in the prompt the texts
+do not fit: every execution has words of its own after the first one, as a model that samples would.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ from tests.fake_upstream import Chaos, oracle_text, oracle_usage
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+DIVERGE = "diverge"
+
+
+def text_of(body: dict[str, Any], execution: int) -> str:
+    """The whole answer of one execution."""
+    text = oracle_text(body)
+    if DIVERGE not in body["messages"][-1]["content"].split():
+        return text
+    name, *words = text.split()
+    return " ".join([name, *(f"{word}e{execution}" for word in words)])
 
 
 @dataclass
@@ -75,7 +88,7 @@ class Oracle:
             if body.get("stream"):
                 return await self._stream(request, body, Chaos.of(prompt), execution)
             await asyncio.sleep(Chaos.of(prompt).delay_first)
-            message = {"role": "assistant", "content": oracle_text(body), "refusal": None}
+            message = {"role": "assistant", "content": text_of(body, execution.number), "refusal": None}
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
             head = _head("chat.completion", body, execution)
             return web.json_response({**head, "choices": [choice], "usage": oracle_usage(body)})
@@ -98,6 +111,9 @@ class Oracle:
         return response
 
 
+_FINISH: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+
+
 def _head(kind: str, body: dict[str, Any], execution: Execution) -> dict[str, Any]:
     fingerprint = f"execution-{execution.number}"
     return {"id": "x", "object": kind, "created": 1, "model": body["model"], "system_fingerprint": fingerprint}
@@ -105,10 +121,15 @@ def _head(kind: str, body: dict[str, Any], execution: Execution) -> dict[str, An
 
 def _chunks(body: dict[str, Any], execution: Execution) -> list[dict[str, Any]]:
     head = _head("chat.completion.chunk", body, execution)
-    first, *others = oracle_text(body).split(" ")
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": first}, *({"content": f" {word}"} for word in others)]
-    choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
+    first, *others = text_of(body, execution.number).split(" ")
+    deltas: list[dict[str, str]] = [
+        {"role": "assistant", "content": first},
+        *({"content": f" {word}"} for word in others),
+    ]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas
+    ]
+    choices.append(_FINISH)
     chunks = [{**head, "choices": [choice]} for choice in choices]
     if (body.get("stream_options") or {}).get("include_usage"):
         chunks.append({**head, "choices": [], "usage": oracle_usage(body)})

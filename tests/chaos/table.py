@@ -79,7 +79,8 @@ def markdown(result: dict[str, Any]) -> str:
 def violations(findings: list[Finding]) -> str:
     """What was violated, with examples, for a test's message."""
     return "\n".join(
-        f"{finding.invariant} {finding.claim}: {len(finding.violations)}\n  " + "\n  ".join(finding.violations[:EXAMPLES])
+        f"{finding.invariant} {finding.claim}: {len(finding.violations)}\n  "
+        + "\n  ".join(finding.violations[:EXAMPLES])
         for finding in findings
         if finding.violations
     )

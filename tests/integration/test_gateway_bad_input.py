@@ -299,7 +299,7 @@ ROWS = [
             "a_ref_in_a_circle_is_refused": {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
             "a_ref_to_nowhere_is_refused": {"$ref": "#/$defs/CANARY"},
             "a_ref_to_elsewhere_is_refused": {"$ref": "http://127.0.0.1/CANARY"},
-            "a_long_chain_of_refs_ends_in_time": {"$defs": REF_CHAIN, "bad": {"$ref": "#/nowhere"}},
+            "a_long_chain_of_refs_ends_in_time": {"bad": {"$ref": "#/nowhere"}, "$defs": REF_CHAIN},
         }.items()
     ),
     bad(

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import workernode.role
@@ -182,6 +183,9 @@ async def test_a_reader_that_takes_nothing_is_cut_and_its_slot_is_freed(scripted
         connection.send(post(BODY))
         await until(lambda: scripted.engine.asked == 1)
         await until(lambda: scripted.engine.running == 0)
+        # Although it still takes nothing, the gateway keeps no connection for it.
+        own = connection.writer.get_extra_info("sockname")
+        await until(lambda: own not in [each.raddr for each in psutil.Process().net_connections("tcp")])
         # What it could still read ends in the middle, never in an end that looks like one.
         answer = await connection.answer()
         assert not answer.whole

@@ -24,8 +24,9 @@ from wire.control import (
     Settle,
     Stop,
 )
+from wire.dead_letter import DeadLetter
 from wire.errors import ErrorBody, UndecodableMessage
-from wire.event import Durations, Event, NodeData, RequestData, Times
+from wire.event import Durations, Event, GatewayData, NodeData, RequestData, Times
 from wire.piece import Alive, Content, Echo, Failed, Finished, LinkMessage, Settled, Started
 from wire.presence import Presence, RollCall
 from wire.request import Request
@@ -85,8 +86,17 @@ requests = of(
     n=maybe_number,
     max_tokens=maybe_number,
 )
+dead_letters = of(
+    DeadLetter,
+    request=requests,
+    reason=st.just("poison"),
+    message=text,
+    node=ids,
+    at_ms=numbers,
+    deaths=st.none() | signed,
+)
 frames = st.one_of(
-    of(Started, attempt_id=ids, request_id=ids, begun=st.booleans(), redeliveries=numbers),
+    of(Started, attempt_id=ids, request_id=ids, begun=st.booleans(), continues=st.booleans(), redeliveries=numbers),
     of(Content, attempt_id=ids, number=numbers, data=st.binary(max_size=200)),
     of(
         Finished,
@@ -131,7 +141,9 @@ presences = of(
     model=text,
     type=st.sampled_from(["static", "remote", "local"]),
     version=text,
-    state=st.sampled_from(["starting", "ready", "rate_limited", "paused", "draining", "stopped", "misconfigured"]),
+    state=st.sampled_from(
+        ["starting", "ready", "rate_limited", "unreachable", "paused", "draining", "stopped", "misconfigured"]
+    ),
     slots=signed,
     sent_ms=numbers,
     started_ms=numbers,
@@ -143,6 +155,7 @@ presences = of(
     endpoints=st.lists(text, max_size=3).map(tuple),
     modalities=st.lists(text, max_size=3).map(tuple),
     context_length=st.none() | signed,
+    continues=st.booleans(),
     provider=maybe_text,
     credential=maybe_text,
 )
@@ -170,9 +183,18 @@ request_data = of(
 node_data = of(
     NodeData, node=text, name=text, model=text, node_type=text, version=text, message=maybe_text, until_ms=maybe_number
 )
+gateway_data = of(
+    GatewayData,
+    gateway=text,
+    version=text,
+    since_ms=numbers,
+    until_ms=numbers,
+    refused=st.dictionaries(st.text("0123456789", max_size=3), numbers, max_size=3),
+)
 
 DECODERS: list[Callable[[bytes], Any]] = [
     codec.decode_request,
+    codec.decode_dead_letter,
     codec.decode_link,
     codec.decode_control,
     codec.decode_presence,
@@ -181,6 +203,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     lambda raw: codec.decode_frame(msgspec.Raw(raw)),
     lambda raw: codec.decode_request_data(msgspec.Raw(raw)),
     lambda raw: codec.decode_node_data(msgspec.Raw(raw)),
+    lambda raw: codec.decode_gateway_data(msgspec.Raw(raw)),
 ]
 
 
@@ -188,6 +211,12 @@ DECODERS: list[Callable[[bytes], Any]] = [
 @settings(deadline=None)
 def test_any_request_comes_back(word: Request) -> None:
     assert codec.decode_request(codec.encode(word)) == word
+
+
+@given(dead_letters)
+@settings(deadline=None)
+def test_any_dead_letter_comes_back(word: DeadLetter) -> None:
+    assert codec.decode_dead_letter(codec.encode(word)) == word
 
 
 @given(links | echoes)
@@ -215,14 +244,16 @@ def test_any_heartbeat_and_roll_call_comes_back(presence: Presence, roll_call: R
     assert codec.decode_roll_call(codec.encode(roll_call)) == roll_call
 
 
-@given(request_data | node_data, text)
+@given(request_data | node_data | gateway_data, text)
 @settings(deadline=None)
-def test_any_event_comes_back(data: RequestData | NodeData, source: str) -> None:
+def test_any_event_comes_back(data: RequestData | NodeData | GatewayData, source: str) -> None:
     event = Event(id="id", source=source, type="t", time="now", subject="s", data=codec.encode_event_data(data))
     back = codec.decode_event(codec.encode_event(event))
     assert back == event
     if isinstance(data, RequestData):
         assert codec.decode_request_data(back.data) == data
+    elif isinstance(data, GatewayData):
+        assert codec.decode_gateway_data(back.data) == data
     else:
         assert codec.decode_node_data(back.data) == data
 
@@ -268,7 +299,7 @@ def test_any_bytes_are_a_word_or_undecodable_and_nothing_else(raw: bytes) -> Non
             decode(raw)
 
 
-@given(links | controls | requests | presences, st.data())
+@given(links | controls | requests | dead_letters | presences, st.data())
 @settings(deadline=None)
 def test_a_word_with_flipped_bytes_is_a_word_or_undecodable(word: Any, data: st.DataObject) -> None:
     raw = bytearray(codec.encode(word))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from gateway.conversation import (
     SILENT_DEATHS_MAX,
@@ -169,6 +169,23 @@ class RequestMachine(RuleBasedStateMachine):
     def waits(self) -> bool:
         return not self.acknowledged and self.owner is None
 
+    @initialize(begun=st.booleans(), pieces=st.integers(0, 2), second=st.sampled_from(["", "waiting", "begun"]))
+    def most_stories_begin_like_this(self, begun: bool, pieces: int, second: str) -> None:
+        """An attempt begins, and perhaps a second one beside it: rules alone seldom get that far."""
+        self.deliver(begun=begun, same=False)
+        self._talk()
+        if self.living("working"):
+            for _ in range(pieces):
+                self._write(self.attempts[0])
+        if second:
+            self.owner = None
+            self.deliver(begun=second == "begun", same=False)
+            self._frame_arrives(self.nodes[1])
+
+    @rule()
+    def everything_arrives(self) -> None:
+        self._talk()
+
     @precondition(lambda self: self.waits and len(self.nodes) < NODES_MAX)
     @rule(begun=st.booleans(), same=st.booleans())
     def deliver(self, begun: bool, same: bool) -> None:
@@ -270,7 +287,7 @@ class RequestMachine(RuleBasedStateMachine):
         self._judge()
 
     @precondition(lambda self: self.known)
-    @rule(how=st.sampled_from(["hung_up", "expired", "broken", "stop_again"]))
+    @rule(how=st.sampled_from([*["stop_again"] * 5, "hung_up", "hung_up", "expired", "broken"]))
     def gateway_turns(self, how: str) -> None:
         if how == "stop_again":
             return self._carry_out(self.conversation.stop_again())
@@ -303,15 +320,7 @@ class RequestMachine(RuleBasedStateMachine):
     def _fair_round(self) -> None:
         if self.waits:
             self.deliver_one_more()
-        for node in self.nodes:
-            while node.outbox:
-                self._frame_arrives(node)
-            while node.inbox:
-                word = node.inbox.popleft()
-                if node.alive:
-                    node.hear(word)
-            while node.outbox:
-                self._frame_arrives(node)
+        self._talk()
         while self.probes:
             self._judge()
         for attempt in self.living("working"):
@@ -321,6 +330,18 @@ class RequestMachine(RuleBasedStateMachine):
             self._settle(attempt, dies=False)
         for attempt in self.living("waiting", "ended"):
             attempt.ask_again()
+
+    def _talk(self) -> None:
+        """Whatever is under way arrives."""
+        for node in self.nodes:
+            while node.outbox:
+                self._frame_arrives(node)
+            while node.inbox:
+                word = node.inbox.popleft()
+                if node.alive:
+                    node.hear(word)
+            while node.outbox:
+                self._frame_arrives(node)
 
     def deliver_one_more(self) -> None:
         node = SimNode(f"node-{len(self.nodes)}")
@@ -480,5 +501,5 @@ class RequestMachine(RuleBasedStateMachine):
             assert self.shown == [f"{author} {number}".encode() for number in range(1, attempt.pieces + 1)]
 
 
-RequestMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+RequestMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=30, deadline=None)
 TestRequest: Any = RequestMachine.TestCase

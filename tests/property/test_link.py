@@ -136,6 +136,7 @@ class LinkMachine(RuleBasedStateMachine):
         assert self.sender.unacked_bytes == 0
         assert self.sender.wake_at() is None
         assert not self.sender.has_to_send
+        assert "held=0 bytes=0" in repr(self.receiver)
 
     def _receive(self, message: Message) -> None:
         self.passed_on += [bytes(raw) for raw in self.receiver.receive(*message)]
@@ -271,6 +272,17 @@ def test_silence_resends_everything_once_and_then_waits_again() -> None:
     assert (first, len(frames)) == (1, 3)
     assert sender.take(RESEND_AFTER_S + 0.1) == []
     assert sender.wake_at() == 2 * RESEND_AFTER_S
+
+
+@given(at=st.floats(0, 1e9))
+@settings(deadline=None)
+def test_the_moment_told_is_the_moment_of_resending_however_numbers_round(at: float) -> None:
+    sender = LinkSender()
+    sender.push(frame(1, 10))
+    sender.take(at)
+    wake = sender.wake_at()
+    assert wake is not None
+    assert sender.take(wake)
 
 
 def test_an_acknowledgement_beyond_what_was_sent_takes_only_what_was_sent() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.unit.test_wire_golden import CONTROLS, EVENTS, FRAMES, LINKS, PRESENCES, REQUESTS, ROLL_CALLS
+from tests.unit.test_wire_golden import CONTROLS, DEAD_LETTERS, EVENTS, FRAMES, LINKS, PRESENCES, REQUESTS, ROLL_CALLS
 from wire.control import Word
 from wire.piece import Frame
 from wire.topics import Topics
@@ -117,12 +117,13 @@ def test_every_word_and_frame_is_described(document: dict[str, Any]) -> None:
 
 EXAMPLES = [
     *(("Request", word) for word in REQUESTS.values()),
+    *(("DeadLetter", word) for word in DEAD_LETTERS.values()),
     *(("Frame", frame) for frame in FRAMES.values()),
     *(("Echo" if name == "echo" else "LinkMessage", word) for name, word in LINKS.items()),
     *(("ControlMessage", word) for word in CONTROLS.values()),
     *(("Presence", word) for word in PRESENCES.values()),
     *(("RollCall", word) for word in ROLL_CALLS.values()),
-    *(("RequestEvent" if ".request." in name else "NodeEvent", word) for name, word in EVENTS.items()),
+    *((f"{name.split('.')[1].title()}Event", word) for name, word in EVENTS.items()),
 ]
 
 

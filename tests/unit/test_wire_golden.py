@@ -32,15 +32,19 @@ from wire.control import (
     StopReason,
     Word,
 )
+from wire.dead_letter import DeadLetter
 from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import (
     PREFIX,
     Event,
     EventType,
+    GatewayData,
+    GatewayEventType,
     NodeData,
     NodeEventType,
     RequestData,
     RequestEventType,
+    Status,
     Times,
     attempt_event_id,
     charge_id,
@@ -106,10 +110,20 @@ REQUESTS = {
         max_tokens=4096,
     ),
 }
+DEAD_LETTERS = {
+    "dead-letter": DeadLetter(
+        request=REQUESTS["request.full"],
+        reason="poison",
+        message="This request brought down 3 nodes.",
+        node=NODE,
+        at_ms=AT + 1000,
+        deaths=3,
+    )
+}
 
 FRAMES: dict[str, Frame] = {
     "started": Started(attempt_id=ATTEMPT, request_id=REQUEST),
-    "started.begun": Started(attempt_id=ATTEMPT, request_id=REQUEST, begun=True, redeliveries=1),
+    "started.begun": Started(attempt_id=ATTEMPT, request_id=REQUEST, begun=True, continues=True, redeliveries=1),
     "content": Content(attempt_id=ATTEMPT, number=1, data=b'{"choices":[]}\n'),
     "finished": Finished(attempt_id=ATTEMPT, number=2, usage=USAGE, charge=b"{}", finish_reason="stop"),
     "finished.cancelled": Finished(
@@ -184,6 +198,7 @@ PRESENCES = {
         endpoints=("chat/completions", "embeddings"),
         modalities=("text", "image"),
         context_length=128_000,
+        continues=True,
         provider="api.openai.com",
         credential="0123456789abcdef",
     ),
@@ -191,42 +206,52 @@ PRESENCES = {
 ROLL_CALLS = {"roll-call": RollCall(sender=GATEWAY)}
 
 
+# Which event ends as what, and who tells it.
+REQUEST_EVENTS: dict[RequestEventType, tuple[Status, str]] = {
+    "request.billed": ("answered", "node"),
+    "request.failed": ("refused", "node"),
+    "request.cost": ("superseded", "node"),
+    "request.cancelled": ("cancelled", "gateway"),
+    "request.expired": ("expired", "gateway"),
+    "request.dead": ("dead", "gateway"),
+    "request.abandoned": ("abandoned", "node"),
+    "request.replayed": ("answered", "operator"),
+    "request.discarded": ("dead", "operator"),
+}
+SOURCES = {"node": f"/nodes/{NODE}", "gateway": f"/gateways/{GATEWAY}", "operator": "/operators"}
+
+
+def _request_event_id(kind: RequestEventType, teller: str) -> str:
+    if kind == "request.billed":
+        return charge_id(REQUEST)
+    if teller == "node":
+        return attempt_event_id(kind, ATTEMPT)
+    return request_event_id(kind, REQUEST) + (f"-{AT}" if teller == "operator" else "")
+
+
 def _request_event(kind: RequestEventType) -> Event:
-    ids = {
-        "request.billed": charge_id(REQUEST),
-        "request.cancelled": request_event_id("request.cancelled", REQUEST),
-        "request.expired": request_event_id("request.expired", REQUEST),
-    }
-    told_by_gateway = kind in ("request.cancelled", "request.expired")
-    status: dict[str, Any] = {
-        "request.billed": "answered",
-        "request.failed": "refused",
-        "request.cost": "superseded",
-        "request.cancelled": "cancelled",
-        "request.expired": "expired",
-        "request.dead": "dead",
-        "request.abandoned": "abandoned",
-    }
+    status, teller = REQUEST_EVENTS[kind]
+    by_node = teller == "node"
     failed = kind in ("request.failed", "request.dead")
     data = RequestData(
         request_id=REQUEST,
         endpoint="chat/completions",
         model="gpt-4o",
-        status=status[kind],
+        status=status,
         stream=True,
-        attempt_id=None if told_by_gateway else ATTEMPT,
+        attempt_id=ATTEMPT if by_node else None,
         attempt=1,
-        usage=Usage() if told_by_gateway else USAGE,
-        times=Times(received_ms=AT, settled_ms=AT + 306) if told_by_gateway else TIMES,
+        usage=USAGE if by_node else Usage(),
+        times=TIMES if by_node else Times(received_ms=AT, settled_ms=AT + 306),
         durations=TIMES.durations(),
         finish_reason="stop" if kind == "request.billed" else None,
         error_code=ERROR.code if failed else None,
         message=ERROR.message if failed else None,
         key_id="team-a",
         user_agent="OpenAI/Python 2.0",
-        node=None if told_by_gateway else NODE,
-        node_type=None if told_by_gateway else "remote",
-        host=None if told_by_gateway else "host-1",
+        node=NODE if by_node else None,
+        node_type="remote" if by_node else None,
+        host="host-1" if by_node else None,
         version="0.1.0",
         upstream_model="gpt-4o-2026",
         provider="api.openai.com",
@@ -235,9 +260,7 @@ def _request_event(kind: RequestEventType) -> Event:
         n=1,
         max_tokens=4096,
     )
-    event_id = ids.get(kind) or attempt_event_id(kind, ATTEMPT)
-    source = f"/gateways/{GATEWAY}" if told_by_gateway else f"/nodes/{NODE}"
-    return _event(kind, event_id, source, REQUEST, data)
+    return _event(kind, _request_event_id(kind, teller), SOURCES[teller], REQUEST, data)
 
 
 def _node_event(kind: NodeEventType) -> Event:
@@ -257,7 +280,16 @@ def _node_event(kind: NodeEventType) -> Event:
     return _event(kind, f"{kind}-{NODE}-{AT}", f"/nodes/{NODE}", NODE, data)
 
 
-def _event(kind: EventType, event_id: str, source: str, subject: str, data: RequestData | NodeData) -> Event:
+def _gateway_event(kind: GatewayEventType) -> Event:
+    data = GatewayData(
+        gateway=GATEWAY, version="0.1.0", since_ms=AT, until_ms=AT + 60_000, refused={"401": 12, "503": 3}
+    )
+    return _event(kind, f"refusals-{GATEWAY}-{AT}", f"/gateways/{GATEWAY}", GATEWAY, data)
+
+
+def _event(
+    kind: EventType, event_id: str, source: str, subject: str, data: RequestData | NodeData | GatewayData
+) -> Event:
     return Event(
         id=event_id,
         source=source,
@@ -269,14 +301,15 @@ def _event(kind: EventType, event_id: str, source: str, subject: str, data: Requ
 
 
 EVENTS: dict[str, Event] = {
-    **{f"event.{kind}": _request_event(kind) for kind in get_args(RequestEventType)},
+    **{f"event.{kind}": _request_event(kind) for kind in REQUEST_EVENTS},
     **{f"event.{kind}": _node_event(kind) for kind in get_args(NodeEventType)},
+    **{f"event.{kind}": _gateway_event(kind) for kind in get_args(GatewayEventType)},
 }
 
 
 def files() -> dict[str, bytes]:
     """The content of every golden file by its name."""
-    binary = {**REQUESTS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS}
+    binary = {**REQUESTS, **DEAD_LETTERS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS}
     return {
         **{f"{name}.bin": codec.encode(word) for name, word in binary.items()},
         **{f"{name}.json": codec.encode_event(event) for name, event in EVENTS.items()},
@@ -286,6 +319,7 @@ def files() -> dict[str, bytes]:
 Case = tuple[str, Any, "Callable[[bytes], Any]"]
 CASES: list[Case] = [
     *((name, word, codec.decode_request) for name, word in REQUESTS.items()),
+    *((name, word, codec.decode_dead_letter) for name, word in DEAD_LETTERS.items()),
     *((name, word, codec.decode_link) for name, word in LINKS.items()),
     *((name, word, codec.decode_control) for name, word in CONTROLS.items()),
     *((name, word, codec.decode_presence) for name, word in PRESENCES.items()),
@@ -336,6 +370,8 @@ def test_the_data_of_a_stored_event_is_read_by_its_type(name: str) -> None:
     event = codec.decode_event(_stored(name))
     if event.type.startswith(f"{PREFIX}request."):
         assert codec.decode_request_data(event.data).request_id == REQUEST
+    elif event.type.startswith(f"{PREFIX}gateway."):
+        assert codec.decode_gateway_data(event.data).gateway == GATEWAY
     else:
         assert codec.decode_node_data(event.data).node == NODE
 
@@ -364,7 +400,10 @@ def test_an_unknown_field_is_passed_over(name: str, word: Any, decode: Callable[
     if isinstance(word, LinkMessage):
         assert [codec.decode_frame(raw) for raw in widened.frames] == [codec.decode_frame(raw) for raw in word.frames]
     elif isinstance(word, Event):
-        read = codec.decode_request_data if ".request." in word.type else codec.decode_node_data
+        families = {"request": codec.decode_request_data, "gateway": codec.decode_gateway_data}
+        read: Callable[[msgspec.Raw], Any] = families.get(
+            word.type.removeprefix(PREFIX).partition(".")[0], codec.decode_node_data
+        )
         assert read(widened.data) == read(word.data)
     else:
         assert widened == word

@@ -1,0 +1,220 @@
+"""The commands ``fleet dead-letters list | show | replay | discard``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker.interface import BrokerError
+from broker.open import open_broker
+from fleet.dead_letters.shelf import Shelf, ShelfTaken
+from fleet.dead_letters.trace import leave_trace
+from process.settings import EXIT_WRONG_SETTING, Settings, WrongSettings, load
+from wire.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from broker.interface import Broker
+    from wire.dead_letter import DeadLetter
+    from wire.topics import Topics
+
+EXIT_NOT_DONE = 1
+EXIT_NO_BROKER = 4
+
+model_option = click.option("--model", required=True, help="The model's public name.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Requests that brought down every node that worked on them, and will not be tried again by themselves.
+
+    The broker is PULSAR_URL, with the other PULSAR_* settings. One person at a time: a second one is refused.
+
+    \b
+    Exit codes: 0 done, 1 there is no such letter or it was not answered, 2 a wrong setting, 4 no broker.
+    """
+
+
+@dead_letters.command("list")
+@model_option
+@json_option
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many at most.")
+def list_(model: str, *, as_json: bool, limit: int) -> None:
+    """Show which requests there are. Nothing is removed, and no prompt is shown."""
+
+    async def work(broker: Broker, topics: Topics) -> int:
+        rows: list[dict[str, Any]] = []
+        unreadable = 0
+        async with Shelf(broker, topics, model) as shelf:
+            async for held in shelf.letters():
+                if held.letter is None:
+                    unreadable += 1
+                else:
+                    rows.append(_row(held.letter))
+                if len(rows) >= limit:
+                    break
+        if as_json:
+            click.echo(json.dumps({"data": rows, "unreadable": unreadable}))
+            return 0
+        for row in rows:
+            click.echo(f"{row['at']}  {row['request_id']}  {row['body_bytes']} bytes  {row['message']}")
+        click.echo(f"{len(rows)} dead letter(s) of {model}." + (f" {unreadable} unreadable." if unreadable else ""))
+        return 0
+
+    sys.exit(_run(work))
+
+
+@dead_letters.command()
+@click.argument("request_id")
+@model_option
+@json_option
+@click.option("--body", is_flag=True, help="Show the client's request too. It holds a prompt: mind who reads it.")
+def show(request_id: str, model: str, *, as_json: bool, body: bool) -> None:
+    """Show what is known of one request."""
+
+    async def work(broker: Broker, topics: Topics) -> int:
+        async with Shelf(broker, topics, model) as shelf:
+            letters = await shelf.of(request_id)
+            if not letters:
+                return _not_found(request_id, model)
+            rows = [_row(held.letter, body=body) for held in letters if held.letter is not None]
+        if as_json:
+            click.echo(json.dumps({"data": rows}))
+            return 0
+        for row in rows:
+            for name, value in row.items():
+                click.echo(f"{name:12} {value}")
+        return 0
+
+    sys.exit(_run(work))
+
+
+@dead_letters.command()
+@click.argument("request_id")
+@model_option
+@json_option
+@click.option("--timeout-s", type=click.FloatRange(1, 86_400), default=600.0, show_default=True, help="Its deadline.")
+@click.option("--answer", type=click.Path(dir_okay=False, path_type=Path), help="A file for the answer.")
+def replay(request_id: str, model: str, *, as_json: bool, timeout_s: float, answer: Path | None) -> None:
+    """Let the nodes try again, under the same request id, and wait for the end.
+
+    It may bring down up to three more nodes. The letter goes once the request is answered, and charged to its client.
+    """
+    from fleet.dead_letters.replay import replay as again  # the gateway's modules are needed for nothing else here
+
+    async def work(broker: Broker, topics: Topics) -> int:
+        async with Shelf(broker, topics, model) as shelf:
+            letters = await shelf.of(request_id)
+            if not letters or letters[0].letter is None:
+                return _not_found(request_id, model)
+            request = letters[0].letter.request
+            done = await again(broker, topics, request, timeout_s)
+            code, message = done.error or (None, None)
+            await leave_trace(broker, topics, "request.replayed", request, done.status, code=code, message=message)
+            if answer is not None and done.status == "answered":
+                await asyncio.to_thread(answer.write_bytes, done.answer)
+            if done.letter_done:
+                shelf.remove(letters)
+        report = {
+            "request_id": request_id,
+            "status": done.status,
+            "error_code": code,
+            "message": message,
+            "completion_tokens": done.usage.completion_tokens if done.usage else None,
+            "answer_bytes": len(done.answer),
+            "letter": "removed" if done.letter_done else "kept",
+        }
+        if as_json:
+            click.echo(json.dumps(report))
+        else:
+            click.echo(f"{request_id} {done.status}." + (f" {message}" if message else ""))
+            click.echo("Its letter is removed." if done.letter_done else "Its letter is kept.")
+        return 0 if done.status == "answered" else EXIT_NOT_DONE
+
+    sys.exit(_run(work))
+
+
+@dead_letters.command()
+@click.argument("request_id")
+@model_option
+def discard(request_id: str, model: str) -> None:
+    """Remove the letters of one request for good. The ledger hears of it."""
+
+    async def work(broker: Broker, topics: Topics) -> int:
+        async with Shelf(broker, topics, model) as shelf:
+            letters = await shelf.of(request_id)
+            if not letters or letters[0].letter is None:
+                return _not_found(request_id, model)
+            await leave_trace(broker, topics, "request.discarded", letters[0].letter.request, "dead")
+            shelf.remove(letters)
+        click.echo(f"{request_id} is discarded.")
+        return 0
+
+    sys.exit(_run(work))
+
+
+def _run(work: Callable[[Broker, Topics], Awaitable[int]]) -> int:
+    """Open the broker of the settings, do the work, and tell what went wrong in a sentence."""
+    try:
+        settings = load(Settings)
+    except WrongSettings as wrong:
+        for problem in wrong.problems:
+            click.echo(problem, err=True)
+        return EXIT_WRONG_SETTING
+    if settings.pulsar_url == "memory:":
+        click.echo(
+            "PULSAR_URL: the embedded broker keeps its dead letters to its own process. Name a Pulsar.", err=True
+        )
+        return EXIT_WRONG_SETTING
+
+    async def with_broker() -> int:
+        broker = open_broker(settings.pulsar_url, **settings.broker_options)
+        try:
+            return await work(broker, settings.topics)
+        finally:
+            await broker.aclose()
+
+    try:
+        return asyncio.run(with_broker())
+    except BrokerError as error:
+        click.echo(str(error), err=True)
+        return EXIT_NO_BROKER
+    except ShelfTaken:
+        click.echo(ShelfTaken.__doc__, err=True)
+        return EXIT_NOT_DONE
+    except FleetError as error:
+        click.echo(error.message, err=True)
+        return EXIT_NOT_DONE
+
+
+def _not_found(request_id: str, model: str) -> int:
+    click.echo(f"There is no dead letter of {request_id} in model {model}.", err=True)
+    return EXIT_NOT_DONE
+
+
+def _row(letter: DeadLetter, *, body: bool = False) -> dict[str, Any]:
+    request = letter.request
+    row: dict[str, Any] = {
+        "request_id": request.request_id,
+        "model": request.model,
+        "at": datetime.fromtimestamp(letter.at_ms / 1000, UTC).isoformat(timespec="seconds"),
+        "reason": letter.reason,
+        "message": letter.message,
+        "deaths": letter.deaths,
+        "node": letter.node,
+        "gateway": request.gateway,
+        "key_id": request.key_id,
+        "stream": request.stream,
+        "body_bytes": len(request.body),
+    }
+    if body:
+        row["body"] = request.body.decode(errors="replace")
+    return row

@@ -1,0 +1,264 @@
+"""A request that brings down its nodes ends as a dead letter; the others go on; a person decides about it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from broker.memory import MemoryBroker
+from broker.pulsar import PulsarBroker
+from fleet.dead_letters.replay import replay
+from fleet.dead_letters.shelf import Shelf, ShelfTaken
+from fleet.dead_letters.trace import leave_trace
+from process.settings import load
+from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
+from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, whole
+from tests.waiting import until
+from workernode.attempt import BEGIN_AT_ONCE_MS
+from workernode.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from broker.interface import Broker
+    from fleet.dead_letters.shelf import Held
+    from tests.in_process import InProcessFleet, Running
+    from tests.pulsar_server import PulsarServer
+    from wire.topics import Topics
+
+POISON = "poison tokens=4"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@asynccontextmanager
+async def operator(fleet: InProcessFleet) -> AsyncIterator[Broker]:
+    """A broker connection of an operator's own."""
+    broker = fleet._connect()
+    await broker.connect()
+    yield broker
+    await broker.aclose()
+
+
+def topics_of(fleet: InProcessFleet) -> Topics:
+    return load(NodeSettings, fleet._common).topics
+
+
+async def events(management: Running, request_id: str) -> list[dict[str, Any]]:
+    """What the ledger knows of a request, the oldest first."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{management.url}/api/v1/events?request_id={request_id}") as response,
+    ):
+        data = (await response.json())["data"]
+        return [stored["event"] for stored in reversed(data)]
+
+
+def kinds(found: list[dict[str, Any]]) -> list[str]:
+    return [event["type"].removeprefix("io.workernode.") for event in found]
+
+
+async def poisoned(
+    fleet: InProcessFleet, upstream: FakeUpstream, gateway: Running, others: int = 6
+) -> tuple[aiohttp.ClientResponse, dict[str, Any], str]:
+    """Send one request that three nodes die of while others are answered; the client's answer and the request id."""
+    model = fleet.model
+    upstream.script = ["hang"]
+    url = f"{gateway.url}/v1/chat/completions"
+    node = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
+    await known(gateway, model)
+    async with aiohttp.ClientSession() as session, client_of(gateway) as client:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        poison = asyncio.ensure_future(session.post(url, json=asked(model, POISON)))
+        await until(lambda: upstream.running == 1)
+        # A younger request would be begun by the next node beside its holder, and handed back.
+        await until(lambda: loop.time() - asked_at > BEGIN_AT_ONCE_MS / 1000)
+        for death in range(1, 4):
+            heir = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
+            upstream.script = ["hang"] if death < 3 else []
+            before = len(upstream.requests)
+            await node.kill()
+            if death < 3:
+                await until(lambda before=before: len(upstream.requests) == before + 1)
+            node = heir
+        response = await poison
+        answers = await asyncio.gather(*(whole(client, model, f"r{n} tokens=3") for n in range(others)))
+        assert answers == [oracle_text(asked(model, f"r{n} tokens=3")) for n in range(others)]
+        return response, (await response.json())["error"], response.headers["x-request-id"]
+
+
+async def letters(fleet: InProcessFleet, request_id: str, count: int = 1) -> list[Held]:
+    """The letters of a request, left where they are."""
+    async with operator(fleet) as broker:
+
+        async def written() -> list[Held] | None:
+            async with Shelf(broker, topics_of(fleet), fleet.model) as shelf:
+                found = await shelf.of(request_id)
+                return found if len(found) >= count else None
+
+        found: list[Held] = await until(written, within_s=20)
+        return found
+
+
+async def test_a_request_that_kills_three_holders_is_a_dead_letter_and_others_go_on(
+    fleet: InProcessFleet, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    gateway = await fleet.gateway()
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    response, error, request_id = await poisoned(fleet, upstream, gateway)
+    assert response.status == 500
+    assert response.headers["x-should-retry"] == "false"
+    assert error["code"] == "request_poisonous"
+    assert [request.json["messages"][0]["content"] for request in upstream.requests].count(POISON) == 3
+
+    (held,) = await letters(fleet, request_id)
+    assert held.letter is not None
+    assert held.letter.reason == "poison"
+    assert b'"poison tokens=4"' in held.letter.request.body
+    (again,) = await letters(fleet, request_id)  # looking at it removed nothing
+    assert again.letter == held.letter
+
+    await charges(management, 6)
+    found = await until(lambda: events(management, request_id))
+    assert kinds(found) == ["request.dead"]
+    assert found[0]["data"]["status"] == "dead"
+    assert fleet.model in found[0]["data"]["message"]
+    assert "3 nodes" in found[0]["data"]["message"]
+    assert f"fleet dead-letters show {request_id}" in found[0]["data"]["message"]
+
+
+async def test_a_replayed_letter_is_answered_under_the_same_id_and_charged_once(
+    fleet: InProcessFleet, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    gateway = await fleet.gateway()
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    _, _, request_id = await poisoned(fleet, upstream, gateway, others=0)
+    await letters(fleet, request_id)
+    async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
+        found = await shelf.of(request_id)
+        assert found[0].letter is not None
+        done = await replay(broker, topics_of(fleet), found[0].letter.request, 30)
+        assert done.status == "answered"
+        assert done.settled
+        assert done.letter_done
+        assert b"poison t0 t1 t2 t3" in done.answer
+        shelf.remove(found)
+    (charge,) = await charges(management, 1)
+    assert charge["request_id"] == request_id
+    assert charge["status"] == "answered"
+    assert charge["completion_tokens"] == oracle_usage(asked(fleet.model, POISON))["completion_tokens"]
+    assert kinds(await events(management, request_id)) == ["request.dead", "request.billed"]
+    await nothing_left(fleet)
+
+
+async def test_a_replay_that_kills_three_nodes_more_leaves_one_letter(
+    fleet: InProcessFleet, upstream: FakeUpstream
+) -> None:
+    gateway = await fleet.gateway()
+    _, _, request_id = await poisoned(fleet, upstream, gateway, others=0)
+    await letters(fleet, request_id)
+    node = fleet._running[-1]
+    async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
+        found = await shelf.of(request_id)
+        assert found[0].letter is not None
+        upstream.script = ["hang"] * 3
+        replaying = asyncio.ensure_future(replay(broker, topics_of(fleet), found[0].letter.request, 60))
+        for _ in range(3):
+            before = len(upstream.requests)
+            await until(lambda before=before: upstream.running > 0 and len(upstream.requests) >= before)
+            heir = await fleet.node(**PUBLIC, API_URL=upstream.url)
+            running = len(upstream.requests)
+            await node.kill()
+            if len(upstream.script) > 0:
+                await until(lambda running=running: len(upstream.requests) == running + 1)
+            node = heir
+        done = await replaying
+        assert done.status == "dead"
+        assert done.letter_done
+        shelf.remove(found)
+    assert len(await letters(fleet, request_id)) == 1
+
+
+async def test_a_discarded_letter_is_gone_and_the_ledger_knows(
+    fleet: InProcessFleet, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    gateway = await fleet.gateway()
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    _, _, request_id = await poisoned(fleet, upstream, gateway, others=0)
+    await letters(fleet, request_id)
+    async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
+        found = await shelf.of(request_id)
+        assert found[0].letter is not None
+        await leave_trace(broker, topics_of(fleet), "request.discarded", found[0].letter.request, "dead")
+        shelf.remove(found)
+    await nothing_left(fleet)
+
+    async def told() -> bool:
+        return kinds(await events(management, request_id)) == ["request.dead", "request.discarded"]
+
+    await until(told)
+
+
+async def nothing_left(fleet: InProcessFleet) -> None:
+    async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
+        assert [held async for held in shelf.letters()] == []
+
+
+async def test_a_second_person_is_refused_and_not_shown_half_of_the_letters(fleet: InProcessFleet) -> None:
+    async with operator(fleet) as one, operator(fleet) as two:
+        async with Shelf(one, topics_of(fleet), fleet.model):
+            with pytest.raises(ShelfTaken):
+                async with Shelf(two, topics_of(fleet), fleet.model):
+                    pass
+        async with Shelf(two, topics_of(fleet), fleet.model) as shelf:
+            assert [held async for held in shelf.letters()] == []
+
+
+async def test_three_unloads_count_as_nobodys_death(
+    fleet: InProcessFleet, upstream: FakeUpstream, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The topic's messages are delivered again while their holder works: that is no death, and no second answer."""
+    gateway = await fleet.gateway()
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    nodes = [await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="4") for _ in range(2)]
+    await known(gateway, fleet.model)
+    topic = topics_of(fleet).requests(fleet.model)
+    prompt = "long tokens=300 delay-between=0.02"
+    async with client_of(gateway) as client:
+        answer = asyncio.ensure_future(whole(client, fleet.model, prompt))
+        await until(lambda: upstream.running == 1)
+        for _ in range(3):
+            await unload(nodes[0].broker, topic, request)
+            await until(lambda: parked(nodes), within_s=20)
+        assert await answer == oracle_text(asked(fleet.model, prompt))
+    assert len(upstream.requests) == 1
+    assert len(await charges(management, 1)) == 1
+
+
+async def parked(nodes: list[Running]) -> bool:
+    """Whether a second delivery of the request waits for the first one's end."""
+    async with aiohttp.ClientSession() as session:
+        for node in nodes:
+            async with session.get(f"{node.url}/readyz") as response:
+                if (await response.json()).get("parked"):
+                    return True
+    return False
+
+
+async def unload(broker: Broker, topic: str, request: pytest.FixtureRequest) -> None:
+    if isinstance(broker, MemoryBroker):
+        broker.server.unload(topic)
+    else:
+        assert isinstance(broker, PulsarBroker)
+        server: PulsarServer = request.getfixturevalue("pulsar_server")
+        await asyncio.to_thread(server.unload, topic)
