@@ -30,15 +30,15 @@ class _Delta(msgspec.Struct, gc=False):
 
     @property
     def plain(self) -> bool:
-        others = (
-            self.tool_calls,
-            self.function_call,
-            self.reasoning_content,
-            self.reasoning,
-            self.refusal,
-            self.audio,
+        # Asked for every chunk that is shown, so without a loop: in nearly all of them nothing else is there.
+        return (
+            (self.tool_calls is None or self.tool_calls == _NULL)
+            and (self.function_call is None or self.function_call == _NULL)
+            and (self.reasoning_content is None or self.reasoning_content == _NULL)
+            and (self.reasoning is None or self.reasoning == _NULL)
+            and (self.refusal is None or self.refusal == _NULL)
+            and (self.audio is None or self.audio == _NULL)
         )
-        return all(other is None or other == _NULL for other in others)
 
 
 class _Choice(msgspec.Struct, gc=False):

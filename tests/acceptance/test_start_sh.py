@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 import pytest
@@ -118,23 +118,28 @@ def _clean() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | pip
 
 
+class Start(Protocol):
+    """``./start.sh`` with these arguments and settings."""
+
+    def __call__(self, *arguments: str, **env: str) -> Started: ...
+
+
 @pytest.fixture
-def start(checkout: Path) -> Iterator[type[Started]]:
+def start(checkout: Path) -> Iterator[Start]:
     """Starts; what is still running at the end is killed."""
     running: list[Started] = []
 
-    class Tracked(Started):
-        def __init__(self, *arguments: str, **env: str) -> None:
-            super().__init__(checkout, *arguments, **env)
-            running.append(self)
+    def begin(*arguments: str, **env: str) -> Started:
+        running.append(Started(checkout, *arguments, **env))
+        return running[-1]
 
-    yield Tracked
+    yield begin
     for started in running:
         started.kill()
 
 
-def test_a_fresh_clone_answers_whole_and_streamed_and_ctrl_c_leaves_nothing(start: type[Started]) -> None:
-    started = start()  # type: ignore[call-arg]
+def test_a_fresh_clone_answers_whole_and_streamed_and_ctrl_c_leaves_nothing(start: Start) -> None:
+    started = start()
     started.ready()
     assert "embedded" in started.output
     assert "curl" in started.output
@@ -154,9 +159,9 @@ def test_a_fresh_clone_answers_whole_and_streamed_and_ctrl_c_leaves_nothing(star
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_second_start_takes_seconds(start: type[Started]) -> None:
+def test_a_second_start_takes_seconds(start: Start) -> None:
     began = time.monotonic()
-    started = start()  # type: ignore[call-arg]
+    started = start()
     started.ready(within_s=30)
     assert time.monotonic() - began < 30
     assert "Installing" not in started.output
@@ -164,13 +169,13 @@ def test_a_second_start_takes_seconds(start: type[Started]) -> None:
 
 
 @pytest.mark.pulsar
-def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: type[Started], pulsar_url: str) -> None:
+def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: Start, pulsar_url: str) -> None:
     port = free_port()
     upstream = subprocess.Popen(
         [ROOT / ".venv/bin/python", "-m", "tests.fake_upstream", "--port", str(port)], cwd=ROOT, start_new_session=True
     )
     try:
-        started = start(  # type: ignore[call-arg]
+        started = start(
             PULSAR_URL=pulsar_url,
             RES_TOPIC_NAME=f"results-{port}",
             NODE_TYPE="remote",
@@ -198,42 +203,40 @@ def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: type[Star
 
 
 @pytest.mark.pulsar
-def test_a_broker_of_its_own_through_maven(start: type[Started], pulsar_url: str) -> None:
-    started = start(  # type: ignore[call-arg]
-        "--pulsar", "maven", PULSAR_PORT=str(free_port()), PULSAR_ADMIN_PORT=str(free_port())
-    )
+def test_a_broker_of_its_own_through_maven(start: Start, pulsar_url: str) -> None:
+    started = start("--pulsar", "maven", PULSAR_PORT=str(free_port()), PULSAR_ADMIN_PORT=str(free_port()))
     started.ready()
     assert started.ask().returncode == 0
     assert started.end(signal.SIGINT) == 0
 
 
-def test_a_port_in_use_is_named_with_its_setting(start: type[Started]) -> None:
+def test_a_port_in_use_is_named_with_its_setting(start: Start) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        started = start(PORT=str(port))  # type: ignore[call-arg]
+        started = start(PORT=str(port))
         assert started.process.wait(30) == 3
         assert f"{port}" in started.output
         assert "PORT" in started.output
 
 
-def test_a_wrong_setting_is_named(start: type[Started]) -> None:
-    started = start(NODE_TYPE="remote", API_URL="not-a-url")  # type: ignore[call-arg]
+def test_a_wrong_setting_is_named(start: Start) -> None:
+    started = start(NODE_TYPE="remote", API_URL="not-a-url")
     assert started.process.wait(60) == 2
     assert "API_URL" in started.output
 
 
-def test_an_unreachable_broker_is_named(start: type[Started]) -> None:
+def test_an_unreachable_broker_is_named(start: Start) -> None:
     port = free_port()
-    started = start(PULSAR_URL=f"pulsar://127.0.0.1:{port}")  # type: ignore[call-arg]
+    started = start(PULSAR_URL=f"pulsar://127.0.0.1:{port}")
     assert started.process.wait(60) == 4
     assert str(port) in started.output
 
 
-def test_docker_without_a_daemon_says_so(start: type[Started]) -> None:
+def test_docker_without_a_daemon_says_so(start: Start) -> None:
     if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
         pytest.skip("a Docker daemon is running here")
-    started = start("docker")  # type: ignore[call-arg]
+    started = start("docker")
     assert started.process.wait(60) == 6
     assert "ocker" in started.output
