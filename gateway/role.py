@@ -36,7 +36,6 @@ log = Log("gateway")
 EVENTS_GATHER_MS = 20
 SETTLE_S = 0.5
 """How long a gateway that leaves waits for nodes to settle, and for its own last events."""
-HEADER_BYTES_MAX = 32 * 1024
 IDLE_CONNECTION_S = 75
 
 
@@ -83,7 +82,6 @@ async def run(
                 listener,
                 stop_grace_s=settings.stop_grace_s,
                 http="httptools",
-                h11_max_incomplete_event_size=HEADER_BYTES_MAX,
                 timeout_keep_alive=IDLE_CONNECTION_S,
                 proxy_headers=False,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting``."""
+    """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting``, the port's, or its host's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +26,8 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortInUse(f"{host}:{port} cannot be listened on ({error.strerror}): set {setting} to another.") from None
+        wrong = setting if error.errno == errno.EADDRINUSE else setting.replace("PORT", "HOST")
+        raise PortInUse(f"{host}:{port} cannot be listened on ({error.strerror}): set {wrong} to another.") from None
     listener.listen(2048)
     listener.setblocking(False)
     return listener
