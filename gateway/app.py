@@ -76,7 +76,7 @@ def build(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     def refused(error: FleetError) -> Response:
-        metrics.refused.labels(status=str(error.http_status)).inc()
+        metrics.refuse(error.http_status)
         return _rendered(error)
 
     @app.exception_handler(HTTPException)

@@ -74,6 +74,8 @@ class _Party:
     attempt_id: str
     node: str
     continues: bool = False
+    begun: bool = False
+    """Whether its engine is known to have seen the request: only then is its death held against the request."""
 
 
 class Conversation:
@@ -114,7 +116,7 @@ class Conversation:
 
     def started(self, node: str, piece: Started, now_ms: int) -> list[Decision]:
         """A node has taken the request, or asks again what to do with it."""
-        party = _Party(piece.attempt_id, node, piece.continues)
+        party = _Party(piece.attempt_id, node, piece.continues, piece.begun)
         if self.state != "open":
             return [self._word_after_the_end(party, begun=piece.begun)]
         if piece.attempt_id in self._dismissed:
@@ -122,7 +124,8 @@ class Conversation:
         if self._holder is None:
             return self._begin(party, now_ms, begun=piece.begun)
         if self._holder.attempt_id == piece.attempt_id:
-            return [Tell(node, self._go(party, now_ms))]
+            self._holder.begun = self._holder.begun or piece.begun
+            return [] if piece.begun else [Tell(node, self._go(party, now_ms))]
         if piece.begun:
             # It began on its own within the first moments, beside a holder: its text could only be mixed in.
             return [self._stop_stray(party), *self._probe()]
@@ -180,6 +183,8 @@ class Conversation:
 
     def alive(self, piece: Alive, now_ms: int) -> list[Decision]:
         """A node answered ``alive?``, or said on its own that it still works."""
+        if not piece.holding:
+            self._contenders.pop(piece.attempt_id, None)
         if self.state != "open" or self._holder is None or self._holder.attempt_id != piece.attempt_id:
             return []
         if piece.holding:
@@ -207,7 +212,7 @@ class Conversation:
             return []
         if self._unjudged > 0:
             return []  # this was about an earlier question, which was answered; the last one still has its time
-        self.silent_deaths += 1
+        self.silent_deaths += self._holder.begun
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
         if self.silent_deaths >= SILENT_DEATHS_MAX:
             self._holder = None
@@ -219,7 +224,10 @@ class Conversation:
         if self.state != "open":
             return []
         self.state = "cancelled"
-        return self._stop_everyone("cancelled")
+        if self._holder is None:
+            return self._stop_everyone("cancelled")
+        # Whoever else has the request keeps it until the holder's charge is safe: they ask again by themselves.
+        return [Tell(self._holder.node, Stop(attempt_id=self._holder.attempt_id, reason="cancelled"))]
 
     def expired(self) -> list[Decision]:
         """The deadline passed."""
@@ -322,6 +330,8 @@ class Conversation:
             return self._stop_stray(party)
         if self._charge is not None:
             return Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))
+        if self.state == "cancelled" and self._holder is not None and self._holder.attempt_id != party.attempt_id:
+            return Tell(party.node, Park(attempt_id=party.attempt_id))
         return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
 
     def _stop_stray(self, party: _Party) -> Tell:

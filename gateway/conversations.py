@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell
 from gateway.exchange import Exchange
+from process import crash
 from process.identity import now_ms
 from process.logging import Log
 from wire.control import Accepted, AreYouAlive, Settle, Stop
@@ -212,9 +213,11 @@ class Conversations:
                     self._say(node, word)
                 case Show(data):
                     self._show(owned, data)
+                    crash.point("after_show")
                 case Complete():
                     self._metrics.requests.labels(outcome="answered").inc()
                     self._client_served(owned)
+                    crash.point("after_accept_before_answer")
                     owned.exchange.finish(decision)
                 case Break():
                     self._metrics.requests.labels(outcome=owned.conversation.state).inc()

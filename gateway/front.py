@@ -64,7 +64,7 @@ class Front:
     async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
         if started:
             return  # the response is on its way: all that is left is to cut the connection
-        self._metrics.refused.labels(status=str(error.http_status)).inc()
+        self._metrics.refuse(error.http_status)
         body = error_json(error)
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -24,6 +26,7 @@ class GatewayMetrics:
             ["status"],
             registry=self.registry,
         )
+        self._refusals: Counts[str] = Counts()
         self.open = Gauge("gateway_requests_open", "Requests whose client waits.", registry=self.registry)
         self.owned = Gauge("gateway_requests_owned", "Requests that are not settled yet.", registry=self.registry)
         self.nodes = Gauge("gateway_nodes", "Nodes that are present.", registry=self.registry)
@@ -39,3 +42,13 @@ class GatewayMetrics:
         self.undecodable = Counter(
             "gateway_undecodable_messages", "Messages that could not be read.", ["topic"], registry=self.registry
         )
+
+    def refuse(self, http_status: int) -> None:
+        """Count a request that was refused before it was accepted."""
+        self.refused.labels(status=str(http_status)).inc()
+        self._refusals[str(http_status)] += 1
+
+    def take_refusals(self) -> dict[str, int]:
+        """Refusals by status since this was last called."""
+        taken, self._refusals = dict(self._refusals), Counts()
+        return taken

@@ -9,6 +9,7 @@ from gateway.answering import HungUp, Response, answer_stream, answer_whole
 from gateway.body import ClientGone, read_body
 from gateway.chat import is_plain, parse_chat
 from gateway.queue import NotPublished
+from process import crash
 from process.identity import now_ms
 from wire.errors import BodyTooLarge, InvalidRequest, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
@@ -69,7 +70,9 @@ class ChatCompletions:
         response = Response(receive, send, [], settings.write_wait_s)
         ended = False
         try:
+            crash.point("after_own_before_publish")
             await self._publish(request)
+            crash.point("after_publish")
             if request.stream:
                 await answer_stream(
                     exchange, response, status_hold_s=settings.status_hold_s, keep_alive_s=settings.keep_alive_s
@@ -77,6 +80,7 @@ class ChatCompletions:
             else:
                 await answer_whole(exchange, response)
             ended = True
+            crash.point("after_answer")
         except HungUp:
             pass
         finally:

@@ -1,4 +1,4 @@
-"""What this gateway tells management: ends of requests that no node tells of."""
+"""What this gateway tells management: ends of requests that no node tells of, and what it refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from process import __version__
 from process.identity import now_ms
 from process.logging import Log
 from wire import codec
-from wire.event import PREFIX, Event, RequestData, RequestEventType, Status, Times, request_event_id
+from wire.event import (
+    PREFIX,
+    Event,
+    EventType,
+    GatewayData,
+    GatewayEventType,
+    RequestData,
+    RequestEventType,
+    Status,
+    Times,
+    request_event_id,
+)
 
 if TYPE_CHECKING:
     from broker.interface import Producer
@@ -65,15 +76,12 @@ class GatewayRecorder:
             n=request.n,
             max_tokens=request.max_tokens,
         )
-        event = Event(
-            id=request_event_id(kind, request.request_id),
-            source=f"/gateways/{self._gateway}",
-            type=PREFIX + kind,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            subject=request.request_id,
-            data=codec.encode_event_data(data),
-        )
-        self._tell(codec.encode_event(event), request.request_id)
+        event = self._event(kind, request_event_id(kind, request.request_id), request.request_id, data)
+        self._tell(event, request.request_id)
+
+    def gateway_event(self, kind: GatewayEventType, event_id: str, data: GatewayData) -> None:
+        """Tell something about this gateway."""
+        self._tell(self._event(kind, event_id, self._gateway, data), kind)
 
     def repeat(self, charge: bytes, request_id: str) -> None:
         """Tell the charge of an accepted attempt whose node may be gone. Its id makes it count once."""
@@ -83,6 +91,18 @@ class GatewayRecorder:
         """Wait until everything is told, at most so long."""
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=within_s)
+
+    def _event(self, kind: EventType, event_id: str, subject: str, data: RequestData | GatewayData) -> bytes:
+        return codec.encode_event(
+            Event(
+                id=event_id,
+                source=f"/gateways/{self._gateway}",
+                type=PREFIX + kind,
+                time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                subject=subject,
+                data=codec.encode_event_data(data),
+            )
+        )
 
     def _tell(self, event: bytes, about: str) -> None:
         if len(self._publishing) >= EVENTS_WAITING_MAX:

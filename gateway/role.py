@@ -18,6 +18,7 @@ from gateway.presence import PresenceListener
 from gateway.queue import RequestQueue
 from gateway.reception import ChatCompletions
 from gateway.record import GatewayRecorder
+from gateway.refusals import Refusals
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
@@ -53,6 +54,7 @@ async def run(
     models = Models(settings.declared_models, asyncio.get_running_loop().time(), int(time.time()))
     queue = RequestQueue(broker, topics)
     recorder = GatewayRecorder(gateway, tasks)
+    refusals = Refusals(gateway, metrics, recorder)
     conversations = Conversations(
         recorder,
         metrics,
@@ -89,6 +91,7 @@ async def run(
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             await broker.ensure(topics.results, names.LEDGER)
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
+            tasks.start(refusals.run(), "tell refusals")
             await lines.start()
             await presence.start()
             log.info(
@@ -104,6 +107,7 @@ async def run(
         # Nodes that have just heard a verdict still publish by it; what they leave untold is told here.
         await conversations.all_settled(SETTLE_S)
         conversations.close_books()
+        refusals.tell()
         await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 

@@ -21,6 +21,8 @@ def _without_nul(text: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=512), AfterValidator(_without_nul)]
+EndStatus = Literal["answered", "failed", "cancelled", "expired", "dead", "abandoned"]
+"""How a request ended."""
 By = Literal["model", "key", "node", "day"]
 
 
@@ -52,6 +54,19 @@ class EventsQuestion(Question):
     model: Text | None = None
     # Each of them may have 64 KiB.
     limit: int = Field(100, ge=1, le=200, description="Events per page.")
+    cursor: Text | None = Field(None, description=CURSOR)
+
+
+class EndsQuestion(Question):
+    """Filters of ``/api/v1/ends``."""
+
+    status: EndStatus | None = None
+    model: Text | None = None
+    key_id: Text | None = None
+    node: Text | None = None
+    since: AwareDatetime | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
+    until: AwareDatetime | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
+    limit: int = Field(100, ge=1, le=1000, description="Ends per page.")
     cursor: Text | None = Field(None, description=CURSOR)
 
 
@@ -156,6 +171,33 @@ class Events(BaseModel):
 
     data: list[StoredEvent]
     next_cursor: str | None = Field(description="Where the next page begins; null on the last one.")
+
+
+class End(BaseModel):
+    """How a request ended: the first end that was told."""
+
+    request_id: str
+    status: EndStatus
+    time_ms: int = Field(description="When it was told.")
+    model: str
+    key_id: str | None
+    node: str | None
+
+
+class Ends(BaseModel):
+    """A page of ends, the newest first."""
+
+    data: list[End]
+    next_cursor: str | None = Field(description="Where the next page begins; null on the last one.")
+
+
+class RequestTimeline(BaseModel):
+    """Everything that is known of one request."""
+
+    request_id: str
+    end: End | None = Field(description="Null while it is not known how it ended.")
+    charge: Charge | None = Field(description="Null if nobody pays for it.")
+    events: list[StoredEvent] = Field(description="The oldest first, 200 at most.")
 
 
 class LastEvent(BaseModel):

@@ -1,24 +1,31 @@
-"""The REST API: charges, usage, events and nodes. It only reads."""
+"""The REST API: charges, usage, requests and their ends, events and nodes. It only reads."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from management import queries
 from management.answers import (
+    Charge,
     Charges,
     ChargesQuestion,
+    End,
+    Ends,
+    EndsQuestion,
     ErrorAnswer,
     Events,
     EventsQuestion,
     Nodes,
+    RequestTimeline,
+    Text,
     UsageQuestion,
     Usages,
 )
 from store.database import reading
+from wire.errors import NotFound
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -74,13 +81,35 @@ def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
     @router.get("/events", summary="Events, the newest first", response_model=Events)
     async def events(question: Annotated[EventsQuestion, Query()]) -> Response:
         page, more = _split(await rows(queries.events(question)), question.limit)
-        # The events are passed on as they are: what a foreign node writes need not survive being parsed by us.
-        data = [
-            {"position": row["position"], "stored_ms": row["stored_ms"], "event": msgspec.Raw(row["raw"].encode())}
-            for row in page
-        ]
         cursor = str(page[-1]["position"]) if more else None
-        return Response(msgspec.json.encode({"data": data, "next_cursor": cursor}), media_type="application/json")
+        return _as_told({"data": _stored(page), "next_cursor": cursor})
+
+    @router.get("/ends", summary="How requests ended, the newest first", response_model=Ends)
+    async def ends(question: Annotated[EndsQuestion, Query()]) -> dict[str, Any]:
+        page, more = _split(await rows(queries.ends(question)), question.limit)
+        return {"data": page, "next_cursor": str(page[-1]["position"]) if more else None}
+
+    @router.get(
+        "/requests/{request_id}",
+        summary="Everything that is known of one request",
+        response_model=RequestTimeline,
+        responses={404: {"model": ErrorAnswer, "description": "Nothing was ever told of it."}},
+    )
+    async def request(request_id: Annotated[Text, Path()]) -> Response:
+        async with reading(engine) as connection:  # one state of the database for all three
+            told = [dict(row) for row in (await connection.execute(queries.timeline(request_id))).mappings()]
+            end = (await connection.execute(queries.end_of(request_id))).mappings().one_or_none()
+            charge = (await connection.execute(queries.charge_of(request_id))).mappings().one_or_none()
+        if not told:
+            raise NotFound("Nothing is known of this request.")
+        return _as_told(
+            {
+                "request_id": request_id,
+                "end": End(**end).model_dump() if end else None,
+                "charge": Charge(**charge).model_dump() if charge else None,
+                "events": _stored(told),
+            }
+        )
 
     @router.get("/nodes", summary="Nodes that are there, and the latest of those that are gone", response_model=Nodes)
     async def nodes(gone: Annotated[int, Query(ge=0, le=1000, description="How many of them at most.")] = 100) -> Any:
@@ -93,6 +122,18 @@ def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
         return {"data": [*data, *(_gone(row) for row in away)]}
 
     return router
+
+
+def _stored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # The events are passed on as they are: what a foreign node writes need not survive being parsed by us.
+    return [
+        {"position": row["position"], "stored_ms": row["stored_ms"], "event": msgspec.Raw(row["raw"].encode())}
+        for row in rows
+    ]
+
+
+def _as_told(answer: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _split(rows: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], bool]:

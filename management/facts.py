@@ -10,7 +10,17 @@ import msgspec
 
 from wire import codec
 from wire.errors import UndecodableMessage
-from wire.event import EVENT_BYTES_MAX, PREFIX, Durations, Event, NodeData, NodeEventType, RequestData, RequestEventType
+from wire.event import (
+    EVENT_BYTES_MAX,
+    PREFIX,
+    Durations,
+    Event,
+    GatewayEventType,
+    NodeData,
+    NodeEventType,
+    RequestData,
+    RequestEventType,
+)
 from wire.event import charge_id as charge_id_of
 from wire.usage import TOKENS_MAX
 
@@ -23,9 +33,16 @@ Reason = Literal[
 """Why a message is in quarantine. A closed set of words: a decoder's own sentence may quote what it read."""
 
 BILLED = "request.billed"
+QUARANTINED = "node.quarantined"
+ENDS = frozenset(
+    ("request.billed", "request.failed", "request.cancelled", "request.expired", "request.dead", "request.abandoned")
+)
+"""What tells the end of a request. The others tell of attempts, or of what an operator did after the end."""
 _CHARGE = charge_id_of("")
 _REQUEST_TYPES: frozenset[str] = frozenset(get_args(RequestEventType))
 _NODE_TYPES: frozenset[str] = frozenset(get_args(NodeEventType))
+_GATEWAY_TYPES: frozenset[str] = frozenset(get_args(GatewayEventType))
+_KINDS = _REQUEST_TYPES | _NODE_TYPES | _GATEWAY_TYPES
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DAY_MS = 86_400_000
@@ -41,10 +58,12 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One event as rows: of ``events`` and, where it tells of them, of ``charges`` and ``nodes``, without positions."""
+    """One event as rows: of ``events`` and, where it tells of them, of ``charges``, ``ends`` and ``nodes``, without
+    positions."""
 
     event: dict[str, Any]
     charge: dict[str, Any] | None = None
+    end: dict[str, Any] | None = None
     node: dict[str, Any] | None = None
 
     @property
@@ -62,7 +81,7 @@ class Fact:
 def kind_of(type_: str) -> str | None:
     """``request.billed`` for ``io.workernode.request.billed``; None for a type that is not known here."""
     kind = type_.removeprefix(PREFIX)
-    return kind if kind != type_ and kind in _REQUEST_TYPES | _NODE_TYPES else None
+    return kind if kind != type_ and kind in _KINDS else None
 
 
 def fact_of(payload: bytes) -> Fact:
@@ -93,9 +112,12 @@ def fact_of(payload: bytes) -> Fact:
         raise Unreadable("wrong_id")
     try:
         if kind in _REQUEST_TYPES:
-            fact = _request_fact(row, kind == BILLED, codec.decode_request_data(event.data))
+            fact = _request_fact(row, kind or "", codec.decode_request_data(event.data))
         elif kind in _NODE_TYPES:
             fact = _node_fact(row, codec.decode_node_data(event.data))
+        elif kind in _GATEWAY_TYPES:
+            codec.decode_gateway_data(event.data)
+            fact = Fact(row)
         else:
             fact = Fact(row)
     except UndecodableMessage:
@@ -133,16 +155,32 @@ def _time_ms(text: str) -> int:
     return time_ms
 
 
-def _request_fact(row: dict[str, Any], billed: bool, data: RequestData) -> Fact:
+def _request_fact(row: dict[str, Any], kind: str, data: RequestData) -> Fact:
     for number in (data.attempt, data.body_bytes, data.answer_bytes, data.n, data.max_tokens):
         if number is not None and not 0 <= number <= TOKENS_MAX:
             raise Unreadable("number_out_of_range")
     row.update(request_id=data.request_id, model=data.model, node=data.node, key_id=data.key_id)
-    if not billed:
-        return Fact(row)
+    end = _end(row, kind, data) if kind in ENDS else None
+    if kind != BILLED:
+        return Fact(row, end=end)
     if row["event_id"] != charge_id_of(data.request_id):
         raise Unreadable("wrong_id")
-    return Fact(row, charge=_charge(row["time_ms"], data))
+    return Fact(row, charge=_charge(row["time_ms"], data), end=end)
+
+
+def _end(row: dict[str, Any], kind: str, data: RequestData) -> dict[str, Any]:
+    status = kind.partition(".")[2]
+    if kind == BILLED:
+        # Its client went, and pays for what was generated until then.
+        status = "cancelled" if data.status == "cancelled" else "answered"
+    return {
+        "request_id": data.request_id,
+        "status": status,
+        "time_ms": row["time_ms"],
+        "model": data.model,
+        "key_id": data.key_id,
+        "node": data.node,
+    }
 
 
 def _charge(time_ms: int, data: RequestData) -> dict[str, Any]:
@@ -193,6 +231,8 @@ def _charge(time_ms: int, data: RequestData) -> dict[str, Any]:
 
 def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
     row.update(model=data.model, node=data.node)
+    if row["type"] == PREFIX + QUARANTINED:
+        return Fact(row)  # about a message, not about the node: it must not hide what was told of that last
     node = {
         "node": data.node,
         "name": data.name,
@@ -212,5 +252,5 @@ def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
 
 
 def _has_nul(fact: Fact) -> bool:
-    rows: Iterable[dict[str, Any]] = (row for row in (fact.event, fact.charge, fact.node) if row is not None)
+    rows: Iterable[dict[str, Any]] = (row for row in (fact.event, fact.charge, fact.end, fact.node) if row is not None)
     return any(isinstance(value, str) and "\0" in value for row in rows for value in row.values())

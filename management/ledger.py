@@ -10,6 +10,7 @@ from broker.interface import BrokerError, Kind
 from management.inbox import Inbox
 from management.journal import read
 from management.persistence import REOPEN_S, Persistence, Stopping
+from process import crash
 from process.logging import Log
 from wire.topics import LEDGER
 
@@ -80,8 +81,10 @@ class Ledger:
         written = await self._persistence.until_done(
             "database", "The database cannot be written at the moment.", lambda: self._timed_write(entries)
         )
+        crash.point("after_commit_before_ack")
         for delivery in batch:
             consumer.ack(delivery)
+        crash.point("after_ack")
         self._metrics.batch_written(len(batch), written)
         if written.quarantined:
             log.warning(
@@ -99,6 +102,7 @@ class Ledger:
 
     async def _timed_write(self, entries: list[Entry]) -> Written:
         began = time.perf_counter()
+        crash.point("before_commit")
         written = await self._write(entries)
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         return written

@@ -1,4 +1,5 @@
-"""What the ledger sums up, from facts that are new: one row per charge, one per day and customer, one per node."""
+"""What the ledger sums up, from facts that are new: one row per charge, one per request that ended, one
+per day and customer, one per node."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from sqlalchemy import case, insert
 
 from management.facts import Fact, day_of
 from store.insertion import insert as insert_or
-from store.tables import CHARGES, NODES, USAGE_DAILY
+from store.tables import CHARGES, ENDS, NODES, USAGE_DAILY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +29,10 @@ async def project(connection: AsyncConnection, new: Sequence[NewFact]) -> None:
     """Carry new facts over into the projections. The caller sees to it that none comes twice, and commits."""
     charges = [{"position": position, **fact.charge} for position, fact in new if fact.charge is not None]
     nodes = latest_of_nodes(fact.node for _, fact in new if fact.node is not None)
+    ends = first_ends(new)
     dialect = connection.dialect.name
+    if ends:
+        await connection.execute(tell_end(dialect), ends)
     if charges:
         await connection.execute(insert(CHARGES), charges)
         await connection.execute(add_usage(dialect), daily_usage(charges))
@@ -53,6 +57,15 @@ def daily_usage(charges: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [sums[key] for key in sorted(sums)]
 
 
+def first_ends(new: Iterable[NewFact]) -> list[dict[str, Any]]:
+    """One row per request: the end with the lowest position."""
+    first: dict[str, dict[str, Any]] = {}
+    for position, fact in sorted(new, key=lambda item: item[0]):
+        if fact.end is not None:
+            first.setdefault(fact.end["request_id"], {"position": position, **fact.end})
+    return [first[key] for key in sorted(first)]
+
+
 def latest_of_nodes(nodes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per node: what was told last about it, and when it was first heard of."""
     latest: dict[str, dict[str, Any]] = {}
@@ -73,6 +86,11 @@ def add_usage(dialect: str) -> Insert:
         index_elements=list(USAGE_KEYS),
         set_={name: USAGE_DAILY.c[name] + statement.excluded[name] for name in USAGE_SUMS},
     )
+
+
+def tell_end(dialect: str) -> Insert:
+    """Write how a request ended, unless that is known already."""
+    return insert_or(dialect, ENDS).on_conflict_do_nothing(index_elements=["request_id"])
 
 
 def tell_node(dialect: str) -> Insert:

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Select, cast, func, literal, select, tuple_
 
 from management.facts import kind_of
 from management.projections import USAGE_SUMS
-from store.tables import CHARGES, EVENTS, NODES, USAGE_DAILY
+from store.tables import CHARGES, ENDS, EVENTS, NODES, USAGE_DAILY
 from wire.errors import InvalidRequest
 from wire.event import PREFIX
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-    from management.answers import ChargesQuestion, EventsQuestion, UsageQuestion
+    from management.answers import ChargesQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 
 _GROUPS = {"day": "day", "model": "model", "key": "key_id", "node": "node"}
+TIMELINE_EVENTS_MAX = 200
+"""A request has a handful of events. A forged one may have any number."""
 _POSITION_MAX = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -57,6 +59,40 @@ def events(question: EventsQuestion) -> Select[Any]:
         type_ = PREFIX + question.type if kind_of(PREFIX + question.type) else question.type
         statement = statement.where(table.type == type_)
     return _page(statement, table.position, question.cursor, question.limit)
+
+
+def ends(question: EndsQuestion) -> Select[Any]:
+    """A page of ends and one more, the newest first."""
+    table = ENDS.c
+    statement = select(ENDS).where(
+        *(
+            table[name] == wanted
+            for name in ("status", "model", "key_id", "node")
+            if (wanted := getattr(question, name)) is not None
+        )
+    )
+    if question.since is not None:
+        statement = statement.where(table.time_ms >= _ms(question.since))
+    if question.until is not None:
+        statement = statement.where(table.time_ms < _ms(question.until))
+    return _page(statement, table.position, question.cursor, question.limit)
+
+
+def end_of(request_id: str) -> Select[Any]:
+    """How one request ended."""
+    return select(ENDS).where(ENDS.c.request_id == request_id)
+
+
+def charge_of(request_id: str) -> Select[Any]:
+    """What one request is billed for."""
+    return select(CHARGES).where(CHARGES.c.request_id == request_id)
+
+
+def timeline(request_id: str) -> Select[Any]:
+    """Everything that was told of one request, the oldest first."""
+    table = EVENTS.c
+    statement = select(table.position, table.stored_ms, table.raw).where(table.request_id == request_id)
+    return statement.order_by(table.position).limit(TIMELINE_EVENTS_MAX)
 
 
 def groups(question: UsageQuestion) -> list[str]:

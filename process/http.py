@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting``, the port's, or its host's."""
+    """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting`` or the host's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

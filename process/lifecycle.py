@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from process import crash
 from process.logging import Log, set_up
 from process.settings import EXIT_WRONG_SETTING, S, WrongSettings, load
 
@@ -34,6 +36,7 @@ def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[Non
             print(problem, file=sys.stderr)
         return EXIT_WRONG_SETTING
     set_up(debug=loaded.debug)
+    crash.install(os.environ.get(crash.VARIABLE))
     try:
         run_until_signal(lambda stop: role(loaded, stop))
     except PortInUse as error:

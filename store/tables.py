@@ -1,4 +1,5 @@
-"""The tables. ``events`` holds facts and only grows; ``charges``, ``usage_daily`` and ``nodes`` are projections of it.
+"""The tables. ``events`` holds facts and only grows; ``charges``, ``ends``, ``usage_daily`` and ``nodes`` are
+projections of it.
 
 A projection can be emptied and rebuilt from the events at any time. Times are Unix milliseconds, and absent texts in
 a primary key are ``''``, so that both databases compare them alike. Texts have no length here: the wire limits them.
@@ -91,6 +92,22 @@ CHARGES = Table(
     Index(None, "node", "position"),
 )
 
+ENDS = Table(
+    "ends",
+    METADATA,
+    # How a request ended: the first end that was told counts.
+    Column("request_id", String, primary_key=True),
+    Column("position", _POSITION, ForeignKey(EVENTS.c.position), nullable=False, unique=True),
+    Column("status", String, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("model", String, nullable=False),
+    Column("key_id", String),
+    Column("node", String),
+    Index(None, "status", "position"),
+    Index(None, "key_id", "position"),
+    Index(None, "model", "position"),
+)
+
 USAGE_DAILY = Table(
     "usage_daily",
     METADATA,
@@ -140,5 +157,5 @@ QUARANTINE = Table(
     Column("count", BigInteger, nullable=False),
 )
 
-PROJECTIONS = (CHARGES, USAGE_DAILY, NODES)
+PROJECTIONS = (CHARGES, ENDS, USAGE_DAILY, NODES)
 """What :mod:`management.rebuild` may empty."""

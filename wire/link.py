@@ -21,6 +21,8 @@ RESEND_AFTER_S = 0.5
 UNACKED_BYTES_MAX = 8 * 1024 * 1024
 MESSAGE_BYTES_MAX = 256 * 1024
 ACK_WITHIN_S = 0.05
+HELD_FRAMES_MAX = 65_536
+"""Frames beyond a gap that a receiver keeps; what is more will be resent."""
 
 
 class LinkSender:
@@ -169,7 +171,7 @@ class LinkReceiver:
                 self.through = number
             elif number > self.through and number not in self._held:
                 size = memoryview(frame).nbytes
-                if self._held_bytes + size <= self._held_bytes_max:
+                if self._held_bytes + size <= self._held_bytes_max and len(self._held) < HELD_FRAMES_MAX:
                     self._held[number] = frame
                     self._held_bytes += size
             if self._held:

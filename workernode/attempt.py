@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from broker.interface import BrokerError
+from process import crash
 from process.identity import new_attempt_id, now_ms
 from process.logging import Log
 from wire.control import Accepted, Go, Park, Settle, Stop
@@ -35,7 +36,8 @@ log = Log("node")
 BEGIN_AT_ONCE_MS = 250
 """A remote node begins without the gateway's word while the request is younger than this."""
 ASK_AGAIN_S = 1.0
-PARKED_ASK_AGAIN_S = 5.0
+PARKED_ASK_AGAIN_S = 0.5
+"""Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
 CHARS_PER_TOKEN = 4
 """For estimates where an upstream gave no figures."""
 
@@ -101,6 +103,7 @@ class Attempt:
         finally:
             withdraw()
         if queue == "ack":
+            crash.point("after_charge_before_ack")
             self._link.push(Settled(attempt_id=self.attempt_id, request_id=self.request.request_id))
         return queue
 
@@ -165,13 +168,18 @@ class Attempt:
             refusal = await self._permission(on_park)
             if refusal is not None:
                 return refusal
+            # Said again, now as begun: only then is a silent death from here on this request's doing.
             self.begun = True
+            self._link.push(self._started(), urgent=True)
+            if not await self._confirmed():
+                return Cancelled("again", self.usage_so_far())
         return await self._work()
 
     async def _confirmed(self) -> bool:
         """Wait for the broker's receipt of ``started``: a node that dies right after is then known to have begun."""
         try:
             await self._link.confirm()
+            crash.point("after_started_receipt")
         except BrokerError:
             # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
             self.begun = False
@@ -217,6 +225,7 @@ class Attempt:
                 return Cancelled(_reason(word), self.usage_so_far())
         self._working = asyncio.current_task()
         try:
+            crash.point("before_engine")
             return await self._engine.answer(job, self)
         except asyncio.CancelledError:
             if self._stopped is None:
@@ -246,9 +255,15 @@ class Attempt:
         if said is not None and said.error is None:
             charge = self._recorder.charge(self, usage, finish_reason, cancelled=said.cancelled)
         if said is not None:
+            crash.point("before_finished")
             verdict = await self._verdict(self._end(said, usage, finish_reason, charge))
+            crash.point("after_accepted")
+        elif not self.begun and isinstance(outcome, Cancelled) and outcome.reason == "again":
+            # Handed back unasked: the gateway shall not take this attempt for one that still waits.
+            self._link.push(Alive(attempt_id=self.attempt_id, holding=False), urgent=True)
         result = settlement(outcome, verdict, begun=self.begun)
         if result.bill == "charge":
+            crash.point("before_charge")
             await self._recorder.publish(charge)
         elif result.bill is not None:
             await self._recorder.publish(self._recorder.attempt_event(self, result.bill, outcome, usage))
@@ -305,6 +320,7 @@ class Attempt:
     def _push_content(self, data: bytes, *, urgent: bool) -> None:
         self._pieces += 1
         self._link.push(Content(attempt_id=self.attempt_id, number=self._pieces, data=data), urgent=urgent)
+        crash.point("after_piece")
 
     def _interrupt(self, why: Cancelled | Interrupted) -> None:
         if self._stopped is None and self._working is not None:

@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, assert_never
 
 from broker.interface import BrokerError, ConsumerClosed
+from process import crash
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -130,6 +131,7 @@ class Node:
                     delivery = await requests.receive()
                 except ConsumerClosed:
                     return
+                crash.point("after_receive")
                 if self.draining or not (trying or self._gate.is_open):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
@@ -167,10 +169,9 @@ class Node:
         match queue:
             case "ack":
                 requests.ack(delivery)
+                crash.point("after_ack_before_settled")
             case "nack":
                 requests.nack(delivery)
-            case "leave":
-                pass
             case _:
                 assert_never(queue)
         self._metrics.attempts.labels(queue=queue).inc()

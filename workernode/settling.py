@@ -12,8 +12,12 @@ from wire.control import Accepted, Stop
 from wire.errors import ErrorBody, FleetError
 from workernode.outcome import Answered, Cancelled, Interrupted, Later, Outcome, Refused
 
-Queue = Literal["ack", "nack", "leave"]
-"""``leave``: the delivery belongs to another attempt by now, and neither answer of ours may touch it."""
+Queue = Literal["ack", "nack"]
+"""What becomes of the delivery.
+
+A nack by an attempt that does not own it any more changes nothing at the broker; by one that was fenced although it
+lives and owns it, it gives the request back to others.
+"""
 Bill = Literal["charge", "failed", "cost", "abandoned", None]
 """Which event is told: the request's one charge, its failure, this attempt's cost for the operator, or none."""
 
@@ -72,7 +76,7 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
         return _stopped(outcome.reason, cost)
     match verdict:
         case Stop(reason="superseded"):
-            return Settlement(cost, "leave")
+            return Settlement(cost, "nack")
         case Stop(reason="again"):
             return Settlement(cost, "nack")
         case GatewayGone() if not isinstance(outcome, Later | Interrupted):
@@ -100,7 +104,7 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
 def _stopped(reason: str, cost: Bill) -> Settlement:
     match reason:
         case "superseded":
-            return Settlement(cost, "leave")
+            return Settlement(cost, "nack")
         case "again":
             return Settlement(cost, "nack")
         case "gateway_gone":

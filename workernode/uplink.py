@@ -10,7 +10,7 @@ from process.identity import now_ms
 from process.logging import Log
 from wire import codec
 from wire.link import LinkSender
-from wire.piece import Echo, LinkMessage
+from wire.piece import Echo, LinkMessage, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,25 @@ HEARTBEAT_S = 2.0
 """A gateway with work here hears a frame at least this often, so that its acknowledgement tells that it lives."""
 GATEWAY_LOST_S = 5.0
 """Without acknowledgement for this long, while this node's own echo is heard, a gateway is gone."""
+SUSPECT_LOST_S = 1.0
+"""The same for a gateway that was found gone before: its backlog shall not cost every slot the whole time again."""
+SUSPECTS_MAX = 1000
 IDLE_CLOSE_S = 60.0
 
 
 class Uplink:
     """Carries frames to one gateway until it acknowledges them. Not for several threads."""
 
-    def __init__(self, gateway: str, node: str, producer: Producer, echo: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        node: str,
+        producer: Producer,
+        echo: Callable[[], None],
+        lost_after_s: float = GATEWAY_LOST_S,
+    ) -> None:
         self.gateway = gateway
+        self._lost_after_s = lost_after_s
         self.users = 0
         """How many attempts need this line now."""
         self._node = node
@@ -69,9 +80,13 @@ class Uplink:
 
     def push(self, frame: Frame, *, urgent: bool = False) -> None:
         """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
-        if self.lost:
+        if self.lost and not isinstance(frame, Settled):
             return
         self._sender.push(codec.encode_frame(frame))
+        if self.lost:
+            # Should the gateway only have been frozen, its client hears at once that nobody works for it any more.
+            self._send()
+            return
         self._drained.clear()
         if not self._sender.open:
             self._room.clear()
@@ -114,6 +129,7 @@ class Uplink:
         if word.line != self.line:
             return
         self._silent_since = self._echo_asked_at = None
+        self._lost_after_s = GATEWAY_LOST_S
         self._sender.acked(word.through, word.missing_until, self._loop.time())
         if self._sender.open:
             self._room.set()
@@ -127,7 +143,7 @@ class Uplink:
     def echo_heard(self) -> None:
         """This node's own echo came back: from here on the gateway's silence counts."""
         if self._silent_since is not None and self._echo_asked_at is not None:
-            if self._echo_asked_at - self._silent_since >= GATEWAY_LOST_S:
+            if self._echo_asked_at - self._silent_since >= self._lost_after_s:
                 self.lost = True
                 log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
                 self._room.set()
@@ -159,7 +175,7 @@ class Uplink:
         if messages:
             if self._silent_since is None:
                 self._silent_since = now
-            if self._tick is None:
+            if self._tick is None and not self.lost:
                 self._tick = self._loop.call_later(0.25, self._on_tick)
         return messages
 
@@ -176,7 +192,7 @@ class Uplink:
         wake = self._sender.wake_at()
         if wake is not None and now >= wake and self._flush is None:
             self._send()
-        if self._silent_since is not None and now - self._silent_since >= GATEWAY_LOST_S:
+        if self._silent_since is not None and now - self._silent_since >= self._lost_after_s:
             # Asked again each time: an echo that comes back after this moment proves the path since then.
             self._echo_asked_at = now
             self._echo()
@@ -193,6 +209,8 @@ class Uplinks:
         self._node = node
         self._links: dict[str, Uplink] = {}
         self._opening: dict[str, asyncio.Task[Uplink]] = {}
+        self._dropped: list[Uplink] = []  # closed once no attempt has them
+        self._suspects: dict[str, bool] = {}  # gateways that were found gone, the latest last
         self._echo_producer: Producer | None = None
 
     def __repr__(self) -> str:
@@ -225,8 +243,10 @@ class Uplinks:
         now = asyncio.get_running_loop().time()
         for gateway, link in list(self._links.items()):
             if link.lost or (link.idle and now - link.idle_since > IDLE_CLOSE_S):
-                del self._links[gateway]
-                await link.aclose()
+                self._drop(gateway, link)
+        for link in [link for link in self._dropped if not link.users]:
+            self._dropped.remove(link)
+            await link.aclose()
 
     async def flush(self, within_s: float) -> None:
         """Wait until every gateway has acknowledged everything, at most so long."""
@@ -237,9 +257,10 @@ class Uplinks:
 
     async def aclose(self) -> None:
         """Close every line."""
-        for link in list(self._links.values()):
+        for link in [*self._links.values(), *self._dropped]:
             await link.aclose()
         self._links.clear()
+        self._dropped.clear()
         if self._echo_producer is not None:
             await self._echo_producer.aclose()
 
@@ -247,8 +268,20 @@ class Uplinks:
         if self._echo_producer is None:
             self._echo_producer = await self._broker.producer(self._topics.control(self._node))
         producer = await self._broker.producer(self._topics.link(gateway))
-        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo)
+        if (old := self._links.get(gateway)) is not None:
+            self._drop(gateway, old)
+        lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
+        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo, lost_after_s)
         return link
+
+    def _drop(self, gateway: str, link: Uplink) -> None:
+        """Not for new attempts any more; those that have it may still say a last word."""
+        del self._links[gateway]
+        self._dropped.append(link)
+        if link.lost:
+            self._suspects[gateway] = True
+            while len(self._suspects) > SUSPECTS_MAX:
+                del self._suspects[next(iter(self._suspects))]
 
     def _echo(self) -> None:
         if self._echo_producer is not None:

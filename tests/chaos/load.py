@@ -91,13 +91,17 @@ class Load:
 
     async def send(self, count: int, life: Life | None = None) -> list[asyncio.Task[Asked]]:
         """Ask so many at once, on connections of their own; the tasks end with their answers."""
-        return [asyncio.get_running_loop().create_task(self._alone(life)) for _ in range(count)]
+        return [
+            asyncio.get_running_loop().create_task(self.alone(life or self.random.choice(self.gateways())))
+            for _ in range(count)
+        ]
 
     def next(self, life: Life, body: dict[str, Any] | None = None) -> Asked:
         """Write the next request into the log."""
         self.numbered += 1
+        made = body is None
         body = body or self.shape.body(self.random, self.numbered)
-        leaves = body.get("stream") and self.random.random() < self.shape.hang_ups
+        leaves = made and body.get("stream") and self.random.random() < self.shape.hang_ups
         asked = Asked(
             self.numbered,
             body,
@@ -109,9 +113,9 @@ class Load:
         self.asked.append(asked)
         return asked
 
-    async def _alone(self, life: Life | None) -> Asked:
-        life = life or self.random.choice(self.gateways())
-        asked = self.next(life)
+    async def alone(self, life: Life, body: dict[str, Any] | None = None) -> Asked:
+        """Ask one request on a connection of its own, and see it to its end."""
+        asked = self.next(life, body)
         async with aiohttp.ClientSession() as session:
             await ask(session, life.url, self.key, asked)
         return asked

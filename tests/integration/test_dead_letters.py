@@ -16,7 +16,7 @@ from fleet.dead_letters.shelf import Shelf, ShelfTaken
 from fleet.dead_letters.trace import leave_trace
 from process.settings import load
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
-from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, whole
+from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, streamed, whole
 from tests.waiting import until
 from workernode.attempt import BEGIN_AT_ONCE_MS
 from workernode.settings import NodeSettings
@@ -67,33 +67,39 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
     return [event["type"].removeprefix("io.workernode.") for event in found]
 
 
+async def old_enough(since: float) -> None:
+    """Wait until a request is begun only when its gateway says so: a younger one may be begun beside its holder."""
+    loop = asyncio.get_running_loop()
+    await until(lambda: loop.time() - since > BEGIN_AT_ONCE_MS / 1000)
+
+
+async def kill_holders(fleet: InProcessFleet, upstream: FakeUpstream, node: Running, begun: int) -> None:
+    """Kill whoever works on the one request under way, three times; the last heir lives. ``begun``: requests so far."""
+    loop = asyncio.get_running_loop()
+    for death in range(1, 4):
+        await until(lambda death=death: len(upstream.requests) == begun + death, within_s=20)
+        begun_at = loop.time()
+        heir = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
+        await old_enough(begun_at)
+        await node.kill()
+        node = heir
+
+
 async def poisoned(
     fleet: InProcessFleet, upstream: FakeUpstream, gateway: Running, others: int = 6
 ) -> tuple[aiohttp.ClientResponse, dict[str, Any], str]:
-    """Send one request that three nodes die of while others are answered; the client's answer and the request id."""
+    """Send one request that three nodes die of, then others; the client's answer to the first, and its request id."""
     model = fleet.model
-    upstream.script = ["hang"]
+    upstream.script = ["hang"] * 3
     url = f"{gateway.url}/v1/chat/completions"
     node = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
     await known(gateway, model)
     async with aiohttp.ClientSession() as session, client_of(gateway) as client:
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
         poison = asyncio.ensure_future(session.post(url, json=asked(model, POISON)))
-        await until(lambda: upstream.running == 1)
-        # A younger request would be begun by the next node beside its holder, and handed back.
-        await until(lambda: loop.time() - asked_at > BEGIN_AT_ONCE_MS / 1000)
-        for death in range(1, 4):
-            heir = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
-            upstream.script = ["hang"] if death < 3 else []
-            before = len(upstream.requests)
-            await node.kill()
-            if death < 3:
-                await until(lambda before=before: len(upstream.requests) == before + 1)
-            node = heir
-        response = await poison
+        await kill_holders(fleet, upstream, node, 0)
         answers = await asyncio.gather(*(whole(client, model, f"r{n} tokens=3") for n in range(others)))
         assert answers == [oracle_text(asked(model, f"r{n} tokens=3")) for n in range(others)]
+        response = await poison
         return response, (await response.json())["error"], response.headers["x-request-id"]
 
 
@@ -167,21 +173,12 @@ async def test_a_replay_that_kills_three_nodes_more_leaves_one_letter(
     gateway = await fleet.gateway()
     _, _, request_id = await poisoned(fleet, upstream, gateway, others=0)
     await letters(fleet, request_id)
-    node = fleet._running[-1]
     async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
         found = await shelf.of(request_id)
         assert found[0].letter is not None
         upstream.script = ["hang"] * 3
         replaying = asyncio.ensure_future(replay(broker, topics_of(fleet), found[0].letter.request, 60))
-        for _ in range(3):
-            before = len(upstream.requests)
-            await until(lambda before=before: upstream.running > 0 and len(upstream.requests) >= before)
-            heir = await fleet.node(**PUBLIC, API_URL=upstream.url)
-            running = len(upstream.requests)
-            await node.kill()
-            if len(upstream.script) > 0:
-                await until(lambda running=running: len(upstream.requests) == running + 1)
-            node = heir
+        await kill_holders(fleet, upstream, fleet._running[-1], 3)
         done = await replaying
         assert done.status == "dead"
         assert done.letter_done
@@ -235,7 +232,7 @@ async def test_three_unloads_count_as_nobodys_death(
     topic = topics_of(fleet).requests(fleet.model)
     prompt = "long tokens=300 delay-between=0.02"
     async with client_of(gateway) as client:
-        answer = asyncio.ensure_future(whole(client, fleet.model, prompt))
+        answer = asyncio.ensure_future(streamed(client, fleet.model, prompt))
         await until(lambda: upstream.running == 1)
         for _ in range(3):
             await unload(nodes[0].broker, topic, request)

@@ -198,7 +198,7 @@ async def test_a_client_that_leaves_closes_the_upstream_connection_within_a_seco
     assert 0 < charge["completion_tokens"] < 1000
 
 
-async def accepted(gateway: Running, count: int) -> None:
+async def accepted(gateway: Running | Process, count: int) -> None:
     """Wait until a gateway owns so many requests."""
     async with aiohttp.ClientSession() as session:
 

@@ -12,7 +12,7 @@ import pytest
 
 from broker.interface import Kind
 from broker.memory import MemoryBroker
-from management.answers import Events, Nodes
+from management.answers import Events, Nodes, RequestTimeline
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from tests.counting_house import CountingHouse
 from wire import codec
@@ -223,11 +223,65 @@ async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> 
 async def test_the_answers_are_documented(house: CountingHouse) -> None:
     await house.start()
     _, document = await house.get("/openapi.json")
-    assert set(document["paths"]) == {f"/api/v1/{name}" for name in ("charges", "usage", "events", "nodes")}
+    names = ("charges", "usage", "ends", "requests/{request_id}", "events", "nodes")
+    assert set(document["paths"]) == {f"/api/v1/{name}" for name in names}
     for path in document["paths"].values():
         responses = path["get"]["responses"]
-        assert set(responses) == {"200", "400", "401", "503"}
+        assert set(responses) - {"404"} == {"200", "400", "401", "503"}
         for response in responses.values():
             schema = response["content"]["application/json"]["schema"]
             assert schema["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+def _failed(number: int) -> bytes:
+    id_ = request_id_of(number)
+    return event(f"failed-{id_}", "request.failed", request_data(number, status="refused"), subject=id_)
+
+
+async def test_a_request_is_shown_with_its_end_its_charge_and_all_that_was_told(house: CountingHouse) -> None:
+    cost = event("cost-att_1", "request.cost", request_data(1, status="superseded"))
+    await house.publish(cost, billed(1), _failed(2))
+    await house.start()
+    await house.settled()
+    status, answer = await house.get(f"/api/v1/requests/{request_id_of(1)}")
+    assert status == 200
+    assert msgspec.convert(answer, dict) == RequestTimeline(**answer).model_dump()
+    assert answer["end"]["status"] == "answered"
+    assert answer["charge"]["completion_tokens"] == 5
+    assert [stored["event"]["id"] for stored in answer["events"]] == ["cost-att_1", f"charge-{request_id_of(1)}"]
+    _, answer = await house.get(f"/api/v1/requests/{request_id_of(2)}")
+    assert answer["end"]["status"] == "failed"
+    assert answer["charge"] is None
+    status, answer = await house.get(f"/api/v1/requests/{request_id_of(3)}")
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+
+
+async def test_the_first_end_that_was_told_is_the_end(house: CountingHouse) -> None:
+    id_ = request_id_of(4)
+    dead = event(f"dead-{id_}", "request.dead", request_data(4, status="dead"), subject=id_)
+    replayed = event(f"replayed-{id_}-1", "request.replayed", request_data(4), subject=id_)
+    await house.publish(dead, billed(4), replayed)
+    await house.start()
+    await house.settled()
+    (end,) = await _pages(house, "/api/v1/ends?limit=10")
+    assert (end["request_id"], end["status"]) == (id_, "dead")
+
+
+@pytest.mark.parametrize(
+    ("filters", "numbers"),
+    [
+        ("status=answered", set(range(25))),
+        ("status=failed", {30, 31}),
+        ("status=answered&key_id=key-b", {number for number in range(25) if number % 3 == 1}),
+        ("node=node-4", {4, 9, 14, 19, 24}),
+        ("model=none", set()),
+    ],
+)
+async def test_ends_are_filtered_and_paged(house: CountingHouse, filters: str, numbers: set[int]) -> None:
+    await house.publish(*_charges(), _failed(30), _failed(31))
+    await house.start()
+    await house.settled()
+    pages = await _pages(house, f"/api/v1/ends?limit=3&{filters}")
+    assert {int(end["request_id"].removeprefix("req_"), 16) for end in pages} == numbers
+    assert len(pages) == len(numbers)

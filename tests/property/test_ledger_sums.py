@@ -18,7 +18,7 @@ from management.rebuild import rebuild
 from store import database
 from store.database import reading
 from store.migrate import upgrade
-from store.tables import CHARGES, EVENTS, NODES, QUARANTINE, USAGE_DAILY
+from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY
 from tests.billing import billed, event, node_event, request_data, request_id_of
 from wire.usage import TOKENS_MAX, Usage
 
@@ -37,6 +37,7 @@ class Told:
     usage_key: tuple[str, str, str, str] | None = None
     usage: tuple[int, int] = (0, 0)
     node: tuple[str, int, str] | None = None
+    end: tuple[str, str] | None = None
 
 
 def _billed(number: int, day: int, model: str, key: str | None, node: str, tokens: tuple[int, int]) -> Told:
@@ -49,12 +50,19 @@ def _billed(number: int, day: int, model: str, key: str | None, node: str, token
         node=node,
         usage=Usage(prompt_tokens=tokens[0], completion_tokens=tokens[1]),
     )
-    return Told(payload, f"charge-{request_id_of(number)}", (date, model, key or "", node), tokens)
+    end = (request_id_of(number), "answered")
+    return Told(payload, f"charge-{request_id_of(number)}", (date, model, key or "", node), tokens, end=end)
 
 
 def _cost(number: int) -> Told:
     event_id = f"cost-{number}"
     return Told(event(event_id, "request.cost", request_data(number)), event_id)
+
+
+def _end(number: int, kind: str) -> Told:
+    event_id = f"{kind}-{request_id_of(number)}"
+    payload = event(event_id, f"request.{kind}", request_data(number, status=kind))
+    return Told(payload, event_id, end=(request_id_of(number), kind))
 
 
 def _node(number: int, node: str, kind: str) -> Told:
@@ -81,6 +89,7 @@ messages = st.one_of(
     charges,
     charges,
     st.builds(_cost, st.integers(0, 3)),
+    st.builds(_end, st.integers(0, 12), st.sampled_from(["failed", "cancelled", "expired", "dead", "abandoned"])),
     st.builds(
         _node,
         st.integers(0, 9),
@@ -98,6 +107,7 @@ class Dictionary:
         self.ids: set[str] = set()
         self.usage: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
         self.nodes: dict[str, tuple[int, str]] = {}
+        self.ends: dict[str, str] = {}
         self.garbage: Counter[bytes] = Counter()
         self.duplicates = 0
         for one in told:
@@ -114,6 +124,8 @@ class Dictionary:
         if one.usage_key is not None:
             requests, prompt, completion = self.usage.get(one.usage_key, (0, 0, 0))
             self.usage[one.usage_key] = (requests + 1, prompt + one.usage[0], completion + one.usage[1])
+        if one.end is not None:
+            self.ends.setdefault(*one.end)
         if one.node is not None:
             node, moment, kind = one.node
             self.nodes[node] = max(self.nodes.get(node, (-1, "")), (moment, kind))
@@ -148,6 +160,7 @@ async def _sums(engine: AsyncEngine) -> dict[str, Any]:
                 for row in usage
             },
             "nodes": {row.node: (row.last_ms % 1000, row.last_type) for row in await connection.execute(select(NODES))},
+            "ends": {row.request_id: row.status for row in await connection.execute(select(ENDS))},
             "garbage": sorted((await connection.execute(select(QUARANTINE.c.count))).scalars()),
         }
 
@@ -177,6 +190,7 @@ def test_sums_are_those_of_a_dictionary(empty: Path, told: list[Told], repeats: 
             assert sums["usage"] == expected.usage
             assert sums["charges"] == sum(requests for requests, _, _ in expected.usage.values())
             assert sums["nodes"] == expected.nodes
+            assert sums["ends"] == expected.ends
             assert sums["garbage"] == sorted(expected.garbage.values())
             await rebuild(engine)
             assert await _sums(engine) == sums

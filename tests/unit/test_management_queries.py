@@ -10,9 +10,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from management import queries
-from management.answers import ChargesQuestion, EventsQuestion, UsageQuestion
+from management.answers import ChargesQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from management.journal import count_quarantined, insert_events
-from management.projections import add_usage, tell_node
+from management.projections import add_usage, tell_end, tell_node
 from store.tables import METADATA
 from wire.errors import InvalidRequest
 
@@ -30,7 +30,12 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
         insert_events(dialect.name),
         count_quarantined(dialect.name),
         add_usage(dialect.name),
+        tell_end(dialect.name),
         tell_node(dialect.name),
+        queries.ends(EndsQuestion(status="failed", key_id="k", since="2026-01-01T00:00:00Z", cursor="7")),
+        queries.end_of("req_1"),
+        queries.charge_of("req_1"),
+        queries.timeline("req_1"),
         queries.charges(
             ChargesQuestion(model="m", since="2026-01-01T00:00:00Z", until="2026-02-01T00:00:00Z", cursor="7")
         ),

@@ -6,18 +6,25 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
+from management.journal import read, write
+from management.rebuild import rebuild
 from store import database, migrate
 from store.database import UnusableDatabase, reading, writing
 from store.migrate import upgrade
-from store.tables import METADATA
+from store.tables import ENDS, METADATA
+from tests.billing import billed, event, request_data
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 UPGRADE = """
 import asyncio, sys
@@ -72,3 +79,31 @@ def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
     for process in started:
         _, told = process.communicate(timeout=60)
         assert process.returncode == 0, told
+
+
+async def test_ends_of_events_that_were_there_before_are_those_of_a_rebuild(tmp_path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await upgrade(engine)
+    told = [
+        event("cost-1", "request.cost", request_data(1)),
+        event("dead-1", "request.dead", request_data(1, status="dead")),
+        billed(1),
+        billed(2, status="cancelled"),
+        event("failed-3", "request.failed", request_data(3, status="refused", node=None)),
+    ]
+    await write(engine, [read(payload) for payload in told], now_ms=1)
+    async with writing(engine) as connection:
+        await connection.execute(text("DROP TABLE ends"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    await upgrade(engine)
+    filled = await _ends(engine)
+    assert [row["status"] for row in filled] == ["dead", "cancelled", "failed"]
+    await rebuild(engine)
+    assert await _ends(engine) == filled
+    await engine.dispose()
+
+
+async def _ends(engine: AsyncEngine) -> list[dict[str, Any]]:
+    async with reading(engine) as connection:
+        rows = await connection.execute(select(ENDS).order_by(ENDS.c.request_id))
+        return [dict(row) for row in rows.mappings()]

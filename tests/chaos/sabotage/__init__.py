@@ -1,0 +1,1 @@
+"""Roles with one function replaced: ``python -m tests.chaos.sabotage.X ROLE``. What the checker must find."""

@@ -1,0 +1,46 @@
+"""Random kills of everything, under load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.poison import poisoned
+from tests.chaos.scenarios import kills
+from tests.chaos.table import violations
+from tests.pulsar_server import PulsarServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.pulsar
+KILLS = 20
+REQUESTS = 2000
+
+
+@pytest.mark.timeout(400)
+async def test_2000_requests_survive_20_kills(tmp_path: Path, pulsar_server: PulsarServer) -> None:
+    home = tmp_path / "broker"
+    home.mkdir()
+    # A broker of its own: it is killed as well.
+    server = PulsarServer(home)
+    server.start()
+    try:
+        run = await kills(server, tmp_path, seed=20, requests=REQUESTS, kills=KILLS)
+    finally:
+        server.stop()
+    result = run.result("kill", "", 20)
+    assert not result.violations, violations(result.findings)
+    assert result.requests >= REQUESTS
+    hits = {kind: count["hit work in flight"] for kind, count in result.faults.items() if kind != "unload"}
+    assert sum(hits.values()) >= KILLS
+    assert set(hits) == {"node", "gateway", "management", "broker"}
+
+
+async def test_a_poison_request_kills_three_nodes_and_no_more(tmp_path: Path, pulsar_server: PulsarServer) -> None:
+    async with ChaosFleet(pulsar_server, tmp_path) as fleet:
+        findings, dead = await poisoned(fleet, seed=3)
+    assert dead == 3
+    assert not violations(findings), violations(findings)
