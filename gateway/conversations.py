@@ -80,7 +80,7 @@ class Conversations:
         self._stream_buffer_bytes_max = stream_buffer_bytes_max
         self._answer_bytes_max = answer_bytes_max
         self.open_count = 0
-        """How many clients still wait for their end."""
+        """How many requests have not come to their end yet; their clients wait, or have left that to us."""
         self._all_answered = asyncio.Event()
         self._all_answered.set()
         self._all_settled = asyncio.Event()

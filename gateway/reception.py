@@ -43,6 +43,7 @@ class ChatCompletions:
         self.leaving = False
         """Set when the gateway shuts down: open answers finish, new requests are refused."""
         self._settings = settings
+        self._on_disconnect = settings.disconnect_policy
         self._gateway = gateway
         self._models = models
         self._queue = queue
@@ -86,7 +87,8 @@ class ChatCompletions:
         finally:
             response.close()
             if not ended:
-                self._conversations.hang_up(request.request_id)
+                finish = self._on_disconnect.finishes(request.model, request.key_id)
+                self._conversations.hang_up(request.request_id, finish=finish)
             self._metrics.seconds.observe(time.perf_counter() - began)
             if response.first_byte_at is not None:
                 self._metrics.first_byte.observe(response.first_byte_at - began)

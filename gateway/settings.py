@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
 from process.settings import SECONDS_MAX, Settings, check_host
 from wire.errors import InvalidName
@@ -42,6 +43,19 @@ class GatewaySettings(Settings):
     write_wait_s: float = Field(
         60.0, gt=0, le=SECONDS_MAX, description="seconds that a client may take to read a part of its answer"
     )
+    on_disconnect: Policy = Field(
+        "cancel", description="what becomes of a request whose client hangs up: cancel, or finish and charge it"
+    )
+    on_disconnect_models: str = Field("", description="the same for single models, as 'model=finish', by commas")
+    on_disconnect_keys: str = Field(
+        "", description="the same for single keys by their names, as 'name=finish', by commas; before the model's"
+    )
+    publish_pending_max: int = Field(
+        10_000, ge=1, description="messages that may wait for the broker's receipt; beyond, requests get 503"
+    )
+    publish_pending_bytes_max: int = Field(
+        64 * MIB, ge=5 * MIB, description="bytes of messages that may wait for the broker's receipt"
+    )
     stop_grace_s: float = Field(
         8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
     )
@@ -68,6 +82,12 @@ class GatewaySettings(Settings):
                 raise ValueError(error.message) from None
         return models
 
+    @field_validator("on_disconnect_models", "on_disconnect_keys")
+    @classmethod
+    def _usable_policies(cls, setting: str) -> str:
+        parse_policies(setting)
+        return setting
+
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
         if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
@@ -75,6 +95,21 @@ class GatewaySettings(Settings):
                 f"HOST={self.host} would let strangers in: set API_KEYS, or ALLOW_ANONYMOUS=true if that is meant"
             )
         return self
+
+    @property
+    def disconnect_policy(self) -> OnDisconnect:
+        """What becomes of requests whose clients hang up."""
+        return OnDisconnect(
+            self.on_disconnect, parse_policies(self.on_disconnect_models), parse_policies(self.on_disconnect_keys)
+        )
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        return {
+            **super().broker_options,
+            "pending_sends_max": self.publish_pending_max,
+            "pending_bytes_max": self.publish_pending_bytes_max,
+        }
 
     @property
     def declared_models(self) -> list[str]:

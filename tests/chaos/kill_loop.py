@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from tests.chaos.fault import Fault
+from tests.chaos.fleet import SLOTS_PER_NODE
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class KillLoop:
     async def _kill(self, kind: Kind) -> Fault:
         slot = self._random.choice([slot for slot in self._fleet.of(kind) if slot.now.alive])
         in_flight = await self._aim(slot)
-        may_repeat = sum(self._executes(slot.now, each) for each in self._unsettled()) if kind == "node" else 0
+        # A node holds at most as many as it has slots, begun or about to begin.
+        may_repeat = min(len(self._unsettled()), SLOTS_PER_NODE) if kind == "node" else 0
         slot.now.kill()
         fault = self._note(kind, in_flight, may_repeat)
         await self._fleet.start(slot)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from process.crash import EXIT_CODE
 from tests.chaos.fault import Fault
+from tests.chaos.fleet import SLOTS_PER_NODE
 from tests.chaos.scenarios import bench
 from tests.waiting import until
 
@@ -99,4 +100,5 @@ class PointsFleet:
         assert victim.died_at is not None
         in_flight = begun if role == "node" else len(self.bench.load.open()) or 1
         kind: Kind = "node" if role == "node" else "gateway" if role == "gateway" else "management"
-        return Fault(kind, victim.died_at, in_flight, begun if role == "node" else 0)
+        held = min(len(self.bench.load.asked), SLOTS_PER_NODE) if role == "node" else 0
+        return Fault(kind, victim.died_at, in_flight, held)

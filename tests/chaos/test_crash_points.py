@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.pulsar_server import PulsarServer
 
-pytestmark = [pytest.mark.pulsar, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.pulsar
 SEED = 7
 
 
@@ -29,6 +29,7 @@ async def fleet(pulsar_server: PulsarServer, tmp_path_factory: pytest.TempPathFa
         yield fleet
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("role", "point"), points(), ids=lambda value: str(value))
 async def test_a_death_at_this_point_breaks_no_invariant(fleet: PointsFleet, role: str, point: str) -> None:
     findings = await fleet.crash_at(role, point)

@@ -27,3 +27,8 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_numbers_in_the_readme_are_those_that_a_run_recorded() -> None:
+    checked = subprocess.run([sys.executable, "scripts/numbers", "--check"], cwd=ROOT, check=False)
+    assert checked.returncode == 0, "run scripts/numbers"

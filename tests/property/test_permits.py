@@ -1,0 +1,251 @@
+"""Permits in = permits out: whatever becomes of requests, every slot of a node comes back and asks for work again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, assert_never
+from unittest.mock import patch
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from broker.interface import ConsumerClosed, Kind
+from broker.memory import MemoryBroker, MemoryServer
+from process.identity import new_request_id, now_ms
+from tests.waiting import until
+from wire import codec
+from wire.control import Accepted, Acked, ControlMessage, Go, Park, Settle, Stop, StopReason, Word
+from wire.errors import ErrorBody
+from wire.link import LinkReceiver
+from wire.piece import Echo, Failed, Finished, Frame, Started
+from wire.request import Request
+from wire.topics import LEDGER, WORKERS, Topics
+from wire.usage import Usage
+from workernode.dead_letters import DeadLetters
+from workernode.engine import EngineDetails
+from workernode.heartbeat import Heartbeat
+from workernode.identity import NodeIdentity
+from workernode.metrics import NodeMetrics
+from workernode.node import Node
+from workernode.outcome import Answered, Later, Refused
+from workernode.record import Recorder
+from workernode.uplink import Uplinks
+
+if TYPE_CHECKING:
+    from broker.memory import MemoryConsumer
+    from workernode.engine import Answer, Job
+
+GATEWAY, NODE, MODEL = "gateway-1", "node-1", "model"
+SLOTS, PARKED_MAX = 3, 2
+TOPICS = Topics()
+End = Literal["answered", "refused", "limited", "unreachable", "raises", "hangs"]
+First = Literal["go", "park, go", "park, settle", "park, stop"] | StopReason
+Verdict = Literal["accepted"] | StopReason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to one request: what its gateway says first, how its engine ends, and what comes of the end.
+
+    From the second delivery on it is simply answered.
+    """
+
+    first: First = "go"
+    end: End = "answered"
+    verdict: Verdict = "accepted"
+
+
+class PlannedEngine:
+    """Ends each answer as its request's plan says."""
+
+    details = EngineDetails()
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    async def answer(self, job: Job, answer: Answer) -> Answered | Refused | Later:
+        plan = self._gateway.plan_of(job.request.request_id)
+        await answer.write(b"{}\n", text_chars=2)
+        match plan.end:
+            case "answered":
+                return Answered(Usage())
+            case "refused":
+                return Refused(ErrorBody(code="upstream_refused", message="No.", http_status=400))
+            case "limited":
+                return Later(ErrorBody(code="upstream_rate_limited", message="Later."))
+            case "unreachable":
+                return Later(ErrorBody(code="upstream_failed", message="Later."))
+            case "raises":
+                raise ValueError("an engine's fault")
+            case "hangs":
+                self._gateway.stop_soon(job.request.request_id)
+                await asyncio.Event().wait()
+                raise AssertionError
+            case _:
+                assert_never(plan.end)
+
+
+@dataclass
+class FakeGateway:
+    """Says what the plans say, in the order in which a real one would."""
+
+    broker: MemoryBroker
+    plans: dict[str, Plan] = field(default_factory=dict)
+    deliveries: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    """Request by attempt."""
+    attempts: dict[str, str] = field(default_factory=dict)
+    """The latest attempt by request."""
+    receiver: LinkReceiver = field(default_factory=LinkReceiver)
+
+    async def start(self) -> None:
+        self.consumer = await self.broker.consumer(TOPICS.link(GATEWAY), "gateway", Kind.EXCLUSIVE, prefetch=1000)
+        self.producer = await self.broker.producer(TOPICS.control(NODE))
+        self.queue = await self.broker.producer(TOPICS.requests(MODEL))
+        self.hearing = asyncio.ensure_future(self._hear())
+
+    async def publish(self, plan: Plan) -> None:
+        request_id = new_request_id()
+        self.plans[request_id] = plan
+        at = now_ms()
+        request = Request(
+            request_id=request_id,
+            model=MODEL,
+            endpoint="chat/completions",
+            body=b"{}",
+            gateway=GATEWAY,
+            received_ms=at,
+            deadline_ms=at + 60_000,
+        )
+        await self.queue.send(codec.encode(request))
+
+    def plan_of(self, request_id: str) -> Plan:
+        return self.plans[request_id] if self.deliveries.get(request_id, 1) <= 1 else Plan()
+
+    def stop_soon(self, request_id: str) -> None:
+        self.say(Stop(attempt_id=self.attempts[request_id], reason="cancelled"))
+
+    def say(self, *words: Word) -> None:
+        self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=list(words))))
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                delivery = await self.consumer.receive()
+            except ConsumerClosed:
+                return
+            message = codec.decode_link(delivery.payload)
+            if isinstance(message, Echo):
+                continue
+            for raw in self.receiver.receive(message.first, message.frames):
+                self.say(*self._words(codec.decode_frame(raw)))
+            self.say(Acked(line=message.line, through=self.receiver.through))
+
+    def _words(self, frame: Frame) -> list[Word]:
+        match frame:
+            case Started(attempt_id=attempt, request_id=request_id):
+                if attempt in self.requests:
+                    return []
+                self.requests[attempt], self.attempts[request_id] = request_id, attempt
+                self.deliveries[request_id] = self.deliveries.get(request_id, 0) + 1
+                return _first_words(attempt, self.plan_of(request_id).first)
+            case Finished(attempt_id=attempt) | Failed(attempt_id=attempt):
+                verdict = self.plan_of(self.requests[attempt]).verdict
+                if verdict == "accepted" or getattr(frame, "cancelled", False):
+                    return [Accepted(attempt_id=attempt)]
+                return [Stop(attempt_id=attempt, reason=verdict)]
+            case _:
+                return []
+
+
+def _first_words(attempt: str, first: First) -> list[Word]:
+    go, park = Go(attempt_id=attempt, number=1, remaining_ms=60_000), Park(attempt_id=attempt)
+    match first:
+        case "go":
+            return [go]
+        case "park, go":
+            return [park, go]
+        case "park, settle":
+            return [park, Settle(attempt_id=attempt, charge=b"{}")]
+        case "park, stop":
+            return [park, Stop(attempt_id=attempt, reason="done")]
+        case _:
+            return [Stop(attempt_id=attempt, reason=first)]
+
+
+reasons: list[StopReason] = ["cancelled", "expired", "superseded", "again", "done", "unknown", "poison"]
+firsts: list[First] = ["go", "go", "park, go", "park, settle", "park, stop", *reasons]
+ends: list[End] = ["answered", "refused", "limited", "unreachable", "raises", "hangs"]
+verdicts: list[Verdict] = ["accepted", "accepted", *reasons]
+plans = st.builds(Plan, st.sampled_from(firsts), st.sampled_from(ends), st.sampled_from(verdicts))
+
+
+@given(load=st.lists(plans, max_size=12), at_once=st.booleans(), drained=st.booleans())
+@example(load=[Plan(end="hangs")] * 6, at_once=True, drained=False)
+@example(load=[Plan(first="park, stop")] * 12, at_once=False, drained=False)
+@example(load=[Plan(end="limited")] * 6, at_once=False, drained=True)
+@settings(max_examples=60, deadline=None)
+def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan], at_once: bool, drained: bool) -> None:
+    with (
+        patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
+        patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
+        patch("workernode.node.TRY_AGAIN_S_MIN", 0.005),
+    ):
+        asyncio.run(_check(load, at_once=at_once, drained=drained))
+
+
+async def _check(load: list[Plan], *, at_once: bool, drained: bool) -> None:
+    server = MemoryServer(nack_tick_s=0, nack_delay_s=0)
+    broker = MemoryBroker(server)
+    gateway = FakeGateway(broker)
+    await gateway.start()
+    await broker.ensure(TOPICS.results, LEDGER)
+    identity = NodeIdentity(NODE, "node", MODEL, "remote" if at_once else "local")
+    engine = PlannedEngine(gateway)
+    recorder = Recorder(identity, engine, await broker.producer(TOPICS.results))
+    uplinks = Uplinks(broker, TOPICS, NODE)
+    letters = DeadLetters(broker, TOPICS.dead_letters(MODEL), NODE)
+    metrics = NodeMetrics(SLOTS)
+    node = Node(identity, engine, uplinks, recorder, metrics, letters, slots=SLOTS, parked_max=PARKED_MAX)
+    control = await broker.consumer(TOPICS.control(NODE), "node", Kind.EXCLUSIVE, prefetch=1000)
+    requests = await broker.consumer(TOPICS.requests(MODEL), WORKERS, Kind.SHARED, from_earliest=True)
+    node.start(requests, control, Heartbeat(identity, engine, SLOTS, node.load))
+    try:
+        for plan in load:
+            await gateway.publish(plan)
+        if drained:
+            await _drains(node, requests)
+        else:
+            await _comes_to_rest(gateway, server, node, requests)
+    finally:
+        await requests.aclose()
+        await node.aclose()
+        await uplinks.aclose()
+        await gateway.consumer.aclose()
+        await gateway.hearing
+        await broker.aclose()
+
+
+async def _comes_to_rest(gateway: FakeGateway, server: MemoryServer, node: Node, requests: MemoryConsumer) -> None:
+    group = server.topic(TOPICS.requests(MODEL)).subscription(WORKERS)
+    await until(lambda: group.backlog == group.held == 0, every_s=0.001)
+    # An upstream in trouble keeps slots at the gate until something is answered.
+    await gateway.publish(Plan())
+    await until(lambda: group.backlog == group.held == 0, every_s=0.001)
+    await until(lambda: requests.permits == SLOTS, every_s=0.001)
+    assert node.load() == (0, 0)
+    assert node._pulling == SLOTS
+    assert not node._attempts
+
+
+async def _drains(node: Node, requests: MemoryConsumer) -> None:
+    await node.drain(0.01)
+    assert node.load() == (0, 0)
+    assert not node._attempts
+    await requests.aclose()
+    await until(lambda: node._pulling == 0, every_s=0.001)
