@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bench.spread import Spread
 
 _GAP = "  "
+OURS = ("gateway", "node, remote", "management", "broker", "fleet up")
+"""The processes of a fleet, without load client and upstream."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,30 @@ def report(result: Result, *, markdown: bool) -> str:
     """The whole result."""
     tables = [_processes(result), _latency(result), _rates(result), _cpu(result)]
     return "\n\n".join([_conditions(result), *(each.as_markdown() if markdown else each.as_text() for each in tables)])
+
+
+def summary(result: Result) -> str:
+    """What most people want to know, as Markdown: the processes, and one line per way through the fleet."""
+    rows = []
+    for setup in dict.fromkeys(cell.setup for cell in result.cells if cell.setup != DIRECT):
+        cells = {(cell.kind, cell.clients): cell for cell in result.cells if cell.setup == setup}
+        one = cells["whole", 1].over_direct
+        most = max(clients for kind, clients in cells if kind == "whole")
+        whole, stream = cells["whole", most], cells["stream", most]
+        rows.append(
+            [
+                setup,
+                _number(one["total_p50_ms"].median),
+                _number(one["total_p99_ms"].median),
+                _number(whole.figures["answers_per_s"].median),
+                _number(stream.figures["answers_per_s"].median),
+                _number(sum(spread.median for name, spread in whole.cpu_ms_per_answer.items() if name in OURS)),
+                _number(sum(spread.median for name, spread in stream.cpu_ms_per_answer.items() if name in OURS)),
+            ]
+        )
+    heads = ["way", "added p50 ms", "added p99 ms", "answers/s", "streams/s", "CPU ms/answer", "CPU ms/stream"]
+    title = "Added to a direct call (one client); rates and CPU of all our processes and the broker (64 clients)"
+    return "\n\n".join([_processes(result).as_markdown(), Table(title, heads, rows).as_markdown()])
 
 
 def _conditions(result: Result) -> str:

@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 log = Log("node")
 
-BEGIN_AT_ONCE_MS = 250
-"""A remote node begins without the gateway's word while the request is younger than this."""
+BEGIN_AT_ONCE_MS = 0
+"""A remote node begins without the gateway's word while the request is younger than this: never.
+
+A dead node's request comes back within 10 ms, still young: with 250 ms a poison request brought down every node of the
+fleet before the gateway had counted one death. And age compares two machines' clocks.
+"""
 ASK_AGAIN_S = 1.0
 PARKED_ASK_AGAIN_S = 0.5
 """Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""

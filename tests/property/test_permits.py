@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, assert_never
 from unittest.mock import patch
@@ -33,6 +34,8 @@ from workernode.record import Recorder
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from broker.memory import MemoryConsumer
     from workernode.engine import Answer, Job
 
@@ -40,7 +43,7 @@ GATEWAY, NODE, MODEL = "gateway-1", "node-1", "model"
 SLOTS, PARKED_MAX = 3, 2
 TOPICS = Topics()
 End = Literal["answered", "refused", "limited", "unreachable", "raises", "hangs"]
-First = Literal["go", "park, go", "park, settle", "park, stop"] | StopReason
+First = Literal["go", "park", "park, go", "park, settle", "park, stop"] | StopReason
 Verdict = Literal["accepted"] | StopReason
 
 
@@ -168,6 +171,8 @@ def _first_words(attempt: str, first: First) -> list[Word]:
     match first:
         case "go":
             return [go]
+        case "park":
+            return [park]
         case "park, go":
             return [park, go]
         case "park, settle":
@@ -200,8 +205,32 @@ def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan], at_once
 
 
 async def _check(load: list[Plan], *, at_once: bool, drained: bool) -> None:
-    server = MemoryServer(nack_tick_s=0, nack_delay_s=0)
-    broker = MemoryBroker(server)
+    async with _running_node(at_once=at_once) as (gateway, node, requests):
+        for plan in load:
+            await gateway.publish(plan)
+        if drained:
+            await _drains(node, requests)
+        else:
+            await _comes_to_rest(gateway, node, requests)
+
+
+async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
+    async with _running_node(at_once=False) as (gateway, node, requests):
+        for _ in range(SLOTS):
+            await gateway.publish(Plan(first="park"))
+        # One more than may be parked is handed back, and comes again.
+        await until(lambda: node.load() == (0, PARKED_MAX))
+        await until(lambda: requests.permits == SLOTS)
+        await gateway.publish(Plan())
+        await until(lambda: len(gateway.deliveries) == SLOTS + 1)
+        for attempt_id in list(gateway.requests):
+            gateway.say(Stop(attempt_id=attempt_id, reason="done"))
+        await _comes_to_rest(gateway, node, requests)
+
+
+@asynccontextmanager
+async def _running_node(*, at_once: bool) -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsumer]]:
+    broker = MemoryBroker(MemoryServer(nack_tick_s=0, nack_delay_s=0))
     gateway = FakeGateway(broker)
     await gateway.start()
     await broker.ensure(TOPICS.results, LEDGER)
@@ -216,12 +245,7 @@ async def _check(load: list[Plan], *, at_once: bool, drained: bool) -> None:
     requests = await broker.consumer(TOPICS.requests(MODEL), WORKERS, Kind.SHARED, from_earliest=True)
     node.start(requests, control, Heartbeat(identity, engine, SLOTS, node.load))
     try:
-        for plan in load:
-            await gateway.publish(plan)
-        if drained:
-            await _drains(node, requests)
-        else:
-            await _comes_to_rest(gateway, server, node, requests)
+        yield gateway, node, requests
     finally:
         await requests.aclose()
         await node.aclose()
@@ -231,8 +255,8 @@ async def _check(load: list[Plan], *, at_once: bool, drained: bool) -> None:
         await broker.aclose()
 
 
-async def _comes_to_rest(gateway: FakeGateway, server: MemoryServer, node: Node, requests: MemoryConsumer) -> None:
-    group = server.topic(TOPICS.requests(MODEL)).subscription(WORKERS)
+async def _comes_to_rest(gateway: FakeGateway, node: Node, requests: MemoryConsumer) -> None:
+    group = gateway.broker.server.topic(TOPICS.requests(MODEL)).subscription(WORKERS)
     await until(lambda: group.backlog == group.held == 0, every_s=0.001)
     # An upstream in trouble keeps slots at the gate until something is answered.
     await gateway.publish(Plan())
