@@ -230,11 +230,14 @@ async def test_a_deadline_that_passes_is_a_504_and_nothing_runs_afterwards(
     fleet: InProcessFleet, upstream: FakeUpstream
 ) -> None:
     gateway = await fleet.gateway(MODELS=fleet.model)
-    async with aiohttp.ClientSession() as session, session.post(
-        f"{gateway.url}/v1/chat/completions",
-        json=asked(fleet.model, "late"),
-        headers={"x-request-timeout-ms": "200"},
-    ) as response:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{gateway.url}/v1/chat/completions",
+            json=asked(fleet.model, "late"),
+            headers={"x-request-timeout-ms": "200"},
+        ) as response,
+    ):
         assert response.status == 504
         assert response.headers["x-should-retry"] == "false"
         assert (await response.json())["error"]["code"] == "deadline_exceeded"
@@ -257,3 +260,32 @@ async def test_draining_a_node_loses_nothing(fleet: InProcessFleet, upstream: Fa
         await leaving.end()
         assert await answers == [oracle_text(asked(leaving.model, prompt)) for prompt in prompts]
     assert len(upstream.requests) == 40
+
+
+async def test_nodes_of_different_models_run_side_by_side(fleet: InProcessFleet, upstream: FakeUpstream) -> None:
+    gateway = await fleet.gateway()
+    other = f"{fleet.model}/second:latest"
+    await fleet.node(**PUBLIC, API_URL=upstream.url)
+    await fleet.node(NODE_TYPE="static", MODEL_NAME=other, STATIC_ANSWER="fixed")
+    await known(gateway, fleet.model)
+    await known(gateway, other)
+    async with client_of(gateway) as client:
+        assert await whole(client, fleet.model, "r1 tokens=1") == "r1 t0"
+        assert await whole(client, other, "r2 tokens=1") == "fixed"
+        assert {model.id async for model in client.models.list()} >= {fleet.model, other}
+
+
+async def test_a_node_that_cannot_finish_in_time_hands_its_request_to_another(
+    fleet: InProcessFleet, upstream: FakeUpstream
+) -> None:
+    gateway = await fleet.gateway()
+    leaving = await fleet.node(**PUBLIC, API_URL=upstream.url, DRAIN_S="0.2")
+    await known(gateway, leaving.model)
+    upstream.script = ["hang"]
+    async with client_of(gateway) as client:
+        answer = asyncio.ensure_future(whole(client, leaving.model, "r1 tokens=2"))
+        await until(lambda: upstream.running == 1)
+        await fleet.node(**PUBLIC, API_URL=upstream.url)
+        await leaving.end()
+        assert await answer == "r1 t0 t1"
+    assert upstream.aborted == 1

@@ -1,0 +1,90 @@
+"""An episode of trouble has one beginning and one end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wire.errors import ErrorBody
+from wire.usage import Usage
+from workernode.condition import FAILURES_IN_A_ROW, TRY_AGAIN_S_MAX, Better, Condition, Worse
+from workernode.gate import Gate
+from workernode.outcome import Answered, Cancelled, Interrupted, Later, Refused
+
+ANSWERED = Answered(Usage())
+
+
+def later(code: str, retry_after_ms: int | None = None) -> Later:
+    return Later(ErrorBody(code=code, message="It failed.", retry_after_ms=retry_after_ms))
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("upstream_authentication_failed", "authentication_failed"),
+        ("upstream_quota_exhausted", "quota_exhausted"),
+        ("upstream_rate_limited", "rate_limited"),
+    ],
+)
+def test_the_first_failure_begins_an_episode_and_the_first_answer_ends_it(code: str, state: str) -> None:
+    condition = Condition()
+    worse = condition.after(later(code), trying=False)
+    assert isinstance(worse, Worse)
+    assert (worse.state, worse.news, condition.state) == (state, True, state)
+    assert condition.after(later(code), trying=False) is None
+    assert isinstance(condition.after(ANSWERED, trying=True), Better)
+    assert condition.after(ANSWERED, trying=False) is None
+    assert condition.state == "ready"
+
+
+def test_each_failed_try_waits_longer_up_to_a_bound_and_is_no_news() -> None:
+    condition = Condition()
+    condition.after(later("upstream_quota_exhausted"), trying=False)
+    waits = []
+    for _ in range(12):
+        worse = condition.after(later("upstream_quota_exhausted"), trying=True)
+        assert isinstance(worse, Worse)
+        assert not worse.news
+        waits.append(worse.again_s)
+    assert waits == sorted(waits)
+    assert waits[-1] == TRY_AGAIN_S_MAX
+
+
+def test_the_providers_own_figure_is_the_least_wait() -> None:
+    worse = Condition().after(later("upstream_rate_limited", 90_000), trying=False)
+    assert isinstance(worse, Worse)
+    assert worse.again_s == 90
+
+
+def test_single_failures_are_nothing_but_a_row_of_them_is() -> None:
+    condition = Condition()
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        assert condition.after(later("upstream_failed"), trying=False) is None
+    assert condition.after(Refused(ErrorBody(code="x", message="x")), trying=False) is None
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        assert condition.after(later("upstream_failed"), trying=False) is None
+    assert isinstance(condition.after(later("upstream_failed"), trying=False), Worse)
+    assert condition.state == "unreachable"
+
+
+@pytest.mark.parametrize("outcome", [Interrupted(), Cancelled("cancelled", Usage())])
+def test_what_was_not_the_upstreams_doing_says_nothing_about_it(outcome: Interrupted | Cancelled) -> None:
+    condition = Condition()
+    condition.after(later("upstream_rate_limited"), trying=False)
+    assert condition.after(outcome, trying=True) is None
+    assert condition.state == "rate_limited"
+
+
+async def test_a_closed_gate_lets_in_one_to_try_and_an_open_one_everybody() -> None:
+    gate = Gate()
+    waiting = [asyncio.ensure_future(gate.enter()) for _ in range(5)]
+    gate.admit_one()
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert [task.result() for task in done] == [True]
+    gate.open()
+    assert sorted(await asyncio.gather(*waiting)) == [False] * 4 + [True]
+    assert await gate.enter() is False
+    gate.close()
+    gate.admit_one()
+    assert await gate.enter() is True
