@@ -94,11 +94,11 @@ class Conversation:
         """Whether the client has seen any part of an answer."""
         self._deadline_ms = deadline_ms
         self._shown = ShownText(keep=keep_text) if plain else None
-        self._replay: Replay | None = None  # while the holder repeats what an earlier one showed
+        self._replay: Replay | None = None  # for a holder that answers after an earlier one was shown
         self._holder: _Party | None = None
         self._next_piece = 1
         self._probing = False
-        self._unjudged = 0  # probes that `unanswered` was not called for yet
+        self._unjudged = 0  # probes of this holder that `unanswered` was not called for yet
         self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
         self._dismissed: dict[str, Word] = {}  # attempts that are out, with their last word: it may have been lost
         self._prefix: str | None = None  # what the holder was told to continue after
@@ -118,7 +118,7 @@ class Conversation:
         """A node has taken the request, or asks again what to do with it."""
         party = _Party(piece.attempt_id, node, piece.continues, piece.begun)
         if self.state != "open":
-            return [self._word_after_the_end(party, begun=piece.begun)]
+            return self._after_the_end(party)
         if piece.attempt_id in self._dismissed:
             return [self._stop_stray(party)]
         if self._holder is None:
@@ -135,15 +135,16 @@ class Conversation:
 
     def content(self, node: str, piece: Content) -> list[Decision]:
         """A part of an answer."""
-        if self.state == "open" and self._holder is not None and self._holder.attempt_id == piece.attempt_id:
-            decisions = self._alive()
+        holding = self._holder is not None and self._holder.attempt_id == piece.attempt_id
+        decisions = self._alive() if holding else []
+        if self.state == "open" and holding:
             if piece.number == self._next_piece:
                 self._next_piece += 1
                 return [*decisions, *self._show(piece.data)]
             if piece.number > self._next_piece:
                 return [*decisions, *self._end("failed", StreamInterrupted())]
             return decisions
-        return [self._stop_stray(_Party(piece.attempt_id, node))]
+        return [*decisions, self._stop_stray(_Party(piece.attempt_id, node))]
 
     def finished(self, node: str, piece: Finished) -> list[Decision]:
         """An attempt's answer is complete, or was cut short because the client went."""
@@ -185,7 +186,7 @@ class Conversation:
         """A node answered ``alive?``, or said on its own that it still works."""
         if not piece.holding:
             self._contenders.pop(piece.attempt_id, None)
-        if self.state != "open" or self._holder is None or self._holder.attempt_id != piece.attempt_id:
+        if not self._awaited or self._holder is None or self._holder.attempt_id != piece.attempt_id:
             return []
         if piece.holding:
             return self._alive()
@@ -207,14 +208,16 @@ class Conversation:
 
     def unanswered(self, attempt_id: str, now_ms: int) -> list[Decision]:
         """The holder was asked whether it lives and stayed silent, while our own echo was heard: it is dead."""
+        if self._holder is None or self._holder.attempt_id != attempt_id:
+            return []
         self._unjudged -= 1
-        if self.state != "open" or not self._probing or self._holder is None or self._holder.attempt_id != attempt_id:
+        if not self._awaited or not self._probing:
             return []
         if self._unjudged > 0:
             return []  # this was about an earlier question, which was answered; the last one still has its time
         self.silent_deaths += self._holder.begun
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
-        if self.silent_deaths >= SILENT_DEATHS_MAX:
+        if self.state == "open" and self.silent_deaths >= SILENT_DEATHS_MAX:
             self._holder = None
             return [*fence, *self._end("poison", Poison())]
         return [*fence, *self._released(now_ms)]
@@ -250,11 +253,18 @@ class Conversation:
     def _begin(self, party: _Party, now_ms: int, *, begun: bool) -> list[Decision]:
         self._holder = party
         self._contenders.pop(party.attempt_id, None)
-        self._next_piece, self._probing = 1, False
+        self._next_piece, self._probing, self._unjudged = 1, False, 0
         self.attempts += 1
         self._prefix = self._prefix_for(party) if not begun else None
-        self._replay = Replay(self._shown) if self.shown and self._shown and self._prefix is None else None
+        self._replay = None
+        if self.shown and self._shown is not None:
+            self._replay = Replay(self._shown, after=self._prefix is not None)
         return [] if begun else [Tell(party.node, self._go(party, now_ms))]
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether the holder's end still matters: for an answer, or for the charge of one whose client has gone."""
+        return self.state == "open" or (self.state == "cancelled" and self._accepted is None)
 
     @property
     def _continuable(self) -> bool:
@@ -302,9 +312,11 @@ class Conversation:
     def _released(self, now_ms: int) -> list[Decision]:
         """There is no holder any more: the contender that asked last, and so is the likeliest to live, takes over.
 
-        Not if the client has seen something that cannot be continued.
+        Not if the client has seen something that cannot be continued, or is gone.
         """
         self._holder, self._probing = None, False
+        if self.state == "cancelled":
+            return self._stop_everyone("cancelled")
         if self.shown and not self._continuable:
             return self._end("failed", StreamInterrupted())
         if not self._contenders:
@@ -323,24 +335,28 @@ class Conversation:
         parties = [*([self._holder] if self._holder else []), *self._contenders.values()]
         return [Tell(party.node, Stop(attempt_id=party.attempt_id, reason=reason)) for party in parties]
 
-    def _word_after_the_end(self, party: _Party, *, begun: bool) -> Tell:
+    def _after_the_end(self, party: _Party) -> list[Decision]:
+        """What an attempt hears that asks now."""
         if self._accepted == party.attempt_id:
-            return Tell(party.node, Accepted(attempt_id=party.attempt_id))
-        if begun or party.attempt_id in self._dismissed:
-            return self._stop_stray(party)
+            return [Tell(party.node, Accepted(attempt_id=party.attempt_id))]
+        if party.begun or party.attempt_id in self._dismissed:
+            return [self._stop_stray(party)]
         if self._charge is not None:
-            return Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))
-        if self.state == "cancelled" and self._holder is not None and self._holder.attempt_id != party.attempt_id:
-            return Tell(party.node, Park(attempt_id=party.attempt_id))
-        return Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))
+            return [Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))]
+        if self._awaited and self._holder is not None and self._holder.attempt_id != party.attempt_id:
+            # The holder may die before its charge is safe: then nobody else has any, and this one is let go.
+            self._contenders[party.attempt_id] = party
+            return [Tell(party.node, Park(attempt_id=party.attempt_id)), *self._probe()]
+        return [Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))]
 
     def _stop_stray(self, party: _Party) -> Tell:
         """To an attempt whose pieces do not count (any more)."""
         if (word := self._dismissed.get(party.attempt_id)) is not None:
             return Tell(party.node, word)
         holding = self._holder is not None and self._holder.attempt_id == party.attempt_id
-        if not holding and (self.state == "open" or self._charge is not None):
-            # Its delivery is its own, and is still needed: for an answer, or to settle one that was accepted.
+        needed = self.state == "open" or self._charge is not None or (self._awaited and self._holder is not None)
+        if not holding and needed:
+            # Its delivery is its own, and is still needed: for an answer, or to settle one that was accepted or will be.
             return self._dismiss(party, Stop(attempt_id=party.attempt_id, reason="again"))
         reason = self._reason_after_the_end()
         if reason == "cancelled" and not holding:

@@ -308,7 +308,8 @@ class Conversations:
             self._carry_out(owned, decisions)
             self._insist_later(owned)
         elif decisions:
-            self._tell_end(owned)  # it died with what it would have charged
+            # It died with what it would have charged. Who has the request now hears that it is not known any more.
+            self._forget(owned)
 
     def _forget(self, owned: _Owned) -> None:
         self._tell_end(owned)

@@ -105,7 +105,8 @@ class Line:
             ack = Acked(line=self.opened_ms, through=self.receiver.through, missing_until=self.receiver.missing_until)
             words = [ack, *words]
         if words:
-            self._producer.post(codec.encode(ControlMessage(sender=self._gateway, words=words)))
+            message = ControlMessage(sender=self._gateway, words=[codec.encode_word(word) for word in words])
+            self._producer.post(codec.encode(message))
         self._words, self._owes_ack = [], False
 
     async def _open(self) -> None:

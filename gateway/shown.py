@@ -50,6 +50,12 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] = []
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def tells_usage(self) -> bool:
+        # Some providers send other chunks without choices, about their filters for one.
+        return not self.choices and self.usage != _NULL
 
 
 _NULL = msgspec.Raw(b"null")
@@ -114,9 +120,9 @@ class ShownText:
                 self._grow(text)
 
     def _note(self, chunk: _Chunk) -> None:
-        if not chunk.choices:
+        if chunk.tells_usage:
             self.usage_shown = True
-        elif chunk.choices[0].finish_reason is not None:
+        elif chunk.choices and chunk.choices[0].finish_reason is not None:
             self.finished = True
 
     def _grow(self, text: str) -> None:
@@ -135,12 +141,13 @@ class ShownText:
 class Replay:
     """Compares a second attempt with what was shown, and lets through what is new."""
 
-    def __init__(self, shown: ShownText) -> None:
+    def __init__(self, shown: ShownText, *, after: bool = False) -> None:
+        """``after``: the attempt goes on after what was shown, and does not repeat it."""
         self._chars = shown.chars
         self._digest = shown.digest
         self._finished, self._usage_shown = shown.finished, shown.usage_shown
         self._hash = hashlib.blake2b(digest_size=16)
-        self._seen = 0
+        self._seen = shown.chars if after else 0
 
     @property
     def caught_up(self) -> bool:
@@ -157,7 +164,7 @@ class Replay:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Diverged from None
         if not chunk.choices:
-            return b"" if self._usage_shown else line + b"\n"
+            return line + b"\n" if chunk.tells_usage and not self._usage_shown else b""
         text = _text_of(chunk)
         if text is None:
             raise Diverged

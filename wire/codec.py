@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from wire.control import ControlMessage
+from wire.control import ControlMessage, Word
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
 from wire.event import EVENT_BYTES_MAX, Event, GatewayData, NodeData, RequestData
@@ -38,6 +38,7 @@ _dead_letter: _Decoder[DeadLetter] = msgspec.msgpack.Decoder(DeadLetter)
 _link: _Decoder[LinkMessage | Echo] = msgspec.msgpack.Decoder(LinkMessage | Echo)
 _frame: _Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 _control: _Decoder[ControlMessage | Echo] = msgspec.msgpack.Decoder(ControlMessage | Echo)
+_word: _Decoder[Word] = msgspec.msgpack.Decoder(Word)
 _presence: _Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
 _event: _Decoder[Event] = msgspec.json.Decoder(Event)
@@ -54,6 +55,11 @@ def encode(word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Pr
 def encode_frame(frame: Frame) -> bytes:
     """One frame, to be carried inside a :class:`LinkMessage`."""
     return _encoder.encode(frame)
+
+
+def encode_word(word: Word) -> msgspec.Raw:
+    """One word, to be carried inside a :class:`ControlMessage`."""
+    return msgspec.Raw(_encoder.encode(word))
 
 
 def encode_event(event: Event) -> bytes:
@@ -89,6 +95,11 @@ def decode_frame(frame: msgspec.Raw) -> Frame:
 def decode_control(message: bytes) -> ControlMessage | Echo:
     """What a gateway or an operator sent to a node."""
     return _decode(_control, message)
+
+
+def decode_word(word: msgspec.Raw) -> Word:
+    """One word of a :class:`ControlMessage`."""
+    return _checked(_word, word)
 
 
 def decode_presence(message: bytes) -> Presence:

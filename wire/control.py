@@ -96,7 +96,10 @@ Word = Acked | AreYouAlive | Go | Park | Stop | Accepted | Settle | Drain | Paus
 
 
 class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"):
-    """Words for one node, in order. They arrive or are lost together: an acknowledgement never without its verdict."""
+    """Words for one node, in order. They arrive or are lost together: an acknowledgement never without its verdict.
+
+    Each is read on its own (:func:`wire.codec.decode_word`): one that a node does not know does not cost it the others.
+    """
 
     sender: Id
-    words: list[Word]
+    words: list[msgspec.Raw]

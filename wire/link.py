@@ -9,6 +9,7 @@ even for what it dropped.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,11 @@ class LinkSender:
         """The number of the last acknowledged frame."""
         return self._base - 1
 
+    def start_over(self) -> None:
+        """Number what is not acknowledged from 1 again, for a new line, and publish all of it."""
+        self._base = self._unsent = self._again_until = 1
+        self._resend, self._again_at = None, float("-inf")
+
     def push(self, frame: bytes) -> int:
         """Queue a frame and return its number. Never refuses: ask :attr:`open` before producing more."""
         self._frames.append(frame)
@@ -105,6 +111,14 @@ class LinkSender:
         if missing_until > self._base and through == self._base - 1:
             self._close_gap(min(missing_until, self._unsent), now)
         return progress
+
+    def forgotten(self, through: int, missing_until: int) -> bool:
+        """Whether this is the word of a receiver that knows nothing of what was acknowledged before.
+
+        It waits for frames that are gone here, for ever. An old acknowledgement that is heard once more may look the
+        same: :meth:`start_over` then only repeats what is under way.
+        """
+        return through == 0 and missing_until > self.acked_through > 0
 
     @property
     def has_to_send(self) -> bool:
@@ -147,9 +161,16 @@ class LinkSender:
 class LinkReceiver:
     """The gateway's side, one per line: :meth:`receive` a message, pass on what it returns, acknowledge."""
 
-    def __init__(self, *, held_bytes_max: int = UNACKED_BYTES_MAX + MESSAGE_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        held_bytes_max: int = UNACKED_BYTES_MAX + MESSAGE_BYTES_MAX,
+        held_frames_max: int = HELD_FRAMES_MAX,
+    ) -> None:
         self._held_bytes_max = held_bytes_max
+        self._held_frames_max = held_frames_max
         self._held: dict[int, msgspec.Raw] = {}  # frames beyond a gap
+        self._order: list[int] = []  # a heap of their numbers, and of some that were passed on meanwhile
         self._held_bytes = 0
         self.through = 0
         """The number of the last frame passed on."""
@@ -160,7 +181,9 @@ class LinkReceiver:
     @property
     def missing_until(self) -> int:
         """The number of the first frame held beyond a gap; 0 without a gap."""
-        return min(self._held) if self._held else 0
+        while self._order and self._order[0] <= self.through:
+            heapq.heappop(self._order)
+        return self._order[0] if self._order else 0
 
     def receive(self, first: int, frames: list[msgspec.Raw]) -> list[msgspec.Raw]:
         """The frames that are now next in order, each exactly once. What does not fit is dropped: it will be resent."""
@@ -171,8 +194,9 @@ class LinkReceiver:
                 self.through = number
             elif number > self.through and number not in self._held:
                 size = memoryview(frame).nbytes
-                if self._held_bytes + size <= self._held_bytes_max and len(self._held) < HELD_FRAMES_MAX:
+                if self._held_bytes + size <= self._held_bytes_max and len(self._held) < self._held_frames_max:
                     self._held[number] = frame
+                    heapq.heappush(self._order, number)
                     self._held_bytes += size
             if self._held:
                 while (following := self._held.pop(self.through + 1, None)) is not None:

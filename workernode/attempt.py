@@ -89,11 +89,11 @@ class Attempt:
         state = "parked" if self.parked else "working" if self._working else "waiting"
         return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
 
-    async def run(self, *, at_once: bool, on_park: Callable[[], None]) -> Queue:
+    async def run(self, *, at_once: bool, on_park: Callable[[bool], None]) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
-        ``at_once``: the engine may begin before the gateway's word. ``on_park`` is called when the slot becomes free
-        although the delivery is kept.
+        ``at_once``: the engine may begin before the gateway's word. ``on_park`` is called with True when
+        the slot becomes free although the delivery is kept, and with False when the work begins after that.
         """
         withdraw = self._link.on_gone(lambda: self.hear(GatewayGone()))
         try:
@@ -161,7 +161,7 @@ class Attempt:
             estimated=True,
         )
 
-    async def _outcome(self, at_once: bool, on_park: Callable[[], None]) -> Outcome | Settle:
+    async def _outcome(self, at_once: bool, on_park: Callable[[bool], None]) -> Outcome | Settle:
         """Announce the attempt, get the gateway's word where it is needed, and let the engine work."""
         age_ms = self.taken_ms - self.request.received_ms
         self.begun = at_once and age_ms < BEGIN_AT_ONCE_MS
@@ -190,7 +190,7 @@ class Attempt:
             return False
         return True
 
-    async def _permission(self, on_park: Callable[[], None]) -> Cancelled | Settle | None:
+    async def _permission(self, on_park: Callable[[bool], None]) -> Cancelled | Settle | None:
         """Wait for ``go``. Returns None to begin, or how the attempt ended without beginning."""
         while True:
             word = await self._next_word(PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S)
@@ -198,11 +198,14 @@ class Attempt:
                 case Go(number=number, remaining_ms=remaining_ms, prefix=prefix):
                     self.number, self._prefix = number, prefix
                     self._remaining_s = remaining_ms / 1000
+                    if self.parked:
+                        self.parked = False
+                        on_park(False)
                     return None
                 case Park():
                     if not self.parked:
                         self.parked = True
-                        on_park()
+                        on_park(True)
                 case Settle():
                     return word
                 case Stop() | GatewayGone():

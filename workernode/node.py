@@ -66,7 +66,7 @@ class Node:
         self._parked_max = parked_max
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
-        self._pulling = 0  # tasks that hold, or wait for, a slot
+        self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._gate = Gate()
         self._condition = Condition()
         self._paused = False
@@ -125,7 +125,7 @@ class Node:
         requests = self._requests
         assert requests is not None
         try:
-            while self._pulling <= self.slots and not self.draining:
+            while self._pulling - self._parked <= self.slots and not self.draining:
                 trying = await self._gate.enter()
                 try:
                     delivery = await requests.receive()
@@ -136,29 +136,33 @@ class Node:
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
                 else:
-                    await self._handle(requests, delivery, trying=trying)
+                    outcome = await self._handle(requests, delivery)
+                    self._judge(outcome, trying=trying)
         finally:
             self._pulling -= 1
 
-    async def _handle(self, requests: Consumer, delivery: Delivery, *, trying: bool) -> None:
+    async def _handle(self, requests: Consumer, delivery: Delivery) -> Outcome | None:
+        """See one delivery to its end; how it ended, where that says something about the engine."""
         try:
             request = codec.decode_request(delivery.payload)
             check_incarnation(request.gateway)
         except (UndecodableMessage, InvalidName) as error:
-            self._quarantine(delivery, error)
+            await self._quarantine(delivery, error)
             requests.ack(delivery)
-            return
+            return None
         try:
             link = await self._uplinks.open(request.gateway)
         except BrokerError:
             requests.nack(delivery)
-            return
+            return None
         attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters)
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()
         self._metrics.busy.set(self.busy)
         try:
-            queue = await attempt.run(at_once=self._identity.type != "local", on_park=lambda: self._park(attempt))
+            queue = await attempt.run(
+                at_once=self._identity.type != "local", on_park=lambda parked: self._park(attempt, parked=parked)
+            )
         finally:
             link.users -= 1
             del self._attempts[attempt.attempt_id]
@@ -175,13 +179,17 @@ class Node:
             case _:
                 assert_never(queue)
         self._metrics.attempts.labels(queue=queue).inc()
-        if attempt.outcome is not None:
-            self._judge(attempt.outcome, trying=trying)
         if attempt.first_token_ms is not None and attempt.last_token_ms is not None and self._heartbeat is not None:
             self._heartbeat.served(attempt.last_token_ms - attempt.taken_ms)
+        return attempt.outcome
 
-    def _park(self, attempt: Attempt) -> None:
-        """The attempt keeps its delivery and gives up its slot."""
+    def _park(self, attempt: Attempt, *, parked: bool) -> None:
+        """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken
+        until the next one ends."""
+        if not parked:
+            self._parked -= attempt.was_parked
+            attempt.was_parked = False
+            return
         if self._parked >= self._parked_max:
             attempt.interrupt(working=False)
             return
@@ -190,9 +198,9 @@ class Node:
         if not self.draining:
             self._start_pulling()
 
-    def _judge(self, outcome: Outcome, *, trying: bool) -> None:
+    def _judge(self, outcome: Outcome | None, *, trying: bool) -> None:
         """Stop taking work while the upstream is in trouble, and take it again when it is well."""
-        change = self._condition.after(outcome, trying=trying)
+        change = self._condition.after(outcome, trying=trying) if outcome is not None else None
         match change:
             case Worse(state, sentence, again_s, news):
                 self._gate.close()
@@ -207,7 +215,7 @@ class Node:
                 self._take_again()
             case None:
                 if trying and self._condition.trouble is not None:
-                    self._try_in(TRY_AGAIN_S_MIN)  # it was cancelled: nothing was learnt
+                    self._try_in(TRY_AGAIN_S_MIN)  # the engine had no say in it: nothing was learnt
 
     def _try_in(self, seconds: float) -> None:
         if self._try_again is not None:
@@ -222,15 +230,23 @@ class Node:
     def _tell(self, kind: NodeEventType, sentence: str) -> None:
         self._tasks.start(self._recorder.publish(self._recorder.node_event(kind, sentence)), kind)
 
-    def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
+    async def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
+        """Keep what may be kept of a message that nobody can read: a trace in the log and in the ledger."""
         self._metrics.undecodable.labels(topic="requests").inc()
+        digest, size = hashlib.sha256(delivery.payload).hexdigest(), len(delivery.payload)
         log.error(
             "A message in the request topic could not be read and was put aside.",
             action="quarantined",
-            sha256=hashlib.sha256(delivery.payload).hexdigest(),
-            bytes=len(delivery.payload),
+            sha256=digest,
+            bytes=size,
             why=error.message,
         )
+        sentence = (
+            f"A message of {size} bytes in the request topic of {self._identity.model} could not be read and was put "
+            f"aside: {error.message} Its SHA-256 is {digest}."
+        )
+        # Awaited: a flood of them waits for the ledger instead of filling this process.
+        await self._recorder.publish(self._recorder.node_event("node.quarantined", sentence, about=digest[:32]))
 
     async def _hear(self, control: Consumer) -> None:
         """Take what gateways and operators say."""
@@ -243,24 +259,36 @@ class Node:
             try:
                 message = codec.decode_control(delivery.payload)
             except UndecodableMessage as error:
-                self._metrics.undecodable.labels(topic="control").inc()
-                log.debug("A control message could not be read.", action="undecodable", why=error.message)
+                self._not_understood(error)
                 continue
             if isinstance(message, Echo):
                 self._uplinks.echo_heard()
             else:
-                for word in message.words:
-                    await self._obey(message, word)
+                self._take_words(message)
 
-    async def _obey(self, message: ControlMessage, word: Word) -> None:
+    def _take_words(self, message: ControlMessage) -> None:
+        """Obey each word that can be read: one of a newer gateway must not cost the acknowledgement beside it."""
+        for raw in message.words:
+            try:
+                word = codec.decode_word(raw)
+            except UndecodableMessage as error:
+                self._not_understood(error)
+            else:
+                self._obey(message.sender, word)
+
+    def _not_understood(self, error: UndecodableMessage) -> None:
+        self._metrics.undecodable.labels(topic="control").inc()
+        log.debug("A control message could not be read.", action="undecodable", why=error.message)
+
+    def _obey(self, sender: str, word: Word) -> None:
         match word:
             case Acked():
-                if (link := self._uplinks.get(message.sender)) is not None:
+                if (link := self._uplinks.get(sender)) is not None:
                     link.acked(word)
             case AreYouAlive(attempt_id=attempt_id):
                 if (attempt := self._attempts.get(attempt_id)) is not None:
                     attempt.still_here()
-                elif (link := self._uplinks.get(message.sender)) is not None:
+                elif (link := self._uplinks.get(sender)) is not None:
                     link.push(Alive(attempt_id=attempt_id, holding=False), urgent=True)
             case Drain():
                 self.drain_asked.set()

@@ -85,8 +85,10 @@ class Recorder:
         )
         return self._event(kind, attempt_event_id(kind, attempt.attempt_id), attempt.request.request_id, data)
 
-    def node_event(self, kind: NodeEventType, message: str, *, error_code: str | None = None) -> bytes:
-        """Something about this node."""
+    def node_event(
+        self, kind: NodeEventType, message: str, *, error_code: str | None = None, about: str | None = None
+    ) -> bytes:
+        """Something about this node. ``about`` makes it the same event when it is told again of the same thing."""
         identity = self._identity
         data = NodeData(
             node=identity.incarnation,
@@ -99,7 +101,7 @@ class Recorder:
             message=message,
             error_code=error_code,
         )
-        return self._event(kind, f"{kind}-{identity.incarnation}-{now_ms()}", identity.incarnation, data)
+        return self._event(kind, f"{kind}-{identity.incarnation}-{about or now_ms()}", identity.incarnation, data)
 
     def _request_data(
         self,

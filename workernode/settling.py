@@ -75,9 +75,7 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
     if isinstance(outcome, Cancelled) and verdict is None:
         return _stopped(outcome.reason, cost)
     match verdict:
-        case Stop(reason="superseded"):
-            return Settlement(cost, "nack")
-        case Stop(reason="again"):
+        case Stop(reason="superseded" | "again"):
             return Settlement(cost, "nack")
         case GatewayGone() if not isinstance(outcome, Later | Interrupted):
             return Settlement("abandoned", "ack")
@@ -103,9 +101,7 @@ def settlement(outcome: Outcome, verdict: Verdict | None, *, begun: bool) -> Set
 
 def _stopped(reason: str, cost: Bill) -> Settlement:
     match reason:
-        case "superseded":
-            return Settlement(cost, "nack")
-        case "again":
+        case "superseded" | "again":
             return Settlement(cost, "nack")
         case "gateway_gone":
             return Settlement("abandoned", "ack")

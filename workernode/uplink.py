@@ -43,6 +43,7 @@ class Uplink:
         node: str,
         producer: Producer,
         echo: Callable[[], None],
+        new_line: Callable[[], int],
         lost_after_s: float = GATEWAY_LOST_S,
     ) -> None:
         self.gateway = gateway
@@ -52,8 +53,9 @@ class Uplink:
         self._node = node
         self._producer = producer
         self._echo = echo
+        self._new_line = new_line
         self._loop = asyncio.get_running_loop()
-        self.line = now_ms()
+        self.line = new_line()
         self.lost = False
         """Whether the gateway was found to be gone. Such a line is never used again."""
         self._sender = LinkSender()
@@ -128,9 +130,17 @@ class Uplink:
         """The gateway acknowledged."""
         if word.line != self.line:
             return
+        if self._sender.forgotten(word.through, word.missing_until):
+            # It heard nothing of this node for too long. What it has not acknowledged is all that it can still need.
+            log.info("A gateway has forgotten this node's line; a new one is begun.", action="line_again")
+            self.line = self._new_line()
+            self._sender.start_over()
+        elif word.through < self._sender.acked_through:
+            return  # an old one, heard again: it does not tell that the gateway lives
+        else:
+            self._sender.acked(word.through, word.missing_until, self._loop.time())
         self._silent_since = self._echo_asked_at = None
         self._lost_after_s = GATEWAY_LOST_S
-        self._sender.acked(word.through, word.missing_until, self._loop.time())
         if self._sender.open:
             self._room.set()
         if self._sender.has_to_send and self._flush is None:
@@ -212,6 +222,7 @@ class Uplinks:
         self._dropped: list[Uplink] = []  # closed once no attempt has them
         self._suspects: dict[str, bool] = {}  # gateways that were found gone, the latest last
         self._echo_producer: Producer | None = None
+        self._latest_line = 0
 
     def __repr__(self) -> str:
         return f"<Uplinks {list(self._links.values())!r}>"
@@ -271,8 +282,15 @@ class Uplinks:
         if (old := self._links.get(gateway)) is not None:
             self._drop(gateway, old)
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
-        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo, lost_after_s)
+        link = self._links[gateway] = Uplink(
+            gateway, self._node, producer, self._echo, self._new_line, lost_after_s
+        )
         return link
+
+    def _new_line(self) -> int:
+        """Its opening time, but always greater than the last one, also when the clock is set back."""
+        self._latest_line = max(now_ms(), self._latest_line + 1)
+        return self._latest_line
 
     def _drop(self, gateway: str, link: Uplink) -> None:
         """Not for new attempts any more; those that have it may still say a last word."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wire.dead_letter import DeadLetter
     from wire.topics import Topics
 
-QUIET_S = 2.0
+QUIET_S = 1.0
 """No letter for this long means that there are no more: a broker does not say where a topic ends."""
 
 

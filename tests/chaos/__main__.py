@@ -11,8 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.chaos import scenarios
+from tests.chaos import page, scenarios
+from tests.chaos.bad_network import bad_network
+from tests.chaos.fleet import ChaosFleet
 from tests.chaos.kill_loop import SHARES
+from tests.chaos.points import all_points
+from tests.chaos.poison import poisoned
 from tests.chaos.table import Result, markdown
 from tests.pulsar_server import PulsarServer
 
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run what was asked for; 1 if an invariant was violated."""
     arguments = _arguments()
+    if arguments.what == "document":
+        page.write()
+        return 0
     home = Path(tempfile.mkdtemp(prefix="workernode-chaos-"))
     server = PulsarServer(home)
     try:
@@ -30,8 +37,9 @@ def main() -> int:
         bench = asyncio.run(_run(arguments, server, home))
     finally:
         server.stop()
-    command = " ".join(["scripts/chaos", arguments.what, *_shown(arguments)])
-    result = bench.result(arguments.what, command, arguments.seed)
+    result = bench.result(
+        arguments.what, " ".join(["scripts/chaos", arguments.what, *_shown(arguments)]), arguments.seed
+    )
     _show(result, arguments)
     if result.violations:
         print(f"The logs are in {home}", file=sys.stderr)
@@ -41,42 +49,52 @@ def main() -> int:
 
 
 async def _run(arguments: argparse.Namespace, server: PulsarServer, home: Path) -> Bench:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
+    seed = arguments.seed
     match arguments.what:
         case "kill":
-            return await scenarios.kills(
-                server,
-                home,
-                seed=arguments.seed,
-                requests=arguments.requests,
-                kills=arguments.kills,
-                minutes=arguments.minutes,
-                spare=frozenset(arguments.spare),
-                say=say,
+            size = scenarios.Size(
+                arguments.requests, arguments.kills, arguments.minutes, frozenset(arguments.spare or ())
             )
+            return await scenarios.kills(server, home, seed=seed, size=size, say=_say)
+        case "proxy":
+            return await bad_network(server, home, seed=seed, say=_say)
+        case "points":
+            async with ChaosFleet(server, home) as fleet:
+                return await all_points(fleet, seed, _say)
         case _:
-            raise AssertionError(arguments.what)
+            async with ChaosFleet(server, home) as fleet:
+                return await poisoned(fleet, seed)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description="Faults on a fleet of real processes, judged.")
-    parser.add_argument("what", choices=("kill",))
-    parser.add_argument("--requests", type=int, default=2000, help="at least so many accepted requests")
-    parser.add_argument("--kills", type=int, default=24, help="so many kills")
+    parser.add_argument(
+        "what",
+        choices=("kill", "points", "proxy", "poison", "document"),
+        help="random kills; a death at every crash point; a bad network; a request that kills its node; "
+        "or write docs/chaos.md from docs/chaos/*.json",
+    )
+    parser.add_argument("--requests", type=int, default=2000, help="kill: at least so many accepted requests")
+    parser.add_argument("--kills", type=int, default=24, help="kill: about so many kills")
+    parser.add_argument("--minutes", type=float, help="kill: end earlier than requests and kills ask for")
+    parser.add_argument("--spare", nargs="*", choices=tuple(SHARES), help="kill: what is not killed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, help="end earlier than requests and kills ask for")
-    parser.add_argument("--spare", nargs="*", default=[], choices=tuple(SHARES), help="what is not killed")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown instead of JSON")
     parser.add_argument("--json", type=Path, help="write the result there as data")
     return parser.parse_args()
 
 
 def _shown(arguments: argparse.Namespace) -> list[str]:
-    shown = [f"--requests {arguments.requests}", f"--kills {arguments.kills}", f"--seed {arguments.seed}"]
-    shown += [f"--spare {' '.join(arguments.spare)}"] if arguments.spare else []
-    return [*shown, *([f"--minutes {arguments.minutes:g}"] if arguments.minutes else [])]
+    shown = [f"--seed {arguments.seed}"]
+    if arguments.what == "kill":
+        shown = [f"--requests {arguments.requests}", f"--kills {arguments.kills}", *shown]
+        shown += [f"--minutes {arguments.minutes:g}"] if arguments.minutes else []
+        shown += [f"--spare {' '.join(arguments.spare)}"] if arguments.spare else []
+    return shown
 
 
 def _show(result: Result, arguments: argparse.Namespace) -> None:

@@ -49,7 +49,7 @@ async def bad_network(
         for role, proxy in proxies.items():
             for inflict in (network.reset, network.slow_down, network.fall_silent):
                 await network.served()
-                fault = await inflict(proxy)
+                fault = await inflict(role, proxy)
                 say(f"{time.monotonic() - run.began:6.1f} s  {fault.kind} for {role}s, {fault.in_flight} in flight")
         await network.served()
         await run.load.stop()
@@ -73,26 +73,26 @@ class _Network:
             within_s=SERVICE_BACK_S,
         )
 
-    async def reset(self, proxy: TcpProxy) -> Fault:
+    async def reset(self, role: str, proxy: TcpProxy) -> Fault:
         """Every connection breaks."""
-        fault = self._note("reset")
+        fault = self._note("reset", role)
         proxy.reset()
         await self.served()
         fault.until = self._loop.time()
         return fault
 
-    async def slow_down(self, proxy: TcpProxy) -> Fault:
+    async def slow_down(self, role: str, proxy: TcpProxy) -> Fault:
         """Everything takes its time."""
-        fault = self._note("latency")
+        fault = self._note("latency", role)
         proxy.latency_s = LATENCY_S
         await self.served()
         proxy.latency_s = 0.0
         fault.until = self._loop.time()
         return fault
 
-    async def fall_silent(self, proxy: TcpProxy) -> Fault:
+    async def fall_silent(self, role: str, proxy: TcpProxy) -> Fault:
         """Nothing comes through, and nothing is closed; then it goes on."""
-        fault = self._note("black hole")
+        fault = self._note("black hole", role)
         proxy.blackhole()
         await asyncio.sleep(BLACK_HOLE_S)
         proxy.restore()
@@ -100,8 +100,8 @@ class _Network:
         fault.until = self._loop.time()
         return fault
 
-    def _note(self, kind: Kind) -> Fault:
+    def _note(self, kind: Kind, role: str) -> Fault:
         in_flight = len(self._load.open())
-        fault = Fault(kind, self._loop.time(), in_flight, in_flight)
+        fault = Fault(kind, self._loop.time(), in_flight, in_flight, whom=role)
         self.faults.append(fault)
         return fault

@@ -5,6 +5,8 @@ What a death excuses, and nothing else does:
 * A gateway's death ends its requests for their clients: a connection that breaks is excused if its gateway died then.
 * An answered request whose gateway died within :data:`WINDOW_S` may stay uncharged: the end was on its way to the
   socket and not yet accepted. These are counted, as ``excused``.
+* Nodes take a gateway of which they hear nothing for 5 s for dead, and so they do while its network is silent for
+  longer: what was under way to it then may stay without an answer until its deadline, or without a charge. Counted too.
 * Non-persistent topics and subscriptions of a dead process stay in the broker's memory, one or two for each death; I12
   counts them as ``excused``, and more than that is a violation.
 * A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other,
@@ -35,6 +37,10 @@ EXPECTED_ERRORS = frozenset({"stream_interrupted"})
 """What a client may hear after acceptance while nodes and brokers die. All other errors need a cause of their own."""
 
 
+CUT_OFF_ERRORS = frozenset({"deadline_exceeded", "server_error"})
+"""What a client may hear whose gateway was cut off from everybody."""
+
+
 @dataclass
 class Finding:
     """What came of one invariant."""
@@ -62,6 +68,8 @@ def one_end(evidence: Evidence) -> Finding:
             finding.excused += 1
         elif each.end in ("open", "broken", "both"):
             finding.violations.append(f"no proper end: {each}")
+        elif each.end == "failed" and each.code in CUT_OFF_ERRORS and _cut_off(evidence, each):
+            finding.excused += 1
         elif each.end == "failed" and not _is_expected(evidence, each):
             finding.violations.append(f"an error without a cause: {each}")
     return finding
@@ -110,7 +118,7 @@ def one_charge(evidence: Evidence) -> Finding:
         elif each.end == "answered":
             if own and (own[0]["status"], _tokens(own[0])) != ("answered", each.expected_usage):
                 finding.violations.append(f"charged as {own[0]['status']} with {_tokens(own[0])}: {each}")
-            elif not own and _in_the_window(evidence, each):
+            elif not own and (_in_the_window(evidence, each) or _cut_off(evidence, each)):
                 finding.excused += 1
             elif not own:
                 finding.violations.append(f"not charged: {each}")
@@ -249,6 +257,15 @@ def _gateway_died(evidence: Evidence, each: Asked) -> bool:
     if died_at is None or each.ended_at is None:
         return False
     return each.began_at <= died_at <= each.ended_at + NOTICE_S
+
+
+def _cut_off(evidence: Evidence, each: Asked) -> bool:
+    """Whether it was open, or had just ended, while no gateway could be heard."""
+    return any(
+        each.began_at < (fault.until or fault.at) and (each.ended_at or fault.at) > fault.at - WINDOW_S
+        for fault in evidence.faults
+        if fault.kind == "black hole" and fault.whom == "gateway"
+    )
 
 
 def _in_the_window(evidence: Evidence, each: Asked) -> bool:

@@ -19,5 +19,7 @@ class Fault:
     management, open answers of everybody for the broker. 0: it hit nothing, and proves nothing."""
     may_repeat: int = 0
     """How many requests may be executed once more because of it: those that were begun and not settled."""
+    whom: str = ""
+    """Which role's connections, of a fault in the network."""
     until: float | None = None
     """When the broker was there again."""

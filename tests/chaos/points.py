@@ -14,11 +14,14 @@ from tests.chaos.scenarios import bench
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.chaos.asked import Asked
     from tests.chaos.checker import Finding
     from tests.chaos.fault import Kind
     from tests.chaos.fleet import ChaosFleet
     from tests.chaos.life import Life, Slot
+    from tests.chaos.scenarios import Bench
 
 ROOT = Path(__file__).parent.parent.parent
 ROLES = {"workernode": "node", "gateway": "gateway", "management": "management"}
@@ -47,6 +50,16 @@ def _points_of(file: Path) -> list[str]:
         and ast.unparse(node.func) == "crash.point"
         and isinstance(node.args[0], ast.Constant)
     ]
+
+
+async def all_points(fleet: ChaosFleet, seed: int, say: Callable[[str], None]) -> Bench:
+    """One after the other."""
+    standing = PointsFleet(fleet, seed)
+    await standing.start()
+    for role, name in points():
+        findings = await standing.crash_at(role, name)
+        say(f"{role} {name}: {sum(len(each.violations) for each in findings)} violations")
+    return standing.bench
 
 
 class PointsFleet:
@@ -98,7 +111,8 @@ class PointsFleet:
         executions = self.fleet.oracle.executions.values()
         begun = sum(any(each.life == victim.name for each in one) for one in executions)
         assert victim.died_at is not None
-        in_flight = begun if role == "node" else len(self.bench.load.open()) or 1
+        # Whoever passes a point has a request or an event in hand.
+        in_flight = max(1, begun if role == "node" else len(self.bench.load.open()))
         kind: Kind = "node" if role == "node" else "gateway" if role == "gateway" else "management"
         held = min(len(self.bench.load.asked), SLOTS_PER_NODE) if role == "node" else 0
         return Fault(kind, victim.died_at, in_flight, held)

@@ -9,16 +9,16 @@ from tests.chaos.fault import Fault
 from tests.chaos.scenarios import bench
 
 if TYPE_CHECKING:
-    from tests.chaos.checker import Finding
     from tests.chaos.fleet import ChaosFleet
+    from tests.chaos.scenarios import Bench
 
 MARKER = "poison-marker"
 NODES = 5
 BESIDE = 6
 
 
-async def poisoned(fleet: ChaosFleet, seed: int) -> tuple[list[Finding], int]:
-    """One such request among others, on a fleet of five nodes; the findings, and how many nodes it killed."""
+async def poisoned(fleet: ChaosFleet, seed: int) -> Bench:
+    """One such request among others, on a fleet of five nodes; each of them dies of it."""
     run = bench(fleet, seed)
     nodes = [fleet.add("node", module="tests.chaos.sabotage.poisonable") for _ in range(NODES)]
     await fleet.start(fleet.add("management"), fleet.add("gateway"), *nodes)
@@ -26,12 +26,9 @@ async def poisoned(fleet: ChaosFleet, seed: int) -> tuple[list[Finding], int]:
     await fleet.known(gateway)
     body = run.load.shape.body(run.random, 0)
     body["messages"][-1]["content"] = f"r1 tokens=5 {MARKER} {fleet.canary}"
-    poison = asyncio.create_task(run.load.alone(gateway, body))
-    asked = await poison
-    beside = await asyncio.gather(*await run.load.send(BESIDE, gateway))
+    asked = await run.load.alone(gateway, body)
+    await asyncio.gather(*await run.load.send(BESIDE, gateway))
     dead = [node.now for node in nodes if not node.now.alive]
     faults = [Fault("node", life.died_at or 0.0, 1, 1) for life in dead]
-    findings = await run.judge(faults, poison={asked.name: len(dead)})
-    assert asked.code == "request_poisonous", str(asked)
-    assert all(each.end in ("answered", "hung_up") for each in beside)
-    return findings, len(dead)
+    await run.judge(faults, poison={asked.name: len(dead)})
+    return run

@@ -30,6 +30,17 @@ CLIENTS = 40
 KILLS_PER_EPISODE = 24
 
 
+@dataclass(frozen=True)
+class Size:
+    """How long a run goes on: until there were so many requests and so many kills, or until ``minutes`` have passed."""
+
+    requests: int
+    kills: int
+    minutes: float | None = None
+    spare: frozenset[str] = frozenset()
+    """What is not killed."""
+
+
 @dataclass
 class Bench:
     """A fleet with its load, and what was found so far."""
@@ -63,6 +74,10 @@ class Bench:
             del self.fleet.oracle.executions[name]
         self.load.asked = []
         return findings
+
+    def late(self, size: Size) -> bool:
+        """Whether the time is over."""
+        return size.minutes is not None and time.monotonic() - self.began > size.minutes * 60
 
     def result(self, what: str, command: str, seed: int) -> Result:
         """Of all episodes."""
@@ -102,16 +117,12 @@ async def kills(
     directory: Path,
     *,
     seed: int,
-    requests: int,
-    kills: int,
-    minutes: float | None = None,
-    spare: frozenset[str] = frozenset(),
+    size: Size,
     say: Callable[[str], None] = lambda _: None,
 ) -> Bench:
     """The kill -9 loop: 1 broker of its own, 2 gateways, 3 nodes, 1 management.
 
-    Goes on until there were so many requests and so many kills, or until ``minutes`` have passed; an episode has
-    :data:`KILLS_PER_EPISODE` kills, and the checker judges each.
+    An episode has :data:`KILLS_PER_EPISODE` kills, and the checker judges each.
     """
     async with ChaosFleet(server, directory, owns_broker=True) as fleet:
         slots = [fleet.add(role) for role in ("management", "gateway", "gateway", "node", "node", "node")]
@@ -121,32 +132,25 @@ async def kills(
         run = bench(fleet, seed)
         random = run.random
         done = 0
-        while done < kills or run.requests < requests:
-            if minutes is not None and time.monotonic() - run.began > minutes * 60:
-                break
-            left = max(0, kills - done)
+        while (done < size.kills or run.requests < size.requests) and not run.late(size):
+            left = max(0, size.kills - done)
             episode = min(KILLS_PER_EPISODE, left) if left < 2 * KILLS_PER_EPISODE else KILLS_PER_EPISODE
-            wanted = requests - run.requests if left <= episode else 0
-            await _episode(run, deck(episode, random, spare) if episode else [], wanted, minutes, say)
+            wanted = size.requests - run.requests if left <= episode else 0
+            cards = deck(episode, random, size.spare) if episode else []
+            await _episode(run, cards, size, wanted, say)
             done += episode
         return run
 
 
-async def _episode(
-    run: Bench, cards: list[Kind], requests: int, minutes: float | None, say: Callable[[str], None]
-) -> None:
+async def _episode(run: Bench, cards: list[Kind], size: Size, wanted: int, say: Callable[[str], None]) -> None:
     loop = KillLoop(run.fleet, run.load, run.random)
     run.load.start(CLIENTS)
-
-    def late() -> bool:
-        return minutes is not None and time.monotonic() - run.began > minutes * 60
-
     for kind in cards:
-        if late():
+        if run.late(size):
             break
         fault = await loop.inflict(kind)
         say(f"{time.monotonic() - run.began:6.1f} s  {kind}, {fault.in_flight} in flight; {run.load.ended()} requests")
-    await until(lambda: late() or run.load.ended() >= requests, within_s=3600, every_s=0.2)
+    await until(lambda: run.late(size) or run.load.ended() >= wanted, within_s=3600, every_s=0.2)
     await run.load.stop()
     tried = await intrude(run.fleet, run.fleet.alive("gateway")[0])
     findings = await run.judge(loop.faults, tried=tried)

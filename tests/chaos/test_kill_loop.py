@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.poison import poisoned
-from tests.chaos.scenarios import kills
+from tests.chaos.scenarios import Size, kills
 from tests.chaos.table import violations
 from tests.pulsar_server import PulsarServer
 
@@ -28,7 +28,7 @@ async def test_2000_requests_survive_20_kills(tmp_path: Path, pulsar_server: Pul
     server = PulsarServer(home)
     server.start()
     try:
-        run = await kills(server, tmp_path, seed=20, requests=REQUESTS, kills=KILLS)
+        run = await kills(server, tmp_path, seed=20, size=Size(REQUESTS, KILLS))
     finally:
         server.stop()
     result = run.result("kill", "", 20)
@@ -41,6 +41,7 @@ async def test_2000_requests_survive_20_kills(tmp_path: Path, pulsar_server: Pul
 
 async def test_a_poison_request_kills_three_nodes_and_no_more(tmp_path: Path, pulsar_server: PulsarServer) -> None:
     async with ChaosFleet(pulsar_server, tmp_path) as fleet:
-        findings, dead = await poisoned(fleet, seed=3)
-    assert dead == 3
-    assert not violations(findings), violations(findings)
+        result = (await poisoned(fleet, seed=3)).result("poison", "", 3)
+    assert not result.violations, violations(result.findings)
+    assert result.faults["node"]["done"] == 3
+    assert result.ends["failed request_poisonous"] == 1

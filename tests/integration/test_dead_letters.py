@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
+import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +18,15 @@ from broker.pulsar import PulsarBroker
 from fleet.dead_letters.replay import replay
 from fleet.dead_letters.shelf import Shelf, ShelfTaken
 from fleet.dead_letters.trace import leave_trace
+from process.identity import new_request_id, now_ms
 from process.settings import load
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
+from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, streamed, whole
 from tests.waiting import until
+from wire.request import Request
 from workernode.attempt import BEGIN_AT_ONCE_MS
+from workernode.dead_letters import DeadLetters
 from workernode.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
 
     from broker.interface import Broker
     from fleet.dead_letters.shelf import Held
-    from tests.in_process import InProcessFleet, Running
+    from tests.in_process import Running
     from tests.pulsar_server import PulsarServer
     from wire.topics import Topics
 
@@ -73,11 +81,15 @@ async def old_enough(since: float) -> None:
     await until(lambda: loop.time() - since > BEGIN_AT_ONCE_MS / 1000)
 
 
+async def requested(upstream: FakeUpstream, count: int) -> None:
+    await until(lambda: len(upstream.requests) == count, within_s=20)
+
+
 async def kill_holders(fleet: InProcessFleet, upstream: FakeUpstream, node: Running, begun: int) -> None:
     """Kill whoever works on the one request under way, three times; the last heir lives. ``begun``: requests so far."""
     loop = asyncio.get_running_loop()
     for death in range(1, 4):
-        await until(lambda death=death: len(upstream.requests) == begun + death, within_s=20)
+        await requested(upstream, begun + death)
         begun_at = loop.time()
         heir = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
         await old_enough(begun_at)
@@ -259,3 +271,69 @@ async def unload(broker: Broker, topic: str, request: pytest.FixtureRequest) -> 
         assert isinstance(broker, PulsarBroker)
         server: PulsarServer = request.getfixturevalue("pulsar_server")
         await asyncio.to_thread(server.unload, topic)
+
+
+@pytest.mark.pulsar
+async def test_the_commands(pulsar_url: str, tmp_path: Path) -> None:
+    model = f"model-{uuid.uuid4().hex[:8]}"
+    common = {"RES_TOPIC_NAME": f"results-{model}", "MODEL_NAME": model}
+    fleet = InProcessFleet(lambda: PulsarBroker(pulsar_url), common)
+    request_id = new_request_id()
+    other_id = new_request_id()
+    for each in (request_id, other_id):
+        await bury(fleet, each, b"a secret prompt")
+
+    async def command(*words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fleet", "dead-letters", *words, "--model", model),
+            env={**os.environ, **common, "PULSAR_URL": pulsar_url},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode()
+
+    code, listed = await command("list", "--json")
+    assert code == 0
+    assert [row["request_id"] for row in json.loads(listed)["data"]] == [request_id, other_id]
+    assert "secret" not in listed
+    assert "secret" not in (await command("show", request_id))[1]
+    assert "a secret prompt" in (await command("show", request_id, "--body"))[1]
+    assert (await command("show", new_request_id()))[0] == 1
+
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await fleet.node(NODE_TYPE="static", STATIC_ANSWER="hello")
+    code, told = await command("replay", request_id, "--answer", str(tmp_path / "answer.json"))
+    assert (code, "answered" in told, "removed" in told) == (0, True, True), told
+    assert b"hello" in (tmp_path / "answer.json").read_bytes()
+    assert (await command("discard", other_id))[0] == 0
+    assert json.loads((await command("list", "--json"))[1]) == {"data": [], "unreadable": 0}
+    (charge,) = await charges(management, 1)
+    assert charge["request_id"] == request_id
+
+    async def traced() -> bool:
+        discarded = kinds(await events(management, other_id)) == ["request.discarded"]
+        return discarded and sorted(kinds(await events(management, request_id))) == [
+            "request.billed",
+            "request.replayed",
+        ]
+
+    await until(traced)
+    await fleet.aclose()
+
+
+async def bury(fleet: InProcessFleet, request_id: str, prompt: bytes) -> None:
+    """What a node does with a request that brought down too many of them."""
+    at = now_ms()
+    request = Request(
+        request_id=request_id,
+        model=fleet.model,
+        endpoint="chat/completions",
+        body=b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % prompt,
+        gateway="gateway-gone",
+        received_ms=at,
+        deadline_ms=at,
+    )
+    async with operator(fleet) as broker:
+        await DeadLetters(broker, topics_of(fleet).dead_letters(fleet.model), "node-gone").bury(request)

@@ -158,9 +158,13 @@ async def test_a_cancelled_request_whose_node_dies_before_it_charges_has_its_end
     async with client_of(gateway) as client:
         asking = asyncio.ensure_future(whole(client, fleet.model, "r1 hang"))
         await until(lambda: upstream.running == 1)
-        await node.kill()
+        await fleet.node(**PUBLIC, API_URL=upstream.url)
+        # Its gateway has not asked for it yet when the client goes: nobody knows that the holder is dead.
         asking.cancel()
+        await node.kill()
         await asyncio.gather(asking, return_exceptions=True)
     (end,) = await ends(management, 1)
     assert end["status"] == "cancelled"
     assert (await get(management, "charges"))["data"] == []
+    await accepted(gateway, 0)
+    assert len(upstream.requests) == 1

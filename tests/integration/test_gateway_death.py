@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -112,3 +114,25 @@ async def test_a_waiting_request_of_a_dead_gateway_is_never_run(processes: Proce
             assert await whole(client, model, "next tokens=1") == "next t0"
         assert len(upstream.requests) == 1
         assert len(await charges(management, 1)) == 1
+
+
+async def test_a_gateway_that_was_only_frozen_hears_that_its_requests_were_dropped(processes: Processes) -> None:
+    """Its nodes took it for dead and let go: its clients shall not wait for a deadline that is minutes away."""
+    async with FakeUpstream() as upstream:
+        gateway = await processes.gateway()
+        await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+        await known(gateway, processes.model)
+        url = f"{gateway.url}/v1/chat/completions"
+        async with aiohttp.ClientSession() as session:
+            asking = asyncio.ensure_future(session.post(url, json=asked(processes.model, "r1 hang")))
+            await until(lambda: upstream.running == 1)
+            os.killpg(gateway.pid, signal.SIGSTOP)
+            try:
+                await until(lambda: upstream.aborted == 1, within_s=15)
+            finally:
+                os.killpg(gateway.pid, signal.SIGCONT)
+            response = await asyncio.wait_for(asking, 15)
+            assert response.status == 500
+            assert response.headers["x-should-retry"] == "true"
+        async with client_of(gateway) as client:
+            assert await whole(client, processes.model, "next tokens=1") == "next t0"

@@ -51,12 +51,13 @@ Verdict = Literal["accepted"] | StopReason
 class Plan:
     """What happens to one request: what its gateway says first, how its engine ends, and what comes of the end.
 
-    From the second delivery on it is simply answered.
+    At the second delivery it hears ``again``, and is answered.
     """
 
     first: First = "go"
     end: End = "answered"
     verdict: Verdict = "accepted"
+    again: First = "go"
 
 
 class PlannedEngine:
@@ -112,7 +113,10 @@ class FakeGateway:
         self.queue = await self.broker.producer(TOPICS.requests(MODEL))
         self.hearing = asyncio.ensure_future(self._hear())
 
-    async def publish(self, plan: Plan) -> None:
+    async def publish(self, plan: Plan | None) -> None:
+        if plan is None:
+            await self.queue.send(b"no request at all")
+            return
         request_id = new_request_id()
         self.plans[request_id] = plan
         at = now_ms()
@@ -128,13 +132,14 @@ class FakeGateway:
         await self.queue.send(codec.encode(request))
 
     def plan_of(self, request_id: str) -> Plan:
-        return self.plans[request_id] if self.deliveries.get(request_id, 1) <= 1 else Plan()
+        plan = self.plans[request_id]
+        return plan if self.deliveries.get(request_id, 1) <= 1 else Plan(first=plan.again)
 
     def stop_soon(self, request_id: str) -> None:
         self.say(Stop(attempt_id=self.attempts[request_id], reason="cancelled"))
 
     def say(self, *words: Word) -> None:
-        self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=list(words))))
+        self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=[codec.encode_word(word) for word in words])))
 
     async def _hear(self) -> None:
         while True:
@@ -187,15 +192,20 @@ reasons: list[StopReason] = ["cancelled", "expired", "superseded", "again", "don
 firsts: list[First] = ["go", "go", "park, go", "park, settle", "park, stop", *reasons]
 ends: list[End] = ["answered", "refused", "limited", "unreachable", "raises", "hangs"]
 verdicts: list[Verdict] = ["accepted", "accepted", *reasons]
-plans = st.builds(Plan, st.sampled_from(firsts), st.sampled_from(ends), st.sampled_from(verdicts))
+second: list[First] = ["go", "park, go", "park, settle", "park, stop", "cancelled", "done"]
+plans = st.none() | st.builds(
+    Plan, st.sampled_from(firsts), st.sampled_from(ends), st.sampled_from(verdicts), st.sampled_from(second)
+)
 
 
 @given(load=st.lists(plans, max_size=12), at_once=st.booleans(), drained=st.booleans())
 @example(load=[Plan(end="hangs")] * 6, at_once=True, drained=False)
 @example(load=[Plan(first="park, stop")] * 12, at_once=False, drained=False)
 @example(load=[Plan(end="limited")] * 6, at_once=False, drained=True)
+@example(load=[Plan(end="limited", again="park, settle")], at_once=False, drained=False)
+@example(load=[Plan(end="limited", again="cancelled"), None], at_once=False, drained=False)
 @settings(max_examples=60, deadline=None)
-def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan], at_once: bool, drained: bool) -> None:
+def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], at_once: bool, drained: bool) -> None:
     with (
         patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
         patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
@@ -204,7 +214,7 @@ def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan], at_once
         asyncio.run(_check(load, at_once=at_once, drained=drained))
 
 
-async def _check(load: list[Plan], *, at_once: bool, drained: bool) -> None:
+async def _check(load: list[Plan | None], *, at_once: bool, drained: bool) -> None:
     async with _running_node(at_once=at_once) as (gateway, node, requests):
         for plan in load:
             await gateway.publish(plan)

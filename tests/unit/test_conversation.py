@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 
 from gateway.conversation import (
@@ -33,16 +34,16 @@ ERROR = ErrorBody(code="upstream_refused", message="No.")
 class Story:
     """A conversation with short words: attempt ``a1`` runs on node ``node-a1``."""
 
-    def __init__(self) -> None:
-        self.conversation = Conversation(REQUEST, DEADLINE)
+    def __init__(self, *, plain: bool = False, keep_text: bool = False) -> None:
+        self.conversation = Conversation(REQUEST, DEADLINE, plain=plain, keep_text=keep_text)
         self.now = NOW
 
     @property
     def state(self) -> State:
         return self.conversation.state
 
-    def starts(self, attempt: str, *, begun: bool = False) -> list[Decision]:
-        piece = Started(attempt_id=attempt, request_id=REQUEST, begun=begun)
+    def starts(self, attempt: str, *, begun: bool = False, continues: bool = False) -> list[Decision]:
+        piece = Started(attempt_id=attempt, request_id=REQUEST, begun=begun, continues=continues)
         return self.conversation.started(node(attempt), piece, self.now)
 
     def writes(self, attempt: str, number: int, data: bytes = b"text\n") -> list[Decision]:
@@ -57,6 +58,11 @@ class Story:
     def fails(self, attempt: str, *, again: bool = False) -> list[Decision]:
         piece = Failed(attempt_id=attempt, number=1, error=ERROR, again=again)
         return self.conversation.failed(node(attempt), piece, self.now)
+
+    def begins(self, attempt: str, *, continues: bool = False) -> None:
+        """It asks, is told ``go``, and says that its engine works."""
+        assert isinstance(told(self.starts(attempt, continues=continues))[0], Go)
+        assert self.starts(attempt, begun=True, continues=continues) == []
 
     def answers(self, attempt: str, *, holding: bool) -> list[Decision]:
         return self.conversation.alive(Alive(attempt_id=attempt, holding=holding), self.now)
@@ -122,6 +128,12 @@ def test_a_request_is_begun_answered_accepted_and_forgotten(story: Story) -> Non
     assert story.finishes("a1", 3) == [COMPLETE, accepted("a1")]
     assert story.state == "answered"
     assert story.settles("a1") == [Forget()]
+
+
+def test_a_holder_that_says_it_has_begun_needs_no_word(story: Story) -> None:
+    assert story.starts("a1") == [go("a1")]
+    assert story.starts("a1", begun=True) == []
+    assert story.writes("a1", 1) == [Show(b"text\n")]
 
 
 def test_an_attempt_that_has_begun_on_its_own_needs_no_word(story: Story) -> None:
@@ -237,7 +249,6 @@ def test_a_silent_holder_is_fenced_and_the_second_attempt_begins(story: Story) -
     story.starts("a1")
     story.starts("a2")
     assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
-    assert story.conversation.silent_deaths == 1
     assert story.writes("a1", 1, b"late") == [stop("a1", "superseded")]
     assert story.starts("a1") == [stop("a1", "superseded")]
     assert story.finishes("a1") == [stop("a1", "superseded")]
@@ -298,11 +309,44 @@ def test_an_earlier_question_does_not_shorten_the_time_to_answer_a_later_one(sto
     assert go("a2", number=2) in story.is_silent("a1")  # judged for the second
 
 
-def test_three_silent_deaths_are_poison(story: Story) -> None:
+def test_a_probe_of_an_earlier_holder_that_is_judged_late_does_not_hide_the_death_of_the_next(story: Story) -> None:
+    """The gateway puts off its judgement while it does not hear its own echo, so judgements may change their order."""
     story.starts("a1")
+    assert Probe("a1") in story.starts("a2")
+    assert go("a2", number=2) in story.answers("a1", holding=False)
+    assert Probe("a2") in story.starts("a3")
+    assert story.is_silent("a2") == [stop("a2", "superseded"), go("a3", number=3)]
+    assert story.is_silent("a1") == []
+
+
+def test_an_attempt_that_hands_back_before_it_began_is_not_chosen(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.starts("a3")
+    assert story.answers("a3", holding=False) == []
+    assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
+
+
+def test_a_death_counts_only_once_the_holder_has_said_that_it_began(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.is_silent("a1")
+    assert story.conversation.silent_deaths == 0
+    story.starts("a2", begun=True)
+    story.starts("a3")
+    story.is_silent("a2")
+    assert story.conversation.silent_deaths == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_three_silent_deaths_are_poison(story: Story, at_once: bool) -> None:
+    """Whether the first one began at once or after ``go``."""
+    story.starts("a1", begun=at_once)
     for number in (1, 2):
+        story.starts(f"a{number}", begun=True)
         story.starts(f"a{number + 1}")
         assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
+    story.starts("a3", begun=True)
     story.starts("a4")
     decisions = story.is_silent("a3")
     assert breaks(decisions) == ["request_poisonous"]
@@ -311,6 +355,14 @@ def test_three_silent_deaths_are_poison(story: Story) -> None:
         Stop(attempt_id="a4", reason="poison"),
     ]
     assert story.starts("a5") == [stop("a5", "poison")]
+
+
+def test_attempts_that_never_began_are_no_poison_however_many_die(story: Story) -> None:
+    story.starts("a1")
+    for number in range(1, 10):
+        story.starts(f"a{number + 1}")
+        assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
+    assert story.state == "open"
 
 
 # After the end
@@ -348,7 +400,7 @@ def test_a_silence_noticed_after_the_client_has_gone_begins_nothing(story: Story
     story.starts("a1")
     story.starts("a2")
     story.conversation.hung_up()
-    assert story.is_silent("a1") == []
+    assert not [word for word in told(story.is_silent("a1")) if isinstance(word, Go)]
     assert story.state == "cancelled"
 
 
@@ -390,17 +442,53 @@ def test_a_holder_whose_client_goes_stops_and_is_charged_for_what_it_had(story: 
     assert story.starts("a2") == [settle("a2")]
 
 
-def test_a_cancelled_holder_is_charged_although_a_parked_attempt_was_faster(story: Story) -> None:
+def test_others_keep_the_request_until_the_charge_of_a_cancelled_holder_is_safe(story: Story) -> None:
+    """Were they let go at once and the holder died before it had published, nobody would publish its charge."""
     story.starts("a1")
     story.starts("a2")
     story.answers("a1", holding=True)
-    assert set(told(story.conversation.hung_up())) == {
-        Stop(attempt_id="a1", reason="cancelled"),
-        Stop(attempt_id="a2", reason="cancelled"),
-    }
-    assert story.settles("a2") == []
+    assert story.conversation.hung_up() == [stop("a1", "cancelled")]
+    assert story.starts("a2")[0] == park("a2")
     assert story.finishes("a1", cancelled=True) == [accepted("a1")]
-    assert story.settles("a1") == [Forget()]
+    assert story.starts("a2") == [settle("a2")]
+    assert story.settles("a1") == [stop("a2", "done"), Forget()]
+
+
+def test_others_are_let_go_when_a_cancelled_holder_dies_with_its_charge(story: Story) -> None:
+    story.starts("a1", begun=True)
+    story.conversation.hung_up()
+    assert story.starts("a2") == [park("a2"), *probe("a1")]
+    assert story.is_silent("a1") == [stop("a1", "superseded"), stop("a2", "cancelled")]
+    assert story.state == "cancelled"
+    assert story.starts("a3") == [stop("a3", "cancelled")]
+    assert story.finishes("a1", cancelled=True) == [stop("a1", "superseded")]
+    assert story.settles("a2") == [Forget()]
+
+
+def test_others_are_let_go_when_a_cancelled_holder_has_handed_back(story: Story) -> None:
+    """It was drained before it heard ``go``, and so before it heard ``stop``."""
+    story.starts("a1")
+    story.conversation.hung_up()
+    story.starts("a2")
+    assert story.answers("a1", holding=False) == [stop("a2", "cancelled")]
+    assert story.starts("a3") == [stop("a3", "cancelled")]
+
+
+def test_a_cancelled_holder_that_lives_is_not_fenced(story: Story) -> None:
+    story.starts("a1", begun=True)
+    story.conversation.hung_up()
+    story.starts("a2")
+    assert story.writes("a1", 1) == [park("a2"), stop("a1", "cancelled")]
+    assert story.is_silent("a1") == []
+    assert story.finishes("a1", 2, cancelled=True) == [accepted("a1")]
+
+
+def test_an_attempt_that_begins_beside_a_cancelled_holder_hands_back_so_that_it_can_settle(story: Story) -> None:
+    story.starts("a1", begun=True)
+    story.conversation.hung_up()
+    assert story.starts("a2", begun=True) == [stop("a2", "again")]
+    story.finishes("a1", cancelled=True)
+    assert story.starts("a3") == [settle("a3")]
 
 
 def test_an_attempt_that_begins_after_the_client_has_gone_acknowledges(story: Story) -> None:
@@ -448,6 +536,7 @@ def test_a_request_ends_once(story: Story, state: State) -> None:
             story.conversation.expired()
         case _:
             for number in (1, 2, 3):
+                story.starts(f"a{number}", begun=True)
                 story.starts(f"a{number + 1}")
                 story.is_silent(f"a{number}")
     assert story.state == state
@@ -473,3 +562,121 @@ def test_a_stop_that_may_have_been_lost_is_told_again_until_the_end_is_accepted(
     assert story.conversation.stop_again() == [stop("a1", "cancelled")]
     story.finishes("a1", cancelled=True)
     assert story.conversation.stop_again() == []
+
+
+# Another attempt goes on with a stream of plain text
+
+
+def chunk(content: str, finish: str | None = None, **delta: str) -> bytes:
+    fields = {**delta, **({"content": content} if content else {})}
+    return msgspec.json.encode({"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}) + b"\n"
+
+
+USAGE_CHUNK = b'{"choices":[],"usage":{"completion_tokens":2}}\n'
+FILTER_CHUNK = b'{"choices":[],"prompt_filter_results":[]}\n'
+
+
+def prefix_of(decisions: list[Decision]) -> str | None:
+    [found] = [word.prefix for word in told(decisions) if isinstance(word, Go)]
+    return found
+
+
+def interrupted(*, plain: bool = True, keep_text: bool = True) -> Story:
+    """``a1`` shows ``Hello``; the test tells how it ends."""
+    story = Story(plain=plain, keep_text=keep_text)
+    story.begins("a1")
+    assert story.writes("a1", 1, chunk("", role="assistant")) == [Show(chunk("", role="assistant"))]
+    assert story.writes("a1", 2, chunk("Hello")) == [Show(chunk("Hello"))]
+    return story
+
+
+def test_an_engine_that_can_continue_is_given_what_was_shown() -> None:
+    story = interrupted()
+    story.starts("a2", continues=True)
+    assert prefix_of(story.is_silent("a1")) == "Hello"
+    story.starts("a2", begun=True, continues=True)
+    assert story.writes("a2", 1, chunk("", role="assistant")) == []  # who speaks was said
+    assert story.writes("a2", 2, chunk(", world")) == [Show(chunk(", world"))]
+    assert story.writes("a2", 3, chunk("", "stop")) == [Show(chunk("", "stop"))]
+    assert story.finishes("a2", 4) == [COMPLETE, accepted("a2")]
+
+
+def test_a_prefix_is_told_again_as_it_was() -> None:
+    story = interrupted()
+    story.starts("a2", continues=True)
+    story.is_silent("a1")
+    assert prefix_of(story.starts("a2", continues=True)) == "Hello"
+
+
+def test_each_further_attempt_continues_after_all_that_was_shown() -> None:
+    story = interrupted()
+    story.starts("a2", continues=True)
+    story.is_silent("a1")
+    story.writes("a2", 1, chunk(", world"))
+    story.starts("a3", continues=True)
+    assert prefix_of(story.is_silent("a2")) == "Hello, world"
+
+
+def test_an_engine_that_cannot_continue_repeats_and_only_what_is_new_is_shown() -> None:
+    story = interrupted()
+    story.starts("a2")
+    assert prefix_of(story.is_silent("a1")) is None
+    assert story.writes("a2", 1, chunk("", role="assistant")) == []
+    assert story.writes("a2", 2, chunk("Hel")) == []
+    assert story.writes("a2", 3, chunk("lo, wo")) == [Show(chunk(", wo"))]
+    assert story.writes("a2", 4, chunk("rld")) == [Show(chunk("rld"))]
+
+
+def test_an_engine_that_began_on_its_own_repeats_although_it_could_continue() -> None:
+    story = interrupted()
+    assert story.fails("a1", again=True) == [accepted("a1")]
+    assert story.starts("a2", begun=True, continues=True) == []
+    assert story.writes("a2", 1, chunk("Hello, world")) == [Show(chunk(", world"))]
+
+
+def test_text_that_was_not_kept_is_repeated() -> None:
+    story = interrupted(keep_text=False)
+    story.starts("a2", continues=True)
+    assert prefix_of(story.is_silent("a1")) is None
+
+
+@pytest.mark.parametrize("second", ["HELLO, world", "Help", "Hellas!"])
+def test_an_attempt_that_says_something_else_breaks_and_nothing_of_it_is_shown(second: str) -> None:
+    story = interrupted()
+    story.starts("a2")
+    story.is_silent("a1")
+    decisions = story.writes("a2", 1, chunk(second) + chunk("", "stop"))
+    assert breaks(decisions) == ["stream_interrupted"]
+    assert not [decision for decision in decisions if isinstance(decision, Show)]
+    assert told(decisions) == [Stop(attempt_id="a2", reason="done")]
+
+
+def test_an_attempt_that_ends_before_it_has_repeated_everything_breaks() -> None:
+    story = interrupted()
+    story.starts("a2")
+    story.is_silent("a1")
+    story.writes("a2", 1, chunk("Hell"))
+    assert breaks(story.finishes("a2", 2)) == ["stream_interrupted"]
+
+
+def test_a_finish_reason_and_a_usage_are_shown_once() -> None:
+    story = interrupted()
+    story.writes("a1", 3, FILTER_CHUNK)
+    story.writes("a1", 4, chunk("", "stop"))
+    story.starts("a2", continues=True)
+    assert prefix_of(story.is_silent("a1")) is None  # nothing is left to generate
+    assert story.writes("a2", 1, FILTER_CHUNK + chunk("Hello") + chunk("", "stop")) == []
+    assert story.writes("a2", 2, USAGE_CHUNK) == [Show(USAGE_CHUNK)]
+    story.starts("a3")
+    story.is_silent("a2")
+    assert story.writes("a3", 1, chunk("Hello", "stop") + USAGE_CHUNK) == []
+    assert story.finishes("a3", 2) == [COMPLETE, accepted("a3")]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_not_one_choice_of_plain_text_is_not_continued(plain: bool) -> None:
+    story = interrupted(plain=plain)
+    if plain:
+        story.writes("a1", 3, chunk("", reasoning_content="Hm"))
+    story.starts("a2", continues=True)
+    assert breaks(story.is_silent("a1")) == ["stream_interrupted"]

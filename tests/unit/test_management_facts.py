@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from management.facts import Unreadable, day_of, fact_of, same_content
-from store.tables import CHARGES, EVENTS, NODES
+from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id
 from wire.usage import TOKENS_MAX, Usage
@@ -52,6 +52,47 @@ def test_other_request_events_are_facts_without_a_charge() -> None:
     fact = fact_of(event("cost-att_1", "request.cost", request_data(1, status="superseded")))
     assert fact.charge is None
     assert fact.event["request_id"] == request_id_of(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "end"),
+    [
+        ("request.failed", "refused", "failed"),
+        ("request.cancelled", "cancelled", "cancelled"),
+        ("request.expired", "expired", "expired"),
+        ("request.dead", "dead", "dead"),
+        ("request.abandoned", "abandoned", "abandoned"),
+        ("request.cost", "superseded", None),
+        ("request.replayed", "answered", None),
+        ("request.discarded", "dead", None),
+    ],
+)
+def test_which_events_tell_of_an_end(kind: str, status: str, end: str | None) -> None:
+    fact = fact_of(event("e1", kind, request_data(1, status=status)))
+    assert (fact.end["status"] if fact.end else None) == end
+    assert fact.charge is None
+
+
+@pytest.mark.parametrize(("status", "end"), [("answered", "answered"), ("cancelled", "cancelled")])
+def test_a_charge_tells_of_an_end(status: str, end: str) -> None:
+    fact = fact_of(billed(1, status=status))
+    assert fact.end is not None
+    assert fact.end["status"] == end
+    assert {"position", *fact.end} == set(ENDS.c.keys())
+
+
+def test_a_message_put_aside_by_a_node_is_not_what_is_told_of_the_node() -> None:
+    fact = fact_of(node_event("q1", "node.quarantined", message="Unreadable."))
+    assert fact.node is None
+    assert fact.event["node"] == "node-a"
+
+
+def test_refusals_of_a_gateway_are_a_fact_and_checked() -> None:
+    data = {"gateway": "gateway-a", "version": "1", "since_ms": 0, "until_ms": 60_000, "refused": {"401": 3}}
+    assert fact_of(event("r1", "gateway.refusals", msgspec.Raw(msgspec.json.encode(data)))).kind == "gateway.refusals"
+    with pytest.raises(Unreadable) as unreadable:
+        fact_of(event("r1", "gateway.refusals", msgspec.Raw(msgspec.json.encode(data | {"refused": {"401": -1}}))))
+    assert unreadable.value.reason == "wrong_data"
 
 
 @pytest.mark.parametrize("type_", ["request.praised", "node.painted"])

@@ -52,6 +52,8 @@ SPECIAL = {
     "api_keys": [CANARY[:7], f"{CANARY},", f"{CANARY},{CANARY}", f"a:{CANARY},a:{CANARY}x", f":{CANARY}", f"{CANARY} x",
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
     "models": ["x" * 257, "a,b\x00c"],
+    "on_disconnect_models": ["small", "small=stop", "small=finish,small=cancel"],
+    "on_disconnect_keys": ["team-a", "=finish"],
     "model_name": ["x" * 257, "a\nb"],
     "upstream_model": ["x" * 256, "a\nb"],
     "node_name": ["x" * 256, "\x1b[31m"],

@@ -8,7 +8,7 @@ from wire.control import Accepted, Stop, StopReason
 from wire.errors import ErrorBody
 from wire.usage import Usage
 from workernode.outcome import Answered, Cancelled, Interrupted, Later, Outcome, Refused
-from workernode.settling import Ending, GatewayGone, Settlement, ending, settlement
+from workernode.settling import Ending, GatewayGone, Queue, Settlement, ending, settlement
 
 if TYPE_CHECKING:
     from workernode.settling import Verdict
@@ -51,17 +51,17 @@ SAID: dict[str, tuple[str | None, str | None]] = {
 # is charged: the two have crossed, or the stop was told twice.
 VERDICT_COLUMNS = ("accepted", "gone", "superseded", "again", "cancelled", "over")  # `poison` is over and a dead letter
 HEARD = {
-    "answered": ("charge ack", "abandoned ack", "cost leave", "cost nack", "charge ack", "cost ack"),
-    "refused": ("failed ack", "abandoned ack", "cost leave", "cost nack", "cost ack", "cost ack"),
-    "later": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack", "cost ack"),
-    "interrupted": ("cost nack", "cost nack", "cost leave", "cost nack", "cost ack", "cost ack"),
-    "cancelled": ("charge ack", "abandoned ack", "cost leave", "cost nack", "charge ack", "cost ack"),
+    "answered": ("charge ack", "abandoned ack", "cost nack", "cost nack", "charge ack", "cost ack"),
+    "refused": ("failed ack", "abandoned ack", "cost nack", "cost nack", "cost ack", "cost ack"),
+    "later": ("cost nack", "cost nack", "cost nack", "cost nack", "cost ack", "cost ack"),
+    "interrupted": ("cost nack", "cost nack", "cost nack", "cost nack", "cost ack", "cost ack"),
+    "cancelled": ("charge ack", "abandoned ack", "cost nack", "cost nack", "charge ack", "cost ack"),
 }
 # What follows where nothing was said: the stop itself decides.
 UNSAID = {
     "cancelled": "cost ack",
     "expired": "cost ack",
-    "superseded": "cost leave",
+    "superseded": "cost nack",
     "again": "cost nack",
     "done": "cost ack",
     "unknown": "cost ack",
@@ -130,7 +130,20 @@ def test_only_an_accepted_end_or_a_cancelled_holder_is_charged(name: str, verdic
         assert verdict == "accepted" or (verdict == "cancelled" and begun)
 
 
-@pytest.mark.parametrize("verdict", ["superseded", "again"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("reason", ["superseded", "again"])
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_a_request_that_others_still_work_on_is_never_acknowledged(name: str, verdict: str) -> None:
-    assert settlement(OUTCOMES[name], VERDICTS[verdict], begun=True).queue != "ack"
+def test_a_request_that_others_still_work_on_is_handed_back_and_never_charged(
+    name: str, reason: str, begun: bool
+) -> None:
+    """Acknowledging would lose it; keeping it without an end would too, should it have been fenced by mistake."""
+    heard = settlement(OUTCOMES[name], VERDICTS[reason], begun=begun)
+    stopped = settlement(OUTCOMES[f"cancelled:{reason}"], None, begun=begun)
+    for result in (heard, stopped):
+        assert result.queue == "nack"
+        assert result.bill in ("cost", None)
+        assert not result.dead_letter
+
+
+def test_no_delivery_is_kept_by_an_attempt_that_has_ended() -> None:
+    assert set(get_args(Queue)) == {"ack", "nack"}
