@@ -55,6 +55,7 @@ SPECIAL = {
     "models_file": ["/nowhere/models.toml", "/"],
     "model_aliases": ["a", "a=", "=b", "a=b,c", "a=x\x00y", "x" * 257 + "=a"],
     "default_model": ["x" * 257, "a\x00b"],
+    "endpoints": ["chat", "completions,", "completions;embeddings"],
     "model_name": ["x" * 257, "a\nb"],
     "upstream_model": ["x" * 256, "a\nb"],
     "node_name": ["x" * 256, "\x1b[31m"],
