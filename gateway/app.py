@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from gateway.endpoints import token_check
 from gateway.endpoints.table import ENDPOINTS
 from gateway.errors import error_headers, error_json
 from gateway.front import Front, http_error
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from gateway.model_names import ModelNames
     from gateway.models import Models
     from gateway.reception import Reception
+    from gateway.token_counter import TokenCounter
 
 
 def build(
     reception: Reception,
+    counter: TokenCounter,
     names: ModelNames,
     models: Models,
     conversations: Conversations,
@@ -57,6 +60,8 @@ def build(
         window = Window(reception, endpoint)
         app.router.routes.extend(Route(path, window, methods=["POST"]) for path in endpoint.paths)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
+
+    app.router.routes.append(Route(token_check.PATH, counter, methods=["POST"]))
 
     @app.get("/v1/models", response_model=ModelList, tags=["models"], summary="The models there are")
     async def list_models() -> ModelList:

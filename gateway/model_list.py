@@ -8,7 +8,7 @@ from gateway.schemas import Model, ModelState
 
 if TYPE_CHECKING:
     from gateway.model_names import ModelNames
-    from gateway.models import Models
+    from gateway.models import Models, ModelView
 
 OWNER = "workernode"
 
@@ -17,7 +17,6 @@ def shown(asked: str, models: Models, names: ModelNames) -> Model:
     """One model, by its name or an alias. Raises :class:`wire.errors.ModelNotFound`."""
     name = names.aliases.get(asked, asked)
     view, declared = models.view(name), names.declared.get(name)
-    lengths = [each for each in (view.context_length, declared and declared.context_length) if each]
     return Model(
         id=asked,
         created=view.created_s,
@@ -29,13 +28,20 @@ def shown(asked: str, models: Models, names: ModelNames) -> Model:
             slots=view.slots,
             busy=view.busy,
             sentence=view.sentence,
-            context_length=min(lengths, default=None),
+            context_length=context_length(view, names),
             endpoints=list(view.endpoints),
             description=declared and declared.description,
             aliases=names.aliases_of(name) if asked == name else [],
             alias_of=None if asked == name else name,
         ),
     )
+
+
+def context_length(view: ModelView, names: ModelNames) -> int | None:
+    """What its nodes and its declaration both allow, in tokens; None if neither says."""
+    declared = names.declared.get(view.name)
+    lengths = (view.context_length, declared.context_length if declared else None)
+    return min((each for each in lengths if each), default=None)
 
 
 def listed(models: Models, names: ModelNames) -> list[Model]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fastapi.openapi.utils import get_openapi
 
+from gateway.endpoints import token_check
 from gateway.endpoints.table import ENDPOINTS
+from gateway.endpoints.token_check import TokenCheckAnswer, TokenCheckRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,8 +41,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is not None:
         return app.openapi_schema
     made = get_openapi(title=app.title, version=app.version, routes=app.routes, description=__doc__.split("\n", 1)[0])
-    bodies, parts = msgspec.json.schema_components(
-        [endpoint.schema for endpoint in ENDPOINTS], ref_template="#/components/schemas/{name}"
+    (*bodies, check, checked), parts = msgspec.json.schema_components(
+        [*(endpoint.schema for endpoint in ENDPOINTS), TokenCheckRequest, TokenCheckAnswer],
+        ref_template="#/components/schemas/{name}",
     )
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(parts)
@@ -52,6 +55,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for endpoint, body in zip(ENDPOINTS, bodies, strict=True):
         for path in endpoint.paths:
             made["paths"][path.replace(":path", "")] = {"post": _operation(endpoint, body, path)}
+    made["paths"][token_check.PATH] = {"post": _token_check(check, checked)}
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
@@ -79,3 +83,15 @@ def _operation(endpoint: Endpoint, body: dict[str, Any], path: str) -> dict[str,
         model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
         operation["parameters"] = [{**model, "description": "The model; its slashes may stand as they are"}]
     return operation
+
+
+def _token_check(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tags": ["token_check"],
+        "summary": token_check.SUMMARY,
+        "description": "Counted by length, not by the model's tokenizer: `estimated` says so. `fits` and "
+        "`contextLength` are null where the context length is not known.",
+        "operationId": "check_tokens",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": "The answer", "content": {"application/json": {"schema": answer}}}},
+    }

@@ -19,6 +19,7 @@ from gateway.queue import RequestQueue
 from gateway.reception import Reception
 from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
+from gateway.token_counter import TokenCounter
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
@@ -75,7 +76,8 @@ async def run(
             return "The broker cannot be reached."
         return None if presence.roll_called else "The nodes have not answered the roll call yet."
 
-    app = build(reception, model_names, models, conversations, keys, metrics, why_not_ready)
+    counter = TokenCounter(settings, model_names, models)
+    app = build(reception, counter, model_names, models, conversations, keys, metrics, why_not_ready)
     listener = bind(settings.host, settings.port, "PORT")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(_close, tasks, presence, queue, lines)
