@@ -57,7 +57,11 @@ def read_models(path: Path) -> tuple[DeclaredModel, ...]:
         raise ValueError(f"the file is no TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ValueError(f"the file does not say what a model is: {error}") from None
+    seen: set[str] = set()
     for each in found.model:
+        if each.name in seen:
+            raise ValueError(f"the file declares {each.name!r} twice")
+        seen.add(each.name)
         for name in (each.name, *each.aliases):
             check_model_name(name)
     return tuple(found.model)

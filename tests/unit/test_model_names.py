@@ -101,9 +101,19 @@ def test_names_that_mean_two_things_are_refused(env: dict[str, str], words: str)
 
 @pytest.mark.parametrize(
     "text",
-    ["[[model]", "", "[[model]]\n", '[[model]]\nname = "a"\nnmae = "b"', '[[model]]\nname = ""', "model = 1",
-     '[[model]]\nname = "a"\ncontext_length = 0', '[[model]]\nname = "a"\naliases = [""]', "\udcff"],
-)  # fmt: skip
+    [
+        "[[model]",
+        "",
+        "[[model]]\n",
+        "model = 1",
+        '[[model]]\nname = "a"\nnmae = "b"',
+        '[[model]]\nname = ""',
+        '[[model]]\nname = "a"\n[[model]]\nname = "a"',
+        '[[model]]\nname = "a"\ncontext_length = 0',
+        '[[model]]\nname = "a"\naliases = [""]',
+        "\udcff",
+    ],
+)
 def test_a_models_file_that_cannot_be_used_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     path.write_text(text, errors="surrogateescape")
