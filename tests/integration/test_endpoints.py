@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from broker.memory import MemoryBroker, MemoryServer
 from tests.fake_texts import oracle_text_usage, oracle_texts, oracle_vectors
-from tests.fake_upstream import FakeUpstream, oracle_text
+from tests.fake_upstream import Chaos, FakeUpstream, oracle_text
 from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import charges, known
 from tests.raw_http import exchange, get, post
@@ -118,6 +118,19 @@ async def test_a_stream_of_many_choices_is_whole_without_done_once_all_have_ende
     body: dict[str, Any] = {"prompt": ["r1 no-done", "r2 no-done"], "n": 2}
     texts, _ = await streamed(await place.openai.completions.create(model=MODEL, stream=True, **body))
     assert texts == oracle_texts(body)
+
+
+async def test_a_stream_that_answers_one_prompt_of_two_is_not_whole(place: Place) -> None:
+    only = b'data: {"choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]}\n\n'
+    cases: list[tuple[Any, bool]] = [("r1", True), (["r1", "r2"], False)]
+    for prompt, whole in cases:
+        place.upstream.script = [Chaos(body=only, headers=(("content-type", "text/event-stream"),))]
+        stream = await place.openai.completions.create(model=MODEL, prompt=prompt, stream=True)
+        if whole:
+            assert (await streamed(stream))[0] == ["a"]
+        else:
+            with pytest.raises(openai.APIError):
+                await streamed(stream)
 
 
 async def test_a_completion_that_breaks_off_is_an_error_and_no_end(place: Place) -> None:
