@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -11,9 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from gateway.endpoints import token_check
+from gateway.endpoints.table import ENDPOINTS
 from gateway.errors import error_headers, error_json
 from gateway.front import Front, http_error
+from gateway.model_list import listed, shown
 from gateway.openapi import document
+from gateway.reception import Window
 from gateway.schemas import Model, ModelList, Ready
 from process import __version__
 from wire.errors import FleetError, InvalidRequest
@@ -27,12 +31,16 @@ if TYPE_CHECKING:
     from gateway.conversations import Conversations
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
-    from gateway.models import Models, ModelView
-    from gateway.reception import ChatCompletions
+    from gateway.model_names import ModelNames
+    from gateway.models import Models
+    from gateway.reception import Reception
+    from gateway.token_counter import TokenCounter
 
 
 def build(
-    chat: ChatCompletions,
+    reception: Reception,
+    counter: TokenCounter,
+    names: ModelNames,
     models: Models,
     conversations: Conversations,
     keys: ApiKeys,
@@ -48,16 +56,20 @@ def build(
         openapi_url="/openapi.json",
         redirect_slashes=False,
     )
-    app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
+    for endpoint in ENDPOINTS:
+        window = Window(reception, endpoint)
+        app.router.routes.extend(Route(path, window, methods=["POST"]) for path in endpoint.paths)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
+
+    app.router.routes.append(Route(token_check.PATH, counter, methods=["POST"]))
 
     @app.get("/v1/models", response_model=ModelList, tags=["models"], summary="The models there are")
     async def list_models() -> ModelList:
-        return ModelList(data=[_model(view) for view in models.views()])
+        return ModelList(data=listed(models, names))
 
     @app.get("/v1/models/{model:path}", response_model=Model, tags=["models"], summary="One model")
     async def get_model(model: str) -> Model:
-        return _model(models.view(model))
+        return shown(model, models, names)
 
     @app.get("/livez", tags=["health"], summary="The process runs")
     async def livez() -> dict[str, str]:
@@ -80,8 +92,8 @@ def build(
         return _rendered(error)
 
     @app.exception_handler(HTTPException)
-    async def routing_error(_: Request, error: HTTPException) -> Response:
-        response = refused(http_error(error.status_code))
+    async def routing_error(request: Request, error: HTTPException) -> Response:
+        response = refused(http_error(error.status_code, request.url.path))
         response.headers.update(error.headers or {})  # `allow` beside a 405
         return response
 
@@ -107,16 +119,3 @@ def _rendered(error: FleetError) -> Response:
     response = Response(error_json(body), status_code=error.http_status)
     response.raw_headers[:0] = error_headers(body)
     return response
-
-
-def _model(view: ModelView) -> Model:
-    state: dict[str, Any] = {
-        "state": view.state,
-        "nodes": view.nodes,
-        "ready_nodes": view.ready,
-        "slots": view.slots,
-        "busy": view.busy,
-        "sentence": view.sentence,
-        "context_length": view.context_length,
-    }
-    return Model(id=view.name, created=view.created_s, workernode=state)

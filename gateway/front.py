@@ -86,9 +86,17 @@ def _authorization(scope: Scope) -> bytes | None:
     return found[0] if found else None
 
 
-def http_error(status: int) -> FleetError:
+SERVED = "POST /v1/chat/completions, /v1/completions and /v1/embeddings, and GET /v1/models"
+UNSERVED = ("audio", "images", "rerank", "moderations", "responses", "files", "batches", "fine_tuning", "assistants")
+"""What OpenAI's clients, or those of its imitators, ask for below ``/v1/`` and do not find here."""
+
+
+def http_error(status: int, path: str = "") -> FleetError:
     """The error for what the router refuses."""
     if status == 404:
+        family = path.removeprefix("/v1/").partition("/")[0]
+        if path.startswith("/v1/") and family in UNSERVED:
+            return NotFound(f"This gateway does not serve /v1/{family}. It serves {SERVED}.")
         return NotFound()
     if status == 405:
         return MethodNotAllowed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wire.errors import InvalidName, ModelNotFound, ModelUnavailable
+from wire.errors import InvalidName, ModelNotFound, ModelUnavailable, UnsupportedEndpoint
 from wire.presence import IRREVERSIBLE, PRESENCE_LOST_S
 from wire.topics import segment
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wire.presence import Presence
+    from wire.request import Endpoint
 
 KNOWN_FOR_S = 600.0
 """A model stays known this long after its last node was heard of: its requests wait for a node to come."""
@@ -47,6 +48,8 @@ class ModelView:
     """``ready``, ``waiting`` (no node at present) or the state of its nodes."""
     sentence: str | None
     context_length: int | None
+    endpoints: tuple[str, ...]
+    """What its present nodes serve."""
 
 
 class Models:
@@ -100,11 +103,12 @@ class Models:
             del self._known[name]
         return gone
 
-    def admit(self, model: str, now_ms: int) -> None:
-        """Return if requests for this model may wait for a node.
+    def admit(self, model: str, endpoint: Endpoint, now_ms: int) -> None:
+        """Return if requests for this endpoint of this model may wait for a node.
 
-        Raises :class:`wire.errors.ModelNotFound`, or :class:`wire.errors.ModelUnavailable` with a node's own sentence
-        where every node is in a state that lasts until someone acts. A node that is about to try again counts as well.
+        Raises :class:`wire.errors.ModelNotFound`; :class:`wire.errors.UnsupportedEndpoint` where nodes are present
+        and none of them serves it; or :class:`wire.errors.ModelUnavailable` with a node's own sentence where every
+        node that does is in a state that lasts until someone acts. A node that is about to try again counts as well.
         """
         if model not in self._known:
             try:
@@ -116,7 +120,14 @@ class Models:
             raise ModelNotFound(
                 f"The model {model!r} does not exist here. GET /v1/models lists the ones there are.", param="model"
             )
-        nodes = self._of(model)
+        present = self._of(model)
+        nodes = [node for node in present if endpoint in node.endpoints]
+        if present and not nodes:
+            served = sorted({name for node in present for name in node.endpoints})
+            raise UnsupportedEndpoint(
+                f"The model {model!r} does not serve {endpoint} here. It serves {', '.join(served) or 'nothing'}.",
+                param="model",
+            )
         if nodes and all(_out_of_order(node, now_ms) for node in nodes):
             sentence = next((node.sentence for node in nodes if node.sentence), None)
             again_ms = min((node.until_ms - now_ms for node in nodes if node.until_ms is not None), default=None)
@@ -144,6 +155,7 @@ class Models:
             state="ready" if ready else worst.state if worst else "waiting",
             sentence=None if ready or worst is None else worst.sentence,
             context_length=min((node.context_length for node in nodes if node.context_length), default=None),
+            endpoints=tuple(sorted({name for node in nodes for name in node.endpoints})),
         )
 
     def views(self) -> list[ModelView]:

@@ -1,4 +1,4 @@
-"""Taking a request in: check it, own it, publish it, and show its answer. One ASGI handler per endpoint."""
+"""Taking a request in, whatever its endpoint: check it, own it, publish it, and show its answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gateway.answering import HungUp, Response, answer_stream, answer_whole
 from gateway.body import ClientGone, read_body
-from gateway.chat import is_plain, parse_chat
 from gateway.queue import NotPublished
 from process import crash
 from process.identity import now_ms
@@ -17,9 +16,10 @@ from wire.request import Request
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from gateway.chat import ChatRequest
     from gateway.conversations import Conversations
+    from gateway.endpoints.endpoint import Asked, Endpoint
     from gateway.metrics import GatewayMetrics
+    from gateway.model_names import ModelNames
     from gateway.models import Models
     from gateway.queue import RequestQueue
     from gateway.settings import GatewaySettings
@@ -28,13 +28,26 @@ USER_AGENT_CHARS_MAX = 256
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 
 
-class ChatCompletions:
-    """``POST /v1/chat/completions`` as an ASGI application: no model object per request, no parsing per chunk."""
+class Window:
+    """One endpoint's place at the reception, as an ASGI application."""
+
+    def __init__(self, reception: Reception, endpoint: Endpoint) -> None:
+        self._reception = reception
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
+        await self._reception.answer(self._endpoint, scope, receive, send)
+
+
+class Reception:
+    """What all windows share: no model object per request, no parsing per chunk."""
 
     def __init__(
         self,
         settings: GatewaySettings,
         gateway: str,
+        names: ModelNames,
         models: Models,
         queue: RequestQueue,
         conversations: Conversations,
@@ -45,13 +58,14 @@ class ChatCompletions:
         self._settings = settings
         self._on_disconnect = settings.disconnect_policy
         self._gateway = gateway
+        self._names = names
         self._models = models
         self._queue = queue
         self._conversations = conversations
         self._metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
+    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (see :class:`Window`)."""
         settings = self._settings
         if self.leaving:
             raise ShuttingDown(retry_after_ms=1000)
@@ -62,11 +76,9 @@ class ChatCompletions:
             )
         except ClientGone:
             return
-        asked = parse_chat(body)
-        request = self._request(asked, scope, headers, body)
-        exchange = self._conversations.open(
-            request, plain=is_plain(asked), keep_text=self._models.continues(asked.model)
-        )
+        asked = endpoint.parse(body, scope["path"])
+        request = self._request(endpoint, asked, scope, headers, body)
+        exchange = self._conversations.open(request, plain=asked.plain, keep_text=self._models.continues(request.model))
         began = time.perf_counter()
         response = Response(receive, send, [], settings.write_wait_s)
         ended = False
@@ -93,25 +105,28 @@ class ChatCompletions:
             if response.first_byte_at is not None:
                 self._metrics.first_byte.observe(response.first_byte_at - began)
 
-    def _request(self, asked: ChatRequest, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Request:
+    def _request(
+        self, endpoint: Endpoint, asked: Asked, scope: Scope, headers: dict[bytes, bytes], body: bytes
+    ) -> Request:
         """What is published: the client's own bytes, and beside them what routing and billing need."""
         received = now_ms()
-        self._models.admit(asked.model, received)
+        model = self._names.resolve(asked.model)
+        self._models.admit(model, endpoint.name, received)
         agent = headers.get(b"user-agent")
         return Request(
             request_id=scope["state"]["request_id"],
-            model=asked.model,
-            endpoint="chat/completions",
-            body=body,
+            model=model,
+            endpoint=endpoint.name,
+            body=body if asked.body is None else asked.body,
             gateway=self._gateway,
             received_ms=received,
             deadline_ms=received + self._timeout_ms(headers),
-            stream=bool(asked.stream),
-            usage_asked=bool(asked.stream_options and asked.stream_options.include_usage),
+            stream=asked.stream,
+            usage_asked=asked.usage_asked,
             key_id=scope["state"]["key_id"],
             user_agent=agent.decode("latin-1")[:USER_AGENT_CHARS_MAX] if agent else None,
             n=asked.n,
-            max_tokens=asked.max_completion_tokens or asked.max_tokens,
+            max_tokens=asked.max_tokens,
         )
 
     async def _publish(self, request: Request) -> None:

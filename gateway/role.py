@@ -16,9 +16,10 @@ from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.presence import PresenceListener
 from gateway.queue import RequestQueue
-from gateway.reception import ChatCompletions
+from gateway.reception import Reception
 from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
+from gateway.token_counter import TokenCounter
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
@@ -51,7 +52,8 @@ async def run(
     metrics = GatewayMetrics()
     topics = settings.topics
     tasks = Tasks(log)
-    models = Models(settings.declared_models, asyncio.get_running_loop().time(), int(time.time()))
+    model_names = settings.model_names
+    models = Models(model_names.declared, asyncio.get_running_loop().time(), int(time.time()))
     queue = RequestQueue(broker, topics)
     recorder = GatewayRecorder(gateway, tasks)
     refusals = Refusals(gateway, metrics, recorder)
@@ -64,17 +66,18 @@ async def run(
     )
     lines = conversations.lines = Lines(gateway, broker, topics, conversations, metrics)
     presence = PresenceListener(gateway, broker, topics, models, queue, metrics)
-    chat = ChatCompletions(settings, gateway, models, queue, conversations, metrics)
+    reception = Reception(settings, gateway, model_names, models, queue, conversations, metrics)
     keys = ApiKeys(parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {})
 
     def why_not_ready() -> str | None:
-        if chat.leaving:
+        if reception.leaving:
             return "The gateway is shutting down."
         if not broker.connected:
             return "The broker cannot be reached."
         return None if presence.roll_called else "The nodes have not answered the roll call yet."
 
-    app = build(chat, models, conversations, keys, metrics, why_not_ready)
+    counter = TokenCounter(settings, model_names, models)
+    app = build(reception, counter, model_names, models, conversations, keys, metrics, why_not_ready)
     listener = bind(settings.host, settings.port, "PORT")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(_close, tasks, presence, queue, lines)
@@ -100,7 +103,7 @@ async def run(
             if ready is not None:
                 ready()
             await stop.wait()
-        chat.leaving = True
+        reception.leaving = True
         log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
         if not await conversations.all_answered(settings.stop_grace_s):
             conversations.break_all(ShuttingDown(retry_after_ms=1000))

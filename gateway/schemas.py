@@ -15,6 +15,10 @@ class ModelState(BaseModel):
     busy: int
     sentence: str | None = None
     context_length: int | None = None
+    endpoints: list[str] = Field([], description="What its present nodes serve; empty while there is none")
+    description: str | None = None
+    aliases: list[str] = Field([], description="Its other names")
+    alias_of: str | None = Field(None, description="The model that answers, where this id is an alias of it")
 
 
 class Model(BaseModel):

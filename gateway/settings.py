@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
+from gateway.model_names import ModelNames
+from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.settings import SECONDS_MAX, Settings, check_host
-from wire.errors import InvalidName
-from wire.topics import segment
 
 MIB = 1024 * 1024
 
@@ -26,6 +28,11 @@ class GatewaySettings(Settings):
     )
     allow_anonymous: bool = Field(False, description="true to serve everyone without a key, beyond loopback too")
     models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
+    models_file: Path | None = Field(
+        None, description="a TOML file that declares models: name, aliases, owned_by, context_length, description"
+    )
+    model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
+    default_model: str = Field("", description="the model of requests that name none")
     request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
     body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
     body_wait_s: float = Field(
@@ -76,10 +83,7 @@ class GatewaySettings(Settings):
     @classmethod
     def _usable_models(cls, models: str) -> str:
         for name in split(models):
-            try:
-                segment(name)
-            except InvalidName as error:
-                raise ValueError(error.message) from None
+            check_model_name(name)
         return models
 
     @field_validator("on_disconnect_models", "on_disconnect_keys")
@@ -87,6 +91,38 @@ class GatewaySettings(Settings):
     def _usable_policies(cls, setting: str) -> str:
         parse_policies(setting)
         return setting
+
+    @field_validator("models_file")
+    @classmethod
+    def _usable_file(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_models(path)
+        return path
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _usable_aliases(cls, aliases: str) -> str:
+        for alias, model in _pairs(aliases):
+            check_model_name(alias)
+            check_model_name(model)
+        return aliases
+
+    @field_validator("default_model")
+    @classmethod
+    def _usable_default(cls, model: str) -> str:
+        if model:
+            check_model_name(model)
+        return model
+
+    @model_validator(mode="after")
+    def _unambiguous_names(self) -> Self:
+        names, aliases = self.model_names, self.model_names.aliases
+        for alias, model in aliases.items():
+            if alias in names.declared:
+                raise ValueError(f"{alias!r} is declared as a model and as an alias of {model!r}: keep one of the two")
+            if model in aliases:
+                raise ValueError(f"{alias!r} is an alias of {model!r}, which is one itself: name the model behind it")
+        return self
 
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
@@ -111,10 +147,33 @@ class GatewaySettings(Settings):
             "pending_bytes_max": self.publish_pending_bytes_max,
         }
 
-    @property
-    def declared_models(self) -> list[str]:
-        """The names in ``MODELS``."""
-        return split(self.models)
+    @cached_property
+    def model_names(self) -> ModelNames:
+        """What ``MODELS``, ``MODELS_FILE``, ``MODEL_ALIASES`` and ``DEFAULT_MODEL`` say together.
+
+        Raises ValueError where an alias stands for two models.
+        """
+        declared = {name: DeclaredModel(name=name) for name in split(self.models)}
+        pairs = _pairs(self.model_aliases)
+        for model in read_models(self.models_file) if self.models_file else ():
+            declared[model.name] = model
+            pairs += [(alias, model.name) for alias in model.aliases]
+        aliases: dict[str, str] = {}
+        for alias, name in pairs:
+            if aliases.setdefault(alias, name) != name:
+                raise ValueError(f"{alias!r} is an alias of {aliases[alias]!r} and of {name!r}: keep one of the two")
+        default = aliases.get(self.default_model, self.default_model)
+        return ModelNames(declared, aliases, default or None)
+
+
+def _pairs(aliases: str) -> list[tuple[str, str]]:
+    pairs = []
+    for each in split(aliases):
+        alias, equals, model = (part.strip() for part in each.partition("="))
+        if not (alias and equals and model):
+            raise ValueError("each alias is written as alias=model, separated by commas")
+        pairs.append((alias, model))
+    return pairs
 
 
 def split(names: str) -> list[str]:

@@ -44,6 +44,8 @@ class _Delta(msgspec.Struct, gc=False):
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
+    text: str | None = None
+    """A completion's, which has no delta."""
     finish_reason: str | None = None
     logprobs: msgspec.Raw | None = None
 
@@ -72,7 +74,7 @@ def _text_of(chunk: _Chunk) -> str | None:
     odd = len(chunk.choices) > 1 or choice.index != 0 or choice.logprobs not in (None, _NULL)
     if odd or (choice.delta is not None and not choice.delta.plain):
         return None
-    return (choice.delta.content or "") if choice.delta is not None else ""
+    return (choice.delta.content if choice.delta is not None else choice.text) or ""
 
 
 class ShownText:
@@ -187,5 +189,9 @@ class Replay:
 
 def _with_content(line: bytes, content: str) -> bytes:
     chunk = _anything.decode(line)
-    chunk["choices"][0]["delta"]["content"] = content
+    choice = chunk["choices"][0]
+    if choice.get("delta") is not None:
+        choice["delta"]["content"] = content
+    else:
+        choice["text"] = content
     return _encoder.encode(chunk) + b"\n"

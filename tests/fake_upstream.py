@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from tests.fake_texts import prompts_of, text_chunks, vectors, whole_text, words_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -179,6 +181,8 @@ class FakeUpstream:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/completions", self._chat),
+                web.post("/v1/embeddings", self._chat),
                 web.get("/v1/models", self._models),
                 # Azure's form of the same
                 web.post("/openai/deployments/{deployment}/chat/completions", self._chat),
@@ -264,7 +268,7 @@ class FakeUpstream:
             _break(request)
         if (failure := _failure(chaos)) is not None:
             return failure
-        if body.get("stream"):
+        if body.get("stream") and "input" not in body:
             return await self._stream(request, body, chaos)
         return await self._whole(request, body, chaos)
 
@@ -277,7 +281,7 @@ class FakeUpstream:
             await asyncio.sleep(chaos.delay_first)
         if chaos.empty:
             return web.Response(body=b"", content_type="application/json")
-        data = _encode(_completion(body, chaos))
+        data = _encode(_whole_answer(body, chaos))
         headers = {"content-type": "application/json"}
         if chaos.gzip:
             data, headers["content-encoding"] = gzip.compress(data), "gzip"
@@ -328,7 +332,7 @@ class FakeUpstream:
 def _events(body: dict[str, Any], chaos: Chaos) -> list[bytes]:
     newline = b"\r\n" if chaos.crlf else b"\n"
     before = b": keep-alive" + newline * 2 if chaos.comments else b""
-    chunks = _chunks(body, chaos)
+    chunks = text_chunks(body, without_finish=chaos.no_finish) if "prompt" in body else _chunks(body, chaos)
     for limit in (chaos.end_after, chaos.error_after, chaos.garbage_after):
         if limit is not None:
             chunks = chunks[:limit]
@@ -377,11 +381,18 @@ def _pieces(text: str, chaos: Chaos) -> list[str]:
     return [first, *(f" {word}" for word in others)]
 
 
+def _whole_answer(body: dict[str, Any], chaos: Chaos) -> dict[str, Any]:
+    answer = _completion(body, chaos) if "messages" in body else whole_text(body) if "prompt" in body else vectors(body)
+    if chaos.no_usage:
+        del answer["usage"]
+    return answer
+
+
 def _completion(body: dict[str, Any], chaos: Chaos) -> dict[str, Any]:
     text = _answer_text(body, chaos)
     finish = None if chaos.no_finish else "stop"
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-    answer = {
+    return {
         "id": UPSTREAM_ID,
         "object": "chat.completion",
         "created": UPSTREAM_CREATED_S,
@@ -394,9 +405,6 @@ def _completion(body: dict[str, Any], chaos: Chaos) -> dict[str, Any]:
         "service_tier": "default",
         "system_fingerprint": "fp_fake",
     }
-    if chaos.no_usage:
-        del answer["usage"]
-    return answer
 
 
 def _failure(chaos: Chaos) -> web.Response | None:
@@ -452,6 +460,8 @@ def _tokens(words: list[str]) -> int:
 
 def _prompt(body: bytes | dict[str, Any]) -> str:
     parsed = json.loads(body) if isinstance(body, bytes) else body
+    if "messages" not in parsed:
+        return words_of(prompts_of(parsed)[0])
     users = [message for message in parsed["messages"] if message.get("role") == "user"]
     return _text(users[-1])
 

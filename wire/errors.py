@@ -103,6 +103,13 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class UnsupportedEndpoint(NotFound):
+    """This model does not serve that endpoint here."""
+
+    # OpenAI too says 404 to a model at the wrong endpoint.
+    code = "unsupported_endpoint"
+
+
 class MethodNotAllowed(FleetError):
     """This address does not take that HTTP method."""
 

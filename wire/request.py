@@ -8,7 +8,7 @@ import msgspec
 
 from wire.usage import TOKENS_MAX
 
-Endpoint = Literal["chat/completions"]
+Endpoint = Literal["chat/completions", "completions", "embeddings"]
 """The path below ``/v1/`` that the body is meant for."""
 
 Millis = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]

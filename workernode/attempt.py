@@ -10,10 +10,10 @@ from process import crash
 from process.identity import new_attempt_id, now_ms
 from process.logging import Log
 from wire.control import Accepted, Go, Park, Settle, Stop
-from wire.errors import FleetError
+from wire.errors import FleetError, UnsupportedEndpoint
 from wire.piece import PIECE_BYTES_MAX, Alive, Content, Failed, Finished, Settled, Started
 from wire.usage import Usage
-from workernode.engine import Job
+from workernode.engine import Job, answer_id
 from workernode.outcome import Answered, Cancelled, Interrupted, Refused
 from workernode.settling import GatewayGone, ending, settlement
 
@@ -218,9 +218,11 @@ class Attempt:
     async def _work(self) -> Outcome:
         """Let the engine answer, and take a ``stop`` meanwhile."""
         request = self.request
+        if request.endpoint not in self._engine.details.endpoints:
+            return Refused(UnsupportedEndpoint(f"This model's node does not serve {request.endpoint}.").body())
         job = Job(
             request=request,
-            answer_id=f"chatcmpl-{request.request_id.removeprefix('req_')}",
+            answer_id=answer_id(request),
             created_s=request.received_ms // 1000,
             remaining_s=self._remaining_s,
             prefix=self._prefix,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from wire.request import Request
+    from wire.request import Endpoint, Request
     from workernode.outcome import Answered, Later, Refused
 
 
@@ -20,7 +20,7 @@ class EngineDetails:
 
     upstream_model: str | None = None
     provider: str | None = None
-    endpoints: tuple[str, ...] = ("chat/completions",)
+    endpoints: tuple[Endpoint, ...] = ("chat/completions",)
     modalities: tuple[str, ...] = ("text",)
     context_length: int | None = None
     continues: bool = False
@@ -38,6 +38,18 @@ class Job:
     """The ``created`` of the answer, Unix seconds, likewise."""
     remaining_s: float
     prefix: str | None = None
+
+
+_ID_PREFIXES: dict[Endpoint, str] = {
+    "chat/completions": "chatcmpl-",
+    "completions": "cmpl-",
+    "embeddings": "embd-",
+}
+
+
+def answer_id(request: Request) -> str:
+    """The id of a request's answer, in the form that clients know from its endpoint."""
+    return _ID_PREFIXES[request.endpoint] + request.request_id.removeprefix("req_")
 
 
 class Answer(Protocol):

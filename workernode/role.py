@@ -20,7 +20,7 @@ from workernode.identity import NodeIdentity
 from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.record import Recorder
-from workernode.static import StaticEngine
+from workernode.static.engine import StaticEngine
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ async def _either(*events: asyncio.Event) -> None:
 
 def _engine(settings: NodeSettings) -> Engine:
     if settings.node_type == "static":
-        return StaticEngine(settings.static_answer)
+        return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
     from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
 
     key = settings.api_key
@@ -199,6 +199,8 @@ def _engine(settings: NodeSettings) -> Engine:
         api_key=lambda: key.get_secret_value() if key else None,
         upstream_model=settings.upstream_model or settings.model_name,
         slots=settings.max_process_num,
+        endpoints=settings.served,
+        context_length=settings.context_length,
         connect_timeout_s=settings.connect_timeout_s,
         first_token_timeout_s=settings.first_token_timeout_s,
         between_tokens_timeout_s=settings.between_tokens_timeout_s,

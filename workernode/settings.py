@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from process.settings import SECONDS_MAX, Settings, check_host, is_sendable
 from wire.errors import InvalidName
+from wire.request import Endpoint
 from wire.topics import segment
 from workernode.remote.url import endpoint_url
 
@@ -38,6 +39,12 @@ class NodeSettings(Settings):
         "", validate_default=True, description="the provider's address, such as https://api.openai.com/v1"
     )
     api_key: SecretStr | None = Field(None, description="the provider's key")
+    endpoints: str = Field(
+        ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
+    )
+    context_length: int | None = Field(
+        None, ge=1, description="tokens that prompt and answer may have together, if it is known"
+    )
     static_answer: str = Field(
         "This is the static responder of WorkerNode: the way from your client to a node and back works.",
         description="what a static node answers",
@@ -91,6 +98,20 @@ class NodeSettings(Settings):
         if url:
             endpoint_url(url, "chat/completions")
         return url
+
+    @field_validator("endpoints")
+    @classmethod
+    def _known_endpoints(cls, endpoints: str) -> str:
+        known = get_args(Endpoint)
+        names = [name.strip() for name in endpoints.split(",")]
+        if not all(name in known for name in names):
+            raise ValueError(f"it names something else than {', '.join(known)}")
+        return ",".join(dict.fromkeys(names))
+
+    @property
+    def served(self) -> tuple[Endpoint, ...]:
+        """The endpoints of this node's model."""
+        return tuple(name for name in get_args(Endpoint) if name in self.endpoints.split(","))
 
     @property
     def model(self) -> str:

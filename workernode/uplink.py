@@ -11,6 +11,7 @@ from process.logging import Log
 from wire import codec
 from wire.link import LinkSender
 from wire.piece import Echo, LinkMessage, Settled
+from workernode.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,6 @@ class Uplink:
         lost_after_s: float = GATEWAY_LOST_S,
     ) -> None:
         self.gateway = gateway
-        self._lost_after_s = lost_after_s
         self.users = 0
         """How many attempts need this line now."""
         self._node = node
@@ -67,8 +67,7 @@ class Uplink:
         self._room.set()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._silent_since: float | None = None  # when the gateway first owed an acknowledgement
-        self._echo_asked_at: float | None = None
+        self._silence = Silence(lost_after_s)
         self._gone: list[Callable[[], None]] = []
         self.idle_since = self._loop.time()
 
@@ -139,8 +138,8 @@ class Uplink:
             return  # an old one, heard again: it does not tell that the gateway lives
         else:
             self._sender.acked(word.through, word.missing_until, self._loop.time())
-        self._silent_since = self._echo_asked_at = None
-        self._lost_after_s = GATEWAY_LOST_S
+        self._silence.end()
+        self._silence.lost_after_s = GATEWAY_LOST_S
         if self._sender.open:
             self._room.set()
         if self._sender.has_to_send and self._flush is None:
@@ -151,15 +150,13 @@ class Uplink:
             self.idle_since = self._loop.time()
 
     def echo_heard(self) -> None:
-        """This node's own echo came back: from here on the gateway's silence counts."""
-        if self._silent_since is not None and self._echo_asked_at is not None:
-            if self._echo_asked_at - self._silent_since >= self._lost_after_s:
-                self.lost = True
-                log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
-                self._room.set()
-                for tell in self._gone[:]:
-                    tell()
-            self._echo_asked_at = None
+        """This node's own echo came back: the gateway's silence counts."""
+        if not self.lost and self._silence.echo_heard(self._loop.time()):
+            self.lost = True
+            log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
+            self._room.set()
+            for tell in self._gone[:]:
+                tell()
 
     def on_gone(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Call ``tell`` when the gateway is found to be gone; returns how to withdraw that."""
@@ -183,8 +180,7 @@ class Uplink:
             for first, frames in self._sender.take(now)
         ]
         if messages:
-            if self._silent_since is None:
-                self._silent_since = now
+            self._silence.begin(now)
             if self._tick is None and not self.lost:
                 self._tick = self._loop.call_later(0.25, self._on_tick)
         return messages
@@ -202,9 +198,7 @@ class Uplink:
         wake = self._sender.wake_at()
         if wake is not None and now >= wake and self._flush is None:
             self._send()
-        if self._silent_since is not None and now - self._silent_since >= self._lost_after_s:
-            # Asked again each time: an echo that comes back after this moment proves the path since then.
-            self._echo_asked_at = now
+        if self._silence.asks(now):
             self._echo()
         if self._tick is None:
             self._tick = self._loop.call_later(0.25, self._on_tick)

@@ -153,7 +153,7 @@ ROWS = [
     bad(
         "as_many_keys_as_fit_are_refused",
         b"{" + b",".join(b'"%d":1' % i for i in range(350_000)) + b"}",
-        "model",
+        "messages",
         MISSING,
     ),
     Row(

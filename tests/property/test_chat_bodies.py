@@ -10,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.chat import REFUSED_FIELDS, ChatRequest, parse_chat, reachable_from_outside
+from gateway.endpoints.chat import ChatCompletions, ChatRequest
+from gateway.endpoints.endpoint import Asked
+from gateway.endpoints.media_address import reachable_from_outside
+from gateway.endpoints.reading import REFUSED_FIELDS
 from gateway.errors import error_headers, error_json
 from wire.errors import FleetError
 
@@ -67,7 +70,7 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def judged(body: bytes) -> ChatRequest | FleetError:
+def judged(body: bytes) -> Asked | FleetError:
     """The request, or the error, which is a client's error whatever the body."""
     began = time.perf_counter()
     outcome = parsed(body)
@@ -81,9 +84,9 @@ def judged(body: bytes) -> ChatRequest | FleetError:
     return outcome
 
 
-def parsed(body: bytes) -> ChatRequest | FleetError:
+def parsed(body: bytes) -> Asked | FleetError:
     try:
-        return parse_chat(body)
+        return ChatCompletions().parse(body, ChatCompletions.paths[0])
     except FleetError as error:
         return error
 
@@ -148,7 +151,7 @@ def test_an_unknown_field_of_any_valid_json_passes(value: Any) -> None:
         body = json.dumps({**GOOD, "unknown": value}, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:
         return  # NaN and lone surrogates are no valid JSON
-    assert isinstance(judged(body), ChatRequest)
+    assert isinstance(judged(body), Asked)
 
 
 @given(st.text(max_size=200))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import pytest
@@ -29,7 +29,7 @@ from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import Durations, Event, GatewayData, NodeData, RequestData, Times
 from wire.piece import Alive, Content, Echo, Failed, Finished, LinkMessage, Settled, Started
 from wire.presence import Presence, RollCall
-from wire.request import Request
+from wire.request import Endpoint, Request
 from wire.usage import TOKENS_MAX, Usage
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ requests = of(
     Request,
     request_id=ids,
     model=text,
-    endpoint=st.just("chat/completions"),
+    endpoint=st.sampled_from(get_args(Endpoint)),
     body=st.binary(max_size=200),
     gateway=ids,
     received_ms=numbers,

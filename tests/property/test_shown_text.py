@@ -47,6 +47,24 @@ def test_what_was_shown_and_what_is_new_are_the_whole_text(
     assert finishes.count("stop") == 1
 
 
+def completion_line(text: str, finish: str | None = None) -> bytes:
+    choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+    return json.dumps({"id": "a", "object": "text_completion", "choices": [choice]}).encode() + b"\n"
+
+
+@given(TEXT, st.integers(0, 40), st.integers(0, 40))
+def test_a_completion_is_continued_like_a_conversations_answer(text: str, died_at: int, cut: int) -> None:
+    shown = ShownText(keep=True)
+    shown.add(completion_line(text[:died_at]))
+    assert (shown.plain, shown.text) == (True, text[:died_at])
+    replay = Replay(shown)
+    second = (completion_line(text[:cut]), completion_line(text[cut:]), completion_line("", "stop"))
+    new = b"".join(replay.new(chunk) for chunk in second)
+    choices = [json.loads(found)["choices"][0] for found in new.splitlines()]
+    assert text[:died_at] + "".join(choice["text"] for choice in choices) == text
+    assert choices[-1]["finish_reason"] == "stop"
+
+
 @given(TEXT, TEXT, st.integers(1, 20))
 def test_an_attempt_that_says_something_else_is_noticed(text: str, other: str, died_after: int) -> None:
     shown = ShownText(keep=False)

@@ -42,10 +42,10 @@ def heartbeat(
 def test_a_model_is_known_from_its_first_heartbeat_and_news_only_once() -> None:
     models = Models([], 0.0, 0)
     with pytest.raises(ModelNotFound):
-        models.admit("m", NOW_MS)
+        models.admit("m", "chat/completions", NOW_MS)
     assert models.heard(heartbeat(), 0.0, 0)
     assert not models.heard(heartbeat("node-b"), 0.0, 0)
-    models.admit("m", NOW_MS)
+    models.admit("m", "chat/completions", NOW_MS)
     assert (models.view("m").nodes, models.view("m").slots) == (2, 8)
 
 
@@ -54,17 +54,17 @@ def test_a_model_stays_known_for_ten_minutes_after_its_last_node() -> None:
     models.heard(heartbeat(), 0.0, 0)
     models.heard(heartbeat(state="stopped", sent_ms=2), 10.0, 0)
     assert models.forget_the_silent(10.0 + KNOWN_FOR_S) == []
-    models.admit("m", NOW_MS)
+    models.admit("m", "chat/completions", NOW_MS)
     assert models.view("m").state == "waiting"
     assert models.forget_the_silent(11.0 + KNOWN_FOR_S) == ["m"]
     with pytest.raises(ModelNotFound):
-        models.admit("m", NOW_MS)
+        models.admit("m", "chat/completions", NOW_MS)
 
 
 def test_a_declared_model_is_never_forgotten() -> None:
     models = Models(["m"], 0.0, 0)
     assert models.forget_the_silent(100 * KNOWN_FOR_S) == []
-    models.admit("m", NOW_MS)
+    models.admit("m", "chat/completions", NOW_MS)
 
 
 def test_a_node_without_heartbeats_is_gone_after_three_of_them() -> None:
@@ -87,15 +87,15 @@ def test_a_model_is_unavailable_only_while_all_its_nodes_need_someone_to_act() -
     models = Models([], 0.0, 0)
     models.heard(heartbeat("node-a", "quota_exhausted", sentence="No quota. Add some."), 0.0, 0)
     with pytest.raises(ModelUnavailable, match="No quota"):
-        models.admit("m", NOW_MS)
+        models.admit("m", "chat/completions", NOW_MS)
     models.heard(heartbeat("node-b", "rate_limited"), 0.0, 0)
-    models.admit("m", NOW_MS)
+    models.admit("m", "chat/completions", NOW_MS)
 
 
 def test_a_node_that_is_about_to_try_again_has_use_for_a_request() -> None:
     models = Models([], 0.0, 0)
     models.heard(heartbeat(state="authentication_failed", until_ms=NOW_MS + 2000), 0.0, 0)
     with pytest.raises(ModelUnavailable) as refused:
-        models.admit("m", NOW_MS)
+        models.admit("m", "chat/completions", NOW_MS)
     assert refused.value.retry_after_ms == 2000
-    models.admit("m", NOW_MS + 2000)
+    models.admit("m", "chat/completions", NOW_MS + 2000)

@@ -42,6 +42,12 @@ def test_an_api_url_leads_to_its_endpoint(api_url: str, expected: str) -> None:
     assert endpoint_url(api_url, CHAT) == expected
 
 
+@pytest.mark.parametrize("given", ["", "/chat/completions", "/completions", "/embeddings/"])
+@pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings"])
+def test_an_api_url_with_one_endpoint_leads_to_the_others_beside_it(given: str, endpoint: str) -> None:
+    assert endpoint_url(f"https://host/api/v1{given}?x=1", endpoint) == f"https://host/api/v1/{endpoint}?x=1"
+
+
 @pytest.mark.parametrize(
     ("api_url", "sentence"),
     [

@@ -109,6 +109,25 @@ REQUESTS = {
         n=2,
         max_tokens=4096,
     ),
+    "request.completions": Request(
+        request_id=REQUEST,
+        model="gpt-4o",
+        endpoint="completions",
+        body=b'{"model":"gpt-4o","prompt":["Once","Twice"],"stream":true}',
+        gateway=GATEWAY,
+        received_ms=AT,
+        deadline_ms=AT + 600_000,
+        stream=True,
+    ),
+    "request.embeddings": Request(
+        request_id=REQUEST,
+        model="embedder",
+        endpoint="embeddings",
+        body=b'{"model":"embedder","input":[[1,2],[3]],"encoding_format":"base64"}',
+        gateway=GATEWAY,
+        received_ms=AT,
+        deadline_ms=AT + 600_000,
+    ),
 }
 DEAD_LETTERS = {
     "dead-letter": DeadLetter(

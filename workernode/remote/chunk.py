@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NULL = msgspec.Raw(b"null")
 _DONE = b"[DONE]"
 _NOTHING = msgspec.Raw(b"[]")
+_COMPLETION = msgspec.Raw(b'"text_completion"')
+_CHAT_CHUNK = msgspec.Raw(b'"chat.completion.chunk"')
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -36,6 +38,8 @@ class _Delta(msgspec.Struct, gc=False):
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
+    text: str | None = None
+    """A completion's, which has no delta."""
     finish_reason: str | None = None
 
 
@@ -44,13 +48,17 @@ _choices = msgspec.json.Decoder(list[_Choice])
 _encoder = msgspec.json.Encoder()
 
 
-def identity(*, answer_id: str, created_s: int, model: str) -> dict[str, msgspec.Raw]:
-    """The fields that every chunk of an answer, and a whole answer, has from us and not from the upstream."""
-    return {
+def identity(*, answer_id: str, created_s: int, model: str, completion: bool = False) -> dict[str, msgspec.Raw]:
+    """The fields that every chunk of an answer, and a whole answer, has from us and not from the upstream.
+
+    Chunks of a ``completion`` are called what its whole answer is; those of a chat are left their names.
+    """
+    own = {
         "id": msgspec.Raw(_encoder.encode(answer_id)),
         "created": msgspec.Raw(_encoder.encode(created_s)),
         "model": msgspec.Raw(_encoder.encode(model)),
     }
+    return {**own, "object": _COMPLETION} if completion else own
 
 
 class Chunks:
@@ -96,7 +104,7 @@ class Chunks:
 
     def last(self, usage: msgspec.Raw) -> bytes:
         """The line with the usage, after all others."""
-        chunk = self._usage_chunk or {**self._own, "object": msgspec.Raw(b'"chat.completion.chunk"')}
+        chunk = self._usage_chunk or {"object": _CHAT_CHUNK, **self._own}
         return _encoder.encode_lines([{**chunk, "choices": _NOTHING, "usage": usage}])
 
     def _rewritten(self, payload: bytes) -> dict[str, msgspec.Raw] | None:
@@ -138,6 +146,8 @@ class Chunks:
             self._seen.add(choice.index)
             if choice.delta is not None:
                 self.text_chars += _chars(choice.delta)
+            elif choice.text is not None:
+                self.text_chars += len(choice.text)
             if choice.finish_reason is not None:
                 self._ended.add(choice.index)
                 self.finish_reason = choice.finish_reason
@@ -159,7 +169,7 @@ def _speaks(choices: msgspec.Raw) -> bool:
         delta = choice.get("delta") if isinstance(choice, dict) else None
         if isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role"):
             return True
-        if isinstance(choice, dict) and choice.get("finish_reason"):
+        if isinstance(choice, dict) and (choice.get("finish_reason") or choice.get("text")):
             return True
     return False
 
@@ -177,7 +187,7 @@ def _leniently(choices: msgspec.Raw) -> list[_Choice]:
         read.append(
             _Choice(
                 index=index if isinstance(index, int) else number,
-                delta=_Delta(content=_text(delta)),
+                delta=_Delta(content=_text(delta) or _text(choice.get("text"))),
                 finish_reason=None if finish_reason is None else str(finish_reason),
             )
         )

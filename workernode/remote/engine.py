@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
 
 import aiohttp
 from yarl import URL
 
 from process.logging import Log
 from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
+from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
 from workernode.outcome import Answered, Later, Refused
 from workernode.remote.body import upstream_body
@@ -22,6 +24,7 @@ from workernode.remote.retry import with_retries
 from workernode.remote.stream import StreamLimits, StreamRelay
 from workernode.remote.url import endpoint_url
 from workernode.remote.usage import CHARS_PER_TOKEN
+from workernode.remote.vectors import embedded
 from workernode.remote.whole import rewritten
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from workernode.engine import Answer, Job
 
 _log = Log("node.remote")
+
+_MAIN: Endpoint = "chat/completions"
+"""Every provider serves it: one that does not know it is not where API_URL says."""
 
 
 class RemoteEngine(Engine):
@@ -46,6 +52,8 @@ class RemoteEngine(Engine):
         api_key: Callable[[], str | None],
         upstream_model: str,
         slots: int,
+        endpoints: tuple[Endpoint, ...] = get_args(Endpoint),
+        context_length: int | None = None,
         connect_timeout_s: float = 5.0,
         first_token_timeout_s: float = 120.0,
         between_tokens_timeout_s: float = 60.0,
@@ -67,7 +75,7 @@ class RemoteEngine(Engine):
         self._sleep = sleep
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
-        self._details = EngineDetails(upstream_model=upstream_model)
+        self._details = EngineDetails(upstream_model=upstream_model, endpoints=endpoints, context_length=context_length)
 
     @property
     def details(self) -> EngineDetails:
@@ -81,7 +89,7 @@ class RemoteEngine(Engine):
             self._urls = {name: URL(endpoint_url(self._api_url, name), encoded=True) for name in endpoints}
         except ValueError as error:
             raise EngineUnusable(str(error)) from None
-        self._details = EngineDetails(upstream_model=self._upstream_model, provider=self._urls[endpoints[0]].host)
+        self._details = replace(self._details, provider=self._urls[endpoints[0]].host)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._slots),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
@@ -136,8 +144,13 @@ class RemoteEngine(Engine):
         assert self._session is not None, "start() was not called"
         request = job.request
         key = usable(self._api_key())
-        own = identity(answer_id=job.answer_id, created_s=job.created_s, model=request.model)
-        async with Exchange(self._session, key=key) as exchange:
+        own = identity(
+            answer_id=job.answer_id,
+            created_s=job.created_s,
+            model=request.model,
+            completion=request.endpoint == "completions",
+        )
+        async with Exchange(self._session, key=key, optional=request.endpoint != _MAIN) as exchange:
             await exchange.send(
                 self._urls[request.endpoint],
                 body,
@@ -149,7 +162,10 @@ class RemoteEngine(Engine):
             exchange.expect(self._between_tokens_timeout_s)
             received = await exchange.read_all(bytes_max=self._answer_bytes_max)
             exchange.expect(None)
-            whole = rewritten(received, own, request_body=request.body, key=key)
+            if request.endpoint == "embeddings":
+                whole = embedded(received, model=request.model, request_body=request.body, key=key)
+            else:
+                whole = rewritten(received, own, request_body=request.body, key=key)
             del received  # before the gateway takes its time: an answer may be large
             await answer.write(whole.body, text_chars=whole.usage.completion_tokens * CHARS_PER_TOKEN)
             return Answered(whole.usage, whole.finish_reason)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from wire.errors import MESSAGE_CHARS_MAX, ErrorBody, StreamInterrupted, UpstreamFailed, UpstreamRefused
+from wire.errors import (
+    MESSAGE_CHARS_MAX,
+    ErrorBody,
+    StreamInterrupted,
+    UnsupportedEndpoint,
+    UpstreamFailed,
+    UpstreamRefused,
+)
 from workernode.outcome import Later, Refused
 
 if TYPE_CHECKING:
@@ -130,6 +137,11 @@ def too_slow() -> Failure:
 def strange() -> Failure:
     """Something came that is no answer: a web page, another protocol, nothing at all."""
     return Failure(Later(_handed_back(_STRANGE, None)))
+
+
+def unserved() -> Failure:
+    """The upstream has no such endpoint, whatever else it serves well."""
+    return Failure(Refused(UnsupportedEndpoint("The provider of this model does not serve this endpoint.").body()))
 
 
 def after_first_token(failure: Failure) -> Failure:

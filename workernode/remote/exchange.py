@@ -12,7 +12,15 @@ import aiohttp
 
 from wire.errors import AnswerTooLarge
 from workernode.outcome import Refused
-from workernode.remote.errors import ERROR_BYTES_MAX, Failure, failure_of, too_slow, unreachable
+from workernode.remote.errors import (
+    ERROR_BYTES_MAX,
+    Failure,
+    failure_of,
+    provider_error,
+    too_slow,
+    unreachable,
+    unserved,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 _AT_ONCE_BYTES_MAX = 2**20
 _ERROR_BODY_WAIT_S = 5.0
 _LAST_BYTES_WAIT_S = 0.05
+_UNKNOWN_ADDRESS = (404, 405, 501)
 
 
 class Exchange:
@@ -30,11 +39,13 @@ class Exchange:
 
     Leaving the block closes the connection, unless the answer was read to its end: then it is kept for the next
     request. How long the upstream may be silent is said by :meth:`expect`; without it there is no limit here.
+    ``optional``: an upstream that does not know the address may be well all the same.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, key: str | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, *, key: str | None, optional: bool = False) -> None:
         self._session = session
         self._key = key
+        self._optional = optional
         self._loop = asyncio.get_running_loop()
         self._response: aiohttp.ClientResponse | None = None
         # The limit moves with every token, so the timer does not: it looks at `_due` when it goes off.
@@ -118,6 +129,8 @@ class Exchange:
             body = await self.read_all(bytes_max=ERROR_BYTES_MAX)
         except Failure:
             body = bytearray()  # the status alone has to do
+        if self._optional and response.status in _UNKNOWN_ADDRESS and provider_error(body) is None:
+            return unserved()
         return failure_of(response.status, response.headers, body, key=self._key, now_s=time.time())
 
     def _expect_until(self, due: float) -> None:

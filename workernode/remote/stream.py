@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wire.errors import AnswerTooLarge
 from workernode.outcome import Answered, Refused
+from workernode.prompts import prompt_count
 from workernode.remote.chunk import Chunks
 from workernode.remote.errors import Failure, after_first_token, failure_inside, interrupted, strange
 from workernode.remote.sse import EventParser, EventTooLarge
@@ -15,6 +16,7 @@ from workernode.remote.usage import as_json, usage_of
 if TYPE_CHECKING:
     import msgspec
 
+    from wire.request import Request
     from wire.usage import Usage
     from workernode.engine import Answer, Job
     from workernode.remote.exchange import Exchange
@@ -44,6 +46,7 @@ class StreamRelay:
         self._limits = limits
         self._key = key
         self._parser = EventParser(event_bytes_max=limits.event_bytes_max)
+        self._choices = _choices_of(job.request)
         self._chunks = Chunks(own, usage_asked=job.request.usage_asked, key=key)
         self._held = b""
         self._bytes = 0
@@ -89,7 +92,7 @@ class StreamRelay:
         try:
             return await exchange.read()
         except Failure:
-            if self._chunks.ended(self._request.n or 1):
+            if self._chunks.ended(self._choices):
                 return b""  # the answer is complete: only its last formalities are missing
             if self._shown:
                 raise interrupted() from None
@@ -116,7 +119,12 @@ class StreamRelay:
 
     def _complete(self) -> bool:
         chunks = self._chunks
-        return (chunks.done and chunks.speaking) or chunks.ended(self._request.n or 1)
+        return (chunks.done and chunks.speaking) or chunks.ended(self._choices)
 
     def _usage(self) -> Usage:
         return usage_of(self._chunks.usage, text_chars=self._chunks.text_chars, body=self._request.body)
+
+
+def _choices_of(request: Request) -> int:
+    """How many choices make a whole answer."""
+    return (request.n or 1) * (prompt_count(request.body) if request.endpoint == "completions" else 1)

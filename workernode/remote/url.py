@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from typing import get_args
 from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from wire.request import Endpoint
+
+# The longer name first: one ends with the other.
+_NAMES = sorted(get_args(Endpoint), key=len, reverse=True)
 
 
 def endpoint_url(api_url: str, endpoint: str) -> str:
     """The address of ``endpoint`` (``chat/completions``) below ``api_url``.
 
     A bare host gets ``/v1``. A path is taken as the provider's own prefix (``/v1``, ``/api/v1``,
-    ``/openai/deployments/x``), and one that ends with the endpoint as complete. A query is kept: Azure wants
-    ``?api-version=…``. Raises :class:`ValueError` with a sentence that repeats no part of the URL, as it may hold a
-    secret.
+    ``/openai/deployments/x``), and one that ends with an endpoint as that one's, beside which the others are. A query
+    is kept: Azure wants ``?api-version=…``. Raises :class:`ValueError` with a sentence that repeats no part of the
+    URL, as it may hold a secret.
     """
     parts = _checked(api_url.strip())
     path = parts.path.rstrip("/")
     if not path:
         path = "/v1"
-    if not path.endswith(f"/{endpoint}"):
-        path = f"{path}/{endpoint}"
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    given = next((name for name in _NAMES if path.endswith(f"/{name}")), None)
+    if given is not None:
+        path = path.removesuffix(f"/{given}")
+    return urlunsplit((parts.scheme, parts.netloc, f"{path}/{endpoint}", parts.query, ""))
 
 
 def _checked(api_url: str) -> SplitResult:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from wire.usage import TOKENS_MAX, Usage
+from workernode.prompts import prompts_of
 
 CHARS_PER_TOKEN = 4
 
@@ -31,16 +32,18 @@ class _Figures(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Figures)
 
 
-def usage_of(figures: msgspec.Raw | None, *, text_chars: int, body: bytes) -> Usage:
+def usage_of(figures: msgspec.Raw | None, *, text_chars: int, body: bytes, generates: bool = True) -> Usage:
     """The usage of an answer of ``text_chars`` characters to ``body``.
 
     ``figures`` is the upstream's ``usage`` object. Where it is missing, unreadable, or says 0 for something that was
-    there, characters are counted instead, and the usage is marked as estimated.
+    there, characters are counted instead, and the usage is marked as estimated. ``generates`` is false where no answer
+    has completion tokens: embeddings.
     """
     given = _read(figures)
     prompt = given.prompt_tokens or 0
     completion = given.completion_tokens or 0
-    estimated = prompt == 0 or (completion == 0 and (text_chars > 0 or given.completion_tokens is None))
+    unsaid = generates and completion == 0 and (text_chars > 0 or given.completion_tokens is None)
+    estimated = prompt == 0 or unsaid
     if prompt == 0:
         prompt = max(1, _tokens(prompt_chars(body)))
     if completion == 0:
@@ -70,14 +73,20 @@ def as_json(usage: Usage) -> msgspec.Raw:
 
 
 def prompt_chars(body: bytes) -> int:
-    """The characters of text in a chat request: its messages, and its tools as they stand. Images count for nothing."""
+    """The characters of text in a request: its prompts, or its messages, and its tools as they stand.
+
+    Images count for nothing, a token for :data:`CHARS_PER_TOKEN` characters.
+    """
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return len(body)
-    messages = request.get("messages") if isinstance(request, dict) else None
-    if not isinstance(messages, list):
+    if not isinstance(request, dict):
         return 0
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        prompts = prompts_of(request.get("prompt", request.get("input")))
+        return sum(len(each) * (1 if isinstance(each, str) else CHARS_PER_TOKEN) for each in prompts)
     chars = sum(_chars(message.get("content")) for message in messages if isinstance(message, dict))
     return chars + (len(msgspec.json.encode(request["tools"])) if request.get("tools") else 0)
 

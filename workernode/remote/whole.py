@@ -56,10 +56,11 @@ def rewritten(answer: bytes | bytearray, own: dict[str, msgspec.Raw], *, request
             top["usage"] = as_json(usage)
     top.update(own)
     reasons = [choice.finish_reason for choice in choices if choice.finish_reason is not None]
-    return Whole(_joined(top), usage, str(reasons[-1]) if reasons else None)
+    return Whole(joined(top), usage, str(reasons[-1]) if reasons else None)
 
 
-def _joined(top: dict[str, msgspec.Raw]) -> bytes:
+def joined(top: dict[str, msgspec.Raw]) -> bytes:
+    """The object's JSON, each value as it was spelled."""
     # An encoder's buffer would grow to half as much again; of a large answer that is worth avoiding.
     parts: list[bytes | msgspec.Raw] = []
     for name, value in top.items():
@@ -69,7 +70,8 @@ def _joined(top: dict[str, msgspec.Raw]) -> bytes:
 
 
 def _chars(choices: msgspec.Raw) -> int:
-    return sum(_length(choice.get("message")) for choice in msgspec.json.decode(choices, type=list[dict[str, Any]]))
+    read = msgspec.json.decode(choices, type=list[dict[str, Any]])
+    return sum(_length(choice.get("message", choice.get("text"))) for choice in read)
 
 
 def _length(value: Any) -> int:

@@ -1,0 +1,188 @@
+"""``POST /v1/chat/completions``: what a request may look like. Declared once, read by msgspec; unknown fields pass.
+
+Facts about fields and ranges are those of OpenAI's published API description. ``/api/v1/chat/completions`` is
+FastChat's form of it: there, messages may also be one string.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.endpoints.endpoint import Asked
+from gateway.endpoints.fields import Count, Generation, check_stream_options, named, usage_asked
+from gateway.endpoints.media_address import reachable_from_outside
+from gateway.endpoints.reading import BodyReader, JsonValue, lacking
+from gateway.schema_check import SchemaChecks
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from wire.request import Endpoint as Name
+
+MESSAGES_MAX = 10_000
+TOOLS_MAX = 128
+FASTCHAT_PATH = "/api/v1/chat/completions"
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class _Url(msgspec.Struct):
+    url: str
+
+
+class _Part(msgspec.Struct):
+    type: str
+    image_url: _Url | UnsetType = UNSET
+    video_url: _Url | UnsetType = UNSET
+    audio_url: _Url | UnsetType = UNSET
+
+
+class _Message(msgspec.Struct):
+    role: Role
+    content: str | list[_Part] | None = None
+    tool_call_id: str | None = None
+    tool_calls: JsonValue = UNSET
+    function_call: JsonValue = UNSET
+
+
+class _Function(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    parameters: JsonValue = UNSET
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: _Function | UnsetType = UNSET
+
+
+class _JsonSchema(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    schema: JsonValue = UNSET
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | UnsetType = UNSET
+
+
+class ChatRequest(Generation, kw_only=True):
+    """The fields our side can judge. Everything else in the body is the node's business, and reaches it untouched."""
+
+    messages: Annotated[list[_Message], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[_Tool], Meta(max_length=TOOLS_MAX)] | None = None
+    response_format: _ResponseFormat | None = None
+    chat_template_kwargs: dict[str, bool | str] | None = None
+
+
+class _Texted(msgspec.Struct):
+    """What is looked at first where messages may be one string."""
+
+    messages: JsonValue = UNSET
+
+
+_reader = BodyReader(ChatRequest)
+_texted = msgspec.json.Decoder(_Texted)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+class ChatCompletions:
+    """Answers a conversation."""
+
+    name: Name = "chat/completions"
+    paths = ("/v1/chat/completions", FASTCHAT_PATH)
+    schema = ChatRequest
+    summary = "Answer a conversation, whole or as a stream"
+    streams = True
+
+    def parse(self, body: bytes, path: str) -> Asked:
+        """See :class:`gateway.endpoints.endpoint.Endpoint`."""
+        rewritten = _with_messages(body) if path == FASTCHAT_PATH else None
+        request = _reader.read(body if rewritten is None else rewritten)
+        _check_together(request)
+        return Asked(
+            model=named(request.model),
+            stream=bool(request.stream),
+            usage_asked=usage_asked(request),
+            n=request.n,
+            max_tokens=request.max_completion_tokens or request.max_tokens,
+            plain=_is_plain(request),
+            body=rewritten,
+        )
+
+
+def _with_messages(body: bytes) -> bytes | None:
+    """The body with its one string as a user's message; None if messages are no string."""
+    try:
+        text = _texted.decode(body).messages
+        if text is UNSET or not bytes(text).startswith(b'"'):
+            return None
+        fields = _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # the reader says what is wrong
+    fields["messages"] = msgspec.Raw(_encoder.encode([{"role": "user", "content": text}]))
+    return _encoder.encode(fields)
+
+
+def _is_plain(request: ChatRequest) -> bool:
+    formatted = request.response_format is not None and request.response_format.type != "text"
+    return bool(request.stream) and request.n in (None, 1) and not (request.tools or formatted or request.logprobs)
+
+
+def _check_together(request: ChatRequest) -> None:
+    """What no single field tells."""
+    check_stream_options(request)
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequest("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
+    for number, message in enumerate(request.messages):
+        _check_message(message, f"messages[{number}]")
+    _check_schemas(request)
+
+
+def _check_message(message: _Message, where: str) -> None:
+    if message.role == "tool" and not message.tool_call_id:
+        raise lacking("A message of role 'tool' needs a tool_call_id.", f"{where}.tool_call_id")
+    if message.content is None and message.role in ("system", "developer", "user", "tool"):
+        raise lacking(f"A message of role {message.role!r} needs content.", f"{where}.content")
+    if isinstance(message.content, list):
+        _check_parts(message.content, where)
+    for name, value, begin in (
+        ("tool_calls", message.tool_calls, b"["),
+        ("function_call", message.function_call, b"{"),
+    ):
+        if value is not UNSET and not bytes(value).startswith((begin, b"null")):
+            raise InvalidRequest(f"{where}.{name} is of the wrong type.", param=f"{where}.{name}")
+
+
+def _check_schemas(request: ChatRequest) -> None:
+    checks = SchemaChecks()
+    for number, tool in enumerate(request.tools or ()):
+        if tool.function is not UNSET and tool.function.parameters is not UNSET:
+            # OpenAI takes null here for a function without parameters.
+            checks.check(tool.function.parameters, f"tools[{number}].function.parameters", null=True)
+    if request.response_format is not None and request.response_format.type == "json_schema":
+        wanted = request.response_format.json_schema
+        if wanted is UNSET or wanted.schema is UNSET:
+            raise lacking("response_format json_schema needs json_schema.schema.", "response_format.json_schema")
+        checks.check(wanted.schema, "response_format.json_schema.schema")
+
+
+def _check_parts(parts: list[_Part], where: str) -> None:
+    for place, part in enumerate(parts):
+        for name, address in (
+            ("image_url", part.image_url),
+            ("video_url", part.video_url),
+            ("audio_url", part.audio_url),
+        ):
+            if address is not UNSET and not reachable_from_outside(address.url):
+                raise InvalidRequest(
+                    "The address of an image, video or sound is https:, http: or data:, and not one inside this "
+                    "network. Write a host outside of ASCII in its xn-- form.",
+                    param=f"{where}.content[{place}].{name}",
+                )

@@ -1,0 +1,79 @@
+"""``POST /v1/completions``: text after a text.
+
+Facts about fields and ranges are those of OpenAI's published API description.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from gateway.endpoints.endpoint import Asked
+from gateway.endpoints.fields import Generation, check_stream_options, named, usage_asked
+from gateway.endpoints.prompts import Prompts, count
+from gateway.endpoints.reading import BodyReader
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from wire.request import Endpoint as Name
+
+CHOICES_MAX = 2048
+"""Choices of one answer: those of all its prompts together."""
+
+
+class CompletionRequest(Generation, kw_only=True):
+    """The fields our side can judge. Everything else in the body is the node's business, and reaches it untouched."""
+
+    prompt: Prompts
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+
+
+_reader = BodyReader(CompletionRequest)
+
+
+class Completions:
+    """Continues a text."""
+
+    name: Name = "completions"
+    paths = ("/v1/completions",)
+    schema = CompletionRequest
+    summary = "Continue one text or several, whole or as a stream"
+    streams = True
+
+    def parse(self, body: bytes, path: str) -> Asked:
+        """See :class:`gateway.endpoints.endpoint.Endpoint`."""
+        request = _reader.read(body)
+        prompts = count(request.prompt, "prompt")
+        _check_together(request, prompts)
+        return Asked(
+            model=named(request.model),
+            stream=bool(request.stream),
+            usage_asked=usage_asked(request),
+            n=request.n,
+            max_tokens=request.max_tokens,
+            plain=_is_plain(request, prompts),
+        )
+
+
+def _check_together(request: CompletionRequest, prompts: int) -> None:
+    """What no single field tells."""
+    check_stream_options(request)
+    choices = request.n or 1
+    if request.best_of is not None and request.best_of < choices:
+        raise InvalidRequest("best_of must not be smaller than n.", param="best_of")
+    if request.best_of is not None and request.best_of > choices and request.stream:
+        raise InvalidRequest(
+            "The best of several answers is known only when all are whole: no stream.", param="best_of"
+        )
+    if prompts * max(choices, request.best_of or 1) > CHOICES_MAX:
+        raise InvalidRequest(f"The prompts, each answered n times, make more than {CHOICES_MAX} answers.", param="n")
+
+
+def _is_plain(request: CompletionRequest, prompts: int) -> bool:
+    single = prompts == 1 and request.n in (None, 1)
+    return bool(request.stream) and single and not request.echo and request.logprobs is None and not request.suffix

@@ -1,0 +1,85 @@
+"""Reading a body into an endpoint's struct: what is wrong becomes an error that names the field and never the value."""
+
+from __future__ import annotations
+
+import re
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wire.errors import InvalidRequest
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+JsonValue = msgspec.Raw | UnsetType
+"""Any JSON, not yet parsed: Python objects of small values take fifty times the bytes that the client sent."""
+
+REFUSED_FIELDS = (
+    "api_base",
+    "base_url",
+    "api_key",
+    "extra_headers",
+    "chat_template",
+    "trust_remote_code",
+    "prompt_embeds",
+)
+"""Fields that would steer routing or run code somewhere: refused, not dropped, as silence would mislead."""
+
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
+_ENUM = re.compile(r"Invalid enum value .*", re.DOTALL)
+_FIELD = re.compile(r"required field `([^`]+)`")
+
+
+class BodyReader(Generic[S]):
+    """Reads bodies of one schema."""
+
+    def __init__(self, schema: type[S]) -> None:
+        # Declared, so that msgspec finds the refused fields under every way in which JSON can spell their names.
+        refused = [(name, JsonValue, UNSET) for name in REFUSED_FIELDS]
+        self._decoder: msgspec.json.Decoder[S] = msgspec.json.Decoder(
+            msgspec.defstruct(schema.__name__, refused, bases=(schema,), kw_only=True)
+        )
+
+    def read(self, body: bytes) -> S:
+        """The struct, each field checked by itself. Raises :class:`wire.errors.InvalidRequest`."""
+        try:
+            if not body.isascii():
+                body.decode()  # msgspec does not look into fields that it skips, and some provider would choke on them
+            request = self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise invalid(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise not_json() from None
+        for name in REFUSED_FIELDS:
+            if getattr(request, name) is not UNSET:
+                raise InvalidRequest(f"{name} cannot be set by a request.", param=name, code="unsupported_parameter")
+        return request
+
+
+def invalid(message: str, *, within: str = "") -> InvalidRequest:
+    """A sentence from msgspec's, which names types and bounds but never the value.
+
+    ``within`` is the field whose content was read by itself.
+    """
+    path = _PATH.search(message)
+    where = within + (path[1] if path else "")
+    missing = _FIELD.search(message)
+    # An enumeration's message quotes the value, which may be anything and any length.
+    sentence = _ENUM.sub("Not one of the allowed values", _PATH.sub("", message))
+    if missing:
+        param = f"{where}.{missing[1]}" if where else missing[1]
+        return lacking(f"{param} is missing.", param)
+    if not where:
+        return InvalidRequest(f"The body must be a JSON object. {sentence}.", param=None)
+    return InvalidRequest(f"{where}: {sentence[:1].lower()}{sentence[1:]}.", param=where.replace("[...]", ""))
+
+
+def lacking(sentence: str, param: str) -> InvalidRequest:
+    """The error for a field that must be there."""
+    return InvalidRequest(sentence, param=param, code="missing_required_parameter")
+
+
+def not_json() -> InvalidRequest:
+    """The error for a body that no reader of JSON takes."""
+    return InvalidRequest("The body is not valid JSON.", code="invalid_json")

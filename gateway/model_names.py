@@ -1,0 +1,40 @@
+"""Which model a client means: aliases, the default, and what an operator wrote about models. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.models_file import DeclaredModel
+
+
+class ModelNames:
+    """What the settings say about models. An alias is never looked up as a model of its own."""
+
+    def __init__(self, declared: dict[str, DeclaredModel], aliases: dict[str, str], default: str | None) -> None:
+        self.declared = declared
+        """What is known of a model beside its nodes' own words, by its name."""
+        self.aliases = aliases
+        """Which model stands behind each alias."""
+        self._default = default
+
+    def __repr__(self) -> str:
+        return f"<ModelNames {sorted(self.declared)} aliases={self.aliases} default={self._default!r}>"
+
+    def resolve(self, asked: str | None) -> str:
+        """The name of the model that is meant by ``asked``; None or an empty name means the default.
+
+        Raises :class:`wire.errors.InvalidRequest` if there is none. Whether such a model exists is not said.
+        """
+        name = asked or self._default
+        if name is None:
+            if asked is None:
+                raise InvalidRequest("model is missing.", param="model", code="missing_required_parameter")
+            raise InvalidRequest("model: expected a name.", param="model")
+        return self.aliases.get(name, name)
+
+    def aliases_of(self, model: str) -> list[str]:
+        """Its other names."""
+        return sorted(alias for alias, name in self.aliases.items() if name == model)
