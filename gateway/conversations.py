@@ -198,7 +198,7 @@ class Conversations:
                     self._carry_out(owned, owned.conversation.alive(frame, now))
             case Settled():
                 if not repeated and (owned := self._owned.get(frame.request_id)) is not None:
-                    owned.end_told = owned.end_told or frame.attempt_id in owned.trusted
+                    owned.end_told = owned.end_told or (frame.attempt_id in owned.trusted and not frame.abandoned)
                     self._carry_out(owned, owned.conversation.settled(frame))
             case _:
                 assert_never(frame)

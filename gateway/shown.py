@@ -87,6 +87,8 @@ class ShownText:
         self.finished = False
         """Whether the chunk with the finish reason was shown."""
         self.usage_shown = False
+        self.opened = False
+        """Whether the chunk was shown that tells who speaks."""
         self._hash = hashlib.blake2b(digest_size=16)
         self._kept: list[str] | None = [] if keep else None
 
@@ -124,8 +126,9 @@ class ShownText:
     def _note(self, chunk: _Chunk) -> None:
         if chunk.tells_usage:
             self.usage_shown = True
-        elif chunk.choices and chunk.choices[0].finish_reason is not None:
-            self.finished = True
+        elif chunk.choices:
+            self.opened = True
+            self.finished = self.finished or chunk.choices[0].finish_reason is not None
 
     def _grow(self, text: str) -> None:
         self.chars += len(text)
@@ -147,7 +150,7 @@ class Replay:
         """``after``: the attempt goes on after what was shown, and does not repeat it."""
         self._chars = shown.chars
         self._digest = shown.digest
-        self._finished, self._usage_shown = shown.finished, shown.usage_shown
+        self._opened, self._finished, self._usage_shown = shown.opened, shown.finished, shown.usage_shown
         self._hash = hashlib.blake2b(digest_size=16)
         self._seen = shown.chars if after else 0
 
@@ -182,8 +185,9 @@ class Replay:
             raise Diverged
         if fresh and self._finished:
             raise Diverged
-        if not fresh and (not ends or self._finished):
+        if not fresh and self._opened and (not ends or self._finished):
             return b""
+        self._opened = True
         return line + b"\n" if fresh == text else _with_content(line, fresh)
 
 

@@ -80,10 +80,15 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="settled"):
-    """The charge is in the results topic and the request acknowledged: the gateway may forget it."""
+    """The charge is in the results topic and the request acknowledged: the gateway may forget it.
+
+    ``abandoned``: nothing was charged, because the gateway was taken for dead. Should it live, it charges by itself
+    what it had accepted.
+    """
 
     attempt_id: Id
     request_id: Id
+    abandoned: bool = False
 
 
 Frame = Started | Content | Finished | Failed | Alive | Settled

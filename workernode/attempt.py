@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workernode.engine import Engine
     from workernode.outcome import Outcome
     from workernode.record import Recorder
-    from workernode.settling import Ending, Queue, Verdict
+    from workernode.settling import Bill, Ending, Queue, Verdict
     from workernode.uplink import Uplink
 
 log = Log("node")
@@ -84,6 +84,7 @@ class Attempt:
         self._remaining_s = (request.deadline_ms - self.taken_ms) / 1000
         self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
         self._stopped: Cancelled | Interrupted | None = None
+        self._bill: Bill = None
 
     def __repr__(self) -> str:
         state = "parked" if self.parked else "working" if self._working else "waiting"
@@ -108,7 +109,11 @@ class Attempt:
             withdraw()
         if queue == "ack":
             crash.point("after_charge_before_ack")
-            self._link.push(Settled(attempt_id=self.attempt_id, request_id=self.request.request_id))
+            self._link.push(
+                Settled(
+                    attempt_id=self.attempt_id, request_id=self.request.request_id, abandoned=self._bill == "abandoned"
+                )
+            )
         return queue
 
     def hear(self, word: Word | GatewayGone) -> None:
@@ -271,6 +276,7 @@ class Attempt:
             # Handed back unasked: the gateway shall not take this attempt for one that still waits.
             self._link.push(Alive(attempt_id=self.attempt_id, holding=False), urgent=True)
         result = settlement(outcome, verdict, begun=self.begun)
+        self._bill = result.bill
         if result.bill == "charge":
             crash.point("before_charge")
             await self._recorder.publish(charge)

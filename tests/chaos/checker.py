@@ -124,7 +124,7 @@ def one_charge(evidence: Evidence) -> Finding:
                 finding.violations.append(f"not charged: {each}")
         elif own and each.end in ("failed", "refused", "both", "open"):
             finding.violations.append(f"charged as {own[0]['status']} with {_tokens(own[0])}: {each}")
-        elif own and own[0]["completion_tokens"] > each.expected_usage[1] + 2:
+        elif own and own[0]["completion_tokens"] > _most(evidence, each):
             finding.violations.append(f"charged {_tokens(own[0])} of an answer that was cut: {each}")
     if evidence.usage.get("requests") != evidence.charged:
         finding.violations.append(f"{evidence.charged} charges, {evidence.usage.get('requests')} in the sums")
@@ -297,6 +297,12 @@ def _charges_by_name(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
     for charge in evidence.charges:
         charges.setdefault(charge["user_agent"] or "", []).append(charge)
     return charges
+
+
+def _most(evidence: Evidence, each: Asked) -> int:
+    """The most that an answer which was cut may cost: all of it, or a node's estimate of four characters a token."""
+    texts = [each.expected_text(execution.number) for execution in evidence.executions.get(each.name, [])]
+    return max([each.expected_usage[1], *(len(text) // 4 + 1 for text in texts)])
 
 
 def _tokens(charge: dict[str, Any]) -> tuple[int, int, int]:

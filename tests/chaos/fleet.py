@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.chaos.broker_admin import BrokerAdmin
 from tests.chaos.ledger import LedgerReader
@@ -123,6 +123,8 @@ class ChaosFleet:
 
     async def _under_way(self) -> list[str]:
         left = [str(each) for each in await self.admin.left() if each]
+        if left:
+            left += [f"{node['name']} has {node['parked']} parked" for node in await self._nodes() if node["parked"]]
         for life in self.alive("gateway"):
             page = await life.page("/metrics", key=self.key)
             if (count := _figure(page, "gateway_requests_open")) != 0:
@@ -132,6 +134,14 @@ class ChaosFleet:
                 if busy := json.loads(await life.page("/readyz")).get("busy"):
                     left.append(f"{life.name} has {busy} busy slots")
         return left
+
+    async def _nodes(self) -> list[dict[str, Any]]:
+        """What management hears of the nodes that are there."""
+        for life in self.alive("management"):
+            with contextlib.suppress(json.JSONDecodeError):
+                found = json.loads(await life.page("/api/v1/nodes?gone=0"))
+                return [{**node, "name": node["node"]} for node in found["data"]]
+        return []
 
 
 def _figure(page: str, name: str) -> float:

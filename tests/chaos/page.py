@@ -29,7 +29,7 @@ The provider's answer is known for each request. Every execution marks its chunk
 execution to execution, as those of a model that samples do, so that a mixture of two attempts shows byte by byte.
 
 *Excused* counts what the guarantees allow, and nothing else: a connection that breaks as its own gateway dies (I1); an
-answer that stays uncharged as its gateway died within a second after it, or was cut off from everybody for more than 5 s
+answer that stays uncharged as its gateway died within a second after it, or was cut off from all nodes for over 5 s
 (I4), and an error for the same reason (I1); an answer that a second execution continued exactly where the first one had
 broken off (I3); executions that were repeated (I6); topics and subscriptions of dead processes that the broker keeps in
 memory until it restarts (I12).

@@ -72,8 +72,14 @@ def markdown(result: dict[str, Any]) -> str:
         violations = len(finding["violations"])
         cells = (finding["invariant"], finding["claim"], finding["checked"], finding["excused"], violations)
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", *(f"* {line}" for line in _violations(result))] if result["violations"] else []
     lines += ["", *(f"* {note}" for note in result["notes"])] if result["notes"] else []
     return "\n".join(lines)
+
+
+def _violations(result: dict[str, Any]) -> list[str]:
+    findings = result["findings"]
+    return [f"**{each['invariant']}** violated: {text}" for each in findings for text in each["violations"][:EXAMPLES]]
 
 
 def violations(findings: list[Finding]) -> str:

@@ -109,7 +109,7 @@ frames = st.one_of(
     ),
     of(Failed, attempt_id=ids, number=numbers, error=errors, again=st.booleans()),
     of(Alive, attempt_id=ids, holding=st.booleans()),
-    of(Settled, attempt_id=ids, request_id=ids),
+    of(Settled, attempt_id=ids, request_id=ids, abandoned=st.booleans()),
 )
 echoes = of(Echo, sender=ids, sent_ms=numbers)
 links = of(

@@ -2,7 +2,11 @@
 
 The nodes here follow :mod:`workernode.attempt` and use the real settling table; the gateway is the real conversation.
 Words to nodes may be lost, frames may be handed on again, deliveries may move while their holder lives, nodes die
-between any two steps. Whatever happened: when the weather turns fair, the request comes to its one end.
+between any two steps, and one that lives is taken for dead. Whatever happened: when the weather turns fair, the request
+comes to its one end.
+
+An answer is either opaque, or a stream of plain text, which other attempts may go on with: engines then say the same
+text in other chunks, or another one, or continue after what they are told was shown.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -41,6 +46,8 @@ DEADLINE = 10_000
 ERROR = ErrorBody(code="upstream_refused", message="No.")
 NODES_MAX = 12
 Phase = Literal["waiting", "working", "ended", "settling", "gone"]
+TEXTS = {"same": "The quick brown fox", "other": "The quiet", "shorter": "The q"}
+USAGE = {"completion_tokens": 5}
 OUTCOMES: dict[str, Outcome] = {
     "answered": Answered(Usage()),
     "refused": Refused(ERROR),
@@ -62,15 +69,38 @@ class SimAttempt:
     end: Finished | Failed | None = None
     settlement: Settlement | None = None
     charge: bytes = b""
+    engine: SimEngine | None = None
+    """None: the answer is no plain text."""
 
     def started(self) -> Started:
-        return Started(attempt_id=self.attempt_id, request_id=REQUEST, begun=self.begun)
+        continues = self.engine is not None and self.engine.continues
+        return Started(attempt_id=self.attempt_id, request_id=REQUEST, begun=self.begun, continues=continues)
+
+    def begin(self, prefix: str | None) -> None:
+        """The engine gets the request: said once more, so that its death counts."""
+        self.begun, self.phase = True, "working"
+        self.node.push(self.started())
+        if self.engine is not None:
+            self.engine.begin(self.attempt_id, prefix)
+
+    def write(self) -> None:
+        if self.engine is None:
+            data = f"{self.attempt_id} {self.pieces + 1}".encode()
+        elif not (data := self.engine.next()):
+            return
+        self.pieces += 1
+        self.node.push(Content(attempt_id=self.attempt_id, number=self.pieces, data=data))
 
     def stop(self, outcome: Outcome) -> None:
         """The work is over: say so where the gateway does not know, else settle."""
         self.outcome = outcome
+        if isinstance(outcome, Answered) and self.engine is not None:
+            while self.engine.left:
+                self.write()
         said = ending(outcome, begun=self.begun)
         if said is None:
+            if not self.begun and outcome == Cancelled("again", Usage()):
+                self.node.push(Alive(attempt_id=self.attempt_id, holding=False))
             self.settle(None)
             return
         number = self.pieces + 1
@@ -95,8 +125,8 @@ class SimAttempt:
 
     def hear(self, word: Word) -> None:
         match self.phase, word:
-            case "waiting", Go():
-                self.begun, self.phase = True, "working"
+            case "waiting", Go(prefix=prefix):
+                self.begin(prefix)
             case "waiting", Settle(charge=charge):
                 self.charge, self.outcome = charge, Answered(Usage())
                 self.settle(Accepted(attempt_id=self.attempt_id))
@@ -113,6 +143,66 @@ class SimAttempt:
         elif self.phase == "ended":
             assert self.end is not None
             self.node.push(self.end)
+
+
+@dataclass
+class SimEngine:
+    """Says its text in chunks of its own size, several of them in a piece."""
+
+    text: str
+    chunk_chars: int = 4
+    chunks_per_piece: int = 1
+    continues: bool = False
+    left: list[bytes] = field(default_factory=list, repr=False)
+
+    def begin(self, by: str, prefix: str | None) -> None:
+        said = prefix or ""
+        own = self.text.removeprefix(said) if self.text.startswith(said) else " and so on"
+        self.text = said + own
+        parts = [own[start : start + self.chunk_chars] for start in range(0, len(own), self.chunk_chars)]
+        choices = [
+            {"delta": {"role": "assistant", "content": ""}},
+            *({"delta": {"content": part}} for part in parts),
+            {"delta": {}, "finish_reason": "stop"},
+        ]
+        chunks: list[dict[str, Any]] = [{"by": by, "choices": [{"index": 0, **choice}]} for choice in choices]
+        filters = {"by": by, "choices": [], "filters": []}
+        self.left = [msgspec.json.encode(chunk) for chunk in [filters, *chunks, filters | {"usage": USAGE}]]
+
+    def next(self) -> bytes:
+        """The next piece."""
+        taken, self.left = self.left[: self.chunks_per_piece], self.left[self.chunks_per_piece :]
+        return b"".join(line + b"\n" for line in taken)
+
+
+@dataclass
+class Seen:
+    """What the client sees of a stream."""
+
+    text: str = ""
+    roles: int = 0
+    finishes: int = 0
+    usages: int = 0
+
+    def take(self, chunk: dict[str, Any]) -> None:
+        assert not self.usages, "a chunk after the usage"
+        self.usages += "usage" in chunk
+        for choice in chunk["choices"]:
+            assert not self.finishes, "a choice after the finish reason"
+            delta = choice["delta"]
+            self.text += delta.get("content") or ""
+            self.roles += "role" in delta
+            self.finishes += choice.get("finish_reason") is not None
+        assert self.roles <= 1, "it was said twice who speaks"
+
+
+engines = st.builds(
+    SimEngine,
+    st.sampled_from([*[TEXTS["same"]] * 6, *TEXTS.values()]),
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.booleans(),
+)
 
 
 @dataclass
@@ -161,7 +251,11 @@ class RequestMachine(RuleBasedStateMachine):
         self.charges: set[bytes] = set()
         self.dismissed: set[str] = set()
         self.running: str | None = None  # the attempt that may work
-        self.deaths = 0
+        self.heard_begun: set[str] = set()
+        self.fenced: list[str] = []  # holders that were found dead while the client waited
+        # A stream of plain text
+        self.plain = self.keeps = False
+        self.seen = Seen()
 
     # The queue
 
@@ -169,17 +263,28 @@ class RequestMachine(RuleBasedStateMachine):
     def waits(self) -> bool:
         return not self.acknowledged and self.owner is None
 
-    @initialize(begun=st.booleans(), pieces=st.integers(0, 2), second=st.sampled_from(["", "waiting", "begun"]))
-    def most_stories_begin_like_this(self, begun: bool, pieces: int, second: str) -> None:
+    @initialize(
+        plain=st.booleans(),
+        keeps=st.booleans(),
+        begun=st.booleans(),
+        pieces=st.integers(0, 5),
+        second=st.sampled_from(["", "waiting", "begun"]),
+        all_engines=st.lists(engines, min_size=2, max_size=2),
+    )
+    def most_stories_begin_like_this(
+        self, plain: bool, keeps: bool, begun: bool, pieces: int, second: str, all_engines: list[SimEngine]
+    ) -> None:
         """An attempt begins, and perhaps a second one beside it: rules alone seldom get that far."""
-        self.deliver(begun=begun, same=False)
+        self.plain, self.keeps = plain, plain and keeps
+        self.conversation = Conversation(REQUEST, DEADLINE, plain=self.plain, keep_text=self.keeps)
+        self.deliver(begun=begun, same=False, engine=all_engines[0])
         self._talk()
         if self.living("working"):
             for _ in range(pieces):
-                self._write(self.attempts[0])
+                self.attempts[0].write()
         if second:
             self.owner = None
-            self.deliver(begun=second == "begun", same=False)
+            self.deliver(begun=second == "begun", same=False, engine=all_engines[1])
             self._frame_arrives(self.nodes[1])
 
     @rule()
@@ -187,19 +292,25 @@ class RequestMachine(RuleBasedStateMachine):
         self._talk()
 
     @precondition(lambda self: self.waits and len(self.nodes) < NODES_MAX)
-    @rule(begun=st.booleans(), same=st.booleans())
-    def deliver(self, begun: bool, same: bool) -> None:
+    @rule(begun=st.booleans(), same=st.booleans(), engine=engines)
+    def deliver(self, begun: bool, same: bool, engine: SimEngine) -> None:
         living = [node for node in self.nodes if node.alive]
         if same and living:
             node = living[-1]
         else:
             node = SimNode(f"node-{len(self.nodes)}")
             self.nodes.append(node)
-        attempt = SimAttempt(f"att_{len(self.attempts)}", node, begun, "working" if begun else "waiting")
+        self._hand_over(node, begun=begun, engine=engine)
+
+    def _hand_over(self, node: SimNode, *, begun: bool, engine: SimEngine) -> None:
+        attempt = SimAttempt(f"att_{len(self.attempts)}", node, begun, engine=engine if self.plain else None)
         self.attempts.append(attempt)
         node.attempts[attempt.attempt_id] = attempt
         self.owner = attempt
-        node.push(attempt.started())
+        if begun:
+            attempt.begin(None)
+        else:
+            node.push(attempt.started())
 
     @precondition(lambda self: self.owner is not None)
     @rule()
@@ -224,7 +335,7 @@ class RequestMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living("working"))
     @rule(data=st.data())
     def write(self, data: st.DataObject) -> None:
-        self._write(data.draw(st.sampled_from(self.living("working"))))
+        data.draw(st.sampled_from(self.living("working"))).write()
 
     @precondition(lambda self: self.living("working"))
     @rule(data=st.data(), outcome=st.sampled_from(list(OUTCOMES)))
@@ -282,9 +393,9 @@ class RequestMachine(RuleBasedStateMachine):
     # What the gateway does
 
     @precondition(lambda self: self.probes)
-    @rule()
-    def time_to_answer_is_over(self) -> None:
-        self._judge()
+    @rule(data=st.data(), cut_off=st.booleans())
+    def time_to_answer_is_over(self, data: st.DataObject, cut_off: bool) -> None:
+        self._judge(data.draw(st.integers(0, len(self.probes) - 1)), cut_off=cut_off)
 
     @precondition(lambda self: self.known)
     @rule(how=st.sampled_from([*["stop_again"] * 5, "hung_up", "hung_up", "expired", "broken"]))
@@ -314,8 +425,7 @@ class RequestMachine(RuleBasedStateMachine):
         assert len(self.charges) <= 1
         if isinstance(self.end, Complete):
             assert self.charges, "an answer was given and never charged"
-        if any(attempt.attempt_id in self.accepted and attempt.node.alive for attempt in self.attempts):
-            # Where it died and the others had left by then, the gateway tells the charge that it has kept.
+        if self.accepted:
             assert self.charges, "an end was accepted and never charged"
 
     def _fair_round(self) -> None:
@@ -323,9 +433,9 @@ class RequestMachine(RuleBasedStateMachine):
             self.deliver_one_more()
         self._talk()
         while self.probes:
-            self._judge()
+            self._judge(0, cut_off=False)
         for attempt in self.living("working"):
-            self._write(attempt)
+            attempt.write()
             attempt.stop(OUTCOMES["answered"])
         for attempt in self.living("settling"):
             self._settle(attempt, dies=False)
@@ -347,11 +457,7 @@ class RequestMachine(RuleBasedStateMachine):
     def deliver_one_more(self) -> None:
         node = SimNode(f"node-{len(self.nodes)}")
         self.nodes.append(node)
-        attempt = SimAttempt(f"att_{len(self.attempts)}", node, begun=False)
-        self.attempts.append(attempt)
-        node.attempts[attempt.attempt_id] = attempt
-        self.owner = attempt
-        node.push(attempt.started())
+        self._hand_over(node, begun=False, engine=SimEngine(TEXTS["same"]))
 
     # How it is carried out
 
@@ -363,11 +469,6 @@ class RequestMachine(RuleBasedStateMachine):
             if self.owner is attempt:
                 self.owner = None
         node.attempts.clear()
-
-    def _write(self, attempt: SimAttempt) -> None:
-        attempt.pieces += 1
-        data = f"{attempt.attempt_id} {attempt.pieces}".encode()
-        attempt.node.push(Content(attempt_id=attempt.attempt_id, number=attempt.pieces, data=data))
 
     def _settle(self, attempt: SimAttempt, *, dies: bool) -> None:
         result = attempt.settlement
@@ -384,11 +485,8 @@ class RequestMachine(RuleBasedStateMachine):
         if result.queue == "ack":
             self.acknowledged, self.owner = True, None
             attempt.node.push(Settled(attempt_id=attempt.attempt_id, request_id=REQUEST))
-        elif result.queue == "nack":
-            if self.owner is attempt:
-                self.owner = None
-        else:
-            assert self.owner is not attempt, "a delivery is kept by nobody"
+        elif self.owner is attempt:
+            self.owner = None
 
     def _frame_arrives(self, node: SimNode) -> None:
         frame = node.outbox.popleft()
@@ -404,6 +502,8 @@ class RequestMachine(RuleBasedStateMachine):
         match frame:
             case Started():
                 self.told.add(frame.attempt_id)
+                if frame.begun:
+                    self.heard_begun.add(frame.attempt_id)
                 decisions = self.conversation.started(node.name, frame, self.now)
                 self._carry_out(decisions)
                 self._was_answered(frame, decisions)
@@ -435,16 +535,29 @@ class RequestMachine(RuleBasedStateMachine):
         answered = any(getattr(word, "attempt_id", None) == frame.attempt_id for word in words)
         assert answered or self.probes or (holder is not None and holder[0] == frame.attempt_id and frame.begun)
 
-    def _judge(self) -> None:
-        attempt_id = self.probes.pop(0)
-        if self.owner is not None and self.owner.attempt_id == attempt_id:
-            # Whoever still has the delivery is not cut off: it answers in time.
-            while self.owner is not None and self.owner.node.outbox:
-                self._frame_arrives(self.owner.node)
-            if self.owner is not None and self.owner.attempt_id == attempt_id:
-                self._hear(self.owner.node, Alive(attempt_id=attempt_id, holding=True))
-        self._carry_out(self.conversation.unanswered(attempt_id, self.now))
-        assert self.conversation.silent_deaths <= SILENT_DEATHS_MAX
+    def _judge(self, index: int, *, cut_off: bool) -> None:
+        attempt_id = self.probes.pop(index)
+        attempt = self._attempt(attempt_id)
+        if attempt.node.alive and not cut_off:
+            while attempt.node.outbox:
+                self._frame_arrives(attempt.node)
+            self._hear(attempt.node, Alive(attempt_id=attempt_id, holding=attempt.phase != "gone"))
+        waits = self.conversation.state == "open"
+        decisions = self.conversation.unanswered(attempt_id, self.now)
+        if waits and Tell(attempt.node.name, Stop(attempt_id=attempt_id, reason="superseded")) in decisions:
+            self.fenced.append(attempt_id)
+            self._counts_deaths()
+        self._carry_out(decisions)
+
+    def _counts_deaths(self) -> None:
+        """Only of holders whose engines had the request."""
+        counted = [attempt_id for attempt_id in self.fenced if attempt_id in self.heard_begun]
+        assert self.conversation.silent_deaths == len(counted)
+        assert all(self._attempt(attempt_id).begun for attempt_id in counted)
+        assert (self.conversation.state == "poison") == (len(counted) == SILENT_DEATHS_MAX)
+
+    def _attempt(self, attempt_id: str) -> SimAttempt:
+        return next(attempt for attempt in self.attempts if attempt.attempt_id == attempt_id)
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -454,38 +567,61 @@ class RequestMachine(RuleBasedStateMachine):
                 case Show(data):
                     assert self.end is None, "text after the end"
                     assert not self.client_gone, "text for a client that has gone"
-                    self.shown.append(data)
-                    self.authors.add(data.split()[0].decode())
-                    assert len(self.authors) == 1, "text of two attempts"
-                    assert not self.authors & self.dismissed, "text of an attempt that is out"
+                    if self.plain:
+                        self._shows_plain(data)
+                    else:
+                        self._shows(data)
                 case Complete() | Break():
                     assert self.end is None, "two ends"
                     assert not self.client_gone, "an end for a client that has gone"
                     self.end = decision
                     if isinstance(decision, Complete):
                         self._is_whole()
+                    else:
+                        self._had_to_break(decision)
                 case Probe(attempt_id):
                     self.probes.append(attempt_id)
                 case Forget():
                     self.known = False
+
+    def _shows(self, data: bytes) -> None:
+        self.shown.append(data)
+        self.authors.add(data.split()[0].decode())
+        assert len(self.authors) == 1, "text of two attempts"
+        assert not self.authors & self.dismissed, "text of an attempt that is out"
+
+    def _shows_plain(self, data: bytes) -> None:
+        for line in data.splitlines():
+            chunk = msgspec.json.decode(line)
+            assert chunk["by"] not in self.dismissed, "text of an attempt that is out"
+            self.authors.add(chunk["by"])
+            self.seen.take(chunk)
+            engine = self._attempt(chunk["by"]).engine
+            assert engine is not None
+            assert engine.text.startswith(self.seen.text), "an attempt that says something else was shown"
 
     def _tell(self, name: str, word: Word) -> None:
         node = next(node for node in self.nodes if node.name == name)
         if node.alive:
             node.inbox.append(word)
         match word:
-            case Go(attempt_id=attempt_id):
+            case Go(attempt_id=attempt_id, prefix=prefix):
                 assert self.conversation.state == "open", "go after the end"
                 assert attempt_id not in self.dismissed, "go to an attempt that is out"
                 assert self.running in (None, attempt_id), "go to two attempts at once"
+                if prefix is not None:
+                    engine = self._attempt(attempt_id).engine
+                    assert self.keeps, "the text was to be kept by nobody"
+                    assert engine is not None
+                    assert engine.continues, "an engine that cannot continue shall"
+                    assert prefix == self.seen.text or self.running == attempt_id
                 self.running = attempt_id
             case Stop(attempt_id=attempt_id, reason="superseded" | "again"):
                 self.dismissed.add(attempt_id)
                 if self.running == attempt_id:
                     self.running = None
             case Accepted(attempt_id=attempt_id):
-                attempt = next(attempt for attempt in self.attempts if attempt.attempt_id == attempt_id)
-                if isinstance(attempt.end, Finished):
+                if isinstance(self._attempt(attempt_id).end, Finished):
                     self.accepted.add(attempt_id)
                     assert len(self.accepted) == 1, "two attempts were accepted"
                     assert attempt_id not in self.dismissed, "an attempt that is out was accepted"
@@ -496,10 +632,21 @@ class RequestMachine(RuleBasedStateMachine):
                 pass
 
     def _is_whole(self) -> None:
-        """What was shown is all that its one author wrote."""
+        """What was shown is all that its one author wrote; of plain text, all that the last one says."""
+        holder = self.conversation.holder
+        assert holder is not None
+        attempt = self._attempt(holder[0])
+        if attempt.engine is not None:
+            assert self.seen == Seen(attempt.engine.text, roles=1, finishes=1, usages=1)
+            return
         for author in self.authors:
-            attempt = next(attempt for attempt in self.attempts if attempt.attempt_id == author)
+            assert author == attempt.attempt_id
             assert self.shown == [f"{author} {number}".encode() for number in range(1, attempt.pieces + 1)]
+
+    def _had_to_break(self, end: Break) -> None:
+        """A stream of plain text is not interrupted while all that work on it say the same."""
+        texts = {attempt.engine.text for attempt in self.attempts if attempt.engine is not None}
+        assert end.error.code != "stream_interrupted" or texts != {TEXTS["same"]}
 
 
 RequestMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=30, deadline=None)

@@ -139,7 +139,8 @@ class FakeGateway:
         self.say(Stop(attempt_id=self.attempts[request_id], reason="cancelled"))
 
     def say(self, *words: Word) -> None:
-        self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=[codec.encode_word(word) for word in words])))
+        raw = [codec.encode_word(word) for word in words]
+        self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=raw)))
 
     async def _hear(self) -> None:
         while True:

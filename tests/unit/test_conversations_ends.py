@@ -1,0 +1,129 @@
+"""Which ends a gateway tells the ledger itself, because no node has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.conversations import Conversations
+from gateway.metrics import GatewayMetrics
+from gateway.record import GatewayRecorder
+from process.identity import now_ms
+from process.lifecycle import Tasks
+from process.logging import Log
+from wire.errors import ErrorBody, ShuttingDown
+from wire.piece import Failed, Finished, Frame, Settled, Started
+from wire.request import Request
+from wire.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REQUEST, ATTEMPT, NODE = "req_1", "att_1", "node-1"
+CHARGE = b'{"the":"charge"}'
+STARTED = Started(attempt_id=ATTEMPT, request_id=REQUEST, begun=True)
+FINISHED = Finished(attempt_id=ATTEMPT, number=1, usage=Usage(), charge=CHARGE)
+FAILED = Failed(attempt_id=ATTEMPT, number=1, error=ErrorBody(code="server_error", message="It broke."))
+SETTLED = Settled(attempt_id=ATTEMPT, request_id=REQUEST)
+
+
+class Told(GatewayRecorder):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__("gateway-1", Tasks(Log("test")))
+        self.told: list[Any] = []
+
+    def request_event(self, kind: Any, *_: Any, **__: Any) -> None:
+        self.told.append(kind)
+
+    def repeat(self, charge: bytes, request_id: str) -> None:
+        self.told.append(charge)
+
+
+class Desk:
+    """One request at a gateway."""
+
+    def __init__(self) -> None:
+        self.recorder = Told()
+        self.conversations = Conversations(
+            self.recorder,
+            GatewayMetrics(),
+            conversations_max=1,
+            stream_buffer_bytes_max=1,
+            answer_bytes_max=1,
+        )
+        at = now_ms()
+        self.conversations.open(
+            Request(
+                request_id=REQUEST,
+                model="model",
+                endpoint="chat/completions",
+                body=b"{}",
+                gateway="gateway-1",
+                received_ms=at,
+                deadline_ms=at + 60_000,
+            )
+        )
+
+    def hears(self, *frames: Frame) -> list[Any]:
+        for frame in frames:
+            self.conversations.frame(NODE, frame, repeated=False)
+        return self.recorder.told
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.conversations.never_published(REQUEST)  # ends its timers
+    await asyncio.sleep(0)
+
+
+async def test_what_its_node_tells_is_not_told_again(desk: Desk) -> None:
+    assert desk.hears(STARTED, FINISHED, SETTLED) == []
+    assert len(desk.conversations) == 0
+
+
+async def test_a_failure_that_was_accepted_is_its_nodes_event(desk: Desk) -> None:
+    assert desk.hears(STARTED, FAILED, SETTLED) == []
+
+
+async def test_a_charge_is_told_for_a_node_that_took_this_gateway_for_dead(desk: Desk) -> None:
+    assert desk.hears(STARTED, FINISHED, Settled(attempt_id=ATTEMPT, request_id=REQUEST, abandoned=True)) == [CHARGE]
+
+
+async def test_an_unsettled_answer_is_charged_by_a_gateway_that_leaves(desk: Desk) -> None:
+    desk.hears(STARTED, FINISHED)
+    desk.conversations.close_books()
+    desk.conversations.close_books()
+    assert desk.recorder.told == [CHARGE]
+
+
+async def test_what_a_gateway_breaks_off_has_failed(desk: Desk) -> None:
+    desk.hears(STARTED)
+    desk.conversations.break_all(ShuttingDown())
+    assert desk.recorder.told == ["request.failed"]
+
+
+async def test_a_request_that_was_dropped_by_its_node_has_failed(desk: Desk) -> None:
+    assert desk.hears(STARTED, Settled(attempt_id=ATTEMPT, request_id=REQUEST, abandoned=True)) == ["request.failed"]
+
+
+async def test_a_cancelled_request_is_told_at_once_only_while_nobody_works_on_it(desk: Desk) -> None:
+    desk.conversations.hang_up(REQUEST)
+    assert desk.recorder.told == ["request.cancelled"]
+
+
+async def test_a_cancelled_answer_is_told_by_its_charge(desk: Desk) -> None:
+    desk.hears(STARTED)
+    desk.conversations.hang_up(REQUEST)
+    cancelled = Finished(attempt_id=ATTEMPT, number=1, usage=Usage(), charge=CHARGE, cancelled=True)
+    assert desk.hears(cancelled, SETTLED) == []
+
+
+async def test_what_was_never_published_has_no_end(desk: Desk) -> None:
+    desk.conversations.never_published(REQUEST)
+    assert desk.recorder.told == []
