@@ -146,6 +146,7 @@ class Conversations:
                 owned.exchange.discard()
                 return
             waiting = owned.conversation.holder is None
+            owned.exchange.begun = not waiting
             self._carry_out(owned, owned.conversation.hung_up())
             self._metrics.requests.labels(outcome="cancelled").inc()
             self._client_served(owned)
