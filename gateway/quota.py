@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from limits import RateLimitItemPerMinute
 from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from gateway.limit_storage import open_storage
 from gateway.permits import RETRY_MS, Permits
@@ -65,6 +65,9 @@ class Quota:
         self._limited = Counter(
             "gateway_limited_requests", "Requests that a limit of their key refused.", ["limit"], registry=registry
         )
+
+        inside = Gauge("gateway_limited_requests_open", "Requests of limited keys in progress.", registry=registry)
+        inside.set_function(lambda: len(self._permits))
 
     def __repr__(self) -> str:
         return f"<Quota {self._permits!r}>"
