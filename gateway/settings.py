@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
+from gateway.limit_storage import MEMORY, check_storage
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.settings import SECONDS_MAX, Settings, check_host
@@ -36,7 +37,7 @@ class GatewaySettings(Settings):
         300.0, gt=0, le=SECONDS_MAX, description="seconds that those keys stay good while the database is away"
     )
     limits_storage_url: SecretStr = Field(
-        SecretStr("async+memory://"),
+        SecretStr(MEMORY),
         description="where the uses of limited keys are counted: async+memory:// for each gateway alone, or a store "
         "that all share, such as async+redis://host:6379",
     )
@@ -108,8 +109,6 @@ class GatewaySettings(Settings):
     @field_validator("limits_storage_url")
     @classmethod
     def _usable_storage(cls, url: SecretStr) -> SecretStr:
-        from gateway.limit_storage import check_storage
-
         check_storage(url.get_secret_value())
         return url
 
