@@ -71,7 +71,7 @@ async def run(
     reception = Reception(settings, gateway, model_names, models, queue, conversations, metrics)
     stored = quota = None
     if settings.database_url is not None:
-        # Both bring libraries along that a gateway without a database has no use for: 30 MB, half a second.
+        # Both bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
         from gateway.keyring import Keyring
         from gateway.quota import Quota
         from store.database import UnusableDatabase
