@@ -9,7 +9,6 @@ from broker.open import open_broker
 from gateway.role import run
 from gateway.settings import GatewaySettings
 from process.lifecycle import run_role
-from process.settings import EXIT_WRONG_SETTING, WrongSettings
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,11 +24,7 @@ async def _role(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run until told to stop; returns the exit code."""
-    try:
-        return run_role(GatewaySettings, _role)
-    except WrongSettings as wrong:
-        print(wrong, file=sys.stderr)
-        return EXIT_WRONG_SETTING
+    return run_role(GatewaySettings, _role)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,3 +122,19 @@ async def test_an_empty_database_lets_in_whom_the_settings_let_in(tmp_path: Path
     with pytest.raises(Unauthorized):
         ApiKeys({}, keyring, anonymous=False).identify(None)
     await keyring.aclose()
+
+
+def test_a_database_that_cannot_be_one_ends_the_gateway_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    url = url_in(tmp_path / "file")
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        env={**os.environ, "DATABASE_URL": url, "PULSAR_URL": "memory:", "PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("DATABASE_URL: the file ")
+    assert "Traceback" not in ended.stderr
