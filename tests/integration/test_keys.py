@@ -246,3 +246,22 @@ async def test_requests_at_once_are_bounded_and_a_client_that_leaves_frees_its_p
 async def _inside(running: Running, key: str, wanted: int) -> bool:
     figures = (await exchange(running.port, get("/metrics", *bearer(key)))).body.decode()
     return f"gateway_limited_requests_open {wanted}.0" in figures
+
+
+async def test_a_key_for_an_alias_does_not_open_the_model_behind_it(tmp_path: Path, fleet: InProcessFleet) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    by_alias, by_model = await keys.create("alias", "--model", "fast"), await keys.create("model", "--model", "static")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODEL_ALIASES="fast=static")
+    await fleet.node()
+    seen = [
+        [each["id"] for each in json.loads((await models(running.port, key)).body)["data"]]
+        for key in (by_alias, by_model)
+    ]
+    assert seen == [["fast"], ["fast", "static"]]
+    asked = [(await ask(running.port, key, name)).status for key in (by_alias, by_model) for name in ("fast", "static")]
+    assert asked == [200, 403, 200, 200]
+    body = json.dumps({"prompts": [{"model": "static", "prompt": "Hello", "max_tokens": 1}]}).encode()
+    path = "/api/v1/token_check"
+    for key, status in ((by_alias, 403), (by_model, 200)):
+        asking = post(body, *bearer(key), f"content-length: {len(body)}", path=path)
+        assert (await exchange(running.port, asking)).status == status
