@@ -13,7 +13,23 @@ from process import __version__
 ROLES = ("gateway", "node", "management")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """With ``fleet keys``, which brings SQLAlchemy along, and is therefore read only by whoever asks for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted([*super().list_commands(ctx), "keys"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        if cmd_name != "keys":
+            return super().get_command(ctx, cmd_name)
+        from fleet.keys.command import keys
+
+        return keys
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fleet")
 def main() -> None:
     """Run language models for others: a gateway, worker nodes, and the ledger of what they did.

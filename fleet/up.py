@@ -56,6 +56,9 @@ def up() -> int:
     set_up(debug=settings.gateway.debug)
     try:
         run_until_signal(lambda stop: _all(settings, stop))
+    except WrongSettings as wrong:
+        print(wrong, file=sys.stderr)
+        return EXIT_WRONG_SETTING
     except PortInUse as error:
         print(error, file=sys.stderr)
         return EXIT_PORT_IN_USE

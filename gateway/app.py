@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002 (FastAPI reads annotations when a route is made)
 from starlette.routing import Route
 
 from gateway.endpoints import token_check
@@ -20,12 +21,11 @@ from gateway.openapi import document
 from gateway.reception import Window
 from gateway.schemas import Model, ModelList, Ready
 from process import __version__
-from wire.errors import FleetError, InvalidRequest
+from wire.errors import FleetError, InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from gateway.conversations import Conversations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.metrics import GatewayMetrics
     from gateway.model_names import ModelNames
     from gateway.models import Models
+    from gateway.quota import Quota
     from gateway.reception import Reception
     from gateway.token_counter import TokenCounter
 
@@ -46,6 +47,7 @@ def build(
     keys: ApiKeys,
     metrics: GatewayMetrics,
     ready: Callable[[], str | None],
+    quota: Quota | None = None,
 ) -> ASGIApp:
     """The whole application. ``ready`` returns why the gateway is not ready, or None."""
     app = FastAPI(
@@ -64,11 +66,14 @@ def build(
     app.router.routes.append(Route(token_check.PATH, counter, methods=["POST"]))
 
     @app.get("/v1/models", response_model=ModelList, tags=["models"], summary="The models there are")
-    async def list_models() -> ModelList:
-        return ModelList(data=listed(models, names))
+    async def list_models(request: Request) -> ModelList:
+        sees = request.state.visit.sees
+        return ModelList(data=[each for each in listed(models, names) if sees(each.id, names.resolve(each.id))])
 
     @app.get("/v1/models/{model:path}", response_model=Model, tags=["models"], summary="One model")
-    async def get_model(model: str) -> Model:
+    async def get_model(model: str, request: Request) -> Model:
+        if not request.state.visit.sees(model, names.aliases.get(model, model)):
+            raise ModelNotFound(param="model")
         return shown(model, models, names)
 
     @app.get("/livez", tags=["health"], summary="The process runs")
@@ -111,7 +116,7 @@ def build(
         # Starlette sends this and raises the exception once more, for the front door to log it.
         return refused(FleetError())
 
-    return Front(app, keys, metrics)
+    return Front(app, keys, metrics, quota)
 
 
 def _rendered(error: FleetError) -> Response:

@@ -142,10 +142,11 @@ class Conversations:
     def hang_up(self, request_id: str, *, finish: bool = False) -> None:
         """The client is gone. ``finish``: the answer is still wanted, though nobody reads it."""
         if (owned := self._owned.get(request_id)) is not None and owned.conversation.state == "open":
+            waiting = owned.conversation.holder is None
+            owned.exchange.begun = finish or not waiting
             if finish:
                 owned.exchange.discard()
                 return
-            waiting = owned.conversation.holder is None
             self._carry_out(owned, owned.conversation.hung_up())
             self._metrics.requests.labels(outcome="cancelled").inc()
             self._client_served(owned)

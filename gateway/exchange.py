@@ -17,6 +17,8 @@ class Exchange:
         self.end: Complete | Break | None = None
         self.pending_bytes = 0
         """Bytes that the client has not taken yet."""
+        self.begun = False
+        """For a client that hung up: whether a node had its request by then, or will still answer it."""
         self._parts: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._for_end = False

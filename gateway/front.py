@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import error_headers, error_json
+from gateway.visit import Visit
 from process.identity import new_request_id
 from process.logging import Log
 from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
+    from gateway.quota import Quota
     from wire.errors import ErrorBody
 
 log = Log("gateway")
@@ -24,12 +26,13 @@ OPEN_PATHS = frozenset(("/livez", "/readyz"))
 
 
 class Front:
-    """Pure ASGI around the application. ``scope["state"]`` gets ``request_id`` and ``key_id``."""
+    """Pure ASGI around the application. ``scope["state"]`` gets ``request_id``, ``key_id`` and ``visit``."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: GatewayMetrics) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: GatewayMetrics, quota: Quota | None = None) -> None:
         self._app = app
         self._keys = keys
         self._metrics = metrics
+        self._quota = quota
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other protocols are not spoken here."""
@@ -37,27 +40,32 @@ class Front:
             return
         request_id = new_request_id()
         started = ended = False
+        visit = Visit()
 
         async def send_with_id(message: Message) -> None:
             nonlocal started, ended
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"].append((b"x-request-id", request_id.encode()))
+                message["headers"] += await visit.headers()
             else:
                 ended = not message.get("more_body")
+                if ended:
+                    visit.end()  # before the client can know: its next request finds the place free
             await send(message)
 
         try:
-            key_id = None
             if scope["path"] not in OPEN_PATHS:
-                key_id = self._keys.identify(_authorization(scope))
-            scope["state"] = {"request_id": request_id, "key_id": key_id}
+                visit = Visit(self._keys.identify(_authorization(scope)), self._quota)
+            scope["state"] = {"request_id": request_id, "key_id": visit.key_id, "visit": visit}
             await self._app(scope, receive, send_with_id)
         except FleetError as error:
             await self._refuse(error.body(), send_with_id, started=started)
         except Exception as error:
             log.error("A request failed in a way it should not.", error=error, action="fault", request_id=request_id)
             await self._refuse(FleetError().body(), send_with_id, started=started)
+        finally:
+            visit.end()
         if started and not ended:
             _cut(send)
 

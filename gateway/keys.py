@@ -3,42 +3,74 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from process.settings import is_sendable
 from wire.errors import Unauthorized
+
+if TYPE_CHECKING:
+    from gateway.keyring import Keyring
 
 KEY_CHARS_MIN = 8
 NAME_CHARS_MAX = 64
 
 
-class ApiKeys:
-    """The keys of ``API_KEYS``. Without any, everyone is let in: the settings see to it that only loopback can come."""
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A client, by the key that it showed, and what it may do. None means: without a limit."""
 
-    def __init__(self, keys: dict[str, str]) -> None:
-        self._names = {hashlib.sha256(key.encode()).digest(): name for name, key in keys.items()}
+    name: str
+    models: frozenset[str] | None = None
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    concurrent_max: int | None = None
+    expires_ms: int | None = None
+    """Unix milliseconds."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything of it must be counted."""
+        return (self.requests_per_min, self.tokens_per_min, self.concurrent_max) != (None, None, None)
+
+
+class ApiKeys:
+    """The keys of ``API_KEYS``, and those of a database beside them."""
+
+    def __init__(self, keys: dict[str, str], stored: Keyring | None = None, *, anonymous: bool = True) -> None:
+        """``anonymous``: everyone may come in as long as there is no key anywhere."""
+        # Found by their digest. The time that takes tells nothing of use: it depends on the digest of what was shown,
+        # which nobody can steer towards another digest without knowing the key behind that one.
+        self._own = {digest_of(key.encode()): Key(name=name) for name, key in keys.items()}
+        self._stored = stored
+        self._anonymous = anonymous
 
     def __repr__(self) -> str:
-        return f"<ApiKeys {len(self._names)}>"
+        return f"<ApiKeys {len(self._own)} stored={self._stored!r}>"
 
-    def identify(self, authorization: bytes | None) -> str | None:
-        """The name of the key in an ``Authorization`` header; None where no keys are asked for.
+    def identify(self, authorization: bytes | None) -> Key | None:
+        """The key in an ``Authorization`` header; None where no keys are asked for.
 
-        Raises :class:`wire.errors.Unauthorized`. Takes as long for a wrong key as for a right one.
+        Raises :class:`wire.errors.Unauthorized`, and :class:`wire.errors.KeysUnavailable` where a database should know
+        better but cannot be asked.
         """
-        if not self._names:
+        if self._anonymous and not self._own and (self._stored is None or self._stored.is_empty):
             return None
-        scheme, _, key = (authorization or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
+        scheme, _, shown = (authorization or b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not shown.strip():
             raise Unauthorized
-        given = hashlib.sha256(key.strip()).digest()
-        found = None
-        for known, name in self._names.items():
-            if hmac.compare_digest(known, given):
-                found = name
-        if found is None:
+        digest = digest_of(shown.strip())
+        key = self._own.get(digest)
+        if key is None and self._stored is not None:
+            key = self._stored.find(digest)
+        if key is None:
             raise Unauthorized("This API key is not valid here.")
-        return found
+        return key
+
+
+def digest_of(key: bytes) -> str:
+    """What is kept of a key: its SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(key).hexdigest()
 
 
 def parse_keys(setting: str) -> dict[str, str]:

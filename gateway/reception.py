@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.models import Models
     from gateway.queue import RequestQueue
     from gateway.settings import GatewaySettings
+    from gateway.visit import Visit
 
 USER_AGENT_CHARS_MAX = 256
 TIMEOUT_HEADER = b"x-request-timeout-ms"
@@ -78,7 +79,11 @@ class Reception:
             return
         asked = endpoint.parse(body, scope["path"])
         request = self._request(endpoint, asked, scope, headers, body)
-        exchange = self._conversations.open(request, plain=asked.plain, keep_text=self._models.continues(request.model))
+        visit: Visit = scope["state"]["visit"]
+        await visit.admit(request)
+        exchange = visit.exchange = self._conversations.open(
+            request, plain=asked.plain, keep_text=self._models.continues(request.model)
+        )
         began = time.perf_counter()
         response = Response(receive, send, [], settings.write_wait_s)
         ended = False
@@ -111,6 +116,7 @@ class Reception:
         """What is published: the client's own bytes, and beside them what routing and billing need."""
         received = now_ms()
         model = self._names.resolve(asked.model)
+        scope["state"]["visit"].check_model(asked.model, model)
         self._models.admit(model, endpoint.name, received)
         agent = headers.get(b"user-agent")
         return Request(

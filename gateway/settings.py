@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
+from gateway.limit_storage import MEMORY, check_storage
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.settings import SECONDS_MAX, Settings, check_host
@@ -21,10 +22,24 @@ MIB = 1024 * 1024
 class GatewaySettings(Settings):
     """Where to listen, whom to let in, and how much of anything to hold."""
 
-    host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs API_KEYS")
+    host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs keys")
     port: int = Field(8081, ge=0, le=65535, description="the gateway's port")
     api_keys: SecretStr | None = Field(
         None, description="keys that clients may use, separated by commas, each 'key' or 'name:key'"
+    )
+    # A secret because a PostgreSQL URL may hold a password. Unset here, unlike for management: a gateway without a
+    # database stays small, and works where no database can be reached.
+    database_url: SecretStr | None = Field(
+        None,
+        description="management's database, with the keys of 'fleet keys'; without it API_KEYS alone count",
+    )
+    keys_stale_s: float = Field(
+        300.0, gt=0, le=SECONDS_MAX, description="seconds that those keys stay good while the database is away"
+    )
+    limits_storage_url: SecretStr = Field(
+        SecretStr(MEMORY),
+        description="where the uses of limited keys are counted: async+memory:// for each gateway alone, or a store "
+        "that all share, such as async+redis://host:6379",
     )
     allow_anonymous: bool = Field(False, description="true to serve everyone without a key, beyond loopback too")
     models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
@@ -79,6 +94,24 @@ class GatewaySettings(Settings):
             parse_keys(keys.get_secret_value())
         return keys
 
+    @field_validator("database_url")
+    @classmethod
+    def _usable_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            from store.database import UnusableDatabase, check  # SQLAlchemy is only for who has a database
+
+            try:
+                check(url.get_secret_value())
+            except UnusableDatabase as error:
+                raise ValueError(str(error)) from None
+        return url
+
+    @field_validator("limits_storage_url")
+    @classmethod
+    def _usable_storage(cls, url: SecretStr) -> SecretStr:
+        check_storage(url.get_secret_value())
+        return url
+
     @field_validator("models")
     @classmethod
     def _usable_models(cls, models: str) -> str:
@@ -126,9 +159,10 @@ class GatewaySettings(Settings):
 
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
-        if not (self.api_keys or self.allow_anonymous or is_loopback(self.host)):
+        if not (self.api_keys or self.database_url or self.lets_strangers_in):
             raise ValueError(
-                f"HOST={self.host} would let strangers in: set API_KEYS, or ALLOW_ANONYMOUS=true if that is meant"
+                f"HOST={self.host} would let strangers in: set API_KEYS or DATABASE_URL, or ALLOW_ANONYMOUS=true if "
+                "that is meant"
             )
         return self
 
@@ -146,6 +180,11 @@ class GatewaySettings(Settings):
             "pending_sends_max": self.publish_pending_max,
             "pending_bytes_max": self.publish_pending_bytes_max,
         }
+
+    @property
+    def lets_strangers_in(self) -> bool:
+        """Whether no key is asked for as long as there is none."""
+        return self.allow_anonymous or is_loopback(self.host)
 
     @cached_property
     def model_names(self) -> ModelNames:

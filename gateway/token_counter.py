@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.body import ClientGone, read_body
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.model_names import ModelNames
     from gateway.models import Models
     from gateway.settings import GatewaySettings
+    from gateway.visit import Visit
 
 
 class TokenCounter:
@@ -33,10 +35,12 @@ class TokenCounter:
             )
         except ClientGone:
             return
-        told = token_check.answer(body, self._context_length)
+        told = token_check.answer(body, partial(self._context_length, scope["state"]["visit"]))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": told})
 
-    def _context_length(self, asked: str | None) -> int | None:
-        return context_length(self._models.view(self._names.resolve(asked)), self._names)
+    def _context_length(self, visit: Visit, asked: str | None) -> int | None:
+        model = self._names.resolve(asked)
+        visit.check_model(asked, model)
+        return context_length(self._models.view(model), self._names)

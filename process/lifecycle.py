@@ -39,6 +39,9 @@ def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[Non
     crash.install(os.environ.get(crash.VARIABLE))
     try:
         run_until_signal(lambda stop: role(loaded, stop))
+    except WrongSettings as wrong:
+        print(wrong, file=sys.stderr)  # what only shows when a setting is used, as with a file that cannot be written
+        return EXIT_WRONG_SETTING
     except PortInUse as error:
         print(error, file=sys.stderr)
         return EXIT_PORT_IN_USE

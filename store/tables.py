@@ -3,6 +3,7 @@ projections of it.
 
 A projection can be emptied and rebuilt from the events at any time. Times are Unix milliseconds, and absent texts in
 a primary key are ``''``, so that both databases compare them alike. Texts have no length here: the wire limits them.
+``api_keys`` stands apart: people write it, by ``fleet keys``, and gateways read it.
 """
 
 from __future__ import annotations
@@ -155,6 +156,33 @@ QUARANTINE = Table(
     Column("first_seen_ms", BigInteger, nullable=False),
     Column("last_seen_ms", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    # One row per secret: a rotated key has an older row too, which is good until `expires_ms`.
+    Column("name", String, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    # SHA-256 of the secret in hexadecimal digits. The secret itself is nowhere.
+    Column("digest", String, nullable=False, unique=True),
+    Column("prefix", String, nullable=False),
+    # A JSON list of names; NULL for every model.
+    Column("models", Text),
+    Column("requests_per_min", BigInteger),
+    Column("tokens_per_min", BigInteger),
+    Column("concurrent_max", BigInteger),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+
+API_KEYS_VERSION = Table(
+    "api_keys_version",
+    METADATA,
+    # One row, counted up by every change of `api_keys`: what gateways ask for each second.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
 )
 
 PROJECTIONS = (CHARGES, ENDS, USAGE_DAILY, NODES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.postgres_server import PostgresMissing, PostgresServer
 from tests.pulsar_server import PulsarMissing, PulsarServer
 
 if TYPE_CHECKING:
@@ -32,3 +33,24 @@ def pulsar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarSe
 def pulsar_url(pulsar_server: PulsarServer) -> str:
     """The address of the broker of this run."""
     return pulsar_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for the whole run."""
+    server = PostgresServer()
+    try:
+        server.start()
+    except PostgresMissing as missing:
+        sentence = f"There is no PostgreSQL: {missing}."
+        if os.environ.get("CI") == "true":
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database of this test's own."""
+    return postgres_server.new_database()

@@ -158,6 +158,18 @@ class AnswerTooLarge(FleetError):
     code, http_status, type, retryable = "answer_too_large", 502, "server_error", False
 
 
+class RateLimited(FleetError):
+    """A limit of this API key is reached. Try again later."""
+
+    code, http_status, type, retryable = "rate_limit_exceeded", 429, "rate_limit_error", True
+
+
+class KeysUnavailable(FleetError):
+    """API keys cannot be checked at the moment. Try again shortly."""
+
+    code, http_status, type, retryable = "keys_unavailable", 503, "server_error", True
+
+
 class Overloaded(FleetError):
     """All places are taken. Try again later."""
 

@@ -157,7 +157,7 @@ def test_every_service_of_ours_runs_a_role_with_settings_that_it_knows() -> None
 
 def test_a_service_waits_until_what_it_needs_is_healthy() -> None:
     services = COMPOSE["services"]
-    needs = {"gateway": {"pulsar"}, "node": {"pulsar"}, "management": {"pulsar", "postgres"}}
+    needs = {"gateway": {"pulsar", "postgres"}, "node": {"pulsar"}, "management": {"pulsar", "postgres"}}
     for name, needed in needs.items():
         waits = services[name]["depends_on"]
         assert {one for one, how in waits.items() if how == {"condition": "service_healthy"}} == needed

@@ -51,6 +51,8 @@ SPECIAL = {
     "node_host": ["not a host", "::zz"],
     "api_keys": [CANARY[:7], f"{CANARY},", f"{CANARY},{CANARY}", f"a:{CANARY},a:{CANARY}x", f":{CANARY}", f"{CANARY} x",
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
+    "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
+                           f"async+mongodb://u:{CANARY}@host"],
     "models": ["x" * 257, "a,b\x00c"],
     "on_disconnect_models": ["small", "small=stop", "small=finish,small=cancel"],
     "on_disconnect_keys": ["team-a", "=finish"],
@@ -158,11 +160,15 @@ def test_settings_are_frozen(role: type[Settings]) -> None:
 
 
 SECRETS = [(role, name) for role in ROLES for name, field in role.model_fields.items() if SecretStr in kinds(field)]
-GOOD_SECRET = {"database_url": f"postgresql+asyncpg://user:{CANARY}@host/database"}
+GOOD_SECRET = {
+    "database_url": f"postgresql+asyncpg://user:{CANARY}@host/database",
+    "limits_storage_url": f"async+memory://{CANARY}",
+}
 
 
 def test_the_secrets_are_known() -> None:
-    assert {name for _, name in SECRETS} == {"pulsar_token", "api_keys", "api_key", "management_key", "database_url"}
+    known = {"pulsar_token", "api_keys", "api_key", "management_key", "database_url", "limits_storage_url"}
+    assert {name for _, name in SECRETS} == known
 
 
 @pytest.mark.parametrize(("role", "name"), SECRETS)
@@ -213,9 +219,11 @@ def test_a_gateway_beyond_loopback_needs_keys_or_a_word_for_it(host: str) -> Non
     (sentence,) = problems(GatewaySettings, {"HOST": host})
     assert f"HOST={host}" in sentence
     assert "API_KEYS" in sentence
+    assert "DATABASE_URL" in sentence
     assert "ALLOW_ANONYMOUS=true" in sentence
     load(GatewaySettings, {"HOST": host, "API_KEYS": CANARY})
     load(GatewaySettings, {"HOST": host, "ALLOW_ANONYMOUS": "true"})
+    load(GatewaySettings, {"HOST": host, "DATABASE_URL": "sqlite+aiosqlite:///keys.db"})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost"])

@@ -1,0 +1,1 @@
+"""``fleet keys``: clients' keys in management's database."""

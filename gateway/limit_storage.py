@@ -1,0 +1,57 @@
+"""Where the uses of limited keys are counted, by URL: one process's memory, or a store that several gateways share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from limits.aio.storage import Storage
+
+MEMORY = "async+memory://"
+"""Each gateway counts for itself, and forgets when it ends."""
+SCHEMES = (
+    "async+memory",
+    *(f"async+{kind}{way}" for kind in ("redis", "valkey") for way in ("", "+unix", "+cluster", "+sentinel")),
+    "async+rediss",
+    "async+valkeys",
+    "async+mongodb",
+    "async+mongodb+srv",
+)
+"""What the library ``limits`` can count moving windows in without blocking."""
+
+
+def check_storage(url: str) -> None:
+    """Raises ValueError with a sentence, which does not repeat what may be a password."""
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in SCHEMES:
+        raise ValueError("it begins with none of " + ", ".join(f"{each}://" for each in SCHEMES[:2]) + " and the like")
+    if url != MEMORY:  # which is sure to work, and need not be loaded to be judged
+        open_storage(url)
+
+
+def open_storage(url: str) -> Storage:
+    """The store itself; it connects when it is used. Raises ValueError with a sentence."""
+    from limits.aio.storage import Storage  # takes a tenth of a second, and most gateways limit nobody
+    from limits.errors import ConfigurationError
+    from limits.storage import storage_from_string
+
+    try:
+        storage = storage_from_string(url)
+    except ConfigurationError:
+        raise ValueError(
+            f"it needs a Python package that is not installed: pip install 'limits[async-{_extra(url)}]'"
+        ) from None
+    except Exception:
+        # Whatever a driver says about a URL may repeat it.
+        raise ValueError("it cannot be read as an address of such a store") from None
+    assert isinstance(storage, Storage)
+    return storage
+
+
+def _extra(url: str) -> str:
+    name = urlsplit(url).scheme.split("+")[1]
+    return {"rediss": "redis", "valkeys": "valkey"}.get(name, name)

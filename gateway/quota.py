@@ -1,0 +1,205 @@
+"""The limits of keys: requests and tokens per minute, and requests at once.
+
+Requests are counted in a moving window when they are let in. Tokens are not known then: an estimate is *held*, and what
+was really used is counted once the request has ended. Counted and held together never exceed the limit when a request
+is let in. What several gateways hold is their own; what they count they share, if they share a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from limits import RateLimitItemPerMinute
+from limits.aio.storage.base import SlidingWindowCounterSupport
+from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
+from prometheus_client import Counter, Gauge
+
+from gateway.limit_storage import open_storage
+from gateway.permits import RETRY_MS, Permits
+from gateway.token_window import WINDOW_S, TokenWindow, go_duration
+from process.logging import Log
+from wire.errors import RateLimited
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from prometheus_client import CollectorRegistry
+
+    from gateway.keys import Key
+    from gateway.permits import Permit
+    from process.lifecycle import Tasks
+    from wire.request import Request
+
+    Headers = list[tuple[bytes, bytes]]
+
+T = TypeVar("T")
+log = Log("gateway")
+
+STORAGE_WAIT_S = 1.0
+BODY_BYTES_PER_TOKEN = 4
+"""A token of English text is four letters or so (OpenAI's rule of thumb)."""
+ANSWER_TOKENS_ASSUMED = 256
+"""Held for the answer of a request that bounds it not."""
+
+
+class Quota:
+    """Counts what limited keys do."""
+
+    def __init__(self, storage_url: str, tasks: Tasks, registry: CollectorRegistry) -> None:
+        """Raises ValueError for a URL of no use."""
+        storage = open_storage(storage_url)
+        assert isinstance(storage, SlidingWindowCounterSupport)
+        self._storage = storage
+        self._requests = MovingWindowRateLimiter(storage)
+        self._tokens = SlidingWindowCounterRateLimiter(storage)
+        self._permits = Permits()
+        self._last_at: dict[str, float] = {}
+        self._storage_works = True
+        self._tasks = tasks
+        self._unchecked = Counter(
+            "gateway_limits_unchecked", "Questions that the store of limits did not answer.", registry=registry
+        )
+        self._limited = Counter(
+            "gateway_limited_requests", "Requests that a limit of their key refused.", ["limit"], registry=registry
+        )
+
+        inside = Gauge("gateway_limited_requests_open", "Requests of limited keys in progress.", registry=registry)
+        inside.set_function(lambda: len(self._permits))
+
+    def __repr__(self) -> str:
+        return f"<Quota {self._permits!r}>"
+
+    async def admit(self, key: Key, request: Request) -> Permit:
+        """Let a request in; :meth:`end` must follow. Raises :class:`wire.errors.RateLimited` with a true time."""
+        tokens = 0 if key.tokens_per_min is None else estimate(request, key.tokens_per_min)
+        try:
+            permit = self._permits.take(key, tokens)
+        except RateLimited:
+            self._limited.labels(limit="concurrent").inc()
+            raise
+        try:
+            # Tokens first: whoever has none left shall not lose a request as well.
+            await self._check_tokens(key)
+            await self._count_request(key)
+        except BaseException:
+            self._permits.leave(permit)
+            self._permits.release(permit)
+            raise
+        return permit
+
+    def end(self, permit: Permit, tokens: int) -> None:
+        """The request is over and used this many tokens. Its place is free at once."""
+        self._permits.leave(permit)
+        if permit.key.tokens_per_min is None or not tokens:
+            self._permits.release(permit)
+        else:
+            self._tasks.start(self._count_tokens(permit, tokens), "count tokens")
+
+    async def headers(self, key: Key) -> Headers:
+        """``x-ratelimit-…`` as things stand. A reset is when all is free again; nothing where the store is away."""
+        headers: Headers = []
+        if key.requests_per_min is not None:
+            item = RateLimitItemPerMinute(key.requests_per_min)
+            if (stats := await self._ask(self._requests.get_window_stats(item, "requests", key.name))) is not None:
+                remaining = max(0, stats.remaining)
+                reset_s = self._last_leaves_s(key) if remaining < key.requests_per_min else 0.0
+                headers += _headers(b"requests", key.requests_per_min, remaining, reset_s)
+        if key.tokens_per_min is not None and (window := await self._token_window(key)) is not None:
+            held = self._permits.held(key.name)
+            remaining = max(0, key.tokens_per_min - window.used - held)
+            headers += _headers(b"tokens", key.tokens_per_min, remaining, window.reset_s(held))
+        return headers
+
+    async def _check_tokens(self, key: Key) -> None:
+        limit = key.tokens_per_min
+        if limit is None or (window := await self._token_window(key)) is None:
+            return
+        held = self._permits.held(key.name)  # with those of this request
+        if window.used + held > limit:
+            self._limited.labels(limit="tokens").inc()
+            room = limit - held
+            wait_ms = _ms(window.wait_s(room)) if room >= 0 else RETRY_MS
+            raise RateLimited(
+                f"This API key may use {limit} tokens per minute, and this request may need more than are left.",
+                retry_after_ms=max(1, wait_ms),
+            )
+
+    async def _count_request(self, key: Key) -> None:
+        limit = key.requests_per_min
+        if limit is None:
+            return
+        item = RateLimitItemPerMinute(limit)
+        if await self._ask(self._requests.hit(item, "requests", key.name)) is not False:
+            self._last_at[key.name] = time.monotonic()
+            return
+        self._limited.labels(limit="requests").inc()
+        stats = await self._ask(self._requests.get_window_stats(item, "requests", key.name))
+        wait_ms = RETRY_MS if stats is None else _ms(stats.reset_time - time.time())
+        raise RateLimited(f"This API key may send {limit} requests per minute.", retry_after_ms=max(1, wait_ms))
+
+    async def _count_tokens(self, permit: Permit, tokens: int) -> None:
+        limit = permit.key.tokens_per_min
+        assert limit is not None
+        item, name = RateLimitItemPerMinute(limit), permit.key.name
+        try:
+            if await self._ask(self._tokens.hit(item, "tokens", name, cost=tokens)) is False:
+                # What goes beyond the limit is not counted: with the window full there is nothing more to forbid.
+                window = await self._token_window(permit.key)
+                if window is not None and window.used < limit:
+                    await self._ask(self._tokens.hit(item, "tokens", name, cost=limit - window.used))
+        finally:
+            self._permits.release(permit)
+
+    async def _token_window(self, key: Key) -> TokenWindow | None:
+        assert key.tokens_per_min is not None
+        name = RateLimitItemPerMinute(key.tokens_per_min).key_for("tokens", key.name)
+        found = await self._ask(self._storage.get_sliding_window(name, round(WINDOW_S)))
+        return None if found is None else TokenWindow(*found)
+
+    def _last_leaves_s(self, key: Key) -> float:
+        """When the newest request leaves the window. One that another gateway let in is taken to have come now."""
+        last = self._last_at.get(key.name)
+        return WINDOW_S if last is None else max(0.0, last + WINDOW_S - time.monotonic())
+
+    async def _ask(self, question: Awaitable[T]) -> T | None:
+        """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit."""
+        try:
+            async with asyncio.timeout(STORAGE_WAIT_S):
+                answer = await question
+        except Exception as error:
+            # Each store has exceptions of its own.
+            self._unchecked.inc()
+            if self._storage_works:
+                log.error("Limits cannot be counted, so they do not hold.", error=error, action="limits_unavailable")
+            self._storage_works = False
+            return None
+        if not self._storage_works:
+            self._storage_works = True
+            log.info("Limits are counted again.", action="limits_recovered")
+        return answer
+
+
+def estimate(request: Request, limit: int) -> int:
+    """Tokens to hold for a request. Never more than the limit: with all of it free, anything may be tried."""
+    prompt = -(-len(request.body) // BODY_BYTES_PER_TOKEN)
+    if request.max_tokens is not None:
+        return min(limit, prompt + request.max_tokens * (request.n or 1))
+    answer = 0 if "embeddings" in request.endpoint else ANSWER_TOKENS_ASSUMED * (request.n or 1)
+    # A guess alone shall not make a request wait for the whole of a small limit.
+    return min(limit, max(prompt, min(prompt + answer, limit // 4)))
+
+
+def _headers(kind: bytes, limit: int, remaining: int, reset_s: float) -> Headers:
+    return [
+        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + kind, b"%d" % remaining),
+        (b"x-ratelimit-reset-" + kind, go_duration(_ms(reset_s)).encode()),
+    ]
+
+
+def _ms(seconds: float) -> int:
+    """Rounded up: after this time it is so."""
+    return math.ceil(seconds * 1000)

@@ -1,0 +1,58 @@
+"""Limits while their store is away, and what an idle gateway does not load."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from prometheus_client import CollectorRegistry
+
+from gateway.keys import Key
+from gateway.quota import Quota
+from process.lifecycle import Tasks
+from process.logging import Log
+from tests.waiting import until
+from wire.request import Request
+
+if TYPE_CHECKING:
+    import pytest
+
+LIMITED = Key(name="k", requests_per_min=1, tokens_per_min=1000)
+REQUEST = Request(
+    request_id="req_1", model="m", endpoint="chat/completions", body=b"{}", gateway="g", received_ms=1, deadline_ms=2
+)
+
+
+async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, tasks = CollectorRegistry(), Tasks(Log("gateway"))
+    quota = Quota("async+memory://", tasks, registry)
+
+    async def away(*_: object) -> NoReturn:
+        raise ConnectionError("redis://:hunter2@host")
+
+    for name in ("acquire_entry", "get_moving_window", "get_sliding_window", "acquire_sliding_window_entry"):
+        monkeypatch.setattr(f"limits.aio.storage.MemoryStorage.{name}", away)
+    with caplog.at_level(logging.INFO, "gateway"):
+        for _ in range(3):
+            quota.end(await quota.admit(LIMITED, REQUEST), 10)
+        await until(lambda: not len(tasks))
+        assert await quota.headers(LIMITED) == []
+        monkeypatch.undo()
+        caplog.set_level(logging.INFO, "gateway")
+        assert len(await quota.headers(LIMITED)) == 6
+    told = [record.message for record in caplog.records]
+    assert ["limits_unavailable" in each for each in told] == [True, False], told
+    assert "hunter2" not in str(told)
+    assert (registry.get_sample_value("gateway_limits_unchecked_total") or 0) >= 9
+
+
+def test_a_gateway_without_a_database_loads_neither_sqlalchemy_nor_limits() -> None:
+    code = (
+        "import sys, fleet.__main__, gateway.__main__; from gateway.settings import GatewaySettings; GatewaySettings();"
+        "sys.exit(bool({'sqlalchemy', 'limits', 'alembic'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
