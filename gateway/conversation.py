@@ -356,7 +356,7 @@ class Conversation:
         holding = self._holder is not None and self._holder.attempt_id == party.attempt_id
         needed = self.state == "open" or self._charge is not None or (self._awaited and self._holder is not None)
         if not holding and needed:
-            # Its delivery is its own, and is still needed: for an answer, or to settle one that was accepted or will be.
+            # Its delivery is its own and still needed: for an answer, or to settle one that was or will be accepted.
             return self._dismiss(party, Stop(attempt_id=party.attempt_id, reason="again"))
         reason = self._reason_after_the_end()
         if reason == "cancelled" and not holding:

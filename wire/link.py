@@ -118,7 +118,7 @@ class LinkSender:
         It waits for frames that are gone here, for ever. An old acknowledgement that is heard once more may look the
         same: :meth:`start_over` then only repeats what is under way.
         """
-        return through == 0 and missing_until > self.acked_through > 0
+        return through == 0 and missing_until > 0 and self.acked_through > 0
 
     @property
     def has_to_send(self) -> bool:

@@ -276,9 +276,7 @@ class Uplinks:
         if (old := self._links.get(gateway)) is not None:
             self._drop(gateway, old)
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
-        link = self._links[gateway] = Uplink(
-            gateway, self._node, producer, self._echo, self._new_line, lost_after_s
-        )
+        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo, self._new_line, lost_after_s)
         return link
 
     def _new_line(self) -> int:

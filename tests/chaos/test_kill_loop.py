@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pulsar
 KILLS = 20
+TRIED = 23
+"""Some more: a victim may have no work at the moment of its death, and then it does not count."""
 REQUESTS = 2000
 
 
@@ -28,7 +30,7 @@ async def test_2000_requests_survive_20_kills(tmp_path: Path, pulsar_server: Pul
     server = PulsarServer(home)
     server.start()
     try:
-        run = await kills(server, tmp_path, seed=20, size=Size(REQUESTS, KILLS))
+        run = await kills(server, tmp_path, seed=20, size=Size(REQUESTS, TRIED))
     finally:
         server.stop()
     result = run.result("kill", "", 20)

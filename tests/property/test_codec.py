@@ -133,7 +133,7 @@ words = st.one_of(
     of(Resume),
     of(CredentialLimited, credential=text, until_ms=numbers),
 )
-controls = of(ControlMessage, sender=ids, words=st.lists(words, max_size=4))
+controls = of(ControlMessage, sender=ids, words=st.lists(words.map(codec.encode_word), max_size=4))
 presences = of(
     Presence,
     node=ids,
@@ -201,6 +201,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     codec.decode_roll_call,
     codec.decode_event,
     lambda raw: codec.decode_frame(msgspec.Raw(raw)),
+    lambda raw: codec.decode_word(msgspec.Raw(raw)),
     lambda raw: codec.decode_request_data(msgspec.Raw(raw)),
     lambda raw: codec.decode_node_data(msgspec.Raw(raw)),
     lambda raw: codec.decode_gateway_data(msgspec.Raw(raw)),
@@ -229,6 +230,12 @@ def test_any_link_message_comes_back(word: LinkMessage | Echo) -> None:
 @settings(deadline=None)
 def test_any_frame_comes_back(frame: Any) -> None:
     assert codec.decode_frame(msgspec.Raw(codec.encode_frame(frame))) == frame
+
+
+@given(words)
+@settings(deadline=None)
+def test_any_word_comes_back(word: Any) -> None:
+    assert codec.decode_word(codec.encode_word(word)) == word
 
 
 @given(controls | echoes)
@@ -317,7 +324,7 @@ def test_an_error_never_quotes_what_was_read(secret: str) -> None:
     for word in (
         {"kind": marked},
         {"kind": "stop", "attempt_id": "att_1", "reason": marked},
-        {"kind": "control", "sender": "gate", "words": [{"kind": marked}]},
+        {"kind": "control", "sender": "gate", "words": marked},
         {"kind": "request", "endpoint": marked, "model": marked},
     ):
         for decode in DECODERS:

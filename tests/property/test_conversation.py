@@ -160,7 +160,7 @@ class SimEngine:
         own = self.text.removeprefix(said) if self.text.startswith(said) else " and so on"
         self.text = said + own
         parts = [own[start : start + self.chunk_chars] for start in range(0, len(own), self.chunk_chars)]
-        choices = [
+        choices: list[dict[str, Any]] = [
             {"delta": {"role": "assistant", "content": ""}},
             *({"delta": {"content": part}} for part in parts),
             {"delta": {}, "finish_reason": "stop"},
@@ -268,13 +268,21 @@ class RequestMachine(RuleBasedStateMachine):
         keeps=st.booleans(),
         begun=st.booleans(),
         pieces=st.integers(0, 5),
-        second=st.sampled_from(["", "waiting", "begun"]),
+        second=st.sampled_from(["", "waiting", "waiting", "begun"]),
+        then=st.sampled_from(["", "the first dies", "the client goes", "the client goes, the first dies"]),
         all_engines=st.lists(engines, min_size=2, max_size=2),
     )
     def most_stories_begin_like_this(
-        self, plain: bool, keeps: bool, begun: bool, pieces: int, second: str, all_engines: list[SimEngine]
+        self,
+        plain: bool,
+        keeps: bool,
+        begun: bool,
+        pieces: int,
+        second: str,
+        then: str,
+        all_engines: list[SimEngine],
     ) -> None:
-        """An attempt begins, and perhaps a second one beside it: rules alone seldom get that far."""
+        """An attempt begins, and perhaps a second one beside it or after it: rules alone seldom get that far."""
         self.plain, self.keeps = plain, plain and keeps
         self.conversation = Conversation(REQUEST, DEADLINE, plain=self.plain, keep_text=self.keeps)
         self.deliver(begun=begun, same=False, engine=all_engines[0])
@@ -285,7 +293,18 @@ class RequestMachine(RuleBasedStateMachine):
         if second:
             self.owner = None
             self.deliver(begun=second == "begun", same=False, engine=all_engines[1])
-            self._frame_arrives(self.nodes[1])
+            if then == "the first dies":
+                self._talk()
+                self._kill(self.nodes[0])
+                while self.probes:
+                    self._judge(0, cut_off=False)
+            else:
+                self._frame_arrives(self.nodes[1])
+            if then.startswith("the client goes"):
+                self.gateway_turns("hung_up")
+                self._talk()
+            if then == "the client goes, the first dies":
+                self._kill(self.nodes[0])
 
     @rule()
     def everything_arrives(self) -> None:

@@ -45,10 +45,12 @@ class LinkMachine(RuleBasedStateMachine):
         self.acks: list[Ack] = []
         self.last_push = 0
 
-    @initialize(small=st.booleans())
-    def choose_room(self, small: bool) -> None:
-        if small:
+    @initialize(small=st.sampled_from(["", "bytes", "frames"]))
+    def choose_room(self, small: str) -> None:
+        if small == "bytes":
             self.receiver = LinkReceiver(held_bytes_max=60)
+        elif small == "frames":
+            self.receiver = LinkReceiver(held_frames_max=2)
 
     @precondition(lambda self: self.sender.open)
     @rule(sizes=st.lists(st.integers(0, 150), min_size=1, max_size=5))
@@ -210,6 +212,123 @@ def test_a_lost_frame_is_resent_about_once_however_often_its_gap_is_named(
     assert sender.resent <= missed + max(batches)
 
 
+@given(arrivals=st.lists(st.integers(1, 30), max_size=60))
+def test_the_gap_that_is_named_ends_at_the_first_frame_beyond_it(arrivals: list[int]) -> None:
+    receiver, arrived = LinkReceiver(), {0}
+    for number in arrivals:
+        receiver.receive(number, [msgspec.Raw(frame(number, 1))])
+        arrived.add(number)
+        through = next(known for known in range(32) if known + 1 not in arrived)
+        assert receiver.through == through
+        assert receiver.missing_until == min((known for known in arrived if known > through), default=0)
+
+
+class Gateway:
+    """What :class:`gateway.line.Lines` knows of one node, until it forgets it."""
+
+    def __init__(self) -> None:
+        self.passed_on: list[bytes] = []
+        self.forget()
+
+    def forget(self) -> None:
+        self.line, self.receiver = 0, LinkReceiver()
+
+    def take(self, line: int, message: Message) -> None:
+        if line > self.line:
+            self.line, self.receiver = line, LinkReceiver()
+        if line == self.line:
+            self.passed_on += [bytes(raw) for raw in self.receiver.receive(*message)]
+
+
+class Node:
+    """What :class:`workernode.uplink.Uplink` does with acknowledgements."""
+
+    def __init__(self) -> None:
+        self.sender = LinkSender()
+        self.line = 1
+        self.pushed: list[bytes] = []
+
+    def push(self, count: int) -> None:
+        for _ in range(count):
+            self.pushed.append(frame(len(self.pushed) + 1, 10))
+            self.sender.push(self.pushed[-1])
+
+    def hear(self, line: int, ack: Ack, now: float) -> None:
+        if line != self.line:
+            return
+        if self.sender.forgotten(ack.through, ack.missing_until):
+            self.line += 1
+            self.sender.start_over()
+        else:
+            self.sender.acked(ack.through, ack.missing_until, now)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.integers(0, 4),  # frames pushed
+            st.sampled_from(["arrives", "arrives", "lost", "ack lost"]),
+            st.sampled_from(["", "", "", "forgets", "old ack"]),
+        ),
+        max_size=30,
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_a_line_that_its_gateway_has_forgotten_is_begun_anew_and_nothing_is_lost(
+    steps: list[tuple[int, str, str]],
+) -> None:
+    """What was passed on but not acknowledged may be passed on again: pieces have numbers of their own."""
+    node, gateway, now = Node(), Gateway(), 0.0
+    acks: list[tuple[int, Ack]] = [(1, Ack(0, 0))]
+    fair = [(0, "arrives", "")] * 8
+    for count, weather, event in [*steps, *fair]:
+        now += RESEND_AFTER_S
+        node.push(count)
+        for message in node.sender.take(now):
+            if weather != "lost":
+                gateway.take(node.line, message)
+        if gateway.line:
+            acks.append((gateway.line, Ack(gateway.receiver.through, gateway.receiver.missing_until)))
+            if weather == "arrives":
+                node.hear(*acks[-1], now)
+        if event == "forgets":
+            gateway.forget()
+        elif event == "old ack":
+            node.hear(*acks[len(acks) // 2], now)
+    assert node.sender.idle
+    numbers = [int(data[:6]) for data in gateway.passed_on]
+    assert sorted(set(numbers)) == list(range(1, len(node.pushed) + 1))
+    furthest = 0
+    for number in numbers:
+        assert number <= furthest + 1, "a frame was passed on before one in front of it"
+        furthest = max(furthest, number)
+    if all(event != "forgets" for *_, event in steps):
+        assert node.line <= 1 + sum(event == "old ack" for *_, event in steps)
+
+
+def test_a_receiver_that_knows_the_line_is_never_taken_for_one_that_forgot_it() -> None:
+    sender = _three_sent()
+    assert not sender.forgotten(0, 3)  # nothing was acknowledged before: a gap at the beginning
+    sender.acked(1, 3, 0.1)
+    assert not sender.forgotten(0, 0)
+    assert not sender.forgotten(1, 3)
+    assert not sender.forgotten(3, 0)
+    assert sender.forgotten(0, 3)
+
+
+def test_what_is_not_acknowledged_is_numbered_from_one_on_a_new_line() -> None:
+    sender = _three_sent()
+    sender.acked(2, 0, 0.1)
+    sender.push(frame(4, 10))
+    sender.start_over()
+    assert sender.has_to_send
+    [(first, frames)] = sender.take(0.2)
+    assert (first, [bytes(raw) for raw in frames]) == (1, [frame(3, 10), frame(4, 10)])
+    assert sender.acked(2, 0, 0.3)
+    assert sender.idle
+    assert sender.unacked_bytes == 0
+
+
 def _three_sent() -> LinkSender:
     sender = LinkSender()
     for number in (1, 2, 3):
@@ -319,6 +438,16 @@ def test_what_is_held_beyond_a_gap_is_bounded_and_the_gap_still_closes() -> None
     assert [bytes(raw)[:6] for raw in receiver.receive(1, frames[:1])] == [b"000001", b"000002", b"000003"]
     assert receiver.missing_until == 0
     assert len(receiver.receive(1, frames)) == 4
+
+
+def test_the_number_of_frames_that_are_held_beyond_a_gap_is_bounded() -> None:
+    """Empty ones would not count by their bytes."""
+    receiver = LinkReceiver(held_frames_max=3)
+    assert receiver.receive(2, [msgspec.Raw(b"")] * 10) == []
+    assert "held=3" in repr(receiver)
+    assert receiver.missing_until == 2
+    assert len(receiver.receive(1, [msgspec.Raw(b"")])) == 4
+    assert receiver.missing_until == 0
 
 
 def test_a_frame_numbered_zero_or_seen_before_is_passed_over() -> None:

@@ -140,8 +140,9 @@ def test_a_word_that_lacks_a_field_does_not_fit(document: dict[str, Any]) -> Non
 
 
 def _readable(word: Any) -> Any:
-    """A link message carries its frames as MessagePack within MessagePack; JSON needs them read."""
+    """Messages carry frames and words as MessagePack within MessagePack; JSON needs them read."""
     builtins = msgspec.to_builtins(word, builtin_types=(msgspec.Raw,))
-    if builtins.get("kind") == "link":
-        builtins["frames"] = [msgspec.to_builtins(msgspec.msgpack.decode(bytes(raw))) for raw in word.frames]
+    carried = {"link": "frames", "control": "words"}.get(builtins.get("kind"))
+    if carried is not None:
+        builtins[carried] = [msgspec.msgpack.decode(bytes(raw)) for raw in getattr(word, carried)]
     return builtins

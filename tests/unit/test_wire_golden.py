@@ -182,9 +182,15 @@ WORDS: dict[str, Word] = {
     "resume": Resume(),
     "limited": CredentialLimited(credential="0123456789abcdef", until_ms=AT + 60_000),
 }
+
+
+def control(*words: Word) -> ControlMessage:
+    return ControlMessage(sender=GATEWAY, words=[codec.encode_word(word) for word in words])
+
+
 CONTROLS = {
-    **{f"control.{name}": ControlMessage(sender=GATEWAY, words=[word]) for name, word in WORDS.items()},
-    "control.several": ControlMessage(sender=GATEWAY, words=[WORDS["acked"], WORDS["accepted"]]),
+    **{f"control.{name}": control(word) for name, word in WORDS.items()},
+    "control.several": control(WORDS["acked"], WORDS["accepted"]),
 }
 
 PRESENCES = {
@@ -384,6 +390,26 @@ def test_the_frames_of_a_stored_message_are_the_frames(name: str) -> None:
     assert [codec.decode_frame(raw) for raw in message.frames] == [FRAMES[name]]
 
 
+@pytest.mark.parametrize("name", WORDS)
+def test_the_words_of_a_stored_message_are_the_words(name: str) -> None:
+    message = codec.decode_control(_stored(f"control.{name}"))
+    assert isinstance(message, ControlMessage)
+    assert [codec.decode_word(raw) for raw in message.words] == [WORDS[name]]
+
+
+def test_a_word_that_is_not_known_does_not_cost_the_words_beside_it() -> None:
+    stored = msgspec.msgpack.decode(_stored("control.several")[1:])
+    stored["words"].insert(1, {"kind": "a-new-word", "attempt_id": ATTEMPT})
+    stored["words"].insert(2, {"kind": "stop", "attempt_id": ATTEMPT, "reason": "a-new-reason"})
+    message = codec.decode_control(b"\x01" + msgspec.msgpack.encode(stored))
+    assert isinstance(message, ControlMessage)
+    first, unknown, unknown_reason, last = message.words
+    assert [codec.decode_word(first), codec.decode_word(last)] == [WORDS["acked"], WORDS["accepted"]]
+    for raw in (unknown, unknown_reason):
+        with pytest.raises(UndecodableMessage):
+            codec.decode_word(raw)
+
+
 @pytest.mark.parametrize("name", EVENTS)
 def test_the_data_of_a_stored_event_is_read_by_its_type(name: str) -> None:
     event = codec.decode_event(_stored(name))
@@ -418,6 +444,8 @@ def test_an_unknown_field_is_passed_over(name: str, word: Any, decode: Callable[
     widened = decode(_with_unknown_field(name))
     if isinstance(word, LinkMessage):
         assert [codec.decode_frame(raw) for raw in widened.frames] == [codec.decode_frame(raw) for raw in word.frames]
+    elif isinstance(word, ControlMessage):
+        assert [codec.decode_word(raw) for raw in widened.words] == [codec.decode_word(raw) for raw in word.words]
     elif isinstance(word, Event):
         families = {"request": codec.decode_request_data, "gateway": codec.decode_gateway_data}
         read: Callable[[msgspec.Raw], Any] = families.get(

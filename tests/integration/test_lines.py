@@ -1,0 +1,97 @@
+"""What gateways and nodes know of one another may be lost, or be newer than the other side: answers come all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+import pytest
+
+import gateway.line
+import workernode.role
+from broker.memory import MemoryBroker, MemoryServer
+from gateway.line import Lines
+from tests.in_process import InProcessFleet
+from tests.integration.test_main_job import asked, client_of, known, whole
+from tests.scripted_engine import ScriptedEngine
+from tests.waiting import until
+from wire.control import ControlMessage
+from workernode.uplink import GATEWAY_LOST_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from openai import AsyncOpenAI
+
+    from tests.in_process import Running
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[InProcessFleet]:
+    server = MemoryServer()
+    started = InProcessFleet(lambda: MemoryBroker(server), {"MODEL_NAME": "model"})
+    yield started
+    await started.aclose()
+
+
+async def test_an_answer_goes_on_after_its_gateway_has_forgotten_the_line(
+    fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, again = asyncio.Event(), asyncio.Event()
+    engine = ScriptedEngine("one ", goes_on, "two ", again, "three")
+    monkeypatch.setattr(workernode.role, "_engine", lambda _: engine)
+    monkeypatch.setattr(gateway.line, "LINE_FORGOTTEN_S", 0.3)
+    lines: list[Lines] = []
+    start = Lines.start
+
+    async def noted(self: Lines) -> None:
+        lines.append(self)
+        await start(self)
+
+    monkeypatch.setattr(Lines, "start", noted)
+    entry = await fleet.gateway()
+    await fleet.node()
+    await known(entry, "model")
+    loop = asyncio.get_running_loop()
+    async with client_of(entry) as client:
+        answer = asyncio.create_task(_text(client))
+        for event in (goes_on, again):
+            await until(lambda: engine.running and lines[0]._lines)
+            await until(lambda: not lines[0]._lines)
+            began = loop.time()
+            event.set()
+        assert await answer == "one two three"
+        assert loop.time() - began < GATEWAY_LOST_S / 2
+
+
+async def _text(client: AsyncOpenAI) -> str:
+    async with await client.chat.completions.create(**asked("model", "go on"), stream=True) as stream:
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+async def test_a_word_that_a_node_does_not_know_does_not_cost_it_the_others(
+    fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = msgspec.Raw(msgspec.msgpack.encode({"kind": "a-word-to-come", "attempt_id": "att_1"}))
+
+    def newer(*, sender: str, words: list[msgspec.Raw]) -> ControlMessage:
+        return ControlMessage(sender=sender, words=[unknown, *words])
+
+    monkeypatch.setattr(gateway.line, "ControlMessage", newer)
+    entry = await fleet.gateway()
+    node = await fleet.node()
+    await known(entry, "model")
+    async with client_of(entry) as client:
+        assert await whole(client, "model", "hello")
+    assert await _unread(node) > 0
+
+
+async def _unread(node: Running) -> float:
+    """How many words the node could not read."""
+    async with aiohttp.ClientSession() as session, session.get(f"{node.url}/metrics") as response:
+        text = await response.text()
+    found = re.search(r'^workernode_undecodable_messages_total\{topic="control"\} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
