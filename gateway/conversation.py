@@ -75,7 +75,9 @@ class _Party:
     node: str
     continues: bool = False
     begun: bool = False
-    """Whether its engine is known to have seen the request: only then is its death held against the request."""
+    """Whether its engine has seen the request, or is about to: only then is its death held against the request."""
+    parked: bool = False
+    """Whether it was told to wait, so that nobody knows whether it still lives."""
 
 
 class Conversation:
@@ -129,8 +131,7 @@ class Conversation:
         if piece.begun:
             # It began on its own within the first moments, beside a holder: its text could only be mixed in.
             return [self._stop_stray(party), *self._probe()]
-        self._contenders.pop(piece.attempt_id, None)
-        self._contenders[piece.attempt_id] = party
+        self._contend(party)
         return self._probe()
 
     def content(self, node: str, piece: Content) -> list[Decision]:
@@ -252,6 +253,9 @@ class Conversation:
 
     def _begin(self, party: _Party, now_ms: int, *, begun: bool) -> list[Decision]:
         self._holder = party
+        # One that was not parked has asked just now: it lives and will begin, so that its silence is this request's
+        # doing. A parked one may be long dead: it says once more that it begins.
+        party.begun = begun or not party.parked
         self._contenders.pop(party.attempt_id, None)
         self._next_piece, self._probing, self._unjudged = 1, False, 0
         self.attempts += 1
@@ -307,7 +311,17 @@ class Conversation:
         if not self._probing:
             return []
         self._probing = False
-        return [Tell(party.node, Park(attempt_id=party.attempt_id)) for party in self._contenders.values()]
+        return [self._park(party) for party in self._contenders.values()]
+
+    def _contend(self, party: _Party) -> None:
+        """It waits, as the one that asked last."""
+        earlier = self._contenders.pop(party.attempt_id, None)
+        party.parked = earlier is not None and earlier.parked
+        self._contenders[party.attempt_id] = party
+
+    def _park(self, party: _Party) -> Tell:
+        party.parked = True
+        return Tell(party.node, Park(attempt_id=party.attempt_id))
 
     def _released(self, now_ms: int) -> list[Decision]:
         """There is no holder any more: the contender that asked last, and so is the likeliest to live, takes over.
@@ -324,7 +338,7 @@ class Conversation:
         *others, latest = self._contenders.values()
         return [
             *self._begin(latest, now_ms, begun=False),
-            *(Tell(party.node, Park(attempt_id=party.attempt_id)) for party in others),
+            *map(self._park, others),
         ]
 
     def _end(self, state: State, error: FleetError) -> list[Decision]:
@@ -345,8 +359,8 @@ class Conversation:
             return [Tell(party.node, Settle(attempt_id=party.attempt_id, charge=self._charge))]
         if self._awaited and self._holder is not None and self._holder.attempt_id != party.attempt_id:
             # The holder may die before its charge is safe: then nobody else has any, and this one is let go.
-            self._contenders[party.attempt_id] = party
-            return [Tell(party.node, Park(attempt_id=party.attempt_id)), *self._probe()]
+            self._contend(party)
+            return [self._park(party), *self._probe()]
         return [Tell(party.node, Stop(attempt_id=party.attempt_id, reason=self._reason_after_the_end()))]
 
     def _stop_stray(self, party: _Party) -> Tell:

@@ -11,10 +11,10 @@ from wire.request import Id, Millis
 StopReason = Literal["cancelled", "expired", "superseded", "again", "done", "unknown", "poison"]
 """Why an attempt shall stop.
 
-``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; this
-one's delivery is no longer its own. ``again``: it began too early; hand the request back. ``done``: the request has
-its end. ``unknown``: the gateway does not know the request, so it ended long ago. ``poison``: it brought down too many
-nodes; write the dead letter.
+``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; hand
+the request back, which changes nothing where the delivery is another's by now. ``again``: it began too early; hand
+back. ``done``: the request has its end. ``unknown``: the gateway does not know the request, so it ended long ago.
+``poison``: it brought down too many nodes; write the dead letter.
 """
 
 
@@ -48,7 +48,7 @@ class Go(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fiel
 
 
 class Park(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="park"):
-    """The request's first holder lives: free the slot, keep the delivery, and wait for another word."""
+    """Another attempt holds the request, or its charge is not safe yet: free the slot, keep the delivery, and wait."""
 
     attempt_id: Id
 

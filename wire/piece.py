@@ -22,7 +22,10 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):
-    """A node has taken the request. ``begun`` says that its engine works already; else it waits for the gateway's word.
+    """A node has taken the request, and waits for the gateway's word.
+
+    ``begun``: its engine works, or is about to. An attempt that was parked says so after ``go``, confirmed by the broker,
+    before its engine sees the request: only from then on does the silent death of its node count against the request.
 
     ``continues``: its engine can go on after a text that it is given (``prefix`` of :class:`wire.control.Go`).
 
@@ -73,7 +76,10 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="alive"):
-    """The answer to ``alive?``: whether this node still works on the attempt."""
+    """The answer to ``alive?``: whether this node still works on the attempt.
+
+    Not ``holding``, and unasked: the request was handed back before the attempt began.
+    """
 
     attempt_id: Id
     holding: bool
@@ -99,7 +105,7 @@ class LinkMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     """Consecutive frames of one node for one gateway, the first of which has number ``first``.
 
     ``line`` tells apart the lines that a node opens to the same gateway one after the other (Unix milliseconds of the
-    opening): frames of each are numbered from 1, and an older line is dead once a newer one was heard.
+    opening, or more): frames of each are numbered from 1, and an older line is dead once a newer one was heard.
     """
 
     node: Id

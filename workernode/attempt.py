@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 
 log = Log("node")
 
-BEGIN_AT_ONCE_MS = 0
-"""A remote node begins without the gateway's word while the request is younger than this: never.
-
-A dead node's request comes back within 10 ms, still young: with 250 ms a poison request brought down every node of the
-fleet before the gateway had counted one death. And age compares two machines' clocks.
-"""
 ASK_AGAIN_S = 1.0
 PARKED_ASK_AGAIN_S = 0.5
 """Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
@@ -65,6 +59,7 @@ class Attempt:
         self.outcome: Outcome | None = None
         """How it ended, once it has."""
         self.parked = False
+        self._resumed = False  # whether it may begin after it was parked
         self.was_parked = False
         """Set by the node while it counts this attempt among the parked ones."""
         self.number = 1
@@ -90,15 +85,15 @@ class Attempt:
         state = "parked" if self.parked else "working" if self._working else "waiting"
         return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
 
-    async def run(self, *, at_once: bool, on_park: Callable[[bool], None]) -> Queue:
+    async def run(self, *, on_park: Callable[[bool], None]) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
-        ``at_once``: the engine may begin before the gateway's word. ``on_park`` is called with True when
-        the slot becomes free although the delivery is kept, and with False when the work begins after that.
+        ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
+        the work begins after that.
         """
         withdraw = self._link.on_gone(lambda: self.hear(GatewayGone()))
         try:
-            outcome = await self._outcome(at_once, on_park)
+            outcome = await self._outcome(on_park)
             if isinstance(outcome, Settle):
                 await self._recorder.publish(outcome.charge)
                 queue: Queue = "ack"
@@ -166,19 +161,16 @@ class Attempt:
             estimated=True,
         )
 
-    async def _outcome(self, at_once: bool, on_park: Callable[[bool], None]) -> Outcome | Settle:
-        """Announce the attempt, get the gateway's word where it is needed, and let the engine work."""
-        age_ms = self.taken_ms - self.request.received_ms
-        self.begun = at_once and age_ms < BEGIN_AT_ONCE_MS
+    async def _outcome(self, on_park: Callable[[bool], None]) -> Outcome | Settle:
+        """Announce the attempt, get the gateway's word, and let the engine work."""
         self._link.push(self._started(), urgent=True)
-        if not await self._confirmed():
-            return Cancelled("again", self.usage_so_far())
-        if not self.begun:
-            refusal = await self._permission(on_park)
-            if refusal is not None:
-                return refusal
-            # Said again, now as begun: only then is a silent death from here on this request's doing.
-            self.begun = True
+        refusal = await self._permission(on_park)
+        if refusal is not None:
+            return refusal
+        self.begun = True
+        if self._resumed:
+            # The gateway cannot know that a parked attempt still lives: only once it has said that it begins is a
+            # silent death this request's doing. Whoever asked just now is known to live by that.
             self._link.push(self._started(), urgent=True)
             if not await self._confirmed():
                 return Cancelled("again", self.usage_so_far())
@@ -204,7 +196,7 @@ class Attempt:
                     self.number, self._prefix = number, prefix
                     self._remaining_s = remaining_ms / 1000
                     if self.parked:
-                        self.parked = False
+                        self.parked, self._resumed = False, True
                         on_park(False)
                     return None
                 case Park():

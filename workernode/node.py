@@ -160,9 +160,7 @@ class Node:
         self._idle.clear()
         self._metrics.busy.set(self.busy)
         try:
-            queue = await attempt.run(
-                at_once=self._identity.type != "local", on_park=lambda parked: self._park(attempt, parked=parked)
-            )
+            queue = await attempt.run(on_park=lambda parked: self._park(attempt, parked=parked))
         finally:
             link.users -= 1
             del self._attempts[attempt.attempt_id]

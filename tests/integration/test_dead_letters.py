@@ -25,7 +25,6 @@ from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, streamed, whole
 from tests.waiting import until
 from wire.request import Request
-from workernode.attempt import BEGIN_AT_ONCE_MS
 from workernode.dead_letters import DeadLetters
 from workernode.settings import NodeSettings
 
@@ -75,24 +74,15 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
     return [event["type"].removeprefix("io.workernode.") for event in found]
 
 
-async def old_enough(since: float) -> None:
-    """Wait until a request is begun only when its gateway says so: a younger one may be begun beside its holder."""
-    loop = asyncio.get_running_loop()
-    await until(lambda: loop.time() - since > BEGIN_AT_ONCE_MS / 1000)
-
-
 async def requested(upstream: FakeUpstream, count: int) -> None:
     await until(lambda: len(upstream.requests) == count, within_s=20)
 
 
 async def kill_holders(fleet: InProcessFleet, upstream: FakeUpstream, node: Running, begun: int) -> None:
     """Kill whoever works on the one request under way, three times; the last heir lives. ``begun``: requests so far."""
-    loop = asyncio.get_running_loop()
     for death in range(1, 4):
         await requested(upstream, begun + death)
-        begun_at = loop.time()
         heir = await fleet.node(**PUBLIC, API_URL=upstream.url, MAX_PROCESS_NUM="8")
-        await old_enough(begun_at)
         await node.kill()
         node = heir
 

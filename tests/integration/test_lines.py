@@ -1,4 +1,4 @@
-"""What gateways and nodes know of one another may be lost, or be newer than the other side: answers come all the same."""
+"""What gateways and nodes know of one another may be lost, or newer than the other side: answers come all the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.integration.test_main_job import asked, client_of, known, whole
 from tests.scripted_engine import ScriptedEngine
 from tests.waiting import until
 from wire.control import ControlMessage
-from workernode.uplink import GATEWAY_LOST_S
+from wire.topics import Topics
+from workernode.uplink import GATEWAY_LOST_S, Uplinks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,6 +88,22 @@ async def test_a_word_that_a_node_does_not_know_does_not_cost_it_the_others(
     async with client_of(entry) as client:
         assert await whole(client, "model", "hello")
     assert await _unread(node) > 0
+
+
+async def test_a_later_line_has_a_greater_number_although_the_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a smaller one it would be taken for a line that was given up, and never be acknowledged."""
+    clock = iter([5000, 1000, 1000])
+    monkeypatch.setattr("workernode.uplink.now_ms", lambda: next(clock))
+    broker = MemoryBroker()
+    uplinks = Uplinks(broker, Topics(), "node-1")
+    first = await uplinks.open("gateway-1")
+    first.lost = True
+    second = await uplinks.open("gateway-1")
+    assert second.line > first.line
+    await uplinks.aclose()
+    await broker.aclose()
 
 
 async def _unread(node: Running) -> float:

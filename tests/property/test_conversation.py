@@ -69,6 +69,7 @@ class SimAttempt:
     end: Finished | Failed | None = None
     settlement: Settlement | None = None
     charge: bytes = b""
+    parked: bool = False
     engine: SimEngine | None = None
     """None: the answer is no plain text."""
 
@@ -77,9 +78,10 @@ class SimAttempt:
         return Started(attempt_id=self.attempt_id, request_id=REQUEST, begun=self.begun, continues=continues)
 
     def begin(self, prefix: str | None) -> None:
-        """The engine gets the request: said once more, so that its death counts."""
-        self.begun, self.phase = True, "working"
-        self.node.push(self.started())
+        """The engine gets the request. Whoever was parked says so before: its death counts from then on."""
+        unasked, self.begun, self.phase = self.begun, True, "working"
+        if self.parked or unasked:
+            self.node.push(self.started())
         if self.engine is not None:
             self.engine.begin(self.attempt_id, prefix)
 
@@ -127,6 +129,8 @@ class SimAttempt:
         match self.phase, word:
             case "waiting", Go(prefix=prefix):
                 self.begin(prefix)
+            case "waiting", Park():
+                self.parked = True
             case "waiting", Settle(charge=charge):
                 self.charge, self.outcome = charge, Answered(Usage())
                 self.settle(Accepted(attempt_id=self.attempt_id))
@@ -251,7 +255,8 @@ class RequestMachine(RuleBasedStateMachine):
         self.charges: set[bytes] = set()
         self.dismissed: set[str] = set()
         self.running: str | None = None  # the attempt that may work
-        self.heard_begun: set[str] = set()
+        self.parked: set[str] = set()  # attempts that were told to wait
+        self.known_begun: set[str] = set()  # attempts whose engines have the request, as far as the gateway can know
         self.fenced: list[str] = []  # holders that were found dead while the client waited
         # A stream of plain text
         self.plain = self.keeps = False
@@ -522,7 +527,7 @@ class RequestMachine(RuleBasedStateMachine):
             case Started():
                 self.told.add(frame.attempt_id)
                 if frame.begun:
-                    self.heard_begun.add(frame.attempt_id)
+                    self.known_begun.add(frame.attempt_id)
                 decisions = self.conversation.started(node.name, frame, self.now)
                 self._carry_out(decisions)
                 self._was_answered(frame, decisions)
@@ -569,10 +574,9 @@ class RequestMachine(RuleBasedStateMachine):
         self._carry_out(decisions)
 
     def _counts_deaths(self) -> None:
-        """Only of holders whose engines had the request."""
-        counted = [attempt_id for attempt_id in self.fenced if attempt_id in self.heard_begun]
+        """Only of holders that said they begin, or were told to as they asked; not of parked ones that took over."""
+        counted = [attempt_id for attempt_id in self.fenced if attempt_id in self.known_begun]
         assert self.conversation.silent_deaths == len(counted)
-        assert all(self._attempt(attempt_id).begun for attempt_id in counted)
         assert (self.conversation.state == "poison") == (len(counted) == SILENT_DEATHS_MAX)
 
     def _attempt(self, attempt_id: str) -> SimAttempt:
@@ -634,6 +638,8 @@ class RequestMachine(RuleBasedStateMachine):
                     assert engine is not None
                     assert engine.continues, "an engine that cannot continue shall"
                     assert prefix == self.seen.text or self.running == attempt_id
+                if attempt_id not in self.parked:
+                    self.known_begun.add(attempt_id)
                 self.running = attempt_id
             case Stop(attempt_id=attempt_id, reason="superseded" | "again"):
                 self.dismissed.add(attempt_id)
@@ -647,7 +653,9 @@ class RequestMachine(RuleBasedStateMachine):
             case Settle(attempt_id=attempt_id):
                 assert self.accepted
                 assert attempt_id not in self.accepted
-            case Park() | AreYouAlive() | Stop() | _:
+            case Park(attempt_id=attempt_id):
+                self.parked.add(attempt_id)
+            case AreYouAlive() | Stop() | _:
                 pass
 
     def _is_whole(self) -> None:

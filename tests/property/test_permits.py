@@ -199,24 +199,24 @@ plans = st.none() | st.builds(
 )
 
 
-@given(load=st.lists(plans, max_size=12), at_once=st.booleans(), drained=st.booleans())
-@example(load=[Plan(end="hangs")] * 6, at_once=True, drained=False)
-@example(load=[Plan(first="park, stop")] * 12, at_once=False, drained=False)
-@example(load=[Plan(end="limited")] * 6, at_once=False, drained=True)
-@example(load=[Plan(end="limited", again="park, settle")], at_once=False, drained=False)
-@example(load=[Plan(end="limited", again="cancelled"), None], at_once=False, drained=False)
+@given(load=st.lists(plans, max_size=12), drained=st.booleans())
+@example(load=[Plan(end="hangs")] * 6, drained=False)
+@example(load=[Plan(first="park, stop")] * 12, drained=False)
+@example(load=[Plan(end="limited")] * 6, drained=True)
+@example(load=[Plan(end="limited", again="park, settle")], drained=False)
+@example(load=[Plan(end="limited", again="cancelled"), None], drained=False)
 @settings(max_examples=60, deadline=None)
-def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], at_once: bool, drained: bool) -> None:
+def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], drained: bool) -> None:
     with (
         patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
         patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
         patch("workernode.node.TRY_AGAIN_S_MIN", 0.005),
     ):
-        asyncio.run(_check(load, at_once=at_once, drained=drained))
+        asyncio.run(_check(load, drained=drained))
 
 
-async def _check(load: list[Plan | None], *, at_once: bool, drained: bool) -> None:
-    async with _running_node(at_once=at_once) as (gateway, node, requests):
+async def _check(load: list[Plan | None], *, drained: bool) -> None:
+    async with _running_node() as (gateway, node, requests):
         for plan in load:
             await gateway.publish(plan)
         if drained:
@@ -226,7 +226,7 @@ async def _check(load: list[Plan | None], *, at_once: bool, drained: bool) -> No
 
 
 async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
-    async with _running_node(at_once=False) as (gateway, node, requests):
+    async with _running_node() as (gateway, node, requests):
         for _ in range(SLOTS):
             await gateway.publish(Plan(first="park"))
         # One more than may be parked is handed back, and comes again.
@@ -240,12 +240,12 @@ async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
 
 
 @asynccontextmanager
-async def _running_node(*, at_once: bool) -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsumer]]:
+async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsumer]]:
     broker = MemoryBroker(MemoryServer(nack_tick_s=0, nack_delay_s=0))
     gateway = FakeGateway(broker)
     await gateway.start()
     await broker.ensure(TOPICS.results, LEDGER)
-    identity = NodeIdentity(NODE, "node", MODEL, "remote" if at_once else "local")
+    identity = NodeIdentity(NODE, "node", MODEL, "remote")
     engine = PlannedEngine(gateway)
     recorder = Recorder(identity, engine, await broker.producer(TOPICS.results))
     uplinks = Uplinks(broker, TOPICS, NODE)

@@ -249,6 +249,7 @@ def test_a_silent_holder_is_fenced_and_the_second_attempt_begins(story: Story) -
     story.starts("a1")
     story.starts("a2")
     assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
+    assert story.conversation.silent_deaths == 1
     assert story.writes("a1", 1, b"late") == [stop("a1", "superseded")]
     assert story.starts("a1") == [stop("a1", "superseded")]
     assert story.finishes("a1") == [stop("a1", "superseded")]
@@ -327,26 +328,48 @@ def test_an_attempt_that_hands_back_before_it_began_is_not_chosen(story: Story) 
     assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
 
 
-def test_a_death_counts_only_once_the_holder_has_said_that_it_began(story: Story) -> None:
+def test_whoever_asked_just_now_is_known_to_live_when_it_is_told_to_begin(story: Story) -> None:
+    """It is not asked for another word before its engine begins, so that its death counts from the ``go`` on."""
     story.starts("a1")
     story.starts("a2")
-    story.is_silent("a1")
-    assert story.conversation.silent_deaths == 0
-    story.starts("a2", begun=True)
+    assert go("a2", number=2) in story.answers("a1", holding=False)
     story.starts("a3")
     story.is_silent("a2")
     assert story.conversation.silent_deaths == 1
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_three_silent_deaths_are_poison(story: Story, at_once: bool) -> None:
-    """Whether the first one began at once or after ``go``."""
-    story.starts("a1", begun=at_once)
+def parked_heir(story: Story) -> None:
+    """``a2`` was parked beside ``a1``, asked again, and takes over from it."""
+    story.starts("a1")
+    story.starts("a2")
+    assert story.answers("a1", holding=True) == [park("a2")]
+    story.starts("a2")
+    assert go("a2", number=2) in story.answers("a1", holding=False)
+
+
+def test_the_death_of_an_attempt_that_was_parked_does_not_count_before_it_says_that_it_begins(story: Story) -> None:
+    """It may have died while it was parked, which is nobody's fault."""
+    parked_heir(story)
+    story.starts("a3")
+    story.is_silent("a2")
+    assert story.conversation.silent_deaths == 0
+
+
+def test_the_death_of_an_attempt_that_was_parked_counts_once_it_says_that_it_begins(story: Story) -> None:
+    parked_heir(story)
+    assert story.starts("a2", begun=True) == []
+    story.starts("a3")
+    story.is_silent("a2")
+    assert story.conversation.silent_deaths == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_three_silent_deaths_are_poison(story: Story, begun: bool) -> None:
+    """Whether the first one has begun on its own or was told to."""
+    story.starts("a1", begun=begun)
     for number in (1, 2):
-        story.starts(f"a{number}", begun=True)
         story.starts(f"a{number + 1}")
         assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
-    story.starts("a3", begun=True)
     story.starts("a4")
     decisions = story.is_silent("a3")
     assert breaks(decisions) == ["request_poisonous"]
@@ -357,12 +380,20 @@ def test_three_silent_deaths_are_poison(story: Story, at_once: bool) -> None:
     assert story.starts("a5") == [stop("a5", "poison")]
 
 
-def test_attempts_that_never_began_are_no_poison_however_many_die(story: Story) -> None:
+def test_attempts_that_died_while_they_were_parked_are_no_poison_however_many(story: Story) -> None:
     story.starts("a1")
-    for number in range(1, 10):
-        story.starts(f"a{number + 1}")
-        assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
-    assert story.state == "open"
+    parked = [f"a{number}" for number in range(2, 10)]
+    for attempt in parked:
+        story.starts(attempt)
+    story.answers("a1", holding=True)
+    story.starts("a10")
+    story.is_silent("a1")  # judged for the first question
+    for silent in ["a1", "a10", *reversed(parked)]:
+        story.is_silent(silent)
+        story.starts(f"beside-{silent}", begun=True)  # somebody comes, and is sent away
+    assert story.conversation.silent_deaths == 2  # of those that had asked just before
+    assert story.conversation.holder is not None
+    assert story.conversation.holder[0] == "beside-a2"
 
 
 # After the end
@@ -536,7 +567,6 @@ def test_a_request_ends_once(story: Story, state: State) -> None:
             story.conversation.expired()
         case _:
             for number in (1, 2, 3):
-                story.starts(f"a{number}", begun=True)
                 story.starts(f"a{number + 1}")
                 story.is_silent(f"a{number}")
     assert story.state == state
