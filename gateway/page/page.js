@@ -125,7 +125,7 @@ function shown(model) {
   top.append(made("span", STATES[about.state] ?? about.state ?? "unknown", `state ${kind}`));
   const facts = [
     about.alias_of && `another name of ${about.alias_of}`,
-    about.nodes !== undefined && `${about.nodes} ${about.nodes === 1 ? "node" : "nodes"}`,
+    about.nodes && `${about.nodes} ${about.nodes === 1 ? "node" : "nodes"}`,
     about.slots ? `${about.busy} of ${about.slots} places busy` : "",
     about.context_length ? `context of ${about.context_length.toLocaleString("en")} tokens` : "",
     about.endpoints?.join(", "),
