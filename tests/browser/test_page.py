@@ -74,6 +74,7 @@ async def test_a_person_sees_the_model_and_reads_its_answer(
     await ask(tab)
     await tab.reads("#answer", ANSWER)
     await tab.reads("#progress", "tokens in")
+    assert await tab.value("document.querySelector('#answer').childNodes.length") > 5, "it came in pieces"
     assert await tab.text("#error") == ""
     assert await tab.text("#key-section") == "", "this gateway asks for no key"
     for program in ("#curl", "#python"):
