@@ -18,6 +18,7 @@ from gateway.errors import error_headers, error_json
 from gateway.front import Front, http_error
 from gateway.model_list import listed, shown
 from gateway.openapi import document
+from gateway.page import routes as page
 from gateway.reception import Window
 from gateway.schemas import Model, ModelList, Ready
 from process import __version__
@@ -64,6 +65,7 @@ def build(
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     app.router.routes.append(Route(token_check.PATH, counter, methods=["POST"]))
+    app.router.routes.extend(page.routes())
 
     @app.get("/v1/models", response_model=ModelList, tags=["models"], summary="The models there are")
     async def list_models(request: Request) -> ModelList:

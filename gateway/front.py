@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import error_headers, error_json
+from gateway.page import routes as page
 from gateway.visit import Visit
 from process.identity import new_request_id
 from process.logging import Log
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 log = Log("gateway")
 
-OPEN_PATHS = frozenset(("/livez", "/readyz"))
-"""What needs no key: health, and only health."""
+HEALTH_PATHS = frozenset(("/livez", "/readyz"))
+OPEN_PATHS = HEALTH_PATHS | page.PATHS
+"""What needs no key: health and the page for people, whose files hold nothing secret; and only those."""
 
 
 class Front:

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 import gateway.app
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.front import OPEN_PATHS
+from gateway.front import HEALTH_PATHS, OPEN_PATHS
+from gateway.page.routes import POLICY
 from tests.in_process import InProcessFleet
 from tests.raw_http import KEY, Answer, Connection, exchange, get, post
 
@@ -55,7 +56,16 @@ ODD_PATHS = (
     "/docs",
     "/redoc",
     "/openapi.json/",
-    "/",
+    "//",
+    "/index.html",
+    "/page",
+    "/page/",
+    "/page.js/",
+    "/page.js.map",
+    "/page/routes.py",
+    "/page.css/../metrics",
+    "/%2e",
+    "/favicon.ico",
     "/v1",
     "/v1/chat",
     "/v1/chat/completions/",
@@ -106,7 +116,7 @@ async def test_the_routes_are_found(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
-async def test_no_route_but_health_is_open_to(doors: Doors, headers: tuple[str, ...]) -> None:
+async def test_no_route_but_health_and_the_page_is_open_to(doors: Doors, headers: tuple[str, ...]) -> None:
     for method, path in doors.routes:
         for where in (path, f"{path}?api_key={KEY}&key={KEY}&access_token={KEY}"):
             answer = await doors.knock(method, where, *headers)
@@ -119,8 +129,35 @@ async def test_no_route_but_health_is_open_to(doors: Doors, headers: tuple[str, 
             assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_only_health_is_named_open() -> None:
-    assert {"/livez", "/readyz"} == OPEN_PATHS
+async def test_only_health_and_the_page_are_named_open() -> None:
+    assert {"/livez", "/readyz", "/", "/page.css", "/page.js"} == OPEN_PATHS
+
+
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_an_open_path_can_only_be_read(doors: Doors, method: str, path: str) -> None:
+    answer = await doors.knock(method, path, "content-type: application/json")
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"), [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")]
+)
+async def test_the_page_lets_nothing_in_from_elsewhere_and_is_not_kept(
+    doors: Doors, path: str, media_type: str
+) -> None:
+    answer = await doors.knock("GET", path, "accept: */*")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == f"{media_type}; charset=utf-8"
+    assert answer.headers["content-security-policy"] == POLICY
+    assert POLICY.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';")
+    assert "unsafe" not in POLICY
+    assert "frame-ancestors 'none'" in POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    head = await doors.knock("HEAD", path, "accept: */*")
+    assert (head.status, head.body) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ODD_PATHS, ids=lambda path: path[:30])
@@ -156,7 +193,7 @@ async def test_an_unknown_model_is_a_404_without_echo(doors: Doors) -> None:
 
 
 async def test_health_needs_no_key_and_tells_no_secret(doors: Doors) -> None:
-    for path in OPEN_PATHS:
+    for path in HEALTH_PATHS:
         answer = await doors.knock("GET", path, "accept: */*")
         assert answer.status == 200
         assert set(json.loads(answer.body)) <= {"status", "ready", "models", "nodes"}

@@ -1,0 +1,1 @@
+"""The page for people at ``/``: models, a prompt to try, and the same for programs. It loads nothing from elsewhere."""
