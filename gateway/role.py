@@ -106,9 +106,9 @@ async def run(
                 app,
                 listener,
                 stop_grace_s=settings.stop_grace_s,
-                http="httptools",
+                head_bytes_max=settings.head_bytes_max,
+                head_wait_s=settings.head_wait_s,
                 timeout_keep_alive=IDLE_CONNECTION_S,
-                proxy_headers=False,
             )
         )
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):

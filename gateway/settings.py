@@ -14,6 +14,7 @@ from gateway.keys import parse_keys
 from gateway.limit_storage import MEMORY, check_storage
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
+from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
 from process.settings import SECONDS_MAX, Settings, check_host
 
 MIB = 1024 * 1024
@@ -49,6 +50,12 @@ class GatewaySettings(Settings):
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
     request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
+    head_bytes_max: int = Field(
+        HEAD_BYTES_MAX, ge=1024, le=MIB, description="bytes of one request's address and headers"
+    )
+    head_wait_s: float = Field(
+        HEAD_WAIT_S, gt=0, le=SECONDS_MAX, description="seconds that a request's address and headers may take to arrive"
+    )
     body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
     body_wait_s: float = Field(
         30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
