@@ -94,7 +94,9 @@ async def run(
         return None if presence.roll_called else "The nodes have not answered the roll call yet."
 
     counter = TokenCounter(settings, model_names, models)
-    app = build(reception, counter, model_names, models, conversations, keys, metrics, why_not_ready, quota)
+    app = build(
+        reception, counter, model_names, models, conversations, keys, metrics, why_not_ready, quota, settings.cors
+    )
     listener = bind(settings.host, settings.port, "PORT")
     async with contextlib.AsyncExitStack() as stack:
         if stored is not None:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.cors import ANY, Cors, parse_origins
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
 from gateway.limit_storage import MEMORY, check_storage
@@ -50,6 +51,12 @@ class GatewaySettings(Settings):
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
     request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
+    cors_origins: str = Field(
+        "", description="origins whose pages may call the gateway from browsers, by commas, or * for all; none if empty"
+    )
+    cors_credentials: bool = Field(
+        False, description="true to let those pages send cookies and other credentials of the browser"
+    )
     head_bytes_max: int = Field(
         HEAD_BYTES_MAX, ge=1024, le=MIB, description="bytes of one request's address and headers"
     )
@@ -119,6 +126,12 @@ class GatewaySettings(Settings):
         check_storage(url.get_secret_value())
         return url
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _usable_origins(cls, origins: str) -> str:
+        parse_origins(origins)
+        return origins
+
     @field_validator("models")
     @classmethod
     def _usable_models(cls, models: str) -> str:
@@ -165,6 +178,14 @@ class GatewaySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _credentials_for_single_origins(self) -> Self:
+        if self.cors_credentials and ANY in parse_origins(self.cors_origins):
+            raise ValueError(
+                "CORS_CREDENTIALS=true would let every page act for its reader with CORS_ORIGINS=*: name the origins"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
         if not (self.api_keys or self.database_url or self.lets_strangers_in):
             raise ValueError(
@@ -172,6 +193,12 @@ class GatewaySettings(Settings):
                 "that is meant"
             )
         return self
+
+    @property
+    def cors(self) -> Cors | None:
+        """What browsers are told about other origins, if anything."""
+        origins = parse_origins(self.cors_origins)
+        return Cors(origins, self.cors_credentials) if origins else None
 
     @property
     def disconnect_policy(self) -> OnDisconnect:

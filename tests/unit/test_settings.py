@@ -53,6 +53,7 @@ SPECIAL = {
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
     "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
                            f"async+mongodb://u:{CANARY}@host"],
+    "cors_origins": ["app.example", "https://app.example/", "https://", "*,https://a.example", "null", "HTTPS://A", "https://*.a"],
     "models": ["x" * 257, "a,b\x00c"],
     "on_disconnect_models": ["small", "small=stop", "small=finish,small=cancel"],
     "on_disconnect_keys": ["team-a", "=finish"],
