@@ -25,6 +25,7 @@ from process.identity import new_incarnation
 from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings
+from process.tls import tls_options
 from wire import topics as names
 from wire.errors import ShuttingDown
 
@@ -110,6 +111,7 @@ async def run(
                 stop_grace_s=settings.stop_grace_s,
                 head_bytes_max=settings.head_bytes_max,
                 head_wait_s=settings.head_wait_s,
+                **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
                 timeout_keep_alive=IDLE_CONNECTION_S,
             )
         )

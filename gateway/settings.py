@@ -17,6 +17,7 @@ from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
 from process.settings import SECONDS_MAX, Settings, check_host
+from process.tls import check_pair, check_readable
 
 MIB = 1024 * 1024
 
@@ -51,6 +52,10 @@ class GatewaySettings(Settings):
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
     request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
+    ssl_certfile: Path | None = Field(
+        None, description="a PEM file with the gateway's certificate and those above it, to serve over TLS"
+    )
+    ssl_keyfile: Path | None = Field(None, description="a PEM file with the key of that certificate, without password")
     cors_origins: str = Field(
         "", description="origins whose pages may call the gateway from browsers, by commas, or * for all; none if empty"
     )
@@ -126,6 +131,11 @@ class GatewaySettings(Settings):
         check_storage(url.get_secret_value())
         return url
 
+    @field_validator("ssl_certfile", "ssl_keyfile")
+    @classmethod
+    def _readable_pem(cls, path: Path | None) -> Path | None:
+        return check_readable(path)
+
     @field_validator("cors_origins")
     @classmethod
     def _usable_origins(cls, origins: str) -> str:
@@ -175,6 +185,11 @@ class GatewaySettings(Settings):
                 raise ValueError(f"{alias!r} is declared as a model and as an alias of {model!r}: keep one of the two")
             if model in aliases:
                 raise ValueError(f"{alias!r} is an alias of {model!r}, which is one itself: name the model behind it")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        check_pair(self.ssl_certfile, self.ssl_keyfile, ("SSL_CERTFILE", "SSL_KEYFILE"))
         return self
 
     @model_validator(mode="after")
