@@ -19,6 +19,7 @@ from gateway.queue import RequestQueue
 from gateway.reception import Reception
 from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
+from gateway.settings import split
 from gateway.token_counter import TokenCounter
 from process.http import bind, serving
 from process.identity import new_incarnation
@@ -111,6 +112,7 @@ async def run(
                 stop_grace_s=settings.stop_grace_s,
                 head_bytes_max=settings.head_bytes_max,
                 head_wait_s=settings.head_wait_s,
+                trusted_proxies=split(settings.trusted_proxies),
                 **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
                 timeout_keep_alive=IDLE_CONNECTION_S,
             )

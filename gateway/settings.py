@@ -56,6 +56,11 @@ class GatewaySettings(Settings):
         None, description="a PEM file with the gateway's certificate and those above it, to serve over TLS"
     )
     ssl_keyfile: Path | None = Field(None, description="a PEM file with the key of that certificate, without password")
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks of proxies whose x-forwarded-for and x-forwarded-proto are believed, by "
+        "commas; nobody's if empty",
+    )
     cors_origins: str = Field(
         "", description="origins whose pages may call the gateway from browsers, by commas, or * for all; none if empty"
     )
@@ -135,6 +140,16 @@ class GatewaySettings(Settings):
     @classmethod
     def _readable_pem(cls, path: Path | None) -> Path | None:
         return check_readable(path)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _usable_proxies(cls, proxies: str) -> str:
+        for proxy in split(proxies):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
+        return proxies
 
     @field_validator("cors_origins")
     @classmethod

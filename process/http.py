@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from process.lifecycle import PortInUse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import uvicorn
     from prometheus_client import CollectorRegistry
@@ -44,11 +44,13 @@ async def serving(
     stop_grace_s: float,
     head_bytes_max: int = HEAD_BYTES_MAX,
     head_wait_s: float = HEAD_WAIT_S,
+    trusted_proxies: Sequence[str] = (),
     **options: Any,
 ) -> AsyncIterator[None]:
     """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``.
 
-    A request's head may have ``head_bytes_max`` bytes, and ``head_wait_s`` to arrive.
+    A request's head may have ``head_bytes_max`` bytes, and ``head_wait_s`` to arrive. Who the client is and whether it
+    came over TLS is believed of ``trusted_proxies`` (addresses and networks), and of nobody else.
     """
     import uvicorn  # a node that serves only its health must not pay for it
 
@@ -74,7 +76,8 @@ async def serving(
         server_header=False,
         http=limited(head_bytes_max, head_wait_s),
         ws="none",
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         **options,
     )
     server: uvicorn.Server = Server(config)

@@ -167,6 +167,29 @@ async def test_an_answer_that_takes_long_is_not_cut_for_half_a_head_behind_it() 
         assert await connection.closed()
 
 
+FORWARDED = ("x-forwarded-for: 203.0.113.7", "x-forwarded-proto: https", "forwarded: for=203.0.113.7;proto=https")
+
+
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "192.0.2.1", "::1")], ids=["nobody", "others"])
+async def test_what_an_untrusted_client_says_of_itself_changes_nothing(trusted: tuple[str, ...]) -> None:
+    async with served(trusted_proxies=trusted) as (app, port), Connection(port) as connection:
+        for headers in (("accept: */*",), FORWARDED):
+            connection.send(get("/", *headers))
+            assert (await connection.answer()).status == 200
+        plain, forwarded = app.scopes
+        assert plain["client"] == forwarded["client"] == connection.writer.get_extra_info("sockname")
+        assert plain["scheme"] == forwarded["scheme"] == "http"
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "127.0.0.0/8"])
+async def test_a_trusted_proxy_is_believed(trusted: str) -> None:
+    async with served(trusted_proxies=(trusted,)) as (app, port), Connection(port) as connection:
+        connection.send(get("/", *FORWARDED))
+        assert (await connection.answer()).status == 200
+        assert app.scopes[0]["client"][0] == "203.0.113.7"
+        assert app.scopes[0]["scheme"] == "https"
+
+
 @pytest.mark.parametrize(
     "request_",
     [
