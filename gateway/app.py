@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from gateway.conversations import Conversations
+    from gateway.cors import Cors
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
     from gateway.model_names import ModelNames
@@ -49,6 +50,7 @@ def build(
     metrics: GatewayMetrics,
     ready: Callable[[], str | None],
     quota: Quota | None = None,
+    cors: Cors | None = None,
 ) -> ASGIApp:
     """The whole application. ``ready`` returns why the gateway is not ready, or None."""
     app = FastAPI(
@@ -118,7 +120,7 @@ def build(
         # Starlette sends this and raises the exception once more, for the front door to log it.
         return refused(FleetError())
 
-    return Front(app, keys, metrics, quota)
+    return Front(app, keys, metrics, quota, cors)
 
 
 def _rendered(error: FleetError) -> Response:

@@ -1,24 +1,18 @@
-"""OpenAI's error JSON, written here and nowhere else."""
+"""An error as clients see it: OpenAI's JSON, and the headers beside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from process.http_errors import error_json
 
 if TYPE_CHECKING:
     from wire.errors import ErrorBody
 
-_encoder = msgspec.json.Encoder()
+__all__ = ["error_headers", "error_json"]
 
 SECONDS_BETWEEN_RETRIES_MAX = 120
 """OpenAI's clients give up at once above this, so a longer wait is said as this one."""
-
-
-def error_json(error: ErrorBody) -> bytes:
-    """``{"error": {message, type, param, code}}``, all four keys always."""
-    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return _encoder.encode({"error": fields})
 
 
 def error_headers(error: ErrorBody) -> list[tuple[bytes, bytes]]:

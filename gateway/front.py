@@ -15,6 +15,7 @@ from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from gateway.cors import Cors
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
     from gateway.quota import Quota
@@ -30,17 +31,32 @@ OPEN_PATHS = HEALTH_PATHS | page.PATHS
 class Front:
     """Pure ASGI around the application. ``scope["state"]`` gets ``request_id``, ``key_id`` and ``visit``."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: GatewayMetrics, quota: Quota | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: ApiKeys,
+        metrics: GatewayMetrics,
+        quota: Quota | None = None,
+        cors: Cors | None = None,
+    ) -> None:
         self._app = app
         self._keys = keys
         self._metrics = metrics
         self._quota = quota
+        self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other protocols are not spoken here."""
         if scope["type"] != "http":
             return
         request_id = new_request_id()
+        cors = self._cors
+        if cors is not None and (leave := cors.preflight(scope)) is not None:
+            # Browsers send no key with the question whether they may send one.
+            headers = [*leave, (b"x-request-id", request_id.encode())]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         started = ended = False
         visit = Visit()
 
@@ -50,6 +66,8 @@ class Front:
                 started = True
                 message["headers"].append((b"x-request-id", request_id.encode()))
                 message["headers"] += await visit.headers()
+                if cors is not None:
+                    message["headers"] += cors.headers(scope)
             else:
                 ended = not message.get("more_body")
                 if ended:

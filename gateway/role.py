@@ -19,12 +19,14 @@ from gateway.queue import RequestQueue
 from gateway.reception import Reception
 from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
+from gateway.settings import split
 from gateway.token_counter import TokenCounter
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings
+from process.tls import tls_options
 from wire import topics as names
 from wire.errors import ShuttingDown
 
@@ -94,7 +96,9 @@ async def run(
         return None if presence.roll_called else "The nodes have not answered the roll call yet."
 
     counter = TokenCounter(settings, model_names, models)
-    app = build(reception, counter, model_names, models, conversations, keys, metrics, why_not_ready, quota)
+    app = build(
+        reception, counter, model_names, models, conversations, keys, metrics, why_not_ready, quota, settings.cors
+    )
     listener = bind(settings.host, settings.port, "PORT")
     async with contextlib.AsyncExitStack() as stack:
         if stored is not None:
@@ -106,9 +110,11 @@ async def run(
                 app,
                 listener,
                 stop_grace_s=settings.stop_grace_s,
-                http="httptools",
+                head_bytes_max=settings.head_bytes_max,
+                head_wait_s=settings.head_wait_s,
+                trusted_proxies=split(settings.trusted_proxies),
+                **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
                 timeout_keep_alive=IDLE_CONNECTION_S,
-                proxy_headers=False,
             )
         )
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):

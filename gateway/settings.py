@@ -9,12 +9,15 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.cors import ANY, Cors, parse_origins
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
 from gateway.limit_storage import MEMORY, check_storage
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
+from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
 from process.settings import SECONDS_MAX, Settings, check_host
+from process.tls import check_pair, check_readable
 
 MIB = 1024 * 1024
 
@@ -49,6 +52,27 @@ class GatewaySettings(Settings):
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
     request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
+    ssl_certfile: Path | None = Field(
+        None, description="a PEM file with the gateway's certificate and those above it, to serve over TLS"
+    )
+    ssl_keyfile: Path | None = Field(None, description="a PEM file with the key of that certificate, without password")
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks of proxies whose x-forwarded-for and x-forwarded-proto are believed, by "
+        "commas; nobody's if empty",
+    )
+    cors_origins: str = Field(
+        "", description="origins whose pages may call the gateway from browsers, by commas, or * for all; none if empty"
+    )
+    cors_credentials: bool = Field(
+        False, description="true to let those pages send cookies and other credentials of the browser"
+    )
+    head_bytes_max: int = Field(
+        HEAD_BYTES_MAX, ge=1024, le=MIB, description="bytes of one request's address and headers"
+    )
+    head_wait_s: float = Field(
+        HEAD_WAIT_S, gt=0, le=SECONDS_MAX, description="seconds that a request's address and headers may take to arrive"
+    )
     body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
     body_wait_s: float = Field(
         30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
@@ -112,6 +136,27 @@ class GatewaySettings(Settings):
         check_storage(url.get_secret_value())
         return url
 
+    @field_validator("ssl_certfile", "ssl_keyfile")
+    @classmethod
+    def _readable_pem(cls, path: Path | None) -> Path | None:
+        return check_readable(path)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _usable_proxies(cls, proxies: str) -> str:
+        for proxy in split(proxies):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
+        return proxies
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _usable_origins(cls, origins: str) -> str:
+        parse_origins(origins)
+        return origins
+
     @field_validator("models")
     @classmethod
     def _usable_models(cls, models: str) -> str:
@@ -158,6 +203,19 @@ class GatewaySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        check_pair(self.ssl_certfile, self.ssl_keyfile, ("SSL_CERTFILE", "SSL_KEYFILE"))
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_for_single_origins(self) -> Self:
+        if self.cors_credentials and ANY in parse_origins(self.cors_origins):
+            raise ValueError(
+                "CORS_CREDENTIALS=true would let every page act for its reader with CORS_ORIGINS=*: name the origins"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
         if not (self.api_keys or self.database_url or self.lets_strangers_in):
             raise ValueError(
@@ -165,6 +223,12 @@ class GatewaySettings(Settings):
                 "that is meant"
             )
         return self
+
+    @property
+    def cors(self) -> Cors | None:
+        """What browsers are told about other origins, if anything."""
+        origins = parse_origins(self.cors_origins)
+        return Cors(origins, self.cors_credentials) if origins else None
 
     @property
     def disconnect_policy(self) -> OnDisconnect:

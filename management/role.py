@@ -19,6 +19,7 @@ from management.readiness import Readiness
 from process.http import bind, serving
 from process.identity import now_ms
 from process.logging import Log
+from process.tls import tls_options
 from store import database
 from store.migrate import upgrade
 
@@ -63,8 +64,9 @@ async def run(
     listener = Listener(settings, registry, persistence, metrics)
     app = application(engine, registry, readiness, metrics, settings.management_key)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
+    tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:
-        async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s):
+        async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s, **tls):
             port = socket.getsockname()[1]
             log.info("Management listens.", action="listens", port=port)
             if listening is not None:

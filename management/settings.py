@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from process.settings import Settings
+from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check
 
 
@@ -16,6 +18,12 @@ class ManagementSettings(Settings):
     management_host: str = Field("127.0.0.1", description="the address on which the REST API listens")
     management_port: int = Field(8082, ge=0, le=65535, description="the port of the REST API; 0 takes a free one")
     management_key: SecretStr | None = Field(None, description="the key that callers of the REST API must show")
+    management_ssl_certfile: Path | None = Field(
+        None, description="a PEM file with management's certificate and those above it, to serve over TLS"
+    )
+    management_ssl_keyfile: Path | None = Field(
+        None, description="a PEM file with the key of that certificate, without password"
+    )
     management_stop_grace_s: float = Field(5.0, gt=0, le=600, description="how long open requests may take at the end")
     # A secret because a PostgreSQL URL may hold a password.
     database_url: SecretStr = Field(
@@ -40,6 +48,20 @@ class ManagementSettings(Settings):
         except UnusableDatabase as error:
             raise ValueError(str(error)) from None
         return url
+
+    @field_validator("management_ssl_certfile", "management_ssl_keyfile")
+    @classmethod
+    def _readable_pem(cls, path: Path | None) -> Path | None:
+        return check_readable(path)
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> ManagementSettings:
+        check_pair(
+            self.management_ssl_certfile,
+            self.management_ssl_keyfile,
+            ("MANAGEMENT_SSL_CERTFILE", "MANAGEMENT_SSL_KEYFILE"),
+        )
+        return self
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> ManagementSettings:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from process.lifecycle import PortInUse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import uvicorn
     from prometheus_client import CollectorRegistry
+
+HEAD_BYTES_MAX = 64 * 1024
+HEAD_WAIT_S = 30.0
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -34,9 +37,24 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, listener: socket.socket, *, stop_grace_s: float, **options: Any) -> AsyncIterator[None]:
-    """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``."""
+async def serving(
+    app: Any,
+    listener: socket.socket,
+    *,
+    stop_grace_s: float,
+    head_bytes_max: int = HEAD_BYTES_MAX,
+    head_wait_s: float = HEAD_WAIT_S,
+    trusted_proxies: Sequence[str] = (),
+    **options: Any,
+) -> AsyncIterator[None]:
+    """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``.
+
+    A request's head may have ``head_bytes_max`` bytes, and ``head_wait_s`` to arrive. Who the client is and whether it
+    came over TLS is believed of ``trusted_proxies`` (addresses and networks), and of nobody else.
+    """
     import uvicorn  # a node that serves only its health must not pay for it
+
+    from process.http_protocol import limited
 
     started = asyncio.Event()
 
@@ -56,6 +74,10 @@ async def serving(app: Any, listener: socket.socket, *, stop_grace_s: float, **o
         lifespan="off",
         timeout_graceful_shutdown=max(1, round(stop_grace_s)),
         server_header=False,
+        http=limited(head_bytes_max, head_wait_s),
+        ws="none",
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         **options,
     )
     server: uvicorn.Server = Server(config)

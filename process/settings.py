@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from process.tls import check_readable
 from wire.errors import InvalidName
 from wire.topics import Topics
 
@@ -83,9 +84,7 @@ class Settings(BaseSettings):
     @field_validator("pulsar_tls_trust_certs")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-            raise ValueError("it names a file that cannot be read")
-        return path
+        return check_readable(path)
 
     @field_validator(*TOPIC_PARTS)
     @classmethod

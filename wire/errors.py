@@ -128,6 +128,12 @@ class BodyTooLarge(FleetError):
     code, http_status, type, retryable = "request_too_large", 413, "invalid_request_error", False
 
 
+class HeadTooLarge(FleetError):
+    """The request's address and headers are too large."""
+
+    code, http_status, type, retryable = "headers_too_large", 431, "invalid_request_error", False
+
+
 class UnsupportedMediaType(FleetError):
     """Send the request as JSON, with 'content-type: application/json'."""
 

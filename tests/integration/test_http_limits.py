@@ -1,0 +1,227 @@
+"""What a connection may do before there is a request: over raw sockets, on the server that every role uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from process.http import bind, serving
+from tests.raw_http import Connection, get, post
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Receive, Scope, Send
+
+HEAD_BYTES_MAX = 64 * 1024
+
+
+class Application:
+    """Answers with the length of the body once ``may_answer`` is set, and remembers what reached it."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        length = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            length += len(message["body"])
+            if not message["more_body"]:
+                break
+        await self.may_answer.wait()
+        body = b"%d" % length
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.asynccontextmanager
+async def served(**options: Any) -> AsyncIterator[tuple[Application, int]]:
+    app = Application()
+    listener = bind("127.0.0.1", 0, "PORT")
+    port = listener.getsockname()[1]
+    async with asyncio.timeout(20), serving(app, listener, stop_grace_s=1.0, **options):
+        yield app, port
+
+
+def of_size(size: int) -> bytes:
+    """A request whose head has this many bytes."""
+    bare = get("/", "x-long: ")
+    return bare.replace(b"x-long: ", b"x-long: " + b"x" * (size - len(bare)))
+
+
+async def refused(connection: Connection, status: int, code: str) -> None:
+    answer = await connection.answer()
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert answer.error["type"] == "invalid_request_error"
+    assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["connection"] == "close"
+    assert await connection.closed()
+
+
+async def test_a_head_as_long_as_it_may_be_is_served() -> None:
+    async with served() as (_, port), Connection(port) as connection:
+        for _ in range(2):
+            connection.send(of_size(HEAD_BYTES_MAX))
+            assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        of_size(HEAD_BYTES_MAX + 1),
+        of_size(5_000_000),
+        of_size(HEAD_BYTES_MAX * 2)[:-4],
+        get("/" + "x" * HEAD_BYTES_MAX),
+        get("/", *(f"x-{i}: a" for i in range(10_000))),
+        b"\r\n" * HEAD_BYTES_MAX,
+    ],
+    ids=["a_byte_more", "megabytes", "no_end", "a_long_path", "many_headers", "empty_lines"],
+)
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+async def test_a_longer_head_is_refused_in_openais_shape(request_: bytes, kept: bool) -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        if kept:
+            connection.send(get("/"))
+            assert (await connection.answer()).status == 200
+        connection.send(request_)
+        await refused(connection, 431, "headers_too_large")
+        assert len(app.scopes) == kept
+
+
+async def test_a_large_body_is_not_counted_as_head() -> None:
+    async with served(head_bytes_max=1024) as (_, port), Connection(port) as connection:
+        for _ in range(3):
+            connection.send(post(b"x" * 300_000))
+            assert (await connection.answer()).body == b"300000"
+
+
+async def test_requests_in_one_piece_are_all_served() -> None:
+    async with served(head_bytes_max=1024) as (_, port), Connection(port) as connection:
+        connection.send(get("/") * 30)
+        for _ in range(30):
+            assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\r\n", b"GET / HT", get("/")[:-2]], ids=["", "line", "half", "no_end"])
+async def test_a_new_connection_without_a_whole_head_is_closed(beginning: bytes) -> None:
+    async with served(head_wait_s=0.2) as (app, port), Connection(port) as connection:
+        connection.send(beginning)
+        assert await connection.closed()
+        assert app.scopes == []
+
+
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for_longer() -> None:
+    async with served(head_wait_s=0.3) as (app, port), Connection(port) as connection:
+
+        async def drip() -> None:
+            for byte in of_size(10_000):
+                connection.send(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.ensure_future(drip())
+        try:
+            assert await connection.closed()
+        finally:
+            dripping.cancel()
+        assert app.scopes == []
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["later", "in_one_piece"])
+async def test_half_a_head_on_a_kept_connection_closes_it(together: bool) -> None:
+    async with served(head_wait_s=0.2) as (app, port), Connection(port) as connection:
+        connection.send(get("/") + (b"GET /" if together else b""))
+        assert (await connection.answer()).status == 200
+        connection.send(b"" if together else b"GET /")
+        assert await connection.closed()
+        assert len(app.scopes) == 1
+
+
+async def test_an_idle_kept_connection_outlasts_the_wait_for_a_head() -> None:
+    async with served(head_wait_s=0.1) as (_, port), Connection(port) as connection:
+        connection.send(get("/"))
+        assert (await connection.answer()).status == 200
+        await asyncio.sleep(0.3)
+        connection.send(get("/"))
+        assert (await connection.answer()).status == 200
+
+
+async def test_an_answer_that_takes_long_is_not_cut_for_half_a_head_behind_it() -> None:
+    async with served(head_wait_s=0.1) as (app, port), Connection(port) as connection:
+        app.may_answer.clear()
+        connection.send(get("/") + b"GET /")
+        await asyncio.sleep(0.4)
+        app.may_answer.set()
+        assert (await connection.answer()).status == 200
+        assert await connection.closed()
+
+
+FORWARDED = ("x-forwarded-for: 203.0.113.7", "x-forwarded-proto: https", "forwarded: for=203.0.113.7;proto=https")
+
+
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8", "192.0.2.1", "::1")], ids=["nobody", "others"])
+async def test_what_an_untrusted_client_says_of_itself_changes_nothing(trusted: tuple[str, ...]) -> None:
+    async with served(trusted_proxies=trusted) as (app, port), Connection(port) as connection:
+        for headers in (("accept: */*",), FORWARDED):
+            connection.send(get("/", *headers))
+            assert (await connection.answer()).status == 200
+        plain, forwarded = app.scopes
+        assert plain["client"] == forwarded["client"] == connection.writer.get_extra_info("sockname")
+        assert plain["scheme"] == forwarded["scheme"] == "http"
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "127.0.0.0/8"])
+async def test_a_trusted_proxy_is_believed(trusted: str) -> None:
+    async with served(trusted_proxies=(trusted,)) as (app, port), Connection(port) as connection:
+        connection.send(get("/", *FORWARDED))
+        assert (await connection.answer()).status == 200
+        assert app.scopes[0]["client"][0] == "203.0.113.7"
+        assert app.scopes[0]["scheme"] == "https"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        get("/").replace(b"HTTP/1.1", b"HTTP/9.9"),
+        get("/", "x y: a"),
+        post(b"z\r\n", "transfer-encoding: chunked"),
+    ],
+    ids=["nonsense", "version", "header", "chunk"],
+)
+async def test_malformed_http_is_a_400_in_openais_shape(request_: bytes) -> None:
+    async with served() as (_, port), Connection(port) as connection:
+        connection.send(request_)
+        await refused(connection, 400, "invalid_http")
+
+
+async def test_an_earlier_request_gets_its_own_answer_before_a_malformed_one_ends_the_connection() -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        app.may_answer.clear()
+        connection.send(get("/"))
+        async with Connection(port) as other:
+            other.send(get("/"))
+            connection.send(b"nonsense\r\n\r\n")
+            app.may_answer.set()
+            assert (await other.answer()).status == 200
+        answer = await connection.answer()
+        assert (answer.status, answer.body) == (200, b"0")
+        assert await connection.closed()
+
+
+async def test_what_stands_behind_a_chunked_body_does_not_become_a_header() -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        connection.send(post(b"1\r\nx\r\n0\r\nauthorization: Bearer forged\r\n\r\n", "transfer-encoding: chunked"))
+        assert (await connection.answer()).body == b"1"
+        assert b"authorization" not in dict(app.scopes[0]["headers"])

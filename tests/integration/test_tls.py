@@ -1,0 +1,114 @@
+"""Gateway and management over TLS, with a certificate made for the test; and what wrong files are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import subprocess
+import urllib.request
+from asyncio import to_thread
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from broker.memory import MemoryBroker, MemoryServer
+from gateway.settings import GatewaySettings
+from management.settings import ManagementSettings
+from process.settings import Settings, WrongSettings, load
+from tests.in_process import InProcessFleet
+from tests.raw_http import Connection, get
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Pair(NamedTuple):
+    """A certificate for 127.0.0.1 and its key."""
+
+    certificate: Path
+    key: Path
+
+    def env(self, before: str = "") -> dict[str, str]:
+        return {f"{before}SSL_CERTFILE": str(self.certificate), f"{before}SSL_KEYFILE": str(self.key)}
+
+
+def make(where: Path, *key_options: str) -> Pair:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("There is no openssl command.")
+    where.mkdir()
+    pair = Pair(where / "cert.pem", where / "key.pem")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", *(key_options or ("-nodes",))]
+    subprocess.run([*command, "-out", str(pair.certificate), "-keyout", str(pair.key)], check=True, capture_output=True)
+    return pair
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make(tmp_path_factory.mktemp("tls") / "pair")
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[InProcessFleet]:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {"MODEL_NAME": "static"})
+    yield fleet
+    await fleet.aclose()
+
+
+def asked(port: int, path: str, pair: Pair, body: bytes | None = None) -> bytes:
+    """What a client that trusts just this certificate is answered."""
+    request = urllib.request.Request(f"https://127.0.0.1:{port}{path}", body, {"content-type": "application/json"})
+    context = ssl.create_default_context(cafile=pair.certificate)
+    with urllib.request.urlopen(request, context=context, timeout=20) as response:
+        answer: bytes = response.read()
+        return answer
+
+
+async def test_the_gateway_answers_over_tls(fleet: InProcessFleet, pair: Pair) -> None:
+    await fleet.node()
+    gateway = await fleet.gateway(MODELS="static", **pair.env())
+    body = json.dumps({"model": "static", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    answer = json.loads(await to_thread(asked, gateway.port, "/v1/chat/completions", pair, body))
+    assert answer["choices"][0]["message"]["content"]
+
+
+async def test_a_client_without_tls_gets_nothing(fleet: InProcessFleet, pair: Pair) -> None:
+    gateway = await fleet.gateway(**pair.env())
+    async with Connection(gateway.port) as connection:
+        connection.send(get("/livez"))
+        assert await connection.closed()
+    assert json.loads(await to_thread(asked, gateway.port, "/livez", pair)) == {"status": "ok"}
+
+
+async def test_management_answers_over_tls(fleet: InProcessFleet, pair: Pair, tmp_path: Path) -> None:
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db", **pair.env("MANAGEMENT_"))
+    assert json.loads(await to_thread(asked, management.port, "/livez", pair)) == {"status": "ok"}
+
+
+@pytest.mark.parametrize(("role", "before"), [(GatewaySettings, ""), (ManagementSettings, "MANAGEMENT_")])
+def test_files_that_do_not_belong_together_are_told(
+    role: type[Settings], before: str, pair: Pair, tmp_path: Path
+) -> None:
+    certificate, key = f"{before}SSL_CERTFILE", f"{before}SSL_KEYFILE"
+    good = pair.env(before)
+    load(role, good)
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    locked = make(tmp_path / "locked", "-passout", "pass:secret")
+    stranger = make(tmp_path / "stranger")
+    for wrong in (
+        {certificate: str(nonsense)},
+        {key: str(nonsense)},
+        {key: str(stranger.key)},
+        locked.env(before),
+    ):
+        with pytest.raises(WrongSettings, match=f"^{certificate} and {key} are not a certificate and its key"):
+            load(role, {**good, **wrong})
+    with pytest.raises(WrongSettings, match=f"^{certificate} is set without {key}: set both"):
+        load(role, {certificate: good[certificate]})
+    with pytest.raises(WrongSettings, match=f"^{key} is set without {certificate}: set both"):
+        load(role, {key: good[key]})
