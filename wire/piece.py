@@ -24,8 +24,8 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):
     """A node has taken the request, and waits for the gateway's word.
 
-    ``begun``: its engine works, or is about to. An attempt that was parked says so after ``go``, confirmed by the broker,
-    before its engine sees the request: only from then on does the silent death of its node count against the request.
+    ``begun``: its engine works, or is about to. An attempt that was parked says so after ``go``, confirmed by the
+    broker, before its engine sees the request: only from then on does its silent death count against the request.
 
     ``continues``: its engine can go on after a text that it is given (``prefix`` of :class:`wire.control.Go`).
 

@@ -168,6 +168,7 @@ class Attempt:
         if refusal is not None:
             return refusal
         self.begun = True
+        crash.point("after_go")
         if self._resumed:
             # The gateway cannot know that a parked attempt still lives: only once it has said that it begins is a
             # silent death this request's doing. Whoever asked just now is known to live by that.
@@ -180,7 +181,6 @@ class Attempt:
         """Wait for the broker's receipt of ``started``: a node that dies right after is then known to have begun."""
         try:
             await self._link.confirm()
-            crash.point("after_started_receipt")
         except BrokerError:
             # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
             self.begun = False

@@ -155,6 +155,11 @@ class Node:
         except BrokerError:
             requests.nack(delivery)
             return None
+        if self.draining:
+            # It began while the line was opened, and has counted without this request.
+            link.users -= 1
+            requests.nack(delivery)
+            return None
         attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters)
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()

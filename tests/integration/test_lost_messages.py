@@ -39,7 +39,7 @@ async def test_answers_are_whole_and_charged_once_although_a_fifth_of_all_messag
         clients = [client_of(gateway) for gateway in gateways]
         for gateway in gateways:
             await known(gateway, "model")
-        prompts = [f"r{number} tokens={number}" for number in range(60)]
+        prompts = [f"r{number} tokens={number} delay-between=0.002" for number in range(60)]
         answers = await asyncio.gather(
             *(
                 (streamed if number % 3 else whole)(clients[number % 2], "model", prompt)
