@@ -93,6 +93,7 @@ def build(
     @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", response_class=Response)
     async def figures() -> Response:
         metrics.open.set(conversations.open_count)
+        metrics.unsettled.set(conversations.unsettled_count)
         metrics.owned.set(len(conversations))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

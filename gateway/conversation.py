@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wire.usage import Usage
 
 SILENT_DEATHS_MAX = 3
-"""At this many silent deaths of its holders a request is poison."""
+"""At this many silent deaths of its holders a request is poison, once they are certain."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,18 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Verify:
+    """Are these nodes really dead? Call :meth:`Conversation.verified` once, with those that were heard again."""
+
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Forget:
     """The request is acknowledged or will never run: nothing needs to be known of it any more."""
 
 
-Decision = Tell | Show | Complete | Break | Probe | Forget
+Decision = Tell | Show | Complete | Break | Probe | Verify | Forget
 State = Literal["open", "answered", "failed", "cancelled", "expired", "poison"]
 
 
@@ -91,7 +98,8 @@ class Conversation:
         self.request_id = request_id
         self.state: State = "open"
         self.attempts = 0
-        self.silent_deaths = 0
+        self.dead: set[str] = set()
+        """Nodes that fell silent while they worked on this request, as far as is known."""
         self.shown = False
         """Whether the client has seen any part of an answer."""
         self._deadline_ms = deadline_ms
@@ -100,6 +108,7 @@ class Conversation:
         self._holder: _Party | None = None
         self._next_piece = 1
         self._probing = False
+        self._verifying = False  # whether it is poison, or its nodes were only out of hearing
         self._unjudged = 0  # probes of this holder that `unanswered` was not called for yet
         self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
         self._dismissed: dict[str, Word] = {}  # attempts that are out, with their last word: it may have been lost
@@ -123,6 +132,9 @@ class Conversation:
             return self._after_the_end(party)
         if piece.attempt_id in self._dismissed:
             return [self._stop_stray(party)]
+        if self._verifying:
+            self._contend(party)
+            return [self._park(party)]
         if self._holder is None:
             return self._begin(party, now_ms, begun=piece.begun)
         if self._holder.attempt_id == piece.attempt_id:
@@ -216,12 +228,25 @@ class Conversation:
             return []
         if self._unjudged > 0:
             return []  # this was about an earlier question, which was answered; the last one still has its time
-        self.silent_deaths += self._holder.begun
+        if self._holder.begun:
+            self.dead.add(self._holder.node)
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
-        if self.state == "open" and self.silent_deaths >= SILENT_DEATHS_MAX:
-            self._holder = None
-            return [*fence, *self._end("poison", Poison())]
+        if self.state == "open" and len(self.dead) >= SILENT_DEATHS_MAX:
+            self._holder, self._probing, self._verifying = None, False, True
+            return [*fence, *map(self._park, self._contenders.values()), Verify(frozenset(self.dead))]
         return [*fence, *self._released(now_ms)]
+
+    def verified(self, alive: set[str], now_ms: int) -> list[Decision]:
+        """What came of :class:`Verify`: the nodes of :attr:`dead` that were heard again, and so never died."""
+        self.dead -= alive
+        if not self._verifying:
+            return []
+        self._verifying = False
+        if self.state != "open":
+            return []
+        if len(self.dead) >= SILENT_DEATHS_MAX:
+            return self._end("poison", Poison())
+        return self._released(now_ms)
 
     def hung_up(self) -> list[Decision]:
         """The client is gone. A holder stops, and is charged for what it had; a waiting request will never run."""
@@ -254,8 +279,9 @@ class Conversation:
     def _begin(self, party: _Party, now_ms: int, *, begun: bool) -> list[Decision]:
         self._holder = party
         # One that was not parked has asked just now: it lives and will begin, so that its silence is this request's
-        # doing. A parked one may be long dead: it says once more that it begins.
-        party.begun = begun or not party.parked
+        # doing. A parked one may be long dead, and one that shall run alone may have to wait: they say once more that
+        # they begin.
+        party.begun = begun or not (party.parked or self._last_try)
         self._contenders.pop(party.attempt_id, None)
         self._next_piece, self._probing, self._unjudged = 1, False, 0
         self.attempts += 1
@@ -269,6 +295,12 @@ class Conversation:
     def _awaited(self) -> bool:
         """Whether the holder's end still matters: for an answer, or for the charge of one whose client has gone."""
         return self.state == "open" or (self.state == "cancelled" and self._accepted is None)
+
+    @property
+    def _last_try(self) -> bool:
+        """Whether one more death makes it poison. Such attempts never share a node: one that kills would else take
+        all of those with it that were beside it each time, for nothing that they did."""
+        return len(self.dead) == SILENT_DEATHS_MAX - 1
 
     @property
     def _continuable(self) -> bool:
@@ -296,7 +328,13 @@ class Conversation:
 
     def _go(self, party: _Party, now_ms: int) -> Go:
         remaining_ms = max(0, self._deadline_ms - now_ms)
-        return Go(attempt_id=party.attempt_id, number=self.attempts, remaining_ms=remaining_ms, prefix=self._prefix)
+        return Go(
+            attempt_id=party.attempt_id,
+            number=self.attempts,
+            remaining_ms=remaining_ms,
+            prefix=self._prefix,
+            alone=self._last_try,
+        )
 
     def _probe(self) -> list[Decision]:
         if self._probing or self._holder is None:

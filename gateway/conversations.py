@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell
+from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell, Verify
 from gateway.exchange import Exchange
 from process import crash
 from process.identity import now_ms
@@ -16,10 +16,12 @@ from process.logging import Log
 from wire.control import Accepted, AreYouAlive, Settle, Stop
 from wire.errors import ErrorBody, FleetError, Overloaded, Poison
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
+from wire.presence import PRESENCE_EVERY_S
 
 if TYPE_CHECKING:
     from gateway.line import Lines
     from gateway.metrics import GatewayMetrics
+    from gateway.models import Models
     from gateway.record import GatewayRecorder
     from wire.control import Word
     from wire.event import RequestEventType, Status
@@ -30,9 +32,15 @@ log = Log("gateway")
 
 PROBE_S = 0.5
 """A holder that says nothing for this long after ``alive?`` is dead, if our own echo was heard meanwhile."""
+VERIFY_S = PRESENCE_EVERY_S + 1.0
+"""A node that was silent and sends no heartbeat for this long is dead for certain. After a restart of the broker it may
+be back later than we are, and was never dead."""
 INSIST_S = 0.5
 """A node that should stop and does not settle is told again this often."""
 INSIST_MAX = 20
+CHARGE_AFTER_S = 5.0
+"""An accepted end that its node does not settle for this long is charged by us as well: the node may be dead, or take
+us for dead. The charge is the same, and counts once."""
 FORGET_AFTER_S = 60.0
 """A request that nobody settles is forgotten this long after its deadline."""
 
@@ -67,6 +75,7 @@ class Conversations:
         self,
         recorder: GatewayRecorder,
         metrics: GatewayMetrics,
+        models: Models,
         *,
         conversations_max: int,
         stream_buffer_bytes_max: int,
@@ -76,6 +85,7 @@ class Conversations:
         """Set once, before the first frame: lines and conversations know each other."""
         self._recorder = recorder
         self._metrics = metrics
+        self._models = models
         self._conversations_max = conversations_max
         self._stream_buffer_bytes_max = stream_buffer_bytes_max
         self._answer_bytes_max = answer_bytes_max
@@ -87,12 +97,19 @@ class Conversations:
         self._all_settled.set()
         self._owned: dict[str, _Owned] = {}
         self._by_attempt: dict[str, _Owned] = {}
+        self._unsettled: dict[str, tuple[float, _Owned]] = {}  # by request, since when its end is accepted
+        self._charging: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Conversations {len(self._owned)} attempts={len(self._by_attempt)}>"
 
     def __len__(self) -> int:
         return len(self._owned)
+
+    @property
+    def unsettled_count(self) -> int:
+        """Of how many accepted ends it is not certain yet that they are charged."""
+        return len(self._unsettled)
 
     async def all_answered(self, within_s: float) -> bool:
         """Wait until no client waits for its end any more; False if that takes too long."""
@@ -154,6 +171,11 @@ class Conversations:
                 self._tell_end(owned)  # else its node charges for what was generated
             self._insist_later(owned)
 
+    def give_up(self, request_id: str, error: FleetError) -> None:
+        """The client gets this error, and nobody knows whether the request is in its topic."""
+        if (owned := self._owned.get(request_id)) is not None:
+            self._carry_out(owned, owned.conversation.broken(error))
+
     def break_all(self, error: FleetError) -> None:
         """This gateway is leaving: every client that still waits gets this error."""
         for owned in list(self._owned.values()):
@@ -188,8 +210,8 @@ class Conversations:
                     self._say(node, Stop(attempt_id=frame.attempt_id, reason="unknown"))
                 elif isinstance(frame, Finished):
                     decisions = owned.conversation.finished(node, frame)
-                    if _accepts(decisions):
-                        owned.charge = frame.charge
+                    if owned.charge is None and _accepts(decisions):
+                        self._accept(owned, frame.charge)
                     self._carry_out(owned, decisions)
                 else:
                     decisions = owned.conversation.failed(node, frame, now)
@@ -229,10 +251,29 @@ class Conversations:
                     owned.exchange.finish(decision)
                 case Probe(attempt_id):
                     self._probe(owned, attempt_id)
+                case Verify(nodes):
+                    self._verify(owned, nodes)
                 case Forget():
                     self._forget(owned)
                 case _:
                     assert_never(decision)
+
+    def _accept(self, owned: _Owned, charge: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        owned.charge = charge
+        self._unsettled[owned.request.request_id] = loop.time(), owned
+        if self._charging is None:
+            self._charging = loop.call_later(CHARGE_AFTER_S, self._charge_unsettled)
+
+    def _charge_unsettled(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._charging = None
+        for request_id, (since, owned) in list(self._unsettled.items()):
+            if since + CHARGE_AFTER_S > loop.time():
+                self._charging = loop.call_at(since + CHARGE_AFTER_S, self._charge_unsettled)
+                return
+            del self._unsettled[request_id]
+            self._tell_end(owned)
 
     def _client_served(self, owned: _Owned) -> None:
         if owned.client_waits:
@@ -293,6 +334,25 @@ class Conversations:
         loop.call_later(PROBE_S / 2, ask_again)
         loop.call_later(PROBE_S, judge)
 
+    def _verify(self, owned: _Owned, nodes: frozenset[str]) -> None:
+        lines = self.lines
+        assert lines is not None
+        loop = asyncio.get_running_loop()
+        silent_at = loop.time()
+
+        def listen() -> None:
+            asked_at = loop.time()
+            lines.echo()
+            loop.call_later(PROBE_S, judge, asked_at)
+
+        def judge(asked_at: float) -> None:
+            if lines.echo_heard_at < asked_at:
+                return self._verify(owned, nodes)  # we hear not even ourselves
+            alive = {node for node in nodes if self._models.heard_at(node) > silent_at}
+            return self._carry_out(owned, owned.conversation.verified(alive, now_ms()))
+
+        loop.call_later(VERIFY_S, listen)
+
     def _deadline(self, owned: _Owned) -> None:
         self._carry_out(owned, owned.conversation.expired())
         self._insist_later(owned)
@@ -317,6 +377,7 @@ class Conversations:
         if owned.deadline is not None:
             owned.deadline.cancel()
         self._owned.pop(owned.request.request_id, None)
+        self._unsettled.pop(owned.request.request_id, None)
         if not self._owned:
             self._all_settled.set()
         for attempt_id in owned.attempts:
@@ -334,7 +395,7 @@ def _accepts(decisions: list[Decision]) -> bool:
 
 def _obituary(owned: _Owned) -> ErrorBody:
     """Why a request is dead, and what to do, for people."""
-    request, deaths = owned.request, owned.conversation.silent_deaths
+    request, deaths = owned.request, len(owned.conversation.dead)
     return Poison(
         f"This request brought down {deaths} nodes of model {request.model!r} that worked on it, one after the other. "
         f"No node gets it again. See 'fleet dead-letters show {request.request_id} --model {request.model}', "

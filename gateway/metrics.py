@@ -29,6 +29,11 @@ class GatewayMetrics:
         self._refusals: Counts[str] = Counts()
         self.open = Gauge("gateway_requests_open", "Requests whose client waits.", registry=self.registry)
         self.owned = Gauge("gateway_requests_owned", "Requests that are not settled yet.", registry=self.registry)
+        self.unsettled = Gauge(
+            "gateway_requests_unsettled",
+            "Answered or cancelled requests whose charge is not certain yet.",
+            registry=self.registry,
+        )
         self.nodes = Gauge("gateway_nodes", "Nodes that are present.", registry=self.registry)
         self.first_byte = Histogram(
             "gateway_first_byte_seconds",

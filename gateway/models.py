@@ -89,6 +89,11 @@ class Models:
         self._known[presence.model] = _Known(declared=False, since_s=unix_s, seen_at=now)
         return True
 
+    def heard_at(self, node: str) -> float:
+        """When the latest heartbeat of this incarnation came; minus infinity if it is not present."""
+        seen = self._nodes.get(node)
+        return seen.at if seen is not None else float("-inf")
+
     def forget_the_silent(self, now: float) -> list[str]:
         """Drop nodes without a heartbeat and models without a node for too long; returns the models."""
         for node, seen in list(self._nodes.items()):

@@ -141,9 +141,9 @@ class Reception:
         except (NotPublished, Overloaded, BodyTooLarge):
             self._conversations.never_published(request.request_id)
             raise
-        except QueueUnavailable:
-            # Perhaps it is in the topic after all: a node that finds it will be told that its client is gone.
-            self._conversations.hang_up(request.request_id)
+        except QueueUnavailable as error:
+            # Perhaps it is in the topic after all: a node that finds it will be told that it has its end.
+            self._conversations.give_up(request.request_id, error)
             raise
 
     def _timeout_ms(self, headers: dict[bytes, bytes]) -> int:

@@ -64,6 +64,7 @@ async def run(
     conversations = Conversations(
         recorder,
         metrics,
+        models,
         conversations_max=settings.requests_max,
         stream_buffer_bytes_max=settings.stream_buffer_bytes_max,
         answer_bytes_max=settings.answer_bytes_max,

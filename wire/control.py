@@ -38,13 +38,16 @@ class AreYouAlive(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
 class Go(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="go"):
     """Begin. ``number`` counts the attempts of the request from 1; ``remaining_ms`` is left until its deadline.
 
-    ``prefix`` is text that the client has seen already from an earlier attempt: continue after it.
+    ``prefix`` is text that the client has seen already from an earlier attempt: continue after it. ``alone``: two nodes
+    died with this request. Run it beside no other such attempt: wait, as if parked, until the node has none; say
+    ``started`` with ``begun`` and have the broker's receipt before the engine sees it.
     """
 
     attempt_id: Id
     number: int
     remaining_ms: int
     prefix: str | None = None
+    alone: bool = False
 
 
 class Park(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="park"):

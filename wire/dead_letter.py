@@ -16,8 +16,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Published by the node that heard ``stop(poison)``, before it acknowledges the request.
 
     ``request`` is the request unchanged, with the client's body. ``message`` is a sentence for people, ``node`` the
-    incarnation that wrote this, ``at_ms`` when, by its clock. ``deaths`` is how many nodes the request brought down,
-    where the writer knows. One request may have several letters: two nodes that had it may both have heard the word.
+    incarnation that wrote this, ``at_ms`` when, by its clock. One request may have several letters: two nodes that had
+    it may both have heard the word.
     """
 
     request: Request
@@ -25,4 +25,3 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     message: str
     node: Id
     at_ms: Millis
-    deaths: int | None = None

@@ -51,7 +51,9 @@ class Attempt:
         engine: Engine,
         recorder: Recorder,
         dead_letters: DeadLetters,
+        alone: asyncio.Lock,
     ) -> None:
+        """``alone`` is the node's: who shall run beside no other such attempt has it while it does."""
         self.attempt_id = new_attempt_id()
         self.request = request
         self.delivery = delivery
@@ -59,7 +61,6 @@ class Attempt:
         self.outcome: Outcome | None = None
         """How it ended, once it has."""
         self.parked = False
-        self._resumed = False  # whether it may begin after it was parked
         self.was_parked = False
         """Set by the node while it counts this attempt among the parked ones."""
         self.number = 1
@@ -73,6 +74,9 @@ class Attempt:
         self._engine = engine
         self._recorder = recorder
         self._dead_letters = dead_letters
+        self._alone = alone
+        self._is_alone = False
+        self._says_that_it_begins = False
         self._pieces = 0
         self._words: asyncio.Queue[Go | Park | Settle | Verdict] = asyncio.Queue()
         self._prefix: str | None = None
@@ -102,6 +106,8 @@ class Attempt:
                 queue = await self._settle(outcome)
         finally:
             withdraw()
+            if self._is_alone:
+                self._alone.release()
         if queue == "ack":
             crash.point("after_charge_before_ack")
             self._link.push(
@@ -169,9 +175,9 @@ class Attempt:
             return refusal
         self.begun = True
         crash.point("after_go")
-        if self._resumed:
-            # The gateway cannot know that a parked attempt still lives: only once it has said that it begins is a
-            # silent death this request's doing. Whoever asked just now is known to live by that.
+        if self._says_that_it_begins:
+            # The gateway cannot know that an attempt that had to wait still lives: only once it has said that it begins
+            # is a silent death this request's doing. Whoever asked just now is known to live by that.
             self._link.push(self._started(), urgent=True)
             if not await self._confirmed():
                 return Cancelled("again", self.usage_so_far())
@@ -192,17 +198,13 @@ class Attempt:
         while True:
             word = await self._next_word(PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S)
             match word:
-                case Go(number=number, remaining_ms=remaining_ms, prefix=prefix):
-                    self.number, self._prefix = number, prefix
-                    self._remaining_s = remaining_ms / 1000
-                    if self.parked:
-                        self.parked, self._resumed = False, True
-                        on_park(False)
+                case Go(alone=True) if self._alone.locked():
+                    self._park(on_park)
+                case Go():
+                    await self._begin(word, on_park)
                     return None
                 case Park():
-                    if not self.parked:
-                        self.parked = True
-                        on_park(True)
+                    self._park(on_park)
                 case Settle():
                     return word
                 case Stop() | GatewayGone():
@@ -211,6 +213,20 @@ class Attempt:
                     pass
                 case None:
                     self._link.push(self._started(), urgent=True)
+
+    async def _begin(self, go: Go, on_park: Callable[[bool], None]) -> None:
+        self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
+        self._says_that_it_begins = self.parked or go.alone
+        if self.parked:
+            self.parked = False
+            on_park(False)
+        if go.alone:
+            self._is_alone = await self._alone.acquire()
+
+    def _park(self, on_park: Callable[[bool], None]) -> None:
+        if not self.parked:
+            self.parked = True
+            on_park(True)
 
     async def _work(self) -> Outcome:
         """Let the engine answer, and take a ``stop`` meanwhile."""

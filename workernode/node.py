@@ -67,6 +67,7 @@ class Node:
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
+        self._alone = asyncio.Lock()
         self._gate = Gate()
         self._condition = Condition()
         self._paused = False
@@ -160,7 +161,7 @@ class Node:
             link.users -= 1
             requests.nack(delivery)
             return None
-        attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters)
+        attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters, self._alone)
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()
         self._metrics.busy.set(self.busy)

@@ -208,7 +208,6 @@ def _row(letter: DeadLetter, *, body: bool = False) -> dict[str, Any]:
         "at": datetime.fromtimestamp(letter.at_ms / 1000, UTC).isoformat(timespec="seconds"),
         "reason": letter.reason,
         "message": letter.message,
-        "deaths": letter.deaths,
         "node": letter.node,
         "gateway": request.gateway,
         "key_id": request.key_id,

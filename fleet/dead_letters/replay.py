@@ -11,6 +11,7 @@ from gateway.conversation import Break
 from gateway.conversations import Conversations
 from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
+from gateway.models import Models
 from gateway.queue import RequestQueue
 from gateway.record import GatewayRecorder
 from process.identity import new_incarnation, now_ms
@@ -72,6 +73,7 @@ async def replay(broker: Broker, topics: Topics, request: Request, timeout_s: fl
     conversations = Conversations(
         recorder,
         metrics,
+        Models((), 0.0, 0),  # nobody listens to heartbeats here: silence is believed
         conversations_max=1,
         stream_buffer_bytes_max=ANSWER_BYTES_MAX,
         answer_bytes_max=ANSWER_BYTES_MAX,

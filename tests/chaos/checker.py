@@ -6,7 +6,7 @@ What a death excuses, and nothing else does:
 * An answered request whose gateway died within :data:`WINDOW_S` may stay uncharged: the end was on its way to the
   socket and not yet accepted. These are counted, as ``excused``.
 * Nodes take a gateway of which they hear nothing for 5 s for dead, and so they do while its network is silent for
-  longer: what was under way to it then may stay without an answer until its deadline, or without a charge. Counted too.
+  longer: what was under way to it then may end with an error of the gateway, or at its deadline. Counted too.
 * Non-persistent topics and subscriptions of a dead process stay in the broker's memory, one or two for each death; I12
   counts them as ``excused``, and more than that is a violation.
 * A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other,
@@ -118,7 +118,7 @@ def one_charge(evidence: Evidence) -> Finding:
         elif each.end == "answered":
             if own and (own[0]["status"], _tokens(own[0])) != ("answered", each.expected_usage):
                 finding.violations.append(f"charged as {own[0]['status']} with {_tokens(own[0])}: {each}")
-            elif not own and (_in_the_window(evidence, each) or _cut_off(evidence, each)):
+            elif not own and _in_the_window(evidence, each):
                 finding.excused += 1
             elif not own:
                 finding.violations.append(f"not charged: {each}")
@@ -287,8 +287,9 @@ def _is_expected(evidence: Evidence, each: Asked) -> bool:
     if each.code == "request_poisonous":
         if each.name in evidence.poison:
             return True
-        executions = evidence.executions.get(each.name, [])
-        return sum(execution.life in evidence.deaths for execution in executions) >= DEATHS_MAX
+        # Its gateway told a node to begin, which died: of that the provider may have seen nothing yet.
+        dead = [life for life, at in evidence.deaths.items() if life.startswith("node") and at >= each.began_at]
+        return len(dead) >= DEATHS_MAX and bool(evidence.executions.get(each.name))
     return False
 
 

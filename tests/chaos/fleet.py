@@ -127,8 +127,9 @@ class ChaosFleet:
             left += [f"{node['name']} has {node['parked']} parked" for node in await self._nodes() if node["parked"]]
         for life in self.alive("gateway"):
             page = await life.page("/metrics", key=self.key)
-            if (count := _figure(page, "gateway_requests_open")) != 0:
-                left.append(f"{life.name} has {count} open requests")
+            for state in ("open", "unsettled"):
+                if (count := _figure(page, f"gateway_requests_{state}")) != 0:
+                    left.append(f"{life.name} has {count} {state} requests")
         for life in self.alive("node"):
             with contextlib.suppress(json.JSONDecodeError):
                 if busy := json.loads(await life.page("/readyz")).get("busy"):

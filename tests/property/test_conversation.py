@@ -30,6 +30,7 @@ from gateway.conversation import (
     Probe,
     Show,
     Tell,
+    Verify,
 )
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, Word
 from wire.errors import AnswerTooLarge, ErrorBody
@@ -77,10 +78,10 @@ class SimAttempt:
         continues = self.engine is not None and self.engine.continues
         return Started(attempt_id=self.attempt_id, request_id=REQUEST, begun=self.begun, continues=continues)
 
-    def begin(self, prefix: str | None) -> None:
-        """The engine gets the request. Whoever was parked says so before: its death counts from then on."""
+    def begin(self, prefix: str | None, *, alone: bool = False) -> None:
+        """The engine gets the request. Whoever had to wait says so before: its death counts from then on."""
         unasked, self.begun, self.phase = self.begun, True, "working"
-        if self.parked or unasked:
+        if self.parked or alone or unasked:
             self.node.push(self.started())
         if self.engine is not None:
             self.engine.begin(self.attempt_id, prefix)
@@ -127,8 +128,8 @@ class SimAttempt:
 
     def hear(self, word: Word) -> None:
         match self.phase, word:
-            case "waiting", Go(prefix=prefix):
-                self.begin(prefix)
+            case "waiting", Go(prefix=prefix, alone=alone):
+                self.begin(prefix, alone=alone)
             case "waiting", Park():
                 self.parked = True
             case "waiting", Settle(charge=charge):
@@ -257,7 +258,8 @@ class RequestMachine(RuleBasedStateMachine):
         self.running: str | None = None  # the attempt that may work
         self.parked: set[str] = set()  # attempts that were told to wait
         self.known_begun: set[str] = set()  # attempts whose engines have the request, as far as the gateway can know
-        self.fenced: list[str] = []  # holders that were found dead while the client waited
+        self.dead: set[str] = set()  # nodes whose death while they worked counts
+        self.verifying = False
         # A stream of plain text
         self.plain = self.keeps = False
         self.seen = Seen()
@@ -421,6 +423,11 @@ class RequestMachine(RuleBasedStateMachine):
     def time_to_answer_is_over(self, data: st.DataObject, cut_off: bool) -> None:
         self._judge(data.draw(st.integers(0, len(self.probes) - 1)), cut_off=cut_off)
 
+    @precondition(lambda self: self.verifying)
+    @rule()
+    def deaths_are_certain(self) -> None:
+        self._verify()
+
     @precondition(lambda self: self.known)
     @rule(how=st.sampled_from([*["stop_again"] * 5, "hung_up", "hung_up", "expired", "broken"]))
     def gateway_turns(self, how: str) -> None:
@@ -458,6 +465,8 @@ class RequestMachine(RuleBasedStateMachine):
         self._talk()
         while self.probes:
             self._judge(0, cut_off=False)
+        if self.verifying:
+            self._verify()
         for attempt in self.living("working"):
             attempt.write()
             attempt.stop(OUTCOMES["answered"])
@@ -569,15 +578,21 @@ class RequestMachine(RuleBasedStateMachine):
         waits = self.conversation.state == "open"
         decisions = self.conversation.unanswered(attempt_id, self.now)
         if waits and Tell(attempt.node.name, Stop(attempt_id=attempt_id, reason="superseded")) in decisions:
-            self.fenced.append(attempt_id)
-            self._counts_deaths()
+            # Only of holders that said they begin, or were told to as they asked; not of those that had to wait.
+            if attempt_id in self.known_begun:
+                self.dead.add(attempt.node.name)
+            assert self.conversation.dead == self.dead
+            assert any(isinstance(decision, Verify) for decision in decisions) == (len(self.dead) >= SILENT_DEATHS_MAX)
         self._carry_out(decisions)
 
-    def _counts_deaths(self) -> None:
-        """Only of holders that said they begin, or were told to as they asked; not of parked ones that took over."""
-        counted = [attempt_id for attempt_id in self.fenced if attempt_id in self.known_begun]
-        assert self.conversation.silent_deaths == len(counted)
-        assert (self.conversation.state == "poison") == (len(counted) == SILENT_DEATHS_MAX)
+    def _verify(self) -> None:
+        self.verifying = False
+        waits = self.conversation.state == "open"
+        self.dead -= {node.name for node in self.nodes if node.alive}
+        decisions = self.conversation.verified({node.name for node in self.nodes if node.alive}, self.now)
+        if waits:
+            assert (self.conversation.state == "poison") == (len(self.dead) >= SILENT_DEATHS_MAX)
+        self._carry_out(decisions)
 
     def _attempt(self, attempt_id: str) -> SimAttempt:
         return next(attempt for attempt in self.attempts if attempt.attempt_id == attempt_id)
@@ -604,6 +619,10 @@ class RequestMachine(RuleBasedStateMachine):
                         self._had_to_break(decision)
                 case Probe(attempt_id):
                     self.probes.append(attempt_id)
+                case Verify():
+                    assert not self.verifying
+                    assert self.conversation.holder is None
+                    self.verifying = True
                 case Forget():
                     self.known = False
 
@@ -628,7 +647,9 @@ class RequestMachine(RuleBasedStateMachine):
         if node.alive:
             node.inbox.append(word)
         match word:
-            case Go(attempt_id=attempt_id, prefix=prefix):
+            case Go(attempt_id=attempt_id, prefix=prefix, alone=alone):
+                assert not self.verifying, "go while nobody knows whether it is poison"
+                assert alone == (len(self.dead) == SILENT_DEATHS_MAX - 1)
                 assert self.conversation.state == "open", "go after the end"
                 assert attempt_id not in self.dismissed, "go to an attempt that is out"
                 assert self.running in (None, attempt_id), "go to two attempts at once"
@@ -638,7 +659,7 @@ class RequestMachine(RuleBasedStateMachine):
                     assert engine is not None
                     assert engine.continues, "an engine that cannot continue shall"
                     assert prefix == self.seen.text or self.running == attempt_id
-                if attempt_id not in self.parked:
+                if attempt_id not in self.parked and not alone:
                     self.known_begun.add(attempt_id)
                 self.running = attempt_id
             case Stop(attempt_id=attempt_id, reason="superseded" | "again"):

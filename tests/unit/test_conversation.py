@@ -17,6 +17,7 @@ from gateway.conversation import (
     Show,
     State,
     Tell,
+    Verify,
 )
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
 from wire.errors import AnswerTooLarge, ErrorBody
@@ -78,8 +79,8 @@ def node(attempt: str) -> str:
     return f"node-{attempt}"
 
 
-def go(attempt: str, number: int = 1) -> Tell:
-    return Tell(node(attempt), Go(attempt_id=attempt, number=number, remaining_ms=60_000))
+def go(attempt: str, number: int = 1, *, alone: bool = False) -> Tell:
+    return Tell(node(attempt), Go(attempt_id=attempt, number=number, remaining_ms=60_000, alone=alone))
 
 
 def stop(attempt: str, reason: StopReason) -> Tell:
@@ -242,14 +243,14 @@ def test_text_of_the_holder_proves_that_it_lives(story: Story) -> None:
     story.starts("a2")
     assert story.writes("a1", 1) == [park("a2"), Show(b"text\n")]
     assert story.is_silent("a1") == []
-    assert story.conversation.silent_deaths == 0
+    assert not story.conversation.dead
 
 
 def test_a_silent_holder_is_fenced_and_the_second_attempt_begins(story: Story) -> None:
     story.starts("a1")
     story.starts("a2")
     assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
-    assert story.conversation.silent_deaths == 1
+    assert story.conversation.dead == {node("a1")}
     assert story.writes("a1", 1, b"late") == [stop("a1", "superseded")]
     assert story.starts("a1") == [stop("a1", "superseded")]
     assert story.finishes("a1") == [stop("a1", "superseded")]
@@ -269,7 +270,7 @@ def test_a_holder_that_does_not_have_it_any_more_makes_room_without_a_death(stor
     story.starts("a1")
     story.starts("a2")
     assert story.answers("a1", holding=False) == [go("a2", number=2)]
-    assert story.conversation.silent_deaths == 0
+    assert not story.conversation.dead
 
 
 def test_a_holder_that_dies_after_text_was_shown_breaks_the_stream(story: Story) -> None:
@@ -335,7 +336,7 @@ def test_whoever_asked_just_now_is_known_to_live_when_it_is_told_to_begin(story:
     assert go("a2", number=2) in story.answers("a1", holding=False)
     story.starts("a3")
     story.is_silent("a2")
-    assert story.conversation.silent_deaths == 1
+    assert story.conversation.dead == {node("a2")}
 
 
 def parked_heir(story: Story) -> None:
@@ -352,7 +353,7 @@ def test_the_death_of_an_attempt_that_was_parked_does_not_count_before_it_says_t
     parked_heir(story)
     story.starts("a3")
     story.is_silent("a2")
-    assert story.conversation.silent_deaths == 0
+    assert not story.conversation.dead
 
 
 def test_the_death_of_an_attempt_that_was_parked_counts_once_it_says_that_it_begins(story: Story) -> None:
@@ -360,24 +361,58 @@ def test_the_death_of_an_attempt_that_was_parked_counts_once_it_says_that_it_beg
     assert story.starts("a2", begun=True) == []
     story.starts("a3")
     story.is_silent("a2")
-    assert story.conversation.silent_deaths == 1
+    assert story.conversation.dead == {node("a2")}
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_three_silent_deaths_are_poison(story: Story, begun: bool) -> None:
     """Whether the first one has begun on its own or was told to."""
     story.starts("a1", begun=begun)
-    for number in (1, 2):
-        story.starts(f"a{number + 1}")
-        assert go(f"a{number + 1}", number=number + 1) in story.is_silent(f"a{number}")
-    story.starts("a4")
-    decisions = story.is_silent("a3")
+    decisions = third_death(story)
+    assert decisions == [stop("a3", "superseded"), park("a4"), Verify(frozenset(map(node, ["a1", "a2", "a3"])))]
+    assert story.starts("a5") == [park("a5")]  # nobody gets it until the deaths are certain
+    decisions = story.conversation.verified(set(), NOW)
     assert breaks(decisions) == ["request_poisonous"]
-    assert told(decisions) == [
-        Stop(attempt_id="a3", reason="superseded"),
-        Stop(attempt_id="a4", reason="poison"),
-    ]
-    assert story.starts("a5") == [stop("a5", "poison")]
+    assert told(decisions) == [Stop(attempt_id=attempt, reason="poison") for attempt in ("a4", "a5")]
+    assert story.starts("a6") == [stop("a6", "poison")]
+
+
+def third_death(story: Story) -> list[Decision]:
+    """``a1`` has it, and is followed by ``a2`` and ``a3``. What is decided when all three are silent; ``a4`` waits."""
+    story.starts("a2")
+    assert go("a2", number=2) in story.is_silent("a1")
+    story.starts("a3")
+    assert go("a3", number=3, alone=True) in story.is_silent("a2")
+    assert story.starts("a3", begun=True) == []
+    story.starts("a4")
+    return story.is_silent("a3")
+
+
+def test_nodes_that_are_heard_again_never_died(story: Story) -> None:
+    """They were out of hearing, as after a restart of the broker: the request goes on."""
+    story.starts("a1")
+    third_death(story)
+    assert go("a4", number=4) in story.conversation.verified({node("a1"), node("a2")}, NOW)
+    assert story.conversation.dead == {node("a3")}
+
+
+def test_deaths_that_become_certain_after_the_end_change_nothing(story: Story) -> None:
+    story.starts("a1")
+    third_death(story)
+    assert breaks(story.conversation.expired()) == ["deadline_exceeded"]
+    assert story.conversation.verified(set(), NOW) == []
+
+
+def test_the_last_try_runs_alone_and_counts_only_once_it_says_that_it_begins(story: Story) -> None:
+    """It may have to wait for another one like it, and die meanwhile for nothing that it did."""
+    story.starts("a1")
+    story.starts("a2")
+    story.is_silent("a1")
+    story.starts("a3")
+    assert go("a3", number=3, alone=True) in story.is_silent("a2")
+    assert story.starts("a3") == [go("a3", number=3, alone=True)]  # it asks again: another one runs alone there
+    story.starts("a4")
+    assert go("a4", number=4, alone=True) in story.is_silent("a3")
 
 
 def test_attempts_that_died_while_they_were_parked_are_no_poison_however_many(story: Story) -> None:
@@ -391,7 +426,7 @@ def test_attempts_that_died_while_they_were_parked_are_no_poison_however_many(st
     for silent in ["a1", "a10", *reversed(parked)]:
         story.is_silent(silent)
         story.starts(f"beside-{silent}", begun=True)  # somebody comes, and is sent away
-    assert story.conversation.silent_deaths == 2  # of those that had asked just before
+    assert len(story.conversation.dead) == 2  # of those that had asked just before
     assert story.conversation.holder is not None
     assert story.conversation.holder[0] == "beside-a2"
 
@@ -566,9 +601,8 @@ def test_a_request_ends_once(story: Story, state: State) -> None:
         case "expired":
             story.conversation.expired()
         case _:
-            for number in (1, 2, 3):
-                story.starts(f"a{number + 1}")
-                story.is_silent(f"a{number}")
+            third_death(story)
+            story.conversation.verified(set(), NOW)
     assert story.state == state
     later = [
         *story.conversation.expired(),

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway import conversations
 from gateway.conversations import Conversations
 from gateway.metrics import GatewayMetrics
+from gateway.models import Models
 from gateway.record import GatewayRecorder
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
-from wire.errors import ErrorBody, ShuttingDown
+from tests.waiting import until
+from wire.errors import ErrorBody, QueueUnavailable, ShuttingDown
 from wire.piece import Failed, Finished, Frame, Settled, Started
 from wire.request import Request
 from wire.usage import Usage
@@ -51,6 +54,7 @@ class Desk:
         self.conversations = Conversations(
             self.recorder,
             GatewayMetrics(),
+            Models((), 0.0, 0),
             conversations_max=1,
             stream_buffer_bytes_max=1,
             answer_bytes_max=1,
@@ -100,6 +104,29 @@ async def test_an_unsettled_answer_is_charged_by_a_gateway_that_leaves(desk: Des
     desk.conversations.close_books()
     desk.conversations.close_books()
     assert desk.recorder.told == [CHARGE]
+
+
+async def test_an_answer_that_nobody_settles_is_charged_by_its_gateway(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may take a gateway for dead that only could not be heard."""
+    monkeypatch.setattr(conversations, "CHARGE_AFTER_S", 0.0)
+    desk.hears(STARTED, FINISHED)
+    assert desk.conversations.unsettled_count == 1
+    await until(lambda: desk.recorder.told == [CHARGE])
+    assert desk.conversations.unsettled_count == 0
+    assert desk.hears(SETTLED) == [CHARGE]
+
+
+async def test_of_a_settled_answer_nothing_is_left_to_charge(desk: Desk) -> None:
+    desk.hears(STARTED, FINISHED, SETTLED)
+    assert desk.conversations.unsettled_count == 0
+
+
+async def test_a_request_that_is_perhaps_published_has_failed_once_its_client_heard_so(desk: Desk) -> None:
+    desk.conversations.give_up(REQUEST, QueueUnavailable())
+    desk.conversations.hang_up(REQUEST)
+    assert desk.hears(STARTED) == ["request.failed"]
 
 
 async def test_what_a_gateway_breaks_off_has_failed(desk: Desk) -> None:

@@ -136,7 +136,6 @@ DEAD_LETTERS = {
         message="This request brought down 3 nodes.",
         node=NODE,
         at_ms=AT + 1000,
-        deaths=3,
     )
 }
 
