@@ -8,7 +8,10 @@ A payload is opaque bytes here; a topic is a full name as made by :mod:`wire.top
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAYLOAD_BYTES_MAX = 5 * 1024 * 1024 - 16 * 1024
 """Bytes of one message: Pulsar's default ``maxMessageSize`` less what metadata may take."""
@@ -68,7 +71,7 @@ class Producer(Protocol):
         """Publish, and return when the broker has confirmed the receipt.
 
         On a persistent topic the message then survives the broker. On a non-persistent one the receipt
-        proves nothing: a message nobody had a permit for is gone.
+        proves nothing: a message that found nobody, or nobody with room, is gone.
 
         Raises :class:`SendUnknown`; and, when the message is certainly not in the topic, :class:`SendRejected`,
         :class:`PayloadTooLarge` or plain :class:`BrokerUnavailable`.
@@ -110,6 +113,13 @@ class Consumer(Protocol):
         """Leave the subscription; unacknowledged messages go to the others at once. Closing twice is harmless."""
 
 
+class Listener(Protocol):
+    """Hears a non-persistent topic until it is closed."""
+
+    async def aclose(self) -> None:
+        """Hear nothing more. Closing twice is harmless."""
+
+
 class Broker(Protocol):
     """A connection to a broker. Made with ``await``-free constructors; the first call connects."""
 
@@ -143,11 +153,19 @@ class Broker(Protocol):
     async def consumer(
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
     ) -> Consumer:
-        """Join a subscription, making topic and subscription where they are missing.
+        """Join a subscription of a persistent topic, making both where they are missing.
 
         ``prefetch`` is how many messages may wait inside this process before :meth:`Consumer.receive` is called:
         0 is a true pull. A new subscription starts with the next message published, or with the oldest kept one
-        if ``from_earliest``. On a non-persistent topic what finds no permit is dropped.
+        if ``from_earliest``.
+        """
+
+    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
+        """Hear everything that is published to a non-persistent topic from here on.
+
+        ``hear(payload)`` is called in this loop for one message after the other, in the order of each producer, but
+        for those that were dropped: by the broker, or because ``waiting_max`` messages waited in this process. It
+        must not raise. Of the listener nothing stays at the broker when it ends, whether in order or not.
         """
 
     async def aclose(self) -> None:

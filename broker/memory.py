@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from broker.interface import PAYLOAD_BYTES_MAX, BrokerError, BrokerUnavailable, PayloadTooLarge
@@ -12,6 +13,8 @@ from broker.memory_server import Entry, MemoryServer, Subscription, Topic
 from broker.nacks import NackGather
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.interface import Delivery, Kind
 
 __all__ = ["MemoryBroker", "MemoryServer"]
@@ -62,9 +65,8 @@ class MemoryProducer:
 class MemoryConsumer:
     """One member of a subscription of a :class:`MemoryServer`."""
 
-    def __init__(self, broker: MemoryBroker, topic: Topic, subscription: Subscription, prefetch: int) -> None:
+    def __init__(self, broker: MemoryBroker, subscription: Subscription, prefetch: int) -> None:
         self._broker = broker
-        self._topic = topic
         self._subscription = subscription
         self._mailbox: Mailbox[MemoryDelivery] = Mailbox(subscription.dispatch, ahead=prefetch)
         self._nacks: NackGather[int] = NackGather(self._hand_back_later, broker.server.nack_tick_s)
@@ -109,12 +111,42 @@ class MemoryConsumer:
     async def aclose(self) -> None:
         self.stop()
         self._broker.consumers.discard(self)
-        self._topic.leave(self._subscription, self)
+        self._subscription.leave(self)
 
     def _hand_back_later(self, sequences: list[int]) -> None:
         asyncio.get_running_loop().call_later(
             self._broker.server.nack_delay_s, self._subscription.hand_back, self, sequences
         )
+
+
+class MemoryListener:
+    """Hears one non-persistent topic of a :class:`MemoryServer`."""
+
+    def __init__(self, broker: MemoryBroker, topic: Topic, hear: Callable[[bytes], None], waiting_max: int) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._hear = hear
+        self._waiting_max = waiting_max
+        self._waiting: deque[bytes] = deque()
+        self._loop = asyncio.get_running_loop()
+
+    def offer(self, payload: bytes) -> bool:
+        """Take one message, to be heard in the next turn of the loop."""
+        if len(self._waiting) >= self._waiting_max:
+            return False
+        self._waiting.append(payload)
+        self._loop.call_soon(self._hear_next)
+        return True
+
+    async def aclose(self) -> None:
+        self._waiting.clear()
+        self._broker.listeners.discard(self)
+        if self in self._topic.listeners:
+            self._topic.listeners.remove(self)
+
+    def _hear_next(self) -> None:
+        if self._waiting:
+            self._hear(self._waiting.popleft())
 
 
 class MemoryBroker:
@@ -124,6 +156,7 @@ class MemoryBroker:
         self.server = server or MemoryServer()
         self.producers: set[MemoryProducer] = set()
         self.consumers: set[MemoryConsumer] = set()
+        self.listeners: set[MemoryListener] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -160,17 +193,26 @@ class MemoryBroker:
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
     ) -> MemoryConsumer:
         self.check()
-        place = self.server.topic(topic)
-        group = place.subscription(subscription, from_earliest=from_earliest)
-        consumer = MemoryConsumer(self, place, group, prefetch)
+        group = self.server.topic(topic).subscription(subscription, from_earliest=from_earliest)
+        consumer = MemoryConsumer(self, group, prefetch)
         consumer.join(kind)
         self.consumers.add(consumer)
         return consumer
+
+    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> MemoryListener:
+        self.check()
+        place = self.server.topic(topic)
+        listener = MemoryListener(self, place, hear, waiting_max)
+        place.listeners.append(listener)
+        self.listeners.add(listener)
+        return listener
 
     async def aclose(self) -> None:
         self._closed = True
         for producer in list(self.producers):
             await producer.aclose()
+        for listener in list(self.listeners):
+            await listener.aclose()
         # All stop before the first one leaves: a dying connection must not hand its messages to itself.
         for consumer in self.consumers:
             consumer.stop()

@@ -37,6 +37,13 @@ class Member(Protocol):
         """Take one message, for one permit."""
 
 
+class Hearer(Protocol):
+    """What the server sees of a listener."""
+
+    def offer(self, payload: bytes) -> bool:
+        """Take one message, if there is room."""
+
+
 class Subscription:
     """The messages of a topic that one group of consumers has yet to acknowledge."""
 
@@ -106,14 +113,6 @@ class Subscription:
             self._holders[entry.sequence] = member
             member.deliver(entry)
 
-    def offer(self, entry: Entry) -> bool:
-        """Deliver without keeping, if somebody has a permit."""
-        member = self._next_member()
-        if member is None:
-            return False
-        member.deliver(entry)
-        return True
-
     def ack(self, sequence: int) -> None:
         """This message is done with, whoever says so."""
         entry = self._kept.pop(sequence, None)
@@ -166,10 +165,12 @@ class Topic:
         self._sequence = 0
         self._kept: dict[int, Entry] = {}
         self._subscriptions: dict[str, Subscription] = {}
+        self.listeners: list[Hearer] = []
 
     def __repr__(self) -> str:
         inner = " ".join(repr(subscription) for subscription in self._subscriptions.values())
-        return f"<{self.name} kept={len(self._kept)} dropped={self.dropped} [{inner}]>"
+        listeners = f"listeners={len(self.listeners)} " if self.listeners else ""
+        return f"<{self.name} kept={len(self._kept)} dropped={self.dropped} {listeners}[{inner}]>"
 
     def subscription(self, name: str, *, from_earliest: bool = False) -> Subscription:
         """The subscription of this name, made if it is missing."""
@@ -181,22 +182,14 @@ class Topic:
                     found.keep(entry)
         return found
 
-    def leave(self, subscription: Subscription, member: Member) -> None:
-        """Remove a consumer, and with the last one a subscription that is not durable."""
-        subscription.leave(member)
-        if not self.persistent and not subscription.consumers:
-            self._subscriptions.pop(subscription.name, None)
-
     def publish(self, payload: bytes, published_ms: int) -> None:
-        """Give the message to every subscription; raises :class:`SendRejected` when the server is full."""
+        """Give the message to whoever reads; raises :class:`SendRejected` when the server is full."""
         if self.persistent:
             self.server.charge(payload)
-        self._sequence += 1
-        entry = Entry(self._sequence, payload, published_ms)
-        if self.persistent:
-            self._keep(entry)
+            self._sequence += 1
+            self._keep(Entry(self._sequence, payload, published_ms))
         else:
-            self._offer(entry)
+            self._offer(payload)
 
     def release(self, entry: Entry) -> None:
         """One subscription no longer needs this message."""
@@ -225,14 +218,13 @@ class Topic:
             subscription.keep(entry)
             subscription.dispatch()
 
-    def _offer(self, entry: Entry) -> None:
+    def _offer(self, payload: bytes) -> None:
         if self.drop_next:
             self.drop_next -= 1
             self.dropped += 1
             return
-        for subscription in self._subscriptions.values():
-            if not subscription.offer(entry):
-                self.dropped += 1
+        for listener in self.listeners:
+            self.dropped += not listener.offer(payload)
 
 
 class MemoryServer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from broker.interface import BrokerError, ConsumerClosed, Kind
+from broker.interface import BrokerError
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -18,7 +18,7 @@ from wire.piece import Content, Echo
 if TYPE_CHECKING:
     import msgspec
 
-    from broker.interface import Broker, Consumer, Producer
+    from broker.interface import Broker, Listener, Producer
     from gateway.metrics import GatewayMetrics
     from wire.control import Word
     from wire.piece import Frame, LinkMessage
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 log = Log("gateway")
 
-LINK_PREFETCH = 20_000
+LINK_WAITING_MAX = 20_000
 """Messages that may wait in this process: a link drops what finds no room, and resending costs more than waiting."""
-LINE_FORGOTTEN_S = 600.0
+LINE_FORGOTTEN_S = 120.0
+"""After this long a silent node is dead, or has closed its side of the line; its topic can be forgotten as well."""
 WORDS_MAX = 10_000
 """Words that may wait for a control topic to open. Above, the oldest go: nodes ask again."""
 
 
-class Listener(Protocol):
+class FrameTaker(Protocol):
     """Who takes the frames."""
 
     def frame(self, node: str, frame: Frame, *, repeated: bool) -> None:
@@ -123,19 +124,20 @@ class Lines:
     """All lines of one gateway incarnation."""
 
     def __init__(
-        self, gateway: str, broker: Broker, topics: Topics, listener: Listener, metrics: GatewayMetrics
+        self, gateway: str, broker: Broker, topics: Topics, taker: FrameTaker, metrics: GatewayMetrics
     ) -> None:
         self.echo_heard_at = float("-inf")
         """Loop time at which this gateway's own echo last came back."""
         self._gateway = gateway
         self._broker = broker
         self._topics = topics
-        self._listener = listener
+        self._taker = taker
         self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
         self._lines: dict[str, Line] = {}
         self._tasks = Tasks(log)
         self._own: Producer | None = None
-        self._consumer: Consumer | None = None
+        self._listener: Listener | None = None
 
     def __repr__(self) -> str:
         return f"<Lines {list(self._lines.values())!r}>"
@@ -143,15 +145,14 @@ class Lines:
     async def start(self) -> None:
         """Join the link topic of this incarnation; nodes may speak from here on."""
         topic = self._topics.link(self._gateway)
-        self._consumer = await self._broker.consumer(topic, "gateway", Kind.EXCLUSIVE, prefetch=LINK_PREFETCH)
+        self._listener = await self._broker.listen(topic, self._hear, waiting_max=LINK_WAITING_MAX)
         self._own = await self._broker.producer(topic)
-        self._tasks.start(self._hear(self._consumer), "link")
         self._tasks.start(self._forget_the_silent(), "forget lines")
 
     async def aclose(self) -> None:
         """Leave the topic and every node."""
-        if self._consumer is not None:
-            await self._consumer.aclose()
+        if self._listener is not None:
+            await self._listener.aclose()
         await self._tasks.aclose()
         for line in self._lines.values():
             await line.aclose()
@@ -174,23 +175,16 @@ class Lines:
             line = self._lines[node] = Line(self._gateway, node, self._broker, self._topics, self._tasks)
         return line
 
-    async def _hear(self, consumer: Consumer) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                delivery = await consumer.receive()
-            except ConsumerClosed:
-                return
-            consumer.ack(delivery)
-            try:
-                message = codec.decode_link(delivery.payload)
-                if isinstance(message, Echo):
-                    if message.sender == self._gateway:
-                        self.echo_heard_at = loop.time()
-                else:
-                    self._take(message)
-            except (UndecodableMessage, InvalidName) as error:
-                self._not_understood(error)
+    def _hear(self, payload: bytes) -> None:
+        try:
+            message = codec.decode_link(payload)
+            if isinstance(message, Echo):
+                if message.sender == self._gateway:
+                    self.echo_heard_at = self._loop.time()
+            else:
+                self._take(message)
+        except (UndecodableMessage, InvalidName) as error:
+            self._not_understood(error)
 
     def _take(self, message: LinkMessage) -> None:
         line = self.line(message.node)
@@ -198,7 +192,7 @@ class Lines:
             return  # a line that its node has given up
         if message.line > line.opened_ms:
             line.opened_ms, line.receiver = message.line, LinkReceiver()
-        line.heard_at = asyncio.get_running_loop().time()
+        line.heard_at = self._loop.time()
         at_once = self._repeat(line, message)
         for raw in line.receiver.receive(message.first, message.frames):
             at_once = self._hand_on(message.node, raw, repeated=False) or at_once
@@ -220,9 +214,9 @@ class Lines:
             return False
         if isinstance(frame, Content):
             if not repeated:
-                self._listener.frame(node, frame, repeated=False)
+                self._taker.frame(node, frame, repeated=False)
             return False
-        self._listener.frame(node, frame, repeated=repeated)
+        self._taker.frame(node, frame, repeated=repeated)
         return True
 
     def _not_understood(self, error: UndecodableMessage | InvalidName) -> None:
@@ -230,10 +224,9 @@ class Lines:
         log.warning("A message on the link could not be read.", action="undecodable", why=error.message)
 
     async def _forget_the_silent(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LINE_FORGOTTEN_S / 10)
             for node, line in list(self._lines.items()):
-                if loop.time() - line.heard_at > LINE_FORGOTTEN_S:
+                if self._loop.time() - line.heard_at > LINE_FORGOTTEN_S:
                     del self._lines[node]
                     await line.aclose()

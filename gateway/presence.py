@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, ConsumerClosed, Kind
+from broker.interface import BrokerError
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
@@ -14,7 +14,7 @@ from wire.errors import InvalidName, UndecodableMessage
 from wire.presence import PRESENCE_EVERY_S, RollCall
 
 if TYPE_CHECKING:
-    from broker.interface import Broker, Consumer
+    from broker.interface import Broker, Listener
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
     from gateway.queue import RequestQueue
@@ -24,6 +24,10 @@ log = Log("gateway")
 
 ROLL_CALL_S = 0.5
 """How long a gateway that starts waits for the nodes to answer the roll."""
+
+
+PRESENCE_WAITING_MAX = 10_000
+"""Heartbeats that may wait in this process; more are lost, and come again."""
 
 
 class PresenceListener:
@@ -40,14 +44,11 @@ class PresenceListener:
         self._queue = queue
         self._metrics = metrics
         self._tasks = Tasks(log)
-        self._consumer: Consumer | None = None
+        self._listener: Listener | None = None
 
     async def start(self) -> None:
         """Listen, call the roll, and return when the nodes have had time to answer it."""
-        self._consumer = await self._broker.consumer(
-            self._topics.presence, self._gateway, Kind.EXCLUSIVE, prefetch=10_000
-        )
-        self._tasks.start(self._hear(self._consumer), "presence")
+        self._listener = await self._broker.listen(self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX)
         self._tasks.start(self._expire(), "expire nodes")
         for model in self._models.names:
             self._queue.prepare(model)
@@ -63,27 +64,20 @@ class PresenceListener:
 
     async def aclose(self) -> None:
         """Stop listening."""
-        if self._consumer is not None:
-            await self._consumer.aclose()
+        if self._listener is not None:
+            await self._listener.aclose()
         await self._tasks.aclose()
 
-    async def _hear(self, consumer: Consumer) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                delivery = await consumer.receive()
-            except ConsumerClosed:
-                return
-            consumer.ack(delivery)
-            try:
-                presence = codec.decode_presence(delivery.payload)
-                if self._models.heard(presence, loop.time(), int(time.time())):
-                    log.info("A model is known.", action="model_known", model=presence.model)
-                    self._queue.prepare(presence.model)
-            except (UndecodableMessage, InvalidName) as error:
-                self._metrics.undecodable.labels(topic="presence").inc()
-                log.warning("A heartbeat could not be read.", action="undecodable", why=error.message)
-            self._metrics.nodes.set(self._models.node_count)
+    def _hear(self, payload: bytes) -> None:
+        try:
+            presence = codec.decode_presence(payload)
+            if self._models.heard(presence, asyncio.get_running_loop().time(), int(time.time())):
+                log.info("A model is known.", action="model_known", model=presence.model)
+                self._queue.prepare(presence.model)
+        except (UndecodableMessage, InvalidName) as error:
+            self._metrics.undecodable.labels(topic="presence").inc()
+            log.warning("A heartbeat could not be read.", action="undecodable", why=error.message)
+        self._metrics.nodes.set(self._models.node_count)
 
     async def _expire(self) -> None:
         while True:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, Kind
-from management.persistence import REOPEN_S, Persistence, Stopping
+from management.persistence import Persistence, Stopping
 from process.identity import new_incarnation
 from process.logging import Log
 from wire import codec
@@ -15,9 +13,10 @@ from wire.errors import UndecodableMessage
 from wire.presence import PRESENCE_LOST_S, Presence, RollCall
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-    from broker.interface import Broker, Consumer
+    from broker.interface import Broker, Listener
     from management.metrics import Metrics
     from management.settings import ManagementSettings
 
@@ -63,7 +62,7 @@ class NodeRegistry:
             del self._heard[node]
 
 
-class Listener:
+class PresenceListener:
     """Hears the heartbeats of all nodes, after having called the roll."""
 
     def __init__(
@@ -73,38 +72,22 @@ class Listener:
         self._registry = registry
         self._persistence = persistence
         self._metrics = metrics
-        # Its own subscription, new at each start: each replica of management hears every node.
         self._incarnation = new_incarnation("management")
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
         """Listen until ``stop`` is set."""
         try:
-            while not stop.is_set():
-                await self._session(broker, stop)
+            listener = await self._persistence.until_done(
+                "presence", "The nodes' heartbeats cannot be heard at the moment.", lambda: self._open(broker)
+            )
         except Stopping:
             return
+        await stop.wait()
+        await listener.aclose()
 
-    async def _session(self, broker: Broker, stop: asyncio.Event) -> None:
-        consumer = await self._persistence.until_done(
-            "presence", "The nodes' heartbeats cannot be heard at the moment.", lambda: self._open(broker)
-        )
-        watch = asyncio.get_running_loop().create_task(_close_when_set(consumer, stop))
-        try:
-            while True:
-                self._hear((await consumer.receive()).payload)
-        except BrokerError as error:
-            if not stop.is_set():
-                log.warning("The presence topic was closed under us.", action="presence_reopens", reason=error)
-        finally:
-            watch.cancel()
-            await consumer.aclose()
-        await self._persistence.pause(REOPEN_S)
-
-    async def _open(self, broker: Broker) -> Consumer:
+    async def _open(self, broker: Broker) -> Listener:
         topics = self._settings.topics
-        consumer = await broker.consumer(
-            topics.presence, self._incarnation, Kind.EXCLUSIVE, prefetch=self._settings.presence_prefetch
-        )
+        listener = await broker.listen(topics.presence, self._hear, waiting_max=self._settings.presence_waiting_max)
         try:
             # Only now: what the nodes answer must find somebody who listens.
             producer = await broker.producer(topics.roll_call)
@@ -113,17 +96,12 @@ class Listener:
             finally:
                 await producer.aclose()
         except BaseException:
-            await consumer.aclose()
+            await listener.aclose()
             raise
-        return consumer
+        return listener
 
     def _hear(self, payload: bytes) -> None:
         try:
             self._registry.hear(codec.decode_presence(payload))
         except UndecodableMessage:
             self._metrics.heartbeats_undecodable.inc()
-
-
-async def _close_when_set(consumer: Consumer, stop: asyncio.Event) -> None:
-    await stop.wait()
-    await consumer.aclose()

@@ -13,7 +13,7 @@ from management.app import application
 from management.journal import write
 from management.ledger import Ledger
 from management.metrics import Metrics
-from management.nodes import Listener, NodeRegistry
+from management.nodes import NodeRegistry, PresenceListener
 from management.persistence import Persistence, Stopping
 from management.readiness import Readiness
 from process.http import bind, serving
@@ -61,7 +61,7 @@ async def run(
         return await write(engine, entries, now_ms())
 
     ledger = Ledger(settings, write_now, persistence, metrics)
-    listener = Listener(settings, registry, persistence, metrics)
+    listener = PresenceListener(settings, registry, persistence, metrics)
     app = application(engine, registry, readiness, metrics, settings.management_key)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
@@ -82,7 +82,7 @@ async def _work(
     broker: Broker,
     persistence: Persistence,
     ledger: Ledger,
-    listener: Listener,
+    listener: PresenceListener,
     stop: asyncio.Event,
 ) -> None:
     try:

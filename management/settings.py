@@ -37,7 +37,7 @@ class ManagementSettings(Settings):
     ledger_batch_ms_max: int = Field(50, ge=0, le=10_000, description="how long the first event of a batch waits")
     ledger_prefetch_events: int = Field(200, ge=1, le=10_000, description="events that the broker may send ahead")
     ledger_retry_ms_max: int = Field(5_000, ge=10, le=600_000, description="the longest pause before another attempt")
-    presence_prefetch: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
+    presence_waiting_max: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
     presence_nodes_max: int = Field(10_000, ge=1, description="nodes that are remembered at the same time")
 
     @field_validator("database_url")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
-    from broker.interface import Broker, Consumer, Kind, Producer
+    from broker.interface import Broker, Consumer, Kind, Listener, Producer
 
 
 class LossyBroker:
@@ -41,6 +42,9 @@ class LossyBroker:
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
     ) -> Consumer:
         return await self._inner.consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
+
+    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
+        return await self._inner.listen(topic, hear, waiting_max=waiting_max)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -6,7 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from broker.interface import Broker, Consumer, Kind, Producer
+    from collections.abc import Callable
+
+    from broker.interface import Broker, Consumer, Kind, Listener, Producer
 
 
 class Watch:
@@ -57,6 +59,10 @@ class WatchedBroker:
     ) -> Consumer:
         self._watch.made.add(topic)
         return await self._inner.consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
+
+    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
+        self._watch.made.add(topic)
+        return await self._inner.listen(topic, hear, waiting_max=waiting_max)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

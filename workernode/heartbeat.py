@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, ConsumerClosed, Kind
+from broker.interface import BrokerError
 from process import __version__
 from process.identity import now_ms
 from process.logging import Log
@@ -24,6 +24,8 @@ log = Log("node")
 
 SMOOTHING = 0.1
 """Weight of the newest request in the smoothed service time."""
+ROLL_CALLS_WAITING_MAX = 100
+"""One answer is for all that have called by then."""
 
 
 class Heartbeat:
@@ -79,8 +81,9 @@ class Heartbeat:
     async def run(self, broker: Broker, topics: Topics) -> None:
         """Say it until cancelled."""
         producer = await broker.producer(topics.presence)
-        roll_call = await broker.consumer(topics.roll_call, self._identity.incarnation, Kind.EXCLUSIVE, prefetch=100)
-        listener = asyncio.get_running_loop().create_task(self._answer_roll_calls(roll_call.receive), name="roll call")
+        roll_call = await broker.listen(
+            topics.roll_call, lambda _: self._changed.set(), waiting_max=ROLL_CALLS_WAITING_MAX
+        )
         try:
             while True:
                 self._changed.clear()
@@ -92,7 +95,6 @@ class Heartbeat:
                     pass
         finally:
             await roll_call.aclose()
-            await listener
             # The last word: gateways need not wait for the silence to know.
             await self.say(producer)
             await producer.aclose()
@@ -103,11 +105,3 @@ class Heartbeat:
             await producer.send(codec.encode(self.presence()))
         except BrokerError as error:
             log.debug("A heartbeat was not sent.", action="heartbeat_lost", why=str(error))
-
-    async def _answer_roll_calls(self, receive: Callable[[], object]) -> None:
-        while True:
-            try:
-                await receive()  # type: ignore[misc]
-            except ConsumerClosed:
-                return
-            self._changed.set()

@@ -90,14 +90,26 @@ class Node:
         """Busy slots and parked deliveries."""
         return self.busy, self._parked
 
-    def start(self, requests: Consumer, control: Consumer, heartbeat: Heartbeat) -> None:
-        """Begin to hear gateways and to take work."""
+    def start(self, requests: Consumer, heartbeat: Heartbeat) -> None:
+        """Begin to take work."""
         self._requests, self._heartbeat = requests, heartbeat
-        self._tasks.start(self._hear(control), "control")
         self._tasks.start(self._tend(), "tend links")
-        self._gate.open()
+        if not self._paused:
+            self._gate.open()
         for _ in range(self.slots):
             self._start_pulling()
+
+    def hear(self, payload: bytes) -> None:
+        """Take a message on this node's control topic: what gateways and operators say."""
+        try:
+            message = codec.decode_control(payload)
+        except UndecodableMessage as error:
+            self._not_understood(error)
+            return
+        if isinstance(message, Echo):
+            self._uplinks.echo_heard()
+        else:
+            self._take_words(message)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new work; let running answers finish within ``grace_s`` seconds, and hand the others back."""
@@ -251,24 +263,6 @@ class Node:
         )
         # Awaited: a flood of them waits for the ledger instead of filling this process.
         await self._recorder.publish(self._recorder.node_event("node.quarantined", sentence, about=digest[:32]))
-
-    async def _hear(self, control: Consumer) -> None:
-        """Take what gateways and operators say."""
-        while True:
-            try:
-                delivery = await control.receive()
-            except ConsumerClosed:
-                return
-            control.ack(delivery)
-            try:
-                message = codec.decode_control(delivery.payload)
-            except UndecodableMessage as error:
-                self._not_understood(error)
-                continue
-            if isinstance(message, Echo):
-                self._uplinks.echo_heard()
-            else:
-                self._take_words(message)
 
     def _take_words(self, message: ControlMessage) -> None:
         """Obey each word that can be read: one of a newer gateway must not cost the acknowledgement beside it."""

@@ -34,7 +34,8 @@ log = Log("node")
 
 ENGINE_AGAIN_S = 10.0
 EVENTS_GATHER_MS = 20
-CONTROL_PREFETCH = 20_000
+CONTROL_WAITING_MAX = 20_000
+"""Messages that may wait in this process: gateways say lost words again, but that costs more than waiting."""
 
 
 async def run(
@@ -112,9 +113,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         parked_max=settings.parked_max,
     )
     heartbeat = Heartbeat(identity, engine, settings.max_process_num, node.load)
-    control = await broker.consumer(
-        topics.control(identity.incarnation), "node", Kind.EXCLUSIVE, prefetch=CONTROL_PREFETCH
-    )
+    control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
     parts.state.node, parts.state.heartbeat = node, heartbeat
@@ -123,7 +122,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
             requests = await broker.consumer(
                 topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
             )
-            node.start(requests, control, heartbeat)
+            node.start(requests, heartbeat)
             heartbeat.become("ready")
             background.start(recorder.publish(recorder.node_event("node.started", "The node takes work.")), "started")
             log.info(

@@ -14,6 +14,7 @@ from broker.pulsar.consumer import PulsarConsumer
 from broker.pulsar.failure import PulsarFailure, explain
 from broker.pulsar.handshake import Handshake
 from broker.pulsar.limits import PulsarLimits, Window
+from broker.pulsar.listener import PulsarListener
 from broker.pulsar.producer import PulsarProducer
 from broker.pulsar.watch import Watch
 
@@ -132,6 +133,12 @@ class PulsarBroker:
             f"Joining subscription {subscription!r} of {topic} at {self.address}",
         )
         return consumer
+
+    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> PulsarListener:
+        await self._reach()
+        listener = PulsarListener(self, topic, hear, waiting_max)
+        await self._admit(listener, listener.join(self.client), f"Listening to {topic} at {self.address}")
+        return listener
 
     async def aclose(self) -> None:
         self._closed = True

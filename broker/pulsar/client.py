@@ -95,6 +95,13 @@ class PulsarClient:
         conf.subscription_initial_position(position)
         return await self._open(partial(self._inner.subscribe_async_v2, topic, subscription, conf))
 
+    async def open_reader(self, topic: str, hear: Callable[[Any, Any], None], *, queue: int) -> Any:
+        """An inner reader, which calls ``hear(reader, message)`` in a thread; raises :class:`PulsarFailure`."""
+        conf = _pulsar.ReaderConfiguration()
+        conf.receiver_queue_size(queue)
+        conf.reader_listener(hear)
+        return await self._open(partial(self._inner.create_reader_async_v2, topic, _pulsar.MessageId.latest, conf))
+
     async def call(self, begin: Callable[[Callable[..., None]], None], timeout_s: float) -> None:
         """Run a call whose result nobody needs (flush, close), for as long as ``timeout_s``."""
         try:
@@ -183,5 +190,5 @@ def _settle(future: asyncio.Future[tuple[Any, ...]], *values: Any) -> None:
 def _dispose(values: tuple[Any, ...]) -> None:
     """Close what was opened for somebody who is gone: a consumer left open would take messages for nobody."""
     for value in values:
-        if isinstance(value, _pulsar.Consumer | _pulsar.Producer):
+        if isinstance(value, _pulsar.Consumer | _pulsar.Producer | _pulsar.Reader):
             value.close_async(None)

@@ -20,6 +20,10 @@ class Inbox:
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._scheduled = False
 
+    def __len__(self) -> int:
+        """How many calls wait."""
+        return len(self._calls)
+
     def put(self, call: Callable[..., None], *values: Any) -> None:
         """Have ``call(*values)`` run in the loop. Called from any thread; never raises."""
         self._calls.append((call, values))

@@ -23,7 +23,7 @@ LOOKS_BEFORE_JOIN = 2
 
 
 class Member(Protocol):
-    """A producer or a consumer, as the watch sees it."""
+    """A producer, a consumer or a listener, as the watch sees it."""
 
     topic: str
     looks_lost: int

@@ -7,8 +7,7 @@ What a death excuses, and nothing else does:
   socket and not yet accepted. These are counted, as ``excused``.
 * Nodes take a gateway of which they hear nothing for 5 s for dead, and so they do while its network is silent for
   longer: what was under way to it then may end with an error of the gateway, or at its deadline. Counted too.
-* Non-persistent topics and subscriptions of a dead process stay in the broker's memory, one or two for each death; I12
-  counts them as ``excused``, and more than that is a violation.
+* The topic of a dead process stays in the broker's memory for some minutes, and I12 counts it as ``excused``.
 * A node's death interrupts streams of which the client has seen a part: ``stream_interrupted``, an end like any other,
   where no other node's text goes on exactly there. Where it does, I3 counts the answer as continued (``excused``).
 """

@@ -41,7 +41,7 @@ class Evidence:
     """What did not return to its baseline, in sentences."""
     measured: int = 0
     left_behind: int = 0
-    """Topics and subscriptions of dead processes that the broker still keeps in memory."""
+    """Topics of processes that died lately, which the broker still keeps in memory."""
     replays: list[str] = field(default_factory=list)
     """What sums differ after a replay of the events, in sentences; empty if they agree."""
     replayed: int = 0
@@ -49,6 +49,9 @@ class Evidence:
     """Name of a poison request → how many nodes it killed."""
 
 
+TOPIC_FORGOTTEN_S = 360.0
+"""A dead process's topic lives until the other side has closed its producer (2 min), and the broker has looked twice
+whether it is in use (2 min); and some more."""
 PERSISTENT_TOPICS = 3
 """Requests, dead letters, results."""
 MEMORY_GROWTH_BYTES = 96 * 2**20
@@ -109,15 +112,14 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
     if fleet.owns_broker:
         evidence.measured += 2
         others = [topic for topic in listed if topic.startswith("non-persistent:") and topic not in ours]
-        dead = len([life for life in fleet.lives() if life.role != "management" and not life.alive])
+        since = asyncio.get_running_loop().time() - TOPIC_FORGOTTEN_S
+        lately = [life for life in fleet.lives() if life.role != "management" and (life.died_at or 0.0) > since]
         evidence.left_behind = max(0, len(others) - nodes - gateways)
-        if evidence.left_behind > dead:
+        if evidence.left_behind > len(lately):
             evidence.grown.append(f"{len(others)} link and control topics for {nodes} nodes and {gateways} gateways")
         for topic, expected in ((fleet.topics.presence, gateways + 1), (fleet.topics.roll_call, nodes)):
-            if len(found := await fleet.admin.subscriptions(topic)) > expected + dead:
+            if len(found := await fleet.admin.subscriptions(topic)) > expected:
                 evidence.grown.append(f"{len(found)} subscriptions of {topic}, where {expected} are in use")
-            else:
-                evidence.left_behind += max(0, len(found) - expected)
 
 
 def _growth(name: str, baseline: Held, now: Held) -> list[str]:

@@ -65,14 +65,13 @@ async def test_service_resumes_after_the_broker_was_killed(fragile_server: Pulsa
     connection = PulsarBroker(fragile_server.url)
     await connection.ensure(topic, "workers")
     worker = await connection.consumer(topic, "workers", Kind.SHARED)
-    listener = await connection.consumer(passing, "reader", Kind.EXCLUSIVE, prefetch=1000)
+    heard: list[bytes] = []
+    await connection.listen(passing, heard.append, waiting_max=1000)
     producer = await connection.producer(topic)
     beacon = await connection.producer(passing)
     await producer.send(b"held")
     held = await take(worker)
     slots = Pull(worker, 2)
-    heard = Pull(listener, 1)
-
     fragile_server.kill()
     await until(lambda: not connection.connected, 2.5)
     started = time.monotonic()
@@ -87,7 +86,7 @@ async def test_service_resumes_after_the_broker_was_killed(fragile_server: Pulsa
     assert connection.connected
     # The held one comes again, to a call that waited all the time; so does the new one.
     assert sorted(set(await slots.done(2, BACK_S))) == [b"after", b"held"]
-    while not heard.payloads:
+    while not heard:
         beacon.post(b"beacon")
         await asyncio.sleep(0.02)
         assert time.monotonic() - ready < BACK_S

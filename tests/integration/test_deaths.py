@@ -163,7 +163,6 @@ async def test_undecodable_bytes_on_every_topic_harm_nobody(
 ) -> None:
     import pickle
 
-    from broker.interface import Kind
     from broker.pulsar import PulsarBroker
     from process.settings import load
     from wire import codec
@@ -177,8 +176,10 @@ async def test_undecodable_bytes_on_every_topic_harm_nobody(
         topics = load(NodeSettings, processes.common).topics
         broker = PulsarBroker(pulsar_url)
         await broker.connect()
-        heard = await broker.consumer(topics.presence, "spy", Kind.EXCLUSIVE, prefetch=100)
-        presence = codec.decode_presence((await heard.receive()).payload)
+        heard: list[bytes] = []
+        await broker.listen(topics.presence, heard.append, waiting_max=100)
+        await until(lambda: heard)
+        presence = codec.decode_presence(heard[0])
         gateway_id = gateway.log.read_text().split('gateway="')[1].split('"')[0]
         rubbish = [
             b"",

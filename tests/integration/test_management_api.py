@@ -10,11 +10,11 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from broker.interface import Kind
 from broker.memory import MemoryBroker
 from management.answers import Events, Nodes, RequestTimeline
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from tests.counting_house import CountingHouse
+from tests.waiting import until
 from wire import codec
 from wire.presence import Presence
 from wire.usage import Usage
@@ -168,9 +168,11 @@ async def test_nodes_are_those_heard_with_what_was_told_and_those_gone(house: Co
 
 async def test_the_roll_is_called_at_the_start(house: CountingHouse) -> None:
     outside = MemoryBroker(house.server)
-    consumer = await outside.consumer(house.topics.roll_call, "node-x", Kind.EXCLUSIVE, prefetch=10)
+    calls: list[bytes] = []
+    await outside.listen(house.topics.roll_call, calls.append, waiting_max=10)
     await house.start()
-    call = codec.decode_roll_call((await consumer.receive()).payload)
+    await until(lambda: calls)
+    call = codec.decode_roll_call(calls[0])
     assert call.sender.startswith("management-")
     await outside.aclose()
 

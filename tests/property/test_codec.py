@@ -93,7 +93,6 @@ dead_letters = of(
     message=text,
     node=ids,
     at_ms=numbers,
-    deaths=st.none() | signed,
 )
 frames = st.one_of(
     of(Started, attempt_id=ids, request_id=ids, begun=st.booleans(), continues=st.booleans(), redeliveries=numbers),
@@ -123,7 +122,7 @@ reasons = st.sampled_from(["cancelled", "expired", "superseded", "again", "done"
 words = st.one_of(
     of(Acked, line=numbers, through=signed, missing_until=signed),
     of(AreYouAlive, attempt_id=ids),
-    of(Go, attempt_id=ids, number=signed, remaining_ms=signed, prefix=maybe_text),
+    of(Go, attempt_id=ids, number=signed, remaining_ms=signed, prefix=maybe_text, alone=st.booleans()),
     of(Park, attempt_id=ids),
     of(Stop, attempt_id=ids, reason=reasons),
     of(Accepted, attempt_id=ids),

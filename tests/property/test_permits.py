@@ -11,7 +11,7 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from broker.interface import ConsumerClosed, Kind
+from broker.interface import Kind
 from broker.memory import MemoryBroker, MemoryServer
 from process.identity import new_request_id, now_ms
 from tests.waiting import until
@@ -108,10 +108,9 @@ class FakeGateway:
     receiver: LinkReceiver = field(default_factory=LinkReceiver)
 
     async def start(self) -> None:
-        self.consumer = await self.broker.consumer(TOPICS.link(GATEWAY), "gateway", Kind.EXCLUSIVE, prefetch=1000)
+        await self.broker.listen(TOPICS.link(GATEWAY), self._hear, waiting_max=1000)
         self.producer = await self.broker.producer(TOPICS.control(NODE))
         self.queue = await self.broker.producer(TOPICS.requests(MODEL))
-        self.hearing = asyncio.ensure_future(self._hear())
 
     async def publish(self, plan: Plan | None) -> None:
         if plan is None:
@@ -142,18 +141,13 @@ class FakeGateway:
         raw = [codec.encode_word(word) for word in words]
         self.producer.post(codec.encode(ControlMessage(sender=GATEWAY, words=raw)))
 
-    async def _hear(self) -> None:
-        while True:
-            try:
-                delivery = await self.consumer.receive()
-            except ConsumerClosed:
-                return
-            message = codec.decode_link(delivery.payload)
-            if isinstance(message, Echo):
-                continue
-            for raw in self.receiver.receive(message.first, message.frames):
-                self.say(*self._words(codec.decode_frame(raw)))
-            self.say(Acked(line=message.line, through=self.receiver.through))
+    def _hear(self, payload: bytes) -> None:
+        message = codec.decode_link(payload)
+        if isinstance(message, Echo):
+            return
+        for raw in self.receiver.receive(message.first, message.frames):
+            self.say(*self._words(codec.decode_frame(raw)))
+        self.say(Acked(line=message.line, through=self.receiver.through))
 
     def _words(self, frame: Frame) -> list[Word]:
         match frame:
@@ -252,17 +246,15 @@ async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsum
     letters = DeadLetters(broker, TOPICS.dead_letters(MODEL), NODE)
     metrics = NodeMetrics(SLOTS)
     node = Node(identity, engine, uplinks, recorder, metrics, letters, slots=SLOTS, parked_max=PARKED_MAX)
-    control = await broker.consumer(TOPICS.control(NODE), "node", Kind.EXCLUSIVE, prefetch=1000)
+    await broker.listen(TOPICS.control(NODE), node.hear, waiting_max=1000)
     requests = await broker.consumer(TOPICS.requests(MODEL), WORKERS, Kind.SHARED, from_earliest=True)
-    node.start(requests, control, Heartbeat(identity, engine, SLOTS, node.load))
+    node.start(requests, Heartbeat(identity, engine, SLOTS, node.load))
     try:
         yield gateway, node, requests
     finally:
         await requests.aclose()
         await node.aclose()
         await uplinks.aclose()
-        await gateway.consumer.aclose()
-        await gateway.hearing
         await broker.aclose()
 
 
