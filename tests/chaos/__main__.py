@@ -53,7 +53,11 @@ async def _run(arguments: argparse.Namespace, server: PulsarServer, home: Path) 
     match arguments.what:
         case "kill":
             size = scenarios.Size(
-                arguments.requests, arguments.kills, arguments.minutes, frozenset(arguments.spare or ())
+                arguments.requests,
+                arguments.kills,
+                arguments.minutes,
+                frozenset(arguments.spare or ()),
+                arguments.clients,
             )
             return await scenarios.kills(server, home, seed=seed, size=size, say=_say)
         case "proxy":
@@ -80,6 +84,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--requests", type=int, default=2000, help="kill: at least so many accepted requests")
     parser.add_argument("--kills", type=int, default=24, help="kill: about so many kills")
+    parser.add_argument("--clients", type=int, default=scenarios.CLIENTS, help="kill: how many ask at once")
     parser.add_argument("--minutes", type=float, help="kill: end earlier than requests and kills ask for")
     parser.add_argument("--spare", nargs="*", choices=tuple(SHARES), help="kill: what is not killed")
     parser.add_argument("--seed", type=int, default=1)
@@ -92,6 +97,7 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
     shown = [f"--seed {arguments.seed}"]
     if arguments.what == "kill":
         shown = [f"--requests {arguments.requests}", f"--kills {arguments.kills}", *shown]
+        shown += [f"--clients {arguments.clients}"] if arguments.clients != scenarios.CLIENTS else []
         shown += [f"--minutes {arguments.minutes:g}"] if arguments.minutes else []
         shown += [f"--spare {' '.join(arguments.spare)}"] if arguments.spare else []
     return shown

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.pulsar_server import PulsarServer
 
-SLOTS_PER_NODE = 12
+SLOTS_PER_NODE = 24
 SETTLE_S = 60.0
 
 

@@ -39,6 +39,7 @@ class Size:
     minutes: float | None = None
     spare: frozenset[str] = frozenset()
     """What is not killed."""
+    clients: int = CLIENTS
 
 
 @dataclass
@@ -144,7 +145,7 @@ async def kills(
 
 async def _episode(run: Bench, cards: list[Kind], size: Size, wanted: int, say: Callable[[str], None]) -> None:
     loop = KillLoop(run.fleet, run.load, run.random)
-    run.load.start(CLIENTS)
+    run.load.start(size.clients)
     for kind in cards:
         if run.late(size):
             break
