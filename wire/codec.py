@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from wire.backlog import BacklogReport
 from wire.control import ControlMessage, Word
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
@@ -41,13 +42,16 @@ _control: _Decoder[ControlMessage | Echo] = msgspec.msgpack.Decoder(ControlMessa
 _word: _Decoder[Word] = msgspec.msgpack.Decoder(Word)
 _presence: _Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
+_backlog: _Decoder[BacklogReport] = msgspec.msgpack.Decoder(BacklogReport)
 _event: _Decoder[Event] = msgspec.json.Decoder(Event)
 _request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
 _node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
 _gateway_data: _Decoder[GatewayData] = msgspec.json.Decoder(GatewayData)
 
 
-def encode(word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Presence | RollCall) -> bytes:
+def encode(
+    word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Presence | RollCall | BacklogReport,
+) -> bytes:
     """A whole message."""
     return _HEAD + _encoder.encode(word)
 
@@ -110,6 +114,11 @@ def decode_presence(message: bytes) -> Presence:
 def decode_roll_call(message: bytes) -> RollCall:
     """A call for heartbeats."""
     return _decode(_roll_call, message)
+
+
+def decode_backlog(message: bytes) -> BacklogReport:
+    """What a gateway told the others."""
+    return _decode(_backlog, message)
 
 
 def decode_event(message: bytes) -> Event:

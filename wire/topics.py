@@ -120,6 +120,11 @@ class Topics:
         return f"non-persistent://{self.tenant}/{self.links_namespace}/roll-call"
 
     @property
+    def backlog(self) -> str:
+        """What each gateway tells the others about its open requests."""
+        return f"non-persistent://{self.tenant}/{self.links_namespace}/backlog"
+
+    @property
     def results(self) -> str:
         """Events: what management hears."""
         if "://" in self.results_name:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wire import codec
+from wire.backlog import BacklogReport, ModelBacklog
 from wire.control import (
     Accepted,
     Acked,
@@ -159,6 +160,14 @@ presences = of(
     credential=maybe_text,
 )
 roll_calls = of(RollCall, sender=ids)
+reports = of(
+    BacklogReport,
+    gateway=ids,
+    sent_ms=numbers,
+    models=st.lists(of(ModelBacklog, model=text, waiting=numbers, running=numbers, taken=numbers), max_size=3).map(
+        tuple
+    ),
+)
 times = of(Times, received_ms=maybe_number, published_ms=maybe_number, taken_ms=maybe_number, settled_ms=maybe_number)
 durations = of(Durations, queue_ms=maybe_number, total_ms=maybe_number)
 request_data = of(
@@ -198,6 +207,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     codec.decode_control,
     codec.decode_presence,
     codec.decode_roll_call,
+    codec.decode_backlog,
     codec.decode_event,
     lambda raw: codec.decode_frame(msgspec.Raw(raw)),
     lambda raw: codec.decode_word(msgspec.Raw(raw)),
@@ -248,6 +258,12 @@ def test_any_control_message_comes_back(word: ControlMessage | Echo) -> None:
 def test_any_heartbeat_and_roll_call_comes_back(presence: Presence, roll_call: RollCall) -> None:
     assert codec.decode_presence(codec.encode(presence)) == presence
     assert codec.decode_roll_call(codec.encode(roll_call)) == roll_call
+
+
+@given(reports)
+@settings(deadline=None)
+def test_any_report_of_a_backlog_comes_back(report: BacklogReport) -> None:
+    assert codec.decode_backlog(codec.encode(report)) == report
 
 
 @given(request_data | node_data | gateway_data, text)

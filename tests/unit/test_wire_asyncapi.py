@@ -11,7 +11,17 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.unit.test_wire_golden import CONTROLS, DEAD_LETTERS, EVENTS, FRAMES, LINKS, PRESENCES, REQUESTS, ROLL_CALLS
+from tests.unit.test_wire_golden import (
+    BACKLOGS,
+    CONTROLS,
+    DEAD_LETTERS,
+    EVENTS,
+    FRAMES,
+    LINKS,
+    PRESENCES,
+    REQUESTS,
+    ROLL_CALLS,
+)
 from wire.control import Word
 from wire.piece import Frame
 from wire.topics import Topics
@@ -104,6 +114,7 @@ def test_the_addresses_are_those_of_the_topics(document: dict[str, Any]) -> None
         "control": topics.control("node-1"),
         "presence": topics.presence,
         "rollCall": topics.roll_call,
+        "backlog": topics.backlog,
         "results": topics.results,
         "deadLetters": topics.dead_letters("gpt-4o"),
     }
@@ -123,6 +134,7 @@ EXAMPLES = [
     *(("ControlMessage", word) for word in CONTROLS.values()),
     *(("Presence", word) for word in PRESENCES.values()),
     *(("RollCall", word) for word in ROLL_CALLS.values()),
+    *(("BacklogReport", word) for word in BACKLOGS.values()),
     *((f"{name.split('.')[1].title()}Event", word) for name, word in EVENTS.items()),
 ]
 

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from wire import codec
+from wire.backlog import BacklogReport, ModelBacklog
 from wire.control import (
     Accepted,
     Acked,
@@ -228,6 +229,16 @@ PRESENCES = {
     ),
 }
 ROLL_CALLS = {"roll-call": RollCall(sender=GATEWAY)}
+BACKLOGS = {
+    "backlog": BacklogReport(
+        gateway=GATEWAY,
+        sent_ms=AT,
+        models=(
+            ModelBacklog(model="static", waiting=3, running=128, taken=4567),
+            ModelBacklog(model="org/größe 🦙", taken=1),
+        ),
+    )
+}
 
 
 # Which event ends as what, and who tells it.
@@ -333,7 +344,7 @@ EVENTS: dict[str, Event] = {
 
 def files() -> dict[str, bytes]:
     """The content of every golden file by its name."""
-    binary = {**REQUESTS, **DEAD_LETTERS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS}
+    binary = {**REQUESTS, **DEAD_LETTERS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS, **BACKLOGS}
     return {
         **{f"{name}.bin": codec.encode(word) for name, word in binary.items()},
         **{f"{name}.json": codec.encode_event(event) for name, event in EVENTS.items()},
@@ -348,6 +359,7 @@ CASES: list[Case] = [
     *((name, word, codec.decode_control) for name, word in CONTROLS.items()),
     *((name, word, codec.decode_presence) for name, word in PRESENCES.items()),
     *((name, word, codec.decode_roll_call) for name, word in ROLL_CALLS.items()),
+    *((name, word, codec.decode_backlog) for name, word in BACKLOGS.items()),
     *((name, word, codec.decode_event) for name, word in EVENTS.items()),
 ]
 every_word = pytest.mark.parametrize(("name", "word", "decode"), CASES, ids=[name for name, _, _ in CASES])
