@@ -66,6 +66,8 @@ class Attempt:
         self.number = 1
         self.published_ms = delivery.published_ms
         self.taken_ms = now_ms()
+        self.slot_since = asyncio.get_running_loop().time()
+        """Loop time from which on it holds its slot."""
         self.first_token_ms: int | None = None
         self.last_token_ms: int | None = None
         self.answer_bytes = 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = Log("node")
 
 SMOOTHING = 0.1
-"""Weight of the newest request in the smoothed service time."""
+"""Weight of the newest request in the smoothed service time, once there were ten: until then it is their mean."""
 ROLL_CALLS_WAITING_MAX = 100
 """One answer is for all that have called by then."""
 
@@ -41,6 +41,7 @@ class Heartbeat:
         self._load = load
         self._started_ms = now_ms()
         self._service_ms: float | None = None
+        self._served = 0
         self._changed = asyncio.Event()
 
     def become(self, state: NodeState, sentence: str | None = None, until_ms: int | None = None) -> None:
@@ -49,9 +50,15 @@ class Heartbeat:
         self._changed.set()
 
     def served(self, took_ms: float) -> None:
-        """A request has held a slot for so long."""
+        """A request has held a slot for so long, from its delivery to its acknowledgement."""
+        self._served += 1
         before = self._service_ms
-        self._service_ms = took_ms if before is None else before + SMOOTHING * (took_ms - before)
+        if before is None:
+            self._service_ms = took_ms
+            self._changed.set()  # until now nobody could tell how long a queue for this node takes
+        else:
+            # A first request that waited for a cold engine shall not be remembered as if it were ten.
+            self._service_ms = before + max(SMOOTHING, 1 / self._served) * (took_ms - before)
 
     def presence(self) -> Presence:
         """What is said now."""

@@ -195,8 +195,9 @@ class Node:
             case _:
                 assert_never(queue)
         self._metrics.attempts.labels(queue=queue).inc()
-        if attempt.first_token_ms is not None and attempt.last_token_ms is not None and self._heartbeat is not None:
-            self._heartbeat.served(attempt.last_token_ms - attempt.taken_ms)
+        if queue == "ack" and attempt.begun and self._heartbeat is not None:
+            # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
+            self._heartbeat.served((asyncio.get_running_loop().time() - attempt.slot_since) * 1000)
         return attempt.outcome
 
     def _park(self, attempt: Attempt, *, parked: bool) -> None:
@@ -205,6 +206,7 @@ class Node:
         if not parked:
             self._parked -= attempt.was_parked
             attempt.was_parked = False
+            attempt.slot_since = asyncio.get_running_loop().time()
             return
         if self._parked >= self._parked_max:
             attempt.interrupt(working=False)
