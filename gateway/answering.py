@@ -10,8 +10,11 @@ from gateway.conversation import Break
 from gateway.errors import error_headers, error_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Send
 
+    from gateway.admission import Standing
     from gateway.exchange import Exchange
     from wire.errors import ErrorBody
 
@@ -117,11 +120,21 @@ async def answer_whole(exchange: Exchange, response: Response) -> None:
         await response.whole(exchange.take())
 
 
-async def answer_stream(exchange: Exchange, response: Response, *, status_hold_s: float, keep_alive_s: float) -> None:
-    """Send parts as they come. An end is ``[DONE]`` or an error event, never a stream that just stops."""
+async def answer_stream(
+    exchange: Exchange,
+    response: Response,
+    comment: Callable[[], bytes],
+    *,
+    status_hold_s: float,
+    keep_alive_s: float,
+) -> None:
+    """Send parts as they come, and a comment where none comes for long.
+
+    An end is ``[DONE]`` or an error event, never a stream that just stops.
+    """
     if not await response.wait(exchange, status_hold_s):
         await response.open_stream()
-        await response.write(PING)
+        await response.write(comment())
     while True:
         lines = exchange.take()
         end = exchange.end
@@ -137,7 +150,26 @@ async def answer_stream(exchange: Exchange, response: Response, *, status_hold_s
         if events:
             await response.write(events)
         while not await response.wait(exchange, keep_alive_s):
-            await response.write(PING)
+            await response.write(comment())
+
+
+def keep_alive(standing: Standing | None) -> bytes:
+    """What a stream says where it has no part of an answer: where the request stands while it waits for a node.
+
+    A comment, which clients skip as long as the stream has no ``id:`` lines.
+    """
+    if standing is None:
+        return PING
+    eta = b"" if standing.eta_ms is None else b" eta_ms=%d" % standing.eta_ms
+    return b": queue position=%d%s\n\n" % (standing.position, eta)
+
+
+def queue_headers(standing: Standing) -> list[tuple[bytes, bytes]]:
+    """Where a request stood when it was let in."""
+    headers = [(b"x-queue-position", b"%d" % standing.position)]
+    if standing.eta_ms is not None:
+        headers.append((b"x-queue-eta-ms", b"%d" % standing.eta_ms))
+    return headers
 
 
 def as_events(lines: bytes) -> bytes:

@@ -19,6 +19,7 @@ from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 from wire.presence import PRESENCE_EVERY_S
 
 if TYPE_CHECKING:
+    from gateway.admission import Place
     from gateway.line import Lines
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
@@ -54,6 +55,7 @@ class _Owned:
     body_bytes: int
     conversation: Conversation
     exchange: Exchange
+    place: Place | None = None
     deadline: asyncio.TimerHandle | None = None
     attempts: set[str] = field(default_factory=set)
     insisted: int = 0
@@ -129,8 +131,12 @@ class Conversations:
             return False
         return True
 
-    def open(self, request: Request, *, plain: bool = False, keep_text: bool = False) -> Exchange:
+    def open(
+        self, request: Request, *, plain: bool = False, keep_text: bool = False, place: Place | None = None
+    ) -> Exchange:
         """Own a request from here to its end (see :class:`gateway.conversation.Conversation` for the flags).
+
+        ``place``: its place in the queue, which is left when its client has its end.
 
         Raises :class:`wire.errors.Overloaded`.
         """
@@ -140,7 +146,7 @@ class Conversations:
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")
         conversation = Conversation(request.request_id, request.deadline_ms, plain=plain, keep_text=keep_text)
-        owned = _Owned(kept, len(request.body), conversation, Exchange())
+        owned = _Owned(kept, len(request.body), conversation, Exchange(), place)
         left_s = (request.deadline_ms - now_ms()) / 1000
         owned.deadline = loop.call_later(max(0.0, left_s), self._deadline, owned)
         self._owned[request.request_id] = owned
@@ -257,6 +263,8 @@ class Conversations:
                     self._forget(owned)
                 case _:
                     assert_never(decision)
+        if owned.place is not None:
+            owned.place.held(owned.conversation.holder is not None)
 
     def _accept(self, owned: _Owned, charge: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -279,6 +287,8 @@ class Conversations:
         if owned.client_waits:
             owned.client_waits = False
             self.open_count -= 1
+            if owned.place is not None:
+                owned.place.leave()
             if not self.open_count:
                 self._all_answered.set()
 

@@ -34,6 +34,12 @@ class GatewayMetrics:
             "Answered or cancelled requests whose charge is not certain yet.",
             registry=self.registry,
         )
+        self.waiting = Gauge("gateway_requests_waiting", "Requests that no node has begun.", registry=self.registry)
+        self.waiting_elsewhere = Gauge(
+            "gateway_requests_waiting_elsewhere",
+            "Requests that no node has begun of other gateways, as they say.",
+            registry=self.registry,
+        )
         self.nodes = Gauge("gateway_nodes", "Nodes that are present.", registry=self.registry)
         self.first_byte = Histogram(
             "gateway_first_byte_seconds",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.capacity import Capacity, ModelNodes
 from wire.errors import InvalidName, ModelNotFound, ModelUnavailable, UnsupportedEndpoint
 from wire.presence import IRREVERSIBLE, PRESENCE_LOST_S
 from wire.topics import segment
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 KNOWN_FOR_S = 600.0
 """A model stays known this long after its last node was heard of: its requests wait for a node to come."""
+NONE = Capacity()
+"""What a model without nodes can do."""
 
 
 @dataclass
@@ -32,6 +35,7 @@ class _Known:
     declared: bool
     since_s: int
     seen_at: float
+    nodes: ModelNodes = field(default_factory=ModelNodes)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Models:
     def __repr__(self) -> str:
         return f"<Models {sorted(self._known)} nodes={len(self._nodes)}>"
 
+    def __contains__(self, model: object) -> bool:
+        return model in self._known
+
     @property
     def names(self) -> list[str]:
         """Every known model."""
@@ -78,16 +85,17 @@ class Models:
         before = self._nodes.get(presence.node)
         if before is not None and before.presence.sent_ms > presence.sent_ms:
             return False
-        if presence.state == "stopped":
-            self._nodes.pop(presence.node, None)
-        else:
-            self._nodes[presence.node] = _Seen(presence, now)
+        if before is not None and (before.presence.model != presence.model or presence.state == "stopped"):
+            self._drop(before.presence)
         known = self._known.get(presence.model)
-        if known is not None:
-            known.seen_at = now
-            return False
-        self._known[presence.model] = _Known(declared=False, since_s=unix_s, seen_at=now)
-        return True
+        news = known is None
+        if known is None:
+            known = self._known[presence.model] = _Known(declared=False, since_s=unix_s, seen_at=now)
+        known.seen_at = now
+        if presence.state != "stopped":
+            self._nodes[presence.node] = _Seen(presence, now)
+            known.nodes.put(presence)
+        return news
 
     def heard_at(self, node: str) -> float:
         """When the latest heartbeat of this incarnation came; minus infinity if it is not present."""
@@ -96,13 +104,13 @@ class Models:
 
     def forget_the_silent(self, now: float) -> list[str]:
         """Drop nodes without a heartbeat and models without a node for too long; returns the models."""
-        for node, seen in list(self._nodes.items()):
+        for seen in list(self._nodes.values()):
             if now - seen.at > PRESENCE_LOST_S:
-                del self._nodes[node]
+                self._drop(seen.presence)
         gone = [
             name
             for name, known in self._known.items()
-            if not known.declared and now - known.seen_at > KNOWN_FOR_S and not self._of(name)
+            if not known.declared and now - known.seen_at > KNOWN_FOR_S and not known.nodes
         ]
         for name in gone:
             del self._known[name]
@@ -115,7 +123,8 @@ class Models:
         and none of them serves it; or :class:`wire.errors.ModelUnavailable` with a node's own sentence where every
         node that does is in a state that lasts until someone acts. A node that is about to try again counts as well.
         """
-        if model not in self._known:
+        known = self._known.get(model)
+        if known is None:
             try:
                 segment(model)
             except InvalidName:
@@ -125,29 +134,37 @@ class Models:
             raise ModelNotFound(
                 f"The model {model!r} does not exist here. GET /v1/models lists the ones there are.", param="model"
             )
-        present = self._of(model)
-        nodes = [node for node in present if endpoint in node.endpoints]
-        if present and not nodes:
-            served = sorted({name for node in present for name in node.endpoints})
+        nodes = known.nodes
+        if nodes.in_order(endpoint) or not nodes:
+            return
+        if not nodes.serves(endpoint):
             raise UnsupportedEndpoint(
-                f"The model {model!r} does not serve {endpoint} here. It serves {', '.join(served) or 'nothing'}.",
+                f"The model {model!r} does not serve {endpoint} here. "
+                f"It serves {', '.join(nodes.endpoints) or 'nothing'}.",
                 param="model",
             )
-        if nodes and all(_out_of_order(node, now_ms) for node in nodes):
-            sentence = next((node.sentence for node in nodes if node.sentence), None)
-            again_ms = min((node.until_ms - now_ms for node in nodes if node.until_ms is not None), default=None)
+        serving = [node for node in nodes.presences if endpoint in node.endpoints]
+        if all(_out_of_order(node, now_ms) for node in serving):
+            sentence = next((node.sentence for node in serving if node.sentence), None)
+            again_ms = min((node.until_ms - now_ms for node in serving if node.until_ms is not None), default=None)
             raise ModelUnavailable(sentence, retry_after_ms=again_ms)
+
+    def capacity(self, model: str) -> Capacity:
+        """What the present nodes of a model can do."""
+        known = self._known.get(model)
+        return NONE if known is None else known.nodes.capacity
 
     def continues(self, model: str) -> bool:
         """Whether some node of the model can go on after a text that it is given."""
-        return any(node.continues for node in self._of(model))
+        known = self._known.get(model)
+        return known is not None and known.nodes.continues
 
     def view(self, model: str) -> ModelView:
         """One model. Raises :class:`wire.errors.ModelNotFound`."""
         known = self._known.get(model)
         if known is None:
             raise ModelNotFound(param="model")
-        nodes = self._of(model)
+        nodes = known.nodes.presences
         ready = [node for node in nodes if node.state == "ready"]
         worst = next((node for node in nodes if node.state != "ready"), None)
         return ModelView(
@@ -160,15 +177,17 @@ class Models:
             state="ready" if ready else worst.state if worst else "waiting",
             sentence=None if ready or worst is None else worst.sentence,
             context_length=min((node.context_length for node in nodes if node.context_length), default=None),
-            endpoints=tuple(sorted({name for node in nodes for name in node.endpoints})),
+            endpoints=tuple(known.nodes.endpoints),
         )
 
     def views(self) -> list[ModelView]:
         """Every known model, by name."""
         return [self.view(name) for name in self.names]
 
-    def _of(self, model: str) -> list[Presence]:
-        return [seen.presence for seen in self._nodes.values() if seen.presence.model == model]
+    def _drop(self, presence: Presence) -> None:
+        del self._nodes[presence.node]
+        if (known := self._known.get(presence.model)) is not None:
+            known.nodes.drop(presence.node)
 
 
 def _out_of_order(node: Presence, now_ms: int) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gateway.answering import HungUp, Response, answer_stream, answer_whole
+from gateway.answering import HungUp, Response, answer_stream, answer_whole, keep_alive, queue_headers
 from gateway.body import ClientGone, read_body
+from gateway.deadline import timeout_ms
 from gateway.queue import NotPublished
 from process import crash
 from process.identity import now_ms
-from wire.errors import BodyTooLarge, InvalidRequest, Overloaded, QueueUnavailable, ShuttingDown
+from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.admission import Admission, Place
     from gateway.conversations import Conversations
     from gateway.endpoints.endpoint import Asked, Endpoint
+    from gateway.exchange import Exchange
     from gateway.metrics import GatewayMetrics
     from gateway.model_names import ModelNames
     from gateway.models import Models
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from gateway.visit import Visit
 
 USER_AGENT_CHARS_MAX = 256
-TIMEOUT_HEADER = b"x-request-timeout-ms"
 
 
 class Window:
@@ -50,6 +52,7 @@ class Reception:
         gateway: str,
         names: ModelNames,
         models: Models,
+        admission: Admission,
         queue: RequestQueue,
         conversations: Conversations,
         metrics: GatewayMetrics,
@@ -61,6 +64,7 @@ class Reception:
         self._gateway = gateway
         self._names = names
         self._models = models
+        self._admission = admission
         self._queue = queue
         self._conversations = conversations
         self._metrics = metrics
@@ -79,13 +83,9 @@ class Reception:
             return
         asked = endpoint.parse(body, scope["path"])
         request = self._request(endpoint, asked, scope, headers, body)
-        visit: Visit = scope["state"]["visit"]
-        await visit.admit(request)
-        exchange = visit.exchange = self._conversations.open(
-            request, plain=asked.plain, keep_text=self._models.continues(request.model)
-        )
+        place, exchange = await self._admit(request, asked, scope["state"]["visit"])
         began = time.perf_counter()
-        response = Response(receive, send, [], settings.write_wait_s)
+        response = Response(receive, send, queue_headers(place.admitted), settings.write_wait_s)
         ended = False
         try:
             crash.point("after_own_before_publish")
@@ -93,7 +93,11 @@ class Reception:
             crash.point("after_publish")
             if request.stream:
                 await answer_stream(
-                    exchange, response, status_hold_s=settings.status_hold_s, keep_alive_s=settings.keep_alive_s
+                    exchange,
+                    response,
+                    lambda: keep_alive(place.standing(now_ms())),
+                    status_hold_s=settings.status_hold_s,
+                    keep_alive_s=settings.keep_alive_s,
                 )
             else:
                 await answer_whole(exchange, response)
@@ -109,6 +113,21 @@ class Reception:
             self._metrics.seconds.observe(time.perf_counter() - began)
             if response.first_byte_at is not None:
                 self._metrics.first_byte.observe(response.first_byte_at - began)
+
+    async def _admit(self, request: Request, asked: Asked, visit: Visit) -> tuple[Place, Exchange]:
+        """Own the request if it may wait and its key has room; whoever is refused holds nothing."""
+        now = now_ms()
+        # The queue comes first: a request that cannot be served shall not count against its key's limits.
+        place = self._admission.admit(request.model, request.deadline_ms - now, now)
+        try:
+            await visit.admit(request)
+            visit.exchange = self._conversations.open(
+                request, plain=asked.plain, keep_text=self._models.continues(request.model), place=place
+            )
+        except BaseException:
+            place.leave()
+            raise
+        return place, visit.exchange
 
     def _request(
         self, endpoint: Endpoint, asked: Asked, scope: Scope, headers: dict[bytes, bytes], body: bytes
@@ -126,7 +145,7 @@ class Reception:
             body=body if asked.body is None else asked.body,
             gateway=self._gateway,
             received_ms=received,
-            deadline_ms=received + self._timeout_ms(headers),
+            deadline_ms=received + timeout_ms(headers, self._settings.request_timeout_s, stream=asked.stream),
             stream=asked.stream,
             usage_asked=asked.usage_asked,
             key_id=scope["state"]["key_id"],
@@ -145,14 +164,3 @@ class Reception:
             # Perhaps it is in the topic after all: a node that finds it will be told that it has its end.
             self._conversations.give_up(request.request_id, error)
             raise
-
-    def _timeout_ms(self, headers: dict[bytes, bytes]) -> int:
-        limit = round(self._settings.request_timeout_s * 1000)
-        asked = headers.get(TIMEOUT_HEADER)
-        if asked is None:
-            return limit
-        if not asked.isdigit() or len(asked) > 12 or int(asked) < 1:
-            raise InvalidRequest(
-                "x-request-timeout-ms must be a number of milliseconds, 1 or more.", param="x-request-timeout-ms"
-            )
-        return min(limit, int(asked))

@@ -8,12 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from broker.reaching import reach
+from gateway.admission import Admission
 from gateway.app import build
+from gateway.backlog import Backlog
 from gateway.conversations import Conversations
 from gateway.keys import ApiKeys, parse_keys
 from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
+from gateway.neighbours import Neighbours
 from gateway.presence import PresenceListener
 from gateway.queue import RequestQueue
 from gateway.reception import Reception
@@ -71,7 +74,12 @@ async def run(
     )
     lines = conversations.lines = Lines(gateway, broker, topics, conversations, metrics)
     presence = PresenceListener(gateway, broker, topics, models, queue, metrics)
-    reception = Reception(settings, gateway, model_names, models, queue, conversations, metrics)
+    backlog = Backlog(gateway)
+    metrics.waiting.set_function(lambda: backlog.waiting)
+    metrics.waiting_elsewhere.set_function(lambda: backlog.waiting_elsewhere)
+    neighbours = Neighbours(gateway, broker, topics, models, backlog, metrics)
+    admission = Admission(models, backlog, cold_requests_max=settings.cold_requests_max)
+    reception = Reception(settings, gateway, model_names, models, admission, queue, conversations, metrics)
     stored = quota = None
     if settings.database_url is not None:
         # Both bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
@@ -105,7 +113,7 @@ async def run(
         if stored is not None:
             stack.push_async_callback(stored.aclose)
             tasks.start(stored.run(), "read keys")
-        stack.push_async_callback(_close, tasks, presence, queue, lines)
+        stack.push_async_callback(_close, tasks, presence, neighbours, queue, lines)
         await stack.enter_async_context(
             serving(
                 app,
@@ -124,6 +132,7 @@ async def run(
             tasks.start(refusals.run(), "tell refusals")
             await lines.start()
             await presence.start()
+            await neighbours.start()
             if stored is not None:
                 await stored.tried.wait()
             log.info(
@@ -144,8 +153,11 @@ async def run(
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 
 
-async def _close(tasks: Tasks, presence: PresenceListener, queue: RequestQueue, lines: Lines) -> None:
+async def _close(
+    tasks: Tasks, presence: PresenceListener, neighbours: Neighbours, queue: RequestQueue, lines: Lines
+) -> None:
     await presence.aclose()
+    await neighbours.aclose()
     await queue.aclose()
     await lines.aclose()
     await tasks.aclose()

@@ -51,7 +51,12 @@ class GatewaySettings(Settings):
     )
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
-    request_timeout_s: float = Field(600.0, gt=0, le=SECONDS_MAX, description="seconds until a request's deadline")
+    request_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        le=SECONDS_MAX,
+        description="seconds until a request's deadline, if its client does not ask for a shorter one",
+    )
     ssl_certfile: Path | None = Field(
         None, description="a PEM file with the gateway's certificate and those above it, to serve over TLS"
     )
@@ -78,6 +83,9 @@ class GatewaySettings(Settings):
         30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
     )
     requests_max: int = Field(100_000, ge=1, description="requests that this process owns at once")
+    cold_requests_max: int = Field(
+        1000, ge=1, description="requests that may wait for a model whose nodes nobody has measured, or that has none"
+    )
     answer_bytes_max: int = Field(64 * MIB, ge=1024, description="bytes of one whole answer")
     stream_buffer_bytes_max: int = Field(8 * MIB, ge=1024, description="bytes of a stream that wait for a slow reader")
     status_hold_s: float = Field(

@@ -102,7 +102,7 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
         if slot.lives and slot.now.alive and (baseline := slot.now.baseline) is not None:
             evidence.measured += 1
             evidence.grown += _growth(slot.now.name, baseline, slot.now.held())
-    ours = {fleet.topics.presence, fleet.topics.roll_call}
+    ours = {fleet.topics.presence, fleet.topics.roll_call, fleet.topics.backlog}
     nodes, gateways = len(fleet.alive("node")), len(fleet.alive("gateway"))
     listed = await fleet.admin.topics()
     persistent = [topic for topic in listed if topic.startswith("persistent:") and fleet.run in topic]
@@ -117,7 +117,12 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
         evidence.left_behind = max(0, len(others) - nodes - gateways)
         if evidence.left_behind > len(lately):
             evidence.grown.append(f"{len(others)} link and control topics for {nodes} nodes and {gateways} gateways")
-        for topic, expected in ((fleet.topics.presence, gateways + 1), (fleet.topics.roll_call, nodes)):
+        shared = (
+            (fleet.topics.presence, gateways + 1),
+            (fleet.topics.roll_call, nodes),
+            (fleet.topics.backlog, gateways),
+        )
+        for topic, expected in shared:
             if len(found := await fleet.admin.subscriptions(topic)) > expected:
                 evidence.grown.append(f"{len(found)} subscriptions of {topic}, where {expected} are in use")
 

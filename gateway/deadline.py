@@ -1,0 +1,36 @@
+"""How long a client waits for its answer: what it says itself, or its library for it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+LIBRARY_HEADER = b"x-stainless-read-timeout"
+"""OpenAI's Python client says here for how many seconds it waits for the next byte: of an answer that comes in one
+piece, for all of it. A stream says something now and then, so that there it means nothing."""
+_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+def timeout_ms(headers: Mapping[bytes, bytes], limit_s: float, *, stream: bool) -> int:
+    """Milliseconds until nobody waits any more: the shortest of what is said, for then somebody has gone.
+
+    What a library says in a form that is not known is no fault of the client. Raises
+    :class:`wire.errors.InvalidRequest` for what a client asks for itself.
+    """
+    limits = [round(limit_s * 1000)]
+    if (asked := headers.get(TIMEOUT_HEADER)) is not None:
+        if not asked.isdigit() or len(asked) > 12 or int(asked) < 1:
+            raise InvalidRequest(
+                "x-request-timeout-ms must be a number of milliseconds, 1 or more.", param="x-request-timeout-ms"
+            )
+        limits.append(int(asked))
+    patience = headers.get(LIBRARY_HEADER, b"")
+    if not stream and _SECONDS.fullmatch(patience) and (milliseconds := round(float(patience) * 1000)):
+        limits.append(milliseconds)
+    return min(limits)
