@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.capacity import EXACT
 from wire.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def admit(capacity: Capacity, counts: Counts, left_ms: float, now_ms: int, cold_
     """
     ahead = _ahead(capacity, counts, now_ms)
     position = max(0, ahead + 1 - capacity.slots(now_ms))
-    wait_ms = capacity.wait_ms(ahead + 1, now_ms)
+    wait_ms = capacity.begun_ms(ahead + 1, now_ms)
     if wait_ms is None:
         if position > cold_requests_max:
             raise Overloaded(
@@ -47,14 +48,16 @@ def admit(capacity: Capacity, counts: Counts, left_ms: float, now_ms: int, cold_
         return Standing(position, None)
     room_ms = max(0.0, left_ms - (capacity.service_ms or 0.0))
     if wait_ms > room_ms:
-        # Requests end one by one: what has been done of the next one's work does not let anybody in yet.
-        full_ms = capacity.wait_ms(ahead + 2, now_ms)
         raise Overloaded(
             f"A request of this model would wait about {math.ceil(wait_ms / 1000)} s for its turn, and could not be "
             "answered before its deadline. Try again later.",
-            retry_after_ms=COLD_RETRY_MS if full_ms is None else max(1, math.ceil(full_ms - room_ms)),
+            retry_after_ms=max(1, _whole(capacity.next_end_ms(wait_ms - room_ms, now_ms))),
         )
-    return Standing(position, math.ceil(wait_ms))
+    return Standing(position, _whole(wait_ms))
+
+
+def _whole(milliseconds: float) -> int:
+    return math.ceil(milliseconds * (1 - EXACT))
 
 
 def _ahead(capacity: Capacity, counts: Counts, now_ms: int) -> int:
@@ -113,8 +116,8 @@ class Place:
             return None
         counts, capacity = self._backlog.of(self._model), self._models.capacity(self._model)
         position = max(1, min(self._ticket - counts.taken, counts.waiting))
-        wait_ms = capacity.wait_ms(capacity.slots(now_ms) + position, now_ms)
-        return Standing(position, None if wait_ms is None else math.ceil(wait_ms))
+        wait_ms = capacity.begun_ms(capacity.slots(now_ms) + position, now_ms)
+        return Standing(position, None if wait_ms is None else _whole(wait_ms))
 
     def _move(self, where: Whereabouts | None) -> None:
         if where == self._where:

@@ -6,8 +6,9 @@ millisecond once all are taken (Little's law). Sums are kept as nodes come, chan
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wire.presence import IRREVERSIBLE
@@ -21,6 +22,8 @@ GROUPS_MAX = 16
 """Nodes that come back at different times are counted in at most so many groups, each from its latest time."""
 COMES_BACK_WITHIN_MS = 1000
 """Nodes that come back within the same second come back together."""
+EXACT = 1e-9
+"""What floats may be wrong by, as a part of the whole."""
 _RATE_UNIT = 10**12  # whole numbers add up and take off exactly, floats drift
 
 
@@ -54,19 +57,25 @@ class Capacity:
         """Requests at work that hold none of those places."""
         return self.leaving + sum(group.busy for group in self.groups if group.from_ms > now_ms)
 
-    def wait_ms(self, requests: int, now_ms: int) -> float | None:
+    def begun_ms(self, requests: int, now_ms: int) -> float | None:
         """Until so many have begun, those at work included: 0 with a free slot for all, None if nobody can tell."""
-        begun, rate, at = 0.0, 0.0, float(now_ms)
+        begun, rate, after_ms = 0.0, 0.0, 0.0
         for group in self.groups:
-            if group.from_ms > at:
-                more = rate * (group.from_ms - at)
+            if group.from_ms - now_ms > after_ms:
+                more = rate * (group.from_ms - now_ms - after_ms)
                 if begun + more >= requests:
                     break
-                begun, at = begun + more, float(group.from_ms)
+                begun, after_ms = begun + more, float(group.from_ms - now_ms)
             begun, rate = begun + group.slots, rate + group.rate
             if begun >= requests:
-                return at - now_ms
-        return at - now_ms + (requests - begun) / rate if rate else None
+                return after_ms
+        return after_ms + (requests - begun) / rate if rate else None
+
+    def next_end_ms(self, within_ms: float, now_ms: int) -> float:
+        """When, no sooner than after ``within_ms``, a request ends: they end one by one, at the measured rate."""
+        ended = sum(group.rate * max(0.0, within_ms - max(0, group.from_ms - now_ms)) for group in self.groups)
+        ends = Capacity(tuple(replace(group, slots=0) for group in self.groups))
+        return max(within_ms, ends.begun_ms(math.ceil(ended * (1 - EXACT)), now_ms) or 0.0)
 
 
 @dataclass

@@ -1,0 +1,34 @@
+"""How long a client waits: the shortest of what it says, what its library says, and the setting."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.deadline import timeout_ms
+
+OWN, LIBRARY = b"x-request-timeout-ms", b"x-stainless-read-timeout"
+
+
+@pytest.mark.parametrize(
+    ("headers", "whole_ms", "stream_ms"),
+    [
+        ({}, 600_000, 600_000),
+        ({OWN: b"1500"}, 1500, 1500),
+        ({OWN: b"999999999999"}, 600_000, 600_000),
+        ({LIBRARY: b"20"}, 20_000, 600_000),
+        ({LIBRARY: b"0.25"}, 250, 600_000),
+        ({LIBRARY: b"900.0"}, 600_000, 600_000),
+        ({OWN: b"30000", LIBRARY: b"20"}, 20_000, 30_000),
+        ({OWN: b"10000", LIBRARY: b"20"}, 10_000, 10_000),
+    ],
+)
+def test_the_shortest_counts_and_a_library_is_heard_for_whole_answers(
+    headers: dict[bytes, bytes], whole_ms: int, stream_ms: int
+) -> None:
+    assert timeout_ms(headers, 600.0, stream=False) == whole_ms
+    assert timeout_ms(headers, 600.0, stream=True) == stream_ms
+
+
+@pytest.mark.parametrize("said", [b"", b"None", b"-1", b"nan", b"inf", b"1e-9", b"0", b"0.0", b"9" * 400, b"1.5.2"])
+def test_what_a_library_says_in_another_form_is_no_fault_of_the_client(said: bytes) -> None:
+    assert timeout_ms({LIBRARY: said}, 600.0, stream=False) == 600_000
