@@ -27,6 +27,7 @@ def shown(asked: str, models: Models, names: ModelNames) -> Model:
             ready_nodes=view.ready,
             slots=view.slots,
             busy=view.busy,
+            service_ms=None if view.service_ms is None else round(view.service_ms, 1),
             sentence=view.sentence,
             context_length=context_length(view, names),
             endpoints=list(view.endpoints),

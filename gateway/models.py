@@ -48,6 +48,8 @@ class ModelView:
     ready: int
     slots: int
     busy: int
+    service_ms: float | None
+    """How long a request holds a slot, on average; None: nobody has measured it."""
     state: str
     """``ready``, ``waiting`` (no node at present) or the state of its nodes."""
     sentence: str | None
@@ -174,6 +176,7 @@ class Models:
             ready=len(ready),
             slots=sum(node.slots for node in ready),
             busy=sum(node.busy for node in ready),
+            service_ms=known.nodes.capacity.service_ms,
             state="ready" if ready else worst.state if worst else "waiting",
             sentence=None if ready or worst is None else worst.sentence,
             context_length=min((node.context_length for node in nodes if node.context_length), default=None),

@@ -13,6 +13,10 @@ class ModelState(BaseModel):
     ready_nodes: int
     slots: int
     busy: int
+    service_ms: float | None = Field(
+        None,
+        description="How long a request holds a slot, smoothed, over all its nodes; null while nobody has measured",
+    )
     sentence: str | None = None
     context_length: int | None = None
     endpoints: list[str] = Field([], description="What its present nodes serve; empty while there is none")
