@@ -63,11 +63,6 @@ class Backlog:
         return Counts(own.waiting + other.waiting, own.running + other.running, own.taken + other.taken)
 
     @property
-    def is_open(self) -> bool:
-        """Whether this gateway has any open request."""
-        return any(counts.open for counts in self._own.values())
-
-    @property
     def waiting(self) -> int:
         """This gateway's requests that no node has begun."""
         return sum(counts.waiting for counts in self._own.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from broker.interface import ConsumerClosed, Kind
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -14,7 +13,7 @@ from wire.backlog import BACKLOG_EVERY_S
 from wire.errors import UndecodableMessage
 
 if TYPE_CHECKING:
-    from broker.interface import Broker, Consumer, Producer
+    from broker.interface import Broker, Listener, Producer
     from gateway.backlog import Backlog
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
@@ -24,10 +23,12 @@ log = Log("gateway")
 
 REPORTS_APART_S = 0.5
 """A gateway reports changes at most this often: so old may be what others know of it."""
+REPORTS_WAITING_MAX = 1000
+"""Reports that may wait in this process; more are lost, and come again."""
 
 
 class Neighbours:
-    """Feeds :class:`gateway.backlog.Backlog`, and reports from it. A gateway without open requests is silent."""
+    """Feeds :class:`gateway.backlog.Backlog`, and reports from it."""
 
     def __init__(
         self, gateway: str, broker: Broker, topics: Topics, models: Models, backlog: Backlog, metrics: GatewayMetrics
@@ -40,22 +41,21 @@ class Neighbours:
         self._metrics = metrics
         self._changed = asyncio.Event()
         self._tasks = Tasks(log)
-        self._consumer: Consumer | None = None
+        self._listener: Listener | None = None
         self._producer: Producer | None = None
 
     async def start(self) -> None:
         """Listen, and report for the first time, which makes the others say what they have."""
-        self._consumer = await self._broker.consumer(self._topics.backlog, self._gateway, Kind.EXCLUSIVE, prefetch=1000)
+        self._listener = await self._broker.listen(self._topics.backlog, self._hear, waiting_max=REPORTS_WAITING_MAX)
         self._producer = await self._broker.producer(self._topics.backlog)
         self._backlog.on_change = self._changed.set
-        self._tasks.start(self._hear(self._consumer), "backlog")
         self._tasks.start(self._expire(), "expire gateways")
         self._tasks.start(self._tell(self._producer), "tell backlog")
 
     async def aclose(self) -> None:
         """Tell what is left, so that nobody has to wait for the silence, and stop."""
-        if self._consumer is not None:
-            await self._consumer.aclose()
+        if self._listener is not None:
+            await self._listener.aclose()
         await self._tasks.aclose()
         if self._producer is not None:
             self._report(self._producer)
@@ -67,31 +67,24 @@ class Neighbours:
             self._report(producer)
             await asyncio.sleep(REPORTS_APART_S)
             try:
-                async with asyncio.timeout(BACKLOG_EVERY_S - REPORTS_APART_S if self._backlog.is_open else None):
+                async with asyncio.timeout(BACKLOG_EVERY_S - REPORTS_APART_S):
                     await self._changed.wait()
             except TimeoutError:
                 pass
 
     def _report(self, producer: Producer) -> None:
-        # One that is lost is no loss: the next tells the same and more.
+        # One that is lost is made good by the next: each tells all that is open.
         producer.post(codec.encode(self._backlog.report(now_ms())))
 
-    async def _hear(self, consumer: Consumer) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                delivery = await consumer.receive()
-            except ConsumerClosed:
-                return
-            consumer.ack(delivery)
-            try:
-                report = codec.decode_backlog(delivery.payload)
-            except UndecodableMessage as error:
-                self._metrics.undecodable.labels(topic="backlog").inc()
-                log.warning("A gateway's report could not be read.", action="undecodable", why=error.message)
-                continue
-            if self._backlog.heard(report, self._models, loop.time()):
-                self._changed.set()  # it has just come and knows nothing of us
+    def _hear(self, payload: bytes) -> None:
+        try:
+            report = codec.decode_backlog(payload)
+        except UndecodableMessage as error:
+            self._metrics.undecodable.labels(topic="backlog").inc()
+            log.warning("A gateway's report could not be read.", action="undecodable", why=error.message)
+            return
+        if self._backlog.heard(report, self._models, asyncio.get_running_loop().time()):
+            self._changed.set()  # it has just come and knows nothing of us
 
     async def _expire(self) -> None:
         while True:

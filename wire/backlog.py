@@ -10,7 +10,7 @@ from wire.request import Id, Millis
 from wire.usage import TOKENS_MAX
 
 BACKLOG_EVERY_S = 5.0
-"""A gateway that has open requests reports at least this often."""
+"""A gateway reports at least this often, and at every change, though not at once after the last report."""
 BACKLOG_LOST_S = 3 * BACKLOG_EVERY_S
 """What a gateway said does not count any more after this long without a report."""
 

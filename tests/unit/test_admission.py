@@ -301,7 +301,7 @@ def test_a_model_that_is_forgotten_is_not_counted_any_more() -> None:
     assert here.backlog.waiting == 1, "its own requests are open all the same"
     place.leave()
     here.backlog.forget_the_silent((), 0.0)
-    assert not here.backlog.is_open
+    assert here.backlog.of("m") == Counts(), "and then nothing is kept of them"
 
 
 def test_every_change_is_told_of() -> None:
