@@ -34,7 +34,8 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
     ``sentence`` explains a state that is not ``ready``, for people; ``until_ms`` is when a node in trouble tries again
     by itself, and thus has use for a request. ``continues``: its engine can go on after a given text. ``busy`` counts
-    taken slots; ``service_ms`` is the smoothed time that one request holds one slot.
+    taken slots; ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to its
+    acknowledgement: by ``slots / service_ms`` gateways know how long a queue takes.
     """
 
     node: Id

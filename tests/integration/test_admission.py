@@ -176,6 +176,22 @@ async def test_a_stream_that_waits_says_where_it_stands_and_clients_read_over_it
     assert re.fullmatch(waited + rb'data: \{"id":[^\n]*"Hi"[^\n]*\}\n\ndata: \[DONE\]\n\n', rest)
 
 
+async def test_a_service_time_lasts_as_long_as_the_slot_is_held(
+    fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, loop = asyncio.Event(), asyncio.get_running_loop()
+    house = OneSlot(fleet, monkeypatch, ScriptedEngine("Hi", release))
+    (gateway,) = await house.start()
+    held = asyncio.create_task(house.warm_up(gateway))
+    await until(lambda: house.engine.running)
+    since = loop.time()
+    await until(lambda: loop.time() > since + 0.1)
+    release.set()
+    await held
+    answer = await exchange(gateway.port, get(f"/v1/models/{fleet.model}"), method="GET")
+    assert json.loads(answer.body)["workernode"]["service_ms"] >= 100
+
+
 async def test_a_cold_model_admits_a_count_of_requests_for_someone_to_see(
     fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

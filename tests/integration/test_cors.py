@@ -97,6 +97,7 @@ async def test_responses_and_errors_can_be_read_with_their_headers() -> None:
                 "retry-after",
                 "retry-after-ms",
             } <= exposed
+            assert {"x-queue-position", "x-queue-eta-ms"} <= exposed
             assert {"x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests"} <= exposed
 
 
