@@ -22,7 +22,7 @@ GROUPS_MAX = 16
 """Nodes that come back at different times are counted in at most so many groups, each from its latest time."""
 COMES_BACK_WITHIN_MS = 1000
 """Nodes that come back within the same second come back together."""
-EXACT = 1e-9
+EXACT = 1e-12
 """What floats may be wrong by, as a part of the whole."""
 _RATE_UNIT = 10**12  # whole numbers add up and take off exactly, floats drift
 

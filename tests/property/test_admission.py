@@ -17,7 +17,7 @@ NOW_MS = 1_700_000_000_000
 HORIZON_MS = 3_600_000
 
 slots = st.integers(1, 5000)
-rates = st.floats(1e-6, 100.0)
+rates = st.floats(1e-4, 100.0)  # waits of months at most: beyond, a millisecond is less than what floats keep
 groups = st.builds(Group, st.integers(NOW_MS - HORIZON_MS, NOW_MS + HORIZON_MS), slots, rates)
 capacities = st.builds(
     lambda here, later, service_ms: Capacity((*here, *sorted(later, key=lambda each: each.from_ms)), service_ms),
@@ -90,7 +90,7 @@ def test_who_is_refused_would_be_admitted_after_the_time_it_is_told(
     assume(standing is None)
     later_ms = NOW_MS + again_ms
     done = sum(group.rate * max(0, later_ms - max(NOW_MS, group.from_ms)) for group in capacity.groups)
-    left = max(0, waiting + running - math.floor(done * (1 + 1e-9) + 1e-6))
+    left = max(0, waiting + running - math.floor(done * (1 + 1e-12) + 1e-9))
     assert asked(capacity, Counts(left), left_ms, later_ms)[0]
 
 
