@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002 (FastAPI reads annotations when a route is made)
 from starlette.routing import Route
@@ -25,11 +25,10 @@ from process import __version__
 from wire.errors import FleetError, InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import ASGIApp
 
-    from gateway.conversations import Conversations
     from gateway.cors import Cors
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
@@ -45,14 +44,14 @@ def build(
     counter: TokenCounter,
     names: ModelNames,
     models: Models,
-    conversations: Conversations,
     keys: ApiKeys,
     metrics: GatewayMetrics,
+    figures: Callable[[], Awaitable[bytes]],
     ready: Callable[[], str | None],
     quota: Quota | None = None,
     cors: Cors | None = None,
 ) -> ASGIApp:
-    """The whole application. ``ready`` returns why the gateway is not ready, or None."""
+    """The whole application. ``ready`` returns why the gateway is not ready, or None; ``figures`` is for Prometheus."""
     app = FastAPI(
         title="WorkerNode gateway",
         version=__version__,
@@ -91,11 +90,8 @@ def build(
         return JSONResponse(body.model_dump(exclude_none=True), status_code=200 if why is None else 503)
 
     @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", response_class=Response)
-    async def figures() -> Response:
-        metrics.open.set(conversations.open_count)
-        metrics.unsettled.set(conversations.unsettled_count)
-        metrics.owned.set(len(conversations))
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def counted() -> Response:
+        return Response(await figures(), media_type=CONTENT_TYPE_LATEST)
 
     def refused(error: FleetError) -> Response:
         metrics.refuse(error.http_status)

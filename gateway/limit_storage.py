@@ -33,6 +33,11 @@ def check_storage(url: str) -> None:
         open_storage(url)
 
 
+def is_memory(url: str) -> bool:
+    """Whether this process alone counts there."""
+    return urlsplit(url).scheme == urlsplit(MEMORY).scheme
+
+
 def open_storage(url: str) -> Storage:
     """The store itself; it connects when it is used. Raises ValueError with a sentence."""
     from limits.aio.storage import Storage  # takes a tenth of a second, and most gateways limit nobody

@@ -7,6 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from prometheus_client import generate_latest
+
 from broker.reaching import reach
 from gateway.admission import Admission
 from gateway.app import build
@@ -38,19 +40,25 @@ if TYPE_CHECKING:
 
     from broker.interface import Broker
     from gateway.settings import GatewaySettings
+    from gateway.sibling import Sibling
 
 log = Log("gateway")
 
 EVENTS_GATHER_MS = 20
 SETTLE_S = 0.5
 """How long a gateway that leaves waits for nodes to settle, and for its own last events."""
-IDLE_CONNECTION_S = 75
 
 
 async def run(
-    settings: GatewaySettings, broker: Broker, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+    settings: GatewaySettings,
+    broker: Broker,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[], None] | None = None,
+    sibling: Sibling | None = None,
 ) -> None:
-    """Serve until ``stop`` is set. ``ready`` is called once requests can be taken.
+    """Serve until ``stop`` is set. ``ready`` is called once requests can be taken; ``sibling`` is this process's place
+    among several.
 
     Listens from the start, so that a probe hears why it is not ready yet. Raises :class:`process.lifecycle.PortInUse`,
     and :class:`process.settings.WrongSettings` for a database that cannot be one.
@@ -72,6 +80,9 @@ async def run(
         stream_buffer_bytes_max=settings.stream_buffer_bytes_max,
         answer_bytes_max=settings.answer_bytes_max,
     )
+    metrics.open.set_function(lambda: conversations.open_count)
+    metrics.unsettled.set_function(lambda: conversations.unsettled_count)
+    metrics.owned.set_function(lambda: len(conversations))
     lines = conversations.lines = Lines(gateway, broker, topics, conversations, metrics)
     presence = PresenceListener(gateway, broker, topics, models, queue, metrics)
     backlog = Backlog(gateway)
@@ -102,30 +113,38 @@ async def run(
             return "The broker cannot be reached."
         if stored is not None and not own and not stored.is_known:
             return "The database of keys cannot be read."
-        return None if presence.roll_called else "The nodes have not answered the roll call yet."
+        if not presence.roll_called:
+            return "The nodes have not answered the roll call yet."
+        if sibling is not None and not sibling.all_ready:
+            return "Not all processes of the gateway take requests yet."
+        return None
+
+    async def figures() -> bytes:
+        return generate_latest(metrics.registry) if sibling is None else await sibling.figures()
 
     counter = TokenCounter(settings, model_names, models)
-    app = build(
-        reception, counter, model_names, models, conversations, keys, metrics, why_not_ready, quota, settings.cors
+    app = build(reception, counter, model_names, models, keys, metrics, figures, why_not_ready, quota, settings.cors)
+    if sibling is None:
+        listener, is_late = bind(settings.host, settings.port, "PORT"), False
+    else:
+        listener, is_late, sibling.registry = sibling.listener, sibling.is_late, metrics.registry
+    door = serving(
+        app,
+        listener,
+        stop_grace_s=settings.stop_grace_s,
+        head_bytes_max=settings.head_bytes_max,
+        head_wait_s=settings.head_wait_s,
+        trusted_proxies=split(settings.trusted_proxies),
+        **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
+        timeout_keep_alive=settings.idle_connection_s,
     )
-    listener = bind(settings.host, settings.port, "PORT")
     async with contextlib.AsyncExitStack() as stack:
         if stored is not None:
             stack.push_async_callback(stored.aclose)
             tasks.start(stored.run(), "read keys")
         stack.push_async_callback(_close, tasks, presence, neighbours, queue, lines)
-        await stack.enter_async_context(
-            serving(
-                app,
-                listener,
-                stop_grace_s=settings.stop_grace_s,
-                head_bytes_max=settings.head_bytes_max,
-                head_wait_s=settings.head_wait_s,
-                trusted_proxies=split(settings.trusted_proxies),
-                **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
-                timeout_keep_alive=IDLE_CONNECTION_S,
-            )
-        )
+        if not is_late:
+            await stack.enter_async_context(door)
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             await broker.ensure(topics.results, names.LEDGER)
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
@@ -135,6 +154,8 @@ async def run(
             await neighbours.start()
             if stored is not None:
                 await stored.tried.wait()
+            if is_late:
+                await stack.enter_async_context(door)
             log.info(
                 "The gateway takes requests.", action="ready", gateway=gateway, host=settings.host, port=settings.port
             )

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from gateway.cors import ANY, Cors, parse_origins
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
 from gateway.keys import parse_keys
-from gateway.limit_storage import MEMORY, check_storage
+from gateway.limit_storage import MEMORY, check_storage, is_memory
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
@@ -27,6 +27,9 @@ class GatewaySettings(Settings):
 
     host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs keys")
     port: int = Field(8081, ge=0, le=65535, description="the gateway's port")
+    gateway_processes: int = Field(
+        1, ge=1, le=64, description="how many processes serve that port; limits per process are each one's own"
+    )
     api_keys: SecretStr | None = Field(
         None, description="keys that clients may use, separated by commas, each 'key' or 'name:key'"
     )
@@ -77,6 +80,9 @@ class GatewaySettings(Settings):
     )
     head_wait_s: float = Field(
         HEAD_WAIT_S, gt=0, le=SECONDS_MAX, description="seconds that a request's address and headers may take to arrive"
+    )
+    idle_connection_s: float = Field(
+        75.0, gt=0, le=SECONDS_MAX, description="seconds that a connection is kept open between two requests"
     )
     body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
     body_wait_s: float = Field(
@@ -220,6 +226,23 @@ class GatewaySettings(Settings):
         if self.cors_credentials and ANY in parse_origins(self.cors_origins):
             raise ValueError(
                 "CORS_CREDENTIALS=true would let every page act for its reader with CORS_ORIGINS=*: name the origins"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_need_what_they_share(self) -> Self:
+        if self.gateway_processes == 1:
+            return self
+        several = f"GATEWAY_PROCESSES={self.gateway_processes}"
+        if self.pulsar_url == "memory:":
+            raise ValueError(
+                f"{several} cannot share the embedded broker, which lives in one process: set PULSAR_URL to a Pulsar "
+                "broker, or GATEWAY_PROCESSES=1"
+            )
+        if self.database_url and is_memory(self.limits_storage_url.get_secret_value()):
+            raise ValueError(
+                f"{several} would each count the uses of limited keys for itself: set LIMITS_STORAGE_URL to a store "
+                "that they share, such as async+redis://localhost:6379"
             )
         return self
 

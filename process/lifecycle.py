@@ -27,15 +27,28 @@ class PortInUse(Exception):
 EXIT_PORT_IN_USE = 3
 
 
-def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[None]]) -> int:
-    """Load the settings, run the role until it ends or a signal asks it to stop, and return the exit code."""
+class GivenUp(Exception):
+    """The role cannot go on: a sentence, and the exit code that says why."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+def run_role(
+    settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[None]], *, process: int | None = None
+) -> int:
+    """Load the settings, run the role until it ends or a signal asks it to stop, and return the exit code.
+
+    ``process`` is its number where a role has several; its log lines carry it.
+    """
     try:
         loaded = load(settings)
     except WrongSettings as wrong:
         for problem in wrong.problems:
             print(problem, file=sys.stderr)
         return EXIT_WRONG_SETTING
-    set_up(debug=loaded.debug)
+    set_up(debug=loaded.debug, process=process)
     crash.install(os.environ.get(crash.VARIABLE))
     try:
         run_until_signal(lambda stop: role(loaded, stop))
@@ -45,6 +58,9 @@ def run_role(settings: type[S], role: Callable[[S, asyncio.Event], Awaitable[Non
     except PortInUse as error:
         print(error, file=sys.stderr)
         return EXIT_PORT_IN_USE
+    except GivenUp as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     return 0
 
 

@@ -46,10 +46,14 @@ class Log:
         self._logger.error(_line(sentence, fields), exc_info=shown)
 
 
-def set_up(*, debug: bool) -> None:
-    """Log to standard error. Called once, by a program's entry point."""
+def set_up(*, debug: bool, process: int | None = None) -> None:
+    """Log to standard error. Called once, by a program's entry point.
+
+    ``process``: which of several processes of a role this is, for its lines to say so.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    who = "%(name)s" if process is None else f"%(name)s[{process}]"
+    formatter = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)-7s {who}: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()

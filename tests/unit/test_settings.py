@@ -265,3 +265,16 @@ def test_the_file_of_a_token_is_handed_on_to_be_read_again(tmp_path: Path) -> No
     file.write_text("first")
     # The broker gets the file itself beside its content of now.
     assert load(Settings, {"PULSAR_TOKEN_FILE": str(file)}).broker_options["token_file"] == file
+
+
+def test_several_processes_need_a_broker_and_a_store_of_limits_that_they_share() -> None:
+    several = {"GATEWAY_PROCESSES": "2"}
+    load(GatewaySettings, several)
+    (sentence,) = problems(GatewaySettings, {**several, "PULSAR_URL": "memory:"})
+    assert sentence.startswith("GATEWAY_PROCESSES=2 cannot share the embedded broker")
+    assert "set PULSAR_URL" in sentence
+    keys = {"DATABASE_URL": "sqlite+aiosqlite:///keys.db"}
+    load(GatewaySettings, keys)
+    for storage in ({}, {"LIMITS_STORAGE_URL": "async+memory://"}, {"LIMITS_STORAGE_URL": "async+memory://x"}):
+        (sentence,) = problems(GatewaySettings, {**several, **keys, **storage})
+        assert "set LIMITS_STORAGE_URL to a store that they share" in sentence

@@ -1,0 +1,62 @@
+"""When a process that ended is started again, and when that is hopeless. No I/O, no clock."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+from process.lifecycle import EXIT_PORT_IN_USE, GivenUp
+from process.settings import EXIT_WRONG_SETTING
+
+STEADY_S = 30.0
+"""A process that took requests for so long was well: what ended it is taken for something new."""
+PAUSE_S_MIN = 0.1
+PAUSE_S_MAX = 30.0
+STARTS_MAX = 5
+"""How many may end before they take requests, one after the other, while there is no process that does."""
+EXIT_HOPELESS = 1
+_TELLING_CODES = (EXIT_WRONG_SETTING, EXIT_PORT_IN_USE)
+"""The process itself has said what is wrong, and the next one would say it again."""
+
+
+class Restarts:
+    """The ends of all processes of one gateway."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How often one was started again."""
+        self._short_lived: Counter[int] = Counter()
+        self._never_ready = 0
+
+    def ready(self) -> None:
+        """A process takes requests."""
+        self._never_ready = 0
+
+    def ended(self, number: int, code: int, ready_s: float | None, *, others_ready: bool) -> float:
+        """The seconds to wait before ``number`` is started again; ``ready_s`` is how long it took requests, if ever.
+
+        Raises :class:`process.lifecycle.GivenUp` with the exit code that says why.
+        """
+        if ready_s is None and not others_ready:
+            self._never_ready += 1
+            if code in _TELLING_CODES:
+                raise GivenUp("The gateway ends, for its processes cannot start.", code)
+            if self._never_ready >= STARTS_MAX:
+                sentence = f"The gateway ends: {STARTS_MAX} of its processes have ended before they took requests"
+                raise GivenUp(f"{sentence}, the last one {how(code)}.", EXIT_HOPELESS)
+        self.count += 1
+        if ready_s is not None and ready_s >= STEADY_S:
+            self._short_lived[number] = 0
+            return 0.0
+        self._short_lived[number] += 1
+        return min(PAUSE_S_MAX, PAUSE_S_MIN * 2.0 ** min(self._short_lived[number] - 1, 20))
+
+
+def how(code: int) -> str:
+    """How a process ended, by the code that Python tells of it."""
+    if code >= 0:
+        return f"with code {code}"
+    try:
+        return f"by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"by signal {-code}"

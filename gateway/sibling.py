@@ -1,0 +1,90 @@
+"""``python -m gateway.sibling``: one process of a gateway that has several. Only :mod:`gateway.processes` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from broker.open import open_broker
+from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Figures, Ready
+from gateway.figures import Family, collected, rendered
+from gateway.role import run
+from gateway.settings import GatewaySettings
+from process.lifecycle import run_role
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+FIGURES_WAIT_S = 3.0
+
+
+class Sibling:
+    """This process among the others, which it knows through the first one alone."""
+
+    def __init__(self, listener: socket.socket, channel: Channel, *, is_late: bool) -> None:
+        self.listener = listener
+        """The port of all."""
+        self.is_late = is_late
+        """Whether others serve already, so that this one must not take a connection before it is ready."""
+        self.all_ready = False
+        """Whether all processes were ready at once, which is when the gateway is."""
+        self.registry: CollectorRegistry | None = None
+        self._channel = channel
+        self._one_scrape = asyncio.Lock()
+        self._all_figures: asyncio.Future[list[Family]] | None = None
+
+    def tell_ready(self) -> None:
+        """Requests can be taken."""
+        self._channel.say(Ready())
+
+    async def figures(self) -> bytes:
+        """What all processes have counted, for Prometheus. Raises TimeoutError."""
+        async with self._one_scrape, asyncio.timeout(FIGURES_WAIT_S):
+            self._all_figures = asyncio.get_running_loop().create_future()
+            self._channel.say(AskAll())
+            return rendered(await self._all_figures)
+
+    async def listen(self) -> None:
+        """Hear the first process, until it ends."""
+        while (word := await self._channel.hear()) is not None:
+            match word:
+                case AllReady():
+                    self.all_ready = True
+                case Ask():
+                    self._channel.say(Figures(collected(self.registry) if self.registry is not None else []))
+                case AllFigures():
+                    if self._all_figures is not None and not self._all_figures.done():
+                        self._all_figures.set_result(word.families)
+
+
+async def _role(settings: GatewaySettings, stop: asyncio.Event, listener: int, channel: int, *, late: bool) -> None:
+    connection = await Channel.over(socket.socket(fileno=channel))
+    sibling = Sibling(socket.socket(fileno=listener), connection, is_late=late)
+    hearing = asyncio.get_running_loop().create_task(sibling.listen())
+    # Who was killed sends no signal: the end of the channel is one.
+    hearing.add_done_callback(lambda _: stop.set())
+    broker = open_broker(settings.pulsar_url, **settings.broker_options)
+    try:
+        await run(settings, broker, stop, ready=sibling.tell_ready, sibling=sibling)
+    finally:
+        await broker.aclose()
+        hearing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await hearing
+        connection.close()
+
+
+def main(number: str, listener: str, channel: str, *late: str) -> int:
+    """Run until told to stop, or left alone; returns the exit code."""
+    return run_role(
+        GatewaySettings,
+        lambda settings, stop: _role(settings, stop, int(listener), int(channel), late=bool(late)),
+        process=int(number),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

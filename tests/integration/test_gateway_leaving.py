@@ -1,0 +1,77 @@
+"""A gateway that is told to stop: what can end in time ends well, and the rest with an error that a client can read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from tests.fake_upstream import FakeUpstream, oracle_text
+from tests.integration.test_main_job import PUBLIC, asked, client_of, known, streamed, whole
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.in_process import InProcessFleet, Running
+    from tests.processes import Process
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+async def events(gateway: Running | Process, model: str, prompt: str) -> list[str]:
+    """The data of a stream's events, to its end."""
+    body = asked(model, prompt) | {"stream": True}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{gateway.url}/v1/chat/completions", json=body) as response,
+    ):
+        assert response.status == 200
+        text = await response.text()
+        return [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+
+
+async def test_what_can_end_in_time_does_and_the_rest_gets_an_error(
+    fleet: InProcessFleet, upstream: FakeUpstream
+) -> None:
+    gateway = await fleet.gateway(STOP_GRACE_S="1.5")
+    await fleet.node(**PUBLIC, API_URL=upstream.url)
+    await known(gateway, fleet.model)
+    url = f"{gateway.url}/v1/chat/completions"
+    async with client_of(gateway) as client, aiohttp.ClientSession() as session:
+        short = "short tokens=40 delay-between=0.02"
+        good = [
+            asyncio.ensure_future(streamed(client, fleet.model, short)),
+            asyncio.ensure_future(whole(client, fleet.model, "brief tokens=3 delay-first=0.8")),
+        ]
+        endless = asyncio.ensure_future(events(gateway, fleet.model, "endless tokens=9999 delay-between=0.05"))
+        waiting = asyncio.ensure_future(session.post(url, json=asked(fleet.model, "hangs hang")))
+        await until(lambda: upstream.running == 4)
+        began = asyncio.get_running_loop().time()
+        ending = asyncio.ensure_future(gateway.end())
+        await until(lambda: _refused(session, url, fleet.model))
+        assert await asyncio.gather(*good) == [oracle_text(asked(fleet.model, short)), "brief t0 t1 t2"]
+        assert not waiting.done()
+        *chunks, last = await endless
+        assert json.loads(last)["error"]["code"] == "shutting_down"
+        assert chunks
+        assert "[DONE]" not in chunks
+        async with await waiting as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+            assert (await response.json())["error"]["code"] == "shutting_down"
+        await ending
+        assert asyncio.get_running_loop().time() - began < 5
+    await until(lambda: upstream.running == 0)
+
+
+async def _refused(session: aiohttp.ClientSession, url: str, model: str) -> bool:
+    """Whether the gateway leaves already: it says so to who comes now."""
+    async with session.post(url, json=asked(model, "late tokens=1")) as response:
+        return response.status == 503 and (await response.json())["error"]["code"] == "shutting_down"

@@ -1,0 +1,173 @@
+"""A gateway of several processes on one port: real processes on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import aiohttp
+import psutil
+import pytest
+from openai import APIError
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.fake_upstream import FakeUpstream, oracle_text
+from tests.integration.test_gateway_leaving import events
+from tests.integration.test_main_job import PUBLIC, asked, client_of, known, streamed, whole
+from tests.processes import Process, Processes
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.pulsar
+
+SLOW = "tokens=60 delay-between=0.02"
+ENDLESS = "endless tokens=9999 delay-between=0.02"
+
+
+@pytest.fixture
+async def processes(pulsar_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
+    run = uuid.uuid4().hex[:8]
+    common = {"PULSAR_URL": pulsar_url, "RES_TOPIC_NAME": f"results-{run}", "MODEL_NAME": f"model-{run}"}
+    async with Processes(tmp_path, common) as started:
+        yield started
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+async def pair(processes: Processes, upstream: FakeUpstream, **env: str) -> Process:
+    """A gateway of two processes, with a node behind it."""
+    gateway = await processes.gateway(GATEWAY_PROCESSES="2", MODELS=processes.model, **env)
+    await processes.node(**PUBLIC, API_URL=upstream.url)
+    await known(gateway, processes.model)
+    return gateway
+
+
+def children(gateway: Process) -> list[psutil.Process]:
+    return psutil.Process(gateway.pid).children()
+
+
+def clients_of(child: psutil.Process, gateway: Process) -> int:
+    """Connections that this process has accepted."""
+    return sum(
+        each.status == psutil.CONN_ESTABLISHED and bool(each.laddr) and each.laddr.port == gateway.port
+        for each in child.net_connections()
+    )
+
+
+async def figures(gateway: Process) -> Counter[str]:
+    """The gateway's figures, those with labels added up; whichever process is asked answers for all."""
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/metrics") as response:
+        text = await response.text()
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value  # type: ignore[assignment]
+    return found
+
+
+async def each_on_its_own(gateway: Process, model: str, prompts: list[str]) -> list[str | Exception]:
+    """Streams, each by a client of its own, so that none waits for the connection of another."""
+
+    async def one(prompt: str) -> str:
+        async with client_of(gateway) as client:
+            return await streamed(client, model, prompt)
+
+    return await asyncio.gather(*(one(prompt) for prompt in prompts), return_exceptions=True)  # type: ignore[return-value]
+
+
+async def test_both_serve_and_count_as_one_and_finish_what_is_open(
+    processes: Processes, upstream: FakeUpstream
+) -> None:
+    gateway = await pair(processes, upstream, STOP_GRACE_S="2")
+    model = processes.model
+    prompts = [f"r{number} {SLOW}" for number in range(30)]
+    right = [oracle_text(asked(model, prompt)) for prompt in prompts]
+    first = asyncio.ensure_future(each_on_its_own(gateway, model, prompts))
+    await until(lambda: upstream.running == 30)
+    serving = [clients_of(child, gateway) for child in children(gateway)]
+    assert len(serving) == 2
+    assert min(serving) > 0, serving
+    assert (await figures(gateway))["gateway_requests_open"] == 30
+    assert await first == right
+    for _ in range(4):  # whoever answers
+        counted = await figures(gateway)
+        assert (counted["gateway_requests_total"], counted["gateway_first_byte_seconds_count"]) == (30, 30)
+        assert (counted["gateway_processes"], counted["gateway_nodes"]) == (2, 1)
+    # Told to stop, every process finishes what can be finished, and no longer than it may.
+    last = asyncio.ensure_future(each_on_its_own(gateway, model, prompts))
+    endless = [asyncio.ensure_future(events(gateway, model, ENDLESS)) for _ in range(6)]
+    await until(lambda: upstream.running == 36)
+    serving = [clients_of(child, gateway) for child in children(gateway)]
+    began = asyncio.get_running_loop().time()
+    assert await gateway.stop() == 0
+    assert asyncio.get_running_loop().time() - began < 2 + 4
+    assert await last == right
+    for each in endless:
+        *chunks, end = await each
+        assert json.loads(end)["error"]["code"] == "shutting_down"
+        assert "[DONE]" not in chunks
+    assert min(serving) > 0, serving
+    log = gateway.log.read_text()
+    assert "gateway[1]:" in log
+    assert "gateway[2]:" in log
+
+
+async def test_one_that_is_killed_is_replaced_while_the_other_serves(
+    processes: Processes, upstream: FakeUpstream
+) -> None:
+    gateway = await pair(processes, upstream)
+    model = processes.model
+    running = asyncio.ensure_future(each_on_its_own(gateway, model, [f"r{number} {SLOW}" for number in range(20)]))
+    await until(lambda: upstream.running == 20)
+    before = children(gateway)
+    doomed = before[0]
+    lost = clients_of(doomed, gateway)
+    await figures(gateway)
+    doomed.kill()
+    loop = asyncio.get_running_loop()
+    killed_at = loop.time()
+    served = 0
+    async with client_of(gateway) as client:
+        while doomed.is_running() or len(children(gateway)) < 2 or (await figures(gateway))["gateway_processes"] < 2:
+            assert await whole(client, model, "meanwhile tokens=1") == "meanwhile t0"
+            served += 1
+            assert loop.time() - killed_at < 30
+    assert served > 0
+    answers = await running
+    broken = [answer for answer in answers if isinstance(answer, Exception)]
+    assert len(broken) == lost
+    assert 0 < lost < 20
+    assert not [error for error in broken if not isinstance(error, aiohttp.ClientError | APIError | OSError)], broken
+    assert {child.pid for child in children(gateway)} - {child.pid for child in before}
+    for _ in range(4):
+        counted = await figures(gateway)
+        assert counted["gateway_process_restarts_total"] == 1
+        assert counted["gateway_requests_total"] >= 20 - lost + served
+    assert await each_on_its_own(gateway, model, ["after tokens=1"] * 8) == ["after t0"] * 8
+
+
+async def test_nothing_is_left_of_a_gateway_whose_first_process_is_killed(
+    processes: Processes, upstream: FakeUpstream
+) -> None:
+    gateway = await pair(processes, upstream)
+    model = processes.model
+    prompts = [f"r{number} {SLOW}" for number in range(6)]
+    running = asyncio.ensure_future(each_on_its_own(gateway, model, prompts))
+    await until(lambda: upstream.running == 6)
+    left = children(gateway)
+    os.kill(gateway.pid, signal.SIGKILL)
+    await until(lambda: not gateway.running)
+    assert await running == [oracle_text(asked(model, prompt)) for prompt in prompts]
+    await until(lambda: not any(child.is_running() for child in left), within_s=15)

@@ -1,0 +1,79 @@
+"""The figures of several processes, told as if there were one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import generate_latest
+
+from gateway.figures import SEEN_BY_ALL, collected, lasting, merged, rendered
+from gateway.keyring import Keyring
+from gateway.limit_storage import MEMORY
+from gateway.metrics import GatewayMetrics
+from gateway.quota import Quota
+from process.lifecycle import Tasks
+from process.logging import Log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.figures import Family
+
+
+def process(answered: int, *, nodes: int, seconds: float) -> GatewayMetrics:
+    metrics = GatewayMetrics()
+    metrics.requests.labels(outcome="answered").inc(answered)
+    metrics.open.set(answered)
+    metrics.nodes.set(nodes)
+    for _ in range(answered):
+        metrics.seconds.observe(seconds)
+    return metrics
+
+
+def value(families: list[Family], name: str, **labels: str) -> float:
+    (found,) = [
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    ]
+    return found
+
+
+def test_what_is_counted_is_added_and_what_all_see_is_not() -> None:
+    first, second = process(3, nodes=2, seconds=0.2), process(4, nodes=2, seconds=20)
+    second.requests.labels(outcome="failed").inc()
+    together = merged([collected(first.registry), collected(second.registry)])
+    assert value(together, "gateway_requests_total", outcome="answered") == 7
+    assert value(together, "gateway_requests_total", outcome="failed") == 1
+    assert value(together, "gateway_requests_open") == 7
+    assert value(together, "gateway_nodes") == 2
+    assert value(together, "gateway_request_seconds_bucket", le="0.25") == 3
+    assert value(together, "gateway_request_seconds_bucket", le="+Inf") == 7
+    began = [value(collected(each.registry), "gateway_request_seconds_created") for each in (first, second)]
+    assert value(together, "gateway_request_seconds_created") == min(began)
+
+
+def test_one_process_reads_as_it_does_alone() -> None:
+    metrics = process(5, nodes=1, seconds=1.0)
+    assert rendered(collected(metrics.registry)) == generate_latest(metrics.registry)
+    assert rendered(merged([collected(metrics.registry)])) == generate_latest(metrics.registry)
+
+
+def test_of_a_process_that_has_ended_its_counts_stay_and_nothing_else() -> None:
+    gone = lasting(collected(process(3, nodes=2, seconds=0.2).registry))
+    together = merged([gone, collected(process(4, nodes=1, seconds=0.2).registry)])
+    assert value(together, "gateway_requests_total", outcome="answered") == 7
+    assert value(together, "gateway_request_seconds_count") == 7
+    assert value(together, "gateway_requests_open") == 4
+    assert value(together, "gateway_nodes") == 1
+
+
+async def test_of_every_gauge_it_is_decided_whether_all_processes_see_the_same(tmp_path: Path) -> None:
+    held = {"gateway_requests_open", "gateway_requests_unsettled", "gateway_requests_owned"}
+    added_up = held | {"gateway_limited_requests_open"}
+    registry = GatewayMetrics().registry
+    Quota(MEMORY, Tasks(Log("gateway")), registry)
+    await Keyring(f"sqlite+aiosqlite:///{tmp_path}/keys.db", registry, stale_s=1).aclose()
+    gauges = {family.name for family in collected(registry) if family.type == "gauge"}
+    assert gauges == added_up | set(SEEN_BY_ALL)
