@@ -135,6 +135,7 @@ async def run(
         head_bytes_max=settings.head_bytes_max,
         head_wait_s=settings.head_wait_s,
         trusted_proxies=split(settings.trusted_proxies),
+        refusal_headers=settings.cors.headers if settings.cors else lambda _: [],
         **tls_options(settings.ssl_certfile, settings.ssl_keyfile),
         timeout_keep_alive=settings.idle_connection_s,
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import uvicorn
     from prometheus_client import CollectorRegistry
 
+    from process.http_protocol import RefusalHeaders
+
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_WAIT_S = 30.0
 
@@ -45,12 +47,14 @@ async def serving(
     head_bytes_max: int = HEAD_BYTES_MAX,
     head_wait_s: float = HEAD_WAIT_S,
     trusted_proxies: Sequence[str] = (),
+    refusal_headers: RefusalHeaders = lambda _: [],
     **options: Any,
 ) -> AsyncIterator[None]:
     """Serve an ASGI app on a bound socket while the block runs; then finish what is open within ``stop_grace_s``.
 
     A request's head may have ``head_bytes_max`` bytes, and ``head_wait_s`` to arrive. Who the client is and whether it
-    came over TLS is believed of ``trusted_proxies`` (addresses and networks), and of nobody else.
+    came over TLS is believed of ``trusted_proxies`` (addresses and networks), and of nobody else. ``refusal_headers``
+    are those of an answer to what the application never sees.
     """
     import uvicorn  # a node that serves only its health must not pay for it
 
@@ -74,7 +78,7 @@ async def serving(
         lifespan="off",
         timeout_graceful_shutdown=max(1, round(stop_grace_s)),
         server_header=False,
-        http=limited(head_bytes_max, head_wait_s),
+        http=limited(head_bytes_max, head_wait_s, refusal_headers),
         ws="none",
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),

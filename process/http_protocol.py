@@ -14,6 +14,11 @@ from wire.errors import FleetError, HeadTooLarge, InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+
+    from starlette.types import Scope
+
+    RefusalHeaders = Callable[[Scope], list[tuple[bytes, bytes]]]
 
 LINGER_S = 1.0
 """How long a refused client is still listened to. To close at once, with bytes of its unread, would reset the
@@ -29,6 +34,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     head_bytes_max: int
     head_wait_s: float
+    refusal_headers: RefusalHeaders
+    """What a refusal says beside its error, by as much of the request's head as has come."""
 
     _in_head = True
     _head_bytes = 0
@@ -121,14 +128,26 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _answer(self, error: FleetError) -> None:
         body = error_json(error.body())
+        # In a head that has just begun stands what is known of it; before, there is nothing, and not the last one's.
+        headers = (self.headers or []) if self._in_head else self.scope["headers"]
+        more = self.refusal_headers({"headers": headers})
         head = (
             f"HTTP/1.1 {error.http_status} {HTTPStatus(error.http_status).phrase}\r\n"
             "content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n"
-            f"x-request-id: {new_request_id()}\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"x-request-id: {new_request_id()}\r\ncontent-length: {len(body)}\r\n"
         )
-        self.transport.write(head.encode() + body)
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in more)
+        self.transport.write(head.encode() + lines + b"\r\n" + body)
 
 
-def limited(head_bytes_max: int, head_wait_s: float) -> type[LimitedProtocol]:
+def limited(head_bytes_max: int, head_wait_s: float, refusal_headers: RefusalHeaders) -> type[LimitedProtocol]:
     """The protocol with these limits, as uvicorn wants it: a class."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"head_bytes_max": head_bytes_max, "head_wait_s": head_wait_s})
+    return type(
+        "LimitedProtocol",
+        (LimitedProtocol,),
+        {
+            "head_bytes_max": head_bytes_max,
+            "head_wait_s": head_wait_s,
+            "refusal_headers": staticmethod(refusal_headers),
+        },
+    )

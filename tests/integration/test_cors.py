@@ -11,7 +11,7 @@ from broker.memory import MemoryBroker, MemoryServer
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
 from tests.in_process import InProcessFleet
-from tests.raw_http import JSON, KEY, Answer, exchange, get, post
+from tests.raw_http import JSON, KEY, Answer, Connection, exchange, get, post
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -124,3 +124,23 @@ async def test_only_a_preflight_passes_the_door() -> None:
 def test_credentials_for_everyone_are_refused() -> None:
     with pytest.raises(WrongSettings, match="CORS_CREDENTIALS=true would let every page"):
         load(GatewaySettings, {"CORS_ORIGINS": "*", "CORS_CREDENTIALS": "true"})
+
+
+async def test_a_page_can_read_why_its_request_was_no_http() -> None:
+    async with gateway(CORS_ORIGINS=PAGE, HEAD_BYTES_MAX="2048") as port:
+        for origin, request, status in (
+            (PAGE, get("/v1/models", f"origin: {PAGE}", "x-long: " + "x" * 4096), 431),
+            (PAGE, post(b"z\r\n", f"origin: {PAGE}", "transfer-encoding: chunked"), 400),
+            (None, get("/v1/models", "origin: https://evil.example", "x-long: " + "x" * 4096), 431),
+        ):
+            answer = await exchange(port, request)
+            assert answer.status == status
+            assert answer.headers.get("access-control-allow-origin") == origin
+            assert answer.headers["vary"] == "Origin"
+        async with Connection(port) as connection:
+            connection.send(get("/livez", f"origin: {PAGE}"))
+            assert (await connection.answer()).headers["access-control-allow-origin"] == PAGE
+            connection.send(b"nonsense\r\n\r\n")
+            answer = await connection.answer()
+            assert answer.status == 400
+            assert "access-control-allow-origin" not in answer.headers, "whose it is nobody knows"

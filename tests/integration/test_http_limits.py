@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from broker.memory import MemoryBroker, MemoryServer
 from process.http import bind, serving
+from tests.in_process import InProcessFleet
 from tests.raw_http import Connection, get, post
 
 if TYPE_CHECKING:
@@ -155,6 +157,19 @@ async def test_an_idle_kept_connection_outlasts_the_wait_for_a_head() -> None:
         await asyncio.sleep(0.3)
         connection.send(get("/"))
         assert (await connection.answer()).status == 200
+
+
+async def test_an_idle_kept_connection_is_closed_in_the_end() -> None:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {})
+    gateway = await fleet.gateway(IDLE_CONNECTION_S="0.2")
+    try:
+        async with asyncio.timeout(10), Connection(gateway.port) as connection:
+            connection.send(get("/livez"))
+            assert (await connection.answer()).status == 200
+            assert await connection.closed()
+    finally:
+        await fleet.aclose()
 
 
 async def test_an_answer_that_takes_long_is_not_cut_for_half_a_head_behind_it() -> None:
