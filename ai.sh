@@ -4,7 +4,8 @@
 #
 #   PROMPT       what to ask
 #   MODEL_NAME   static
-#   GATEWAY_URL  http://127.0.0.1:8081
+#   GATEWAY_URL  http://127.0.0.1:8081; one with https is trusted as curl does: CURL_CA_BUNDLE=file.pem for an authority
+#                of your own, or for the gateway's own certificate
 #   GATEWAY_KEY  one of the gateway's API_KEYS, if it has any
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,13 +1,16 @@
-"""Files for TLS, looked at when settings are read rather than when the first client comes."""
+"""Files for TLS, looked at when settings are read rather than when the first client comes; and asking ourselves."""
 
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def check_readable(path: Path | None) -> Path | None:
@@ -37,3 +40,21 @@ def check_pair(certificate: Path | None, key: Path | None, names: tuple[str, str
 def tls_options(certificate: Path | None, key: Path | None) -> dict[str, Any]:
     """What :func:`process.http.serving` takes for TLS."""
     return {} if certificate is None else {"ssl_certfile": certificate, "ssl_keyfile": key}
+
+
+def pinned(*certificates: Path) -> ssl.SSLContext:
+    """What a program of this machine trusts when it asks our own roles: who holds the key of one of these certificates.
+
+    For whom the certificate was made, and by whom, does not matter: nobody makes one for a loopback address, and the
+    file itself is better than any authority's word. The first certificate of a file is the role's own. Raises OSError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # Without it only an authority's certificate could be trusted, and not the one that it signed.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for path in certificates:
+        found = _CERTIFICATE.search(path.read_text(encoding="ascii", errors="replace"))
+        if found is None:
+            raise ssl.SSLError(f"{path} holds no certificate")
+        context.load_verify_locations(cadata=found[0])
+    return context

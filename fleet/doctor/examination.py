@@ -64,10 +64,12 @@ class _Loaded:
         """Where the roles will listen."""
         addresses = []
         if self.gateway is not None:
-            addresses.append(Address("gateway", self.gateway.host, self.gateway.port, "PORT"))
+            place = self.gateway.host, self.gateway.port
+            addresses.append(Address("gateway", *place, "PORT", self.gateway.ssl_certfile))
         if self.management is not None:
-            where = self.management.management_host, self.management.management_port
-            addresses.append(Address("management", *where, "MANAGEMENT_PORT"))
+            place = self.management.management_host, self.management.management_port
+            certificate = self.management.management_ssl_certfile
+            addresses.append(Address("management", *place, "MANAGEMENT_PORT", certificate))
         if self.node is not None:
             addresses.append(Address("node", self.node.node_host, self.node.node_port, "NODE_PORT"))
         return addresses

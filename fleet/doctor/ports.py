@@ -8,6 +8,7 @@ from fleet.doctor.asking import Unanswered, ask
 from fleet.doctor.finding import Finding, fail, ok
 from fleet.start.ending import CannotStart
 from fleet.start.ports import require_free
+from process.tls import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,8 @@ async def _check_port(address: Address) -> Finding:
 
 async def _is_ours(address: Address) -> bool:
     try:
-        reply = await ask(f"{address.url}/livez", {})
-    except Unanswered:
+        trusted = pinned(address.certificate) if address.certificate else None
+        reply = await ask(f"{address.url}/livez", {}, trusted)
+    except (Unanswered, OSError):
         return False
     return reply.status == 200 and reply.json == {"status": "ok"}

@@ -1,6 +1,7 @@
 """The whole plan of a start: the broker's waves, then the roles'."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,14 @@ class Roles:
     def of(cls, settings: StartSettings) -> "Roles":
         """As the settings say."""
         return cls(
-            Address("the gateway", settings.host, settings.port, "PORT"),
-            Address("management", settings.management_host, settings.management_port, "MANAGEMENT_PORT"),
+            Address("the gateway", settings.host, settings.port, "PORT", settings.ssl_certfile),
+            Address(
+                "management",
+                settings.management_host,
+                settings.management_port,
+                "MANAGEMENT_PORT",
+                settings.management_ssl_certfile,
+            ),
             Address("the node", settings.node_host, settings.node_port, "NODE_PORT"),
         )
 
@@ -57,13 +64,23 @@ def plan(choice: Choice, settings: StartSettings, env: dict[str, str], directory
     )
 
 
+def ready_urls(at: Iterable[Address]) -> tuple[str, ...]:
+    """Where roles at these addresses say whether they are ready."""
+    return tuple(f"{address.url}/readyz" for address in at)
+
+
+def certificates(at: Iterable[Address]) -> tuple[Path, ...]:
+    """What they show there."""
+    return tuple(address.certificate for address in at if address.certificate)
+
+
 def container_plan(roles: tuple[str, ...], env: dict[str, str]) -> tuple[Wave, ...]:
     """The roles of a container; nobody waits for them, for that is what the container's health check does."""
     return (tuple(Role(name, _argv(name), env) for name in roles),)
 
 
 def _role(name: str, env: dict[str, str], *at: Address) -> Role:
-    return Role(name, _argv(name), env, tuple(f"{address.url}/readyz" for address in at))
+    return Role(name, _argv(name), env, ready_urls(at), certificates(at))
 
 
 def _argv(name: str) -> tuple[str, ...]:

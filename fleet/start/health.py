@@ -2,19 +2,19 @@
 
 import os
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fleet.start.ports import Address
+from process.tls import pinned
 
 WAIT_S = 3.0
 DEFAULT_ROLES = ("gateway", "node")
 PLACES = {
-    "gateway": ("HOST", "PORT", "8081"),
-    "management": ("MANAGEMENT_HOST", "MANAGEMENT_PORT", "8082"),
-    "node": ("NODE_HOST", "NODE_PORT", "8083"),
+    "gateway": ("HOST", "PORT", "8081", "SSL_CERTFILE"),
+    "management": ("MANAGEMENT_HOST", "MANAGEMENT_PORT", "8082", "MANAGEMENT_SSL_CERTFILE"),
+    "node": ("NODE_HOST", "NODE_PORT", "8083", ""),
 }
 
 
@@ -28,22 +28,35 @@ def roles(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(words[:1]) if words[:1] and words[0] in PLACES else ()
 
 
-def url(role: str, environment: Mapping[str, str]) -> str:
-    """Where `role` says whether it is ready."""
-    host, port, default = PLACES[role]
-    at = Address(role, environment.get(host) or "127.0.0.1", int(environment.get(port) or default), port)
-    return f"{at.url}/readyz"
+def address(role: str, environment: Mapping[str, str]) -> Address:
+    """Where `role` listens."""
+    host, port, default, certfile = PLACES[role]
+    certificate = environment.get(certfile, "").strip()
+    return Address(
+        role,
+        environment.get(host) or "127.0.0.1",
+        int(environment.get(port) or default),
+        port,
+        Path(certificate) if certificate else None,
+    )
+
+
+def ask(at: Address) -> None:
+    """Return if the role there is ready. Raises OSError if not."""
+    # The roles are our neighbours: a proxy from the environment must not come between.
+    ways: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if at.certificate:
+        ways.append(urllib.request.HTTPSHandler(context=pinned(at.certificate)))
+    urllib.request.build_opener(*ways).open(f"{at.url}/readyz", timeout=WAIT_S).close()
 
 
 def main() -> int:
     """0 when all roles of this container are ready, else 1 and a line about the first that is not."""
     argv = Path("/proc/1/cmdline").read_bytes().decode(errors="replace").split("\0")
-    # The roles are our neighbours: a proxy from the environment must not come between.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for role in roles(argv):
         try:
-            opener.open(url(role, os.environ), timeout=WAIT_S).close()
-        except (OSError, urllib.error.URLError) as error:
+            ask(address(role, os.environ))
+        except OSError as error:
             print(f"{role} is not ready: {error}")
             return 1
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.start import docker
 from fleet.start.broker_choice import Broker, Choice
 from fleet.start.ending import CannotStart, Ending
-from fleet.start.fleet_plan import Roles
+from fleet.start.fleet_plan import Roles, certificates, ready_urls
 from fleet.start.role import Role, Wave
 from fleet.start.settings import StartSettings
 
@@ -49,7 +49,7 @@ def waves(
     build = ("docker", "build", "--quiet", "--target", "workernode", "--tag", TAG, str(directory))
     return (
         (Role("build", build, {**env, "DOCKER_BUILDKIT": "1"}, once=True),),
-        (Role("fleet", argv, env, tuple(f"{a.url}/readyz" for a in ready), undo=docker.remove(name)),),
+        (Role("fleet", argv, env, ready_urls(ready), certificates(ready), undo=docker.remove(name)),),
     )
 
 

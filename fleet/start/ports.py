@@ -4,24 +4,27 @@ import errno
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet.start.ending import CannotStart, Ending
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where one role will listen, and the setting that moves it."""
+    """Where one role will listen, the setting that moves it, and its certificate if it serves over TLS."""
 
     role: str
     host: str
     port: int
     setting: str
+    certificate: Path | None = None
 
     @property
     def url(self) -> str:
         """How a program on this machine reaches it; a wildcard host is reached over loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.certificate else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
 
 def require_free(addresses: Iterable[Address]) -> None:

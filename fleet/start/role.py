@@ -18,6 +18,8 @@ class Role:
     """Its whole environment, not an addition to ours."""
     ready_urls: tuple[str, ...] = ()
     """It is ready when every one of these answers 200; at once when there are none."""
+    certificates: tuple[Path, ...] = ()
+    """What it shows at those that begin with https."""
     once: bool = False
     """A task that must end with code 0 before the next wave begins, rather than a service that must not end."""
     wait_s: float | None = None

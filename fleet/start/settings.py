@@ -22,8 +22,12 @@ class StartSettings(BaseModel):
     management_port: Port = Field(8082, alias="MANAGEMENT_PORT")
     node_host: str = Field("127.0.0.1", alias="NODE_HOST")
     node_port: Port = Field(8083, alias="NODE_PORT")
+    ssl_certfile: Path | None = Field(None, alias="SSL_CERTFILE")
+    management_ssl_certfile: Path | None = Field(None, alias="MANAGEMENT_SSL_CERTFILE")
     api_keys: str | None = Field(None, alias="API_KEYS", repr=False)
     api_keys_file: str | None = Field(None, alias="API_KEYS_FILE")
+    database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
+    database_url_file: str | None = Field(None, alias="DATABASE_URL_FILE")
     model_name: str = Field("static", alias="MODEL_NAME")
 
     pulsar_url: str | None = Field(None, alias="PULSAR_URL")
@@ -39,6 +43,11 @@ class StartSettings(BaseModel):
     def has_keys(self) -> bool:
         """Whether the gateway asks its clients for a key."""
         return bool(self.api_keys or self.api_keys_file)
+
+    @property
+    def has_stored_keys(self) -> bool:
+        """Whether the gateway looks for keys in the database."""
+        return bool(self.database_url or self.database_url_file)
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "StartSettings":

@@ -125,7 +125,7 @@ class Supervisor:
                 if role.once:
                     await child.ended.wait()
                 else:
-                    await until_ready(role.ready_urls, answers)
+                    await until_ready(role.ready_urls, answers, role.certificates)
         except TimeoutError:
             said = "; ".join(f"{url} said: {text}" for url, text in answers.items() if url in role.ready_urls)
             ending = Ending.LATE if role.blame is Ending.DIED else role.blame

@@ -199,6 +199,22 @@ def test_the_command_to_try_takes_the_key_from_a_variable() -> None:
     assert '"Authorization: Bearer $GATEWAY_KEY"' in said
     assert "http://127.0.0.1:9000/v1/chat/completions" in said
     assert "sk-secret" not in said
+    assert "keys create" not in said
+
+
+def test_who_has_a_database_of_keys_hears_how_one_is_made() -> None:
+    said = "\n".join(greeting(StartSettings.read({"DATABASE_URL": "postgresql+asyncpg://u:secret@host/db"})))
+    assert "fleet keys create NAME" in said
+    assert '"Authorization: Bearer $GATEWAY_KEY"' in said
+    assert "secret" not in said
+
+
+def test_the_addresses_are_those_of_the_page_and_of_tls() -> None:
+    assert "page:  http://127.0.0.1:8081/" in greeting(StartSettings.read({}))
+    said = "\n".join(greeting(StartSettings.read({"SSL_CERTFILE": "/a b/c.pem", "SSL_KEYFILE": "k.pem"})))
+    assert "curl -s --cacert '/a b/c.pem' https://127.0.0.1:8081/v1/chat/completions" in said
+    assert "page:  https://127.0.0.1:8081/" in said
+    assert "management http://127.0.0.1:8082" in said
 
 
 def test_every_role_has_a_share_of_the_time_to_stop_and_all_of_them_no_more_than_the_whole() -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from fleet.__main__ import main
-from fleet.start.health import roles, url
+from fleet.start.health import address, roles
 from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from workernode.settings import NodeSettings
@@ -195,6 +195,11 @@ def test_the_health_check_asks_the_roles_of_this_container(argv: list[str], expe
 
 
 def test_the_health_check_asks_where_the_role_listens() -> None:
-    assert url("gateway", {}) == "http://127.0.0.1:8081/readyz"
-    assert url("management", {"MANAGEMENT_HOST": "0.0.0.0", "MANAGEMENT_PORT": "9"}) == "http://127.0.0.1:9/readyz"
-    assert url("node", {"NODE_HOST": "::"}) == "http://[::1]:8083/readyz"
+    assert address("gateway", {}).url == "http://127.0.0.1:8081"
+    assert address("management", {"MANAGEMENT_HOST": "0.0.0.0", "MANAGEMENT_PORT": "9"}).url == "http://127.0.0.1:9"
+    assert address("node", {"NODE_HOST": "::"}).url == "http://[::1]:8083"
+    certificates = {"SSL_CERTFILE": "a.pem", "MANAGEMENT_SSL_CERTFILE": "b.pem"}
+    for role, expected in (("gateway", "a.pem"), ("management", "b.pem"), ("node", None)):
+        at = address(role, certificates)
+        assert at.certificate == (Path(expected) if expected else None)
+        assert at.url.startswith("https://" if expected else "http://")
