@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.in_process import free_port
+from tests.integration.test_tls import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,24 @@ def test_a_second_start_takes_seconds(start: Start) -> None:
     started.ready(within_s=30)
     assert time.monotonic() - began < 30
     assert "Installing" not in started.output
+    assert started.end(signal.SIGTERM) == 0
+
+
+def test_gateway_and_management_over_tls_are_ready_and_answer_who_trusts_them(start: Start, tmp_path: Path) -> None:
+    pair = make(tmp_path / "pair")
+    started = start(**pair.env(), **pair.env("MANAGEMENT_"))
+    started.ready()
+    url = f"https://127.0.0.1:{started.ports['PORT']}"
+    assert f"ready: gateway {url}, management https://" in started.output
+    (line,) = [line for line in started.output.splitlines() if "curl -s" in line]
+    tried = subprocess.run(["bash", "-c", line.partition("try:")[2]], capture_output=True, text=True, check=True)
+    assert "static responder" in tried.stdout
+    for arguments in ((), ("stream",)):
+        trusting = started.ask(*arguments, GATEWAY_URL=url, CURL_CA_BUNDLE=str(pair.certificate))
+        assert trusting.returncode == 0, trusting.stderr
+    strange = started.ask(GATEWAY_URL=url)
+    assert strange.returncode != 0
+    assert "certificate" in strange.stderr
     assert started.end(signal.SIGTERM) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import ssl
@@ -13,6 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
+from fleet.doctor.ports import check_ports
+from fleet.start import health
+from fleet.start.ports import Address
+from fleet.start.readiness import answer
 from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from process.settings import Settings, WrongSettings, load
@@ -34,14 +39,17 @@ class Pair(NamedTuple):
         return {f"{before}SSL_CERTFILE": str(self.certificate), f"{before}SSL_KEYFILE": str(self.key)}
 
 
-def make(where: Path, *key_options: str) -> Pair:
+def make(where: Path, *key_options: str, name: str = "IP:127.0.0.1", signed_by: Pair | None = None) -> Pair:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("There is no openssl command.")
     where.mkdir()
     pair = Pair(where / "cert.pem", where / "key.pem")
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
-    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", *(key_options or ("-nodes",))]
+    command += ["-subj", f"/CN={where.name}", "-addext", f"subjectAltName={name}", *(key_options or ("-nodes",))]
+    if signed_by is not None:
+        command += ["-CA", str(signed_by.certificate), "-CAkey", str(signed_by.key)]
+        command += ["-addext", "basicConstraints=critical,CA:FALSE"]
     subprocess.run([*command, "-out", str(pair.certificate), "-keyout", str(pair.key)], check=True, capture_output=True)
     return pair
 
@@ -82,6 +90,34 @@ async def test_a_client_without_tls_gets_nothing(fleet: InProcessFleet, pair: Pa
         connection.send(get("/livez"))
         assert await connection.closed()
     assert json.loads(await to_thread(asked, gateway.port, "/livez", pair)) == {"status": "ok"}
+
+
+async def test_we_know_our_own_roles_by_their_certificates(fleet: InProcessFleet, pair: Pair, tmp_path: Path) -> None:
+    authority = make(tmp_path / "authority")
+    foreign = make(tmp_path / "gateway", name="DNS:api.example.com", signed_by=authority)
+    sister = make(tmp_path / "sister", name="DNS:api.example.com", signed_by=authority)
+    for each in (foreign, sister):
+        with each.certificate.open("a") as chain:
+            chain.write(authority.certificate.read_text())
+    for own, stranger in ((pair, foreign), (foreign, sister)):
+        gateway = await fleet.gateway(**own.env())
+        at = Address("gateway", "127.0.0.1", gateway.port, "PORT", own.certificate)
+        await to_thread(health.ask, at)
+        assert await answer(f"{at.url}/readyz", (own.certificate,)) == "200"
+        (finding,) = await check_ports([at])
+        assert (finding.state, finding.sentence) == ("ok", f"A role of ours serves {at.url} already.")
+        other = dataclasses.replace(at, certificate=stranger.certificate)
+        with pytest.raises(OSError, match="certificate verify failed"):
+            await to_thread(health.ask, other)
+        assert "certificate verify failed" in await answer(f"{at.url}/readyz", (stranger.certificate,))
+        assert [finding.state for finding in await check_ports([other])] == ["fail"]
+
+
+async def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    assert "holds no certificate" in await answer("https://127.0.0.1:1/readyz", (empty,))
+    assert "No such file" in await answer("https://127.0.0.1:1/readyz", (tmp_path / "gone.pem",))
 
 
 async def test_management_answers_over_tls(fleet: InProcessFleet, pair: Pair, tmp_path: Path) -> None:
