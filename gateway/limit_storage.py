@@ -44,11 +44,13 @@ def open_storage(url: str) -> Storage:
     from limits.errors import ConfigurationError
     from limits.storage import storage_from_string
 
+    # The library would look for another client of Redis than the one that comes with the gateway.
+    client = {"implementation": "redispy"} if _server(url) == "redis" else {}
     try:
-        storage = storage_from_string(url)
+        storage = storage_from_string(url, **client)
     except ConfigurationError:
         raise ValueError(
-            f"it needs a Python package that is not installed: pip install 'limits[async-{_extra(url)}]'"
+            f"it needs a Python package that is not installed: pip install 'limits[async-{_server(url)}]'"
         ) from None
     except Exception:
         # Whatever a driver says about a URL may repeat it.
@@ -57,6 +59,6 @@ def open_storage(url: str) -> Storage:
     return storage
 
 
-def _extra(url: str) -> str:
+def _server(url: str) -> str:
     name = urlsplit(url).scheme.split("+")[1]
     return {"rediss": "redis", "valkeys": "valkey"}.get(name, name)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.postgres_server import PostgresMissing, PostgresServer
 from tests.pulsar_server import PulsarMissing, PulsarServer
+from tests.redis_server import RedisMissing, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,3 +55,18 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres_url(postgres_server: PostgresServer) -> str:
     """The URL of an empty database of this test's own."""
     return postgres_server.new_database()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """An empty server of this test's own: it takes a hundredth of a second."""
+    server = RedisServer()
+    try:
+        server.start()
+    except RedisMissing as missing:
+        sentence = f"There is no Redis: {missing}."
+        if os.environ.get("CI") == "true":
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    yield server
+    server.stop()

@@ -1,0 +1,93 @@
+"""Limits of keys that several gateways count together, in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker.memory import MemoryBroker, MemoryServer
+from tests.in_process import InProcessFleet
+from tests.keys import Keys, ask, bearer, models
+from tests.raw_http import exchange, get
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.in_process import Running
+    from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[InProcessFleet]:
+    server = MemoryServer()
+    started = InProcessFleet(lambda: MemoryBroker(server), {})
+    yield started
+    await started.aclose()
+
+
+async def two(fleet: InProcessFleet, keys: Keys, redis: RedisServer) -> list[Running]:
+    """Gateways, and a node that answers with three words."""
+    gateways = [await fleet.gateway(DATABASE_URL=keys.url, LIMITS_STORAGE_URL=redis.limits_url) for _ in range(2)]
+    await fleet.node(STATIC_ANSWER="one two three")
+    return gateways
+
+
+async def left(gateway: Running, key: str, kind: str) -> int:
+    return int((await models(gateway.port, key)).headers[f"x-ratelimit-remaining-{kind}"])
+
+
+async def test_two_gateways_let_in_exactly_what_one_would(
+    tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("both", "--requests-per-min", "10")
+    gateways = await two(fleet, keys, redis_server)
+    answers = await asyncio.gather(*(ask(gateways[number % 2].port, key, "static") for number in range(40)))
+    assert Counter(answer.status for answer in answers) == {200: 10, 429: 30}
+    for refused in (answer for answer in answers if answer.status == 429):
+        assert 50 < int(refused.headers["retry-after"]) <= 60
+    assert [await left(gateway, key, "requests") for gateway in gateways] == [0, 0]
+
+
+async def test_tokens_used_at_one_gateway_are_gone_at_the_other(
+    tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("both", "--tokens-per-min", "1000")
+    gateways = await two(fleet, keys, redis_server)
+    answers = [await ask(gateway.port, key, "static") for gateway in gateways]
+    used = sum(json.loads(answer.body)["usage"]["total_tokens"] for answer in answers)
+
+    async def is_counted() -> bool:
+        return [await left(gateway, key, "tokens") for gateway in gateways] == [1000 - used] * 2
+
+    await until(is_counted)
+    refused = [await ask(gateway.port, key, "static", max_tokens=1000) for gateway in gateways]
+    assert [(answer.status, answer.error["code"]) for answer in refused] == [(429, "rate_limit_exceeded")] * 2
+
+
+async def test_a_store_that_is_away_stops_nobody_and_counts_again_once_it_is_back(
+    tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("one", "--requests-per-min", "1")
+    gateway, _ = await two(fleet, keys, redis_server)
+    assert [(await ask(gateway.port, key, "static")).status for _ in range(2)] == [200, 429]
+    await asyncio.to_thread(redis_server.stop)
+    away = [await ask(gateway.port, key, "static") for _ in range(3)]
+    assert [answer.status for answer in away] == [200] * 3
+    assert not [name for name in away[-1].headers if name.startswith("x-ratelimit")]
+    figures = (await exchange(gateway.port, get("/metrics", *bearer(key)))).body.decode()
+    assert "gateway_limits_unchecked_total 0.0" not in figures
+    await asyncio.to_thread(redis_server.start)  # and it has forgotten everything
+
+    async def limited() -> bool:
+        return (await ask(gateway.port, key, "static")).status == 429
+
+    await until(limited)
