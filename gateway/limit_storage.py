@@ -59,6 +59,13 @@ def open_storage(url: str) -> Storage:
     return storage
 
 
+async def close_storage(storage: Storage) -> None:
+    """Let go of the server, which the library has no word for."""
+    client = getattr(getattr(storage, "bridge", None), "storage", None)
+    if (close := getattr(client, "aclose", None)) is not None:
+        await close()
+
+
 def _server(url: str) -> str:
     name = urlsplit(url).scheme.split("+")[1]
     return {"rediss": "redis", "valkeys": "valkey"}.get(name, name)

@@ -17,7 +17,7 @@ from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 from prometheus_client import Counter, Gauge
 
-from gateway.limit_storage import open_storage
+from gateway.limit_storage import close_storage, open_storage
 from gateway.permits import RETRY_MS, Permits
 from gateway.token_window import WINDOW_S, TokenWindow, go_duration
 from process.logging import Log
@@ -97,6 +97,10 @@ class Quota:
             self._permits.release(permit)
         else:
             self._tasks.start(self._count_tokens(permit, tokens), "count tokens")
+
+    async def aclose(self) -> None:
+        """Let go of the store."""
+        await close_storage(self._storage)
 
     async def headers(self, key: Key) -> Headers:
         """``x-ratelimit-…`` as things stand. A reset is when all is free again; nothing where the store is away."""

@@ -140,8 +140,9 @@ async def run(
         timeout_keep_alive=settings.idle_connection_s,
     )
     async with contextlib.AsyncExitStack() as stack:
-        if stored is not None:
+        if stored is not None and quota is not None:
             stack.push_async_callback(stored.aclose)
+            stack.push_async_callback(quota.aclose)
             tasks.start(stored.run(), "read keys")
         stack.push_async_callback(_close, tasks, presence, neighbours, queue, lines)
         if not is_late:

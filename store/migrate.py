@@ -42,6 +42,12 @@ async def upgrade(engine: AsyncEngine) -> None:
         await connection.run_sync(_run)
 
 
+async def revision(engine: AsyncEngine) -> str | None:
+    """What the database has been brought up to; None before the first time. Revisions are ordered as texts."""
+    async with reading(engine) as connection:
+        return await connection.run_sync(_revision)
+
+
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None

@@ -11,6 +11,7 @@ from broker.open import open_broker
 from fleet.doctor.broker import check_broker
 from fleet.doctor.broker_admin import check_admin
 from fleet.doctor.finding import Finding, fail, ok
+from fleet.doctor.keys import check_keys
 from fleet.doctor.ports import check_ports
 from fleet.doctor.report import as_json as in_json
 from fleet.doctor.report import as_lines, is_well
@@ -46,6 +47,8 @@ async def examine(roles: tuple[str, ...], environ: Mapping[str, str] | None = No
         found += await _check_broker(loaded.doctor, loaded.node)
     if loaded.node is not None and loaded.node.node_type == "remote":
         found += await check_upstream(loaded.node)
+    if loaded.gateway is not None:
+        found += await check_keys(loaded.gateway)
     return found + await check_ports(loaded.addresses)
 
 
