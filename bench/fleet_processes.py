@@ -166,7 +166,8 @@ class FleetProcesses:
 
     def _role(self, name: str, role: str, ports: dict[str, int], **env: str) -> Process:
         env |= {setting: str(port) for setting, port in ports.items()}
-        env["DATABASE_URL"] = f"sqlite+aiosqlite:///{self._home}/ledger-{len(self._started)}.db"
+        if role in ("management", "up"):  # a gateway that had it too would look for keys there
+            env["DATABASE_URL"] = f"sqlite+aiosqlite:///{self._home}/ledger-{len(self._started)}.db"
         process = self._start(name, [sys.executable, "-m", "fleet", role], self._common | env, list(ports.values()))
         process.wait_until_ready([(port, "/readyz") for port in process.ports])
         return process

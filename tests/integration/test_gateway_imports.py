@@ -1,0 +1,76 @@
+"""What a gateway loads: what it was not asked for costs it neither memory nor time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+SERVE = """
+import asyncio, sys
+import fleet.__main__, gateway.__main__, gateway.role
+from broker.memory import MemoryBroker
+from gateway.settings import GatewaySettings
+from process.settings import load
+
+async def serve():
+    stop = asyncio.Event()
+    await gateway.role.run(load(GatewaySettings), MemoryBroker(), stop, ready=stop.set)
+
+asyncio.run(serve())
+print(*sys.modules)
+"""
+SUPERVISE = """
+import sys
+import fleet.__main__, gateway.__main__, gateway.processes
+print(*sys.modules)
+"""
+DATABASE = {"sqlalchemy", "aiosqlite", "asyncpg", "sqlite3"}
+LIMITS = {"limits", "redis", "coredis", "valkey"}
+OTHERS_ALONE = {
+    "alembic",
+    "aiohttp",
+    "openai",
+    "tenacity",
+    "management",
+    "workernode",
+    "kubernetes",
+    "jsonschema",
+    "torch",
+}
+
+
+def packages(program: str, **env: str) -> set[str]:
+    """The packages that a program has loaded in the end."""
+    base = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**base, "PULSAR_URL": "memory:", "PORT": "0", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return {name.partition(".")[0] for name in ran.stdout.split()}
+
+
+def test_a_gateway_without_a_database_loads_nothing_for_databases_and_limits() -> None:
+    loaded = packages(SERVE)
+    assert {"fastapi", "uvicorn", "gateway"} <= loaded
+    assert not loaded & (DATABASE | LIMITS | OTHERS_ALONE)
+
+
+def test_a_gateway_with_a_database_neither_migrates_it_nor_loads_another_store_of_limits(tmp_path: Path) -> None:
+    loaded = packages(SERVE, DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/keys.db")
+    assert {"sqlalchemy", "aiosqlite", "limits"} <= loaded
+    assert not loaded & ({"asyncpg", "redis", "coredis", "valkey"} | OTHERS_ALONE)
+
+
+def test_the_first_of_several_processes_loads_nothing_that_serves() -> None:
+    loaded = packages(SUPERVISE)
+    assert not loaded & (
+        {"fastapi", "starlette", "uvicorn", "httptools", "pulsar", "prometheus_client"} | DATABASE | LIMITS
+    )
