@@ -44,7 +44,26 @@ class AllFigures(msgspec.Struct, tag="all_figures"):
     families: list[Family]
 
 
-Word = Ready | AllReady | Ask | Figures | AskAll | AllFigures
+class Enter(msgspec.Struct, tag="enter"):
+    """To the first process: a request of a limited key wants in."""
+
+    name: str
+    concurrent_max: int
+
+
+class Entered(msgspec.Struct, tag="entered"):
+    """From the first process: whether it may, one for each :class:`Enter`, in their order."""
+
+    may: bool
+
+
+class Leave(msgspec.Struct, tag="leave"):
+    """To the first process: a request that was let in has ended."""
+
+    name: str
+
+
+Word = Ready | AllReady | Ask | Figures | AskAll | AllFigures | Enter | Entered | Leave
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
 

@@ -11,11 +11,12 @@ import contextlib
 import signal
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Figures, Ready
+from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
 from gateway.figures import Family, Sample, lasting, merged
+from gateway.permits import take_off
 from gateway.restarts import Restarts, how
 from process.http import bind
 from process.lifecycle import GivenUp, Tasks
@@ -59,6 +60,8 @@ class Process:
         self.ready_at: float | None = None
         self.families: list[Family] = []
         """Its figures as it told them last."""
+        self.inside: Counter[str] = Counter()
+        """Requests of limited keys that it has in progress, by the name of the key: they end with it."""
         self.unanswered = 0
         self._questions: deque[asyncio.Future[None]] = deque()
 
@@ -181,6 +184,16 @@ class Processes:
                     process.told(word.families)
                 case AskAll():
                     self._tasks.start(self._tell_all(process), "tell figures")
+                case Enter():
+                    process.channel.say(Entered(self._enters(process, word)))
+                case Leave():
+                    take_off(process.inside, word.name, 1)
+
+    def _enters(self, process: Process, asked: Enter) -> bool:
+        if sum(each.inside[asked.name] for each in self._running.values()) >= asked.concurrent_max:
+            return False
+        process.inside[asked.name] += 1
+        return True
 
     def _tell_if_all_ready(self) -> None:
         if self._were_all_ready or len(self._serving) < self._count:

@@ -18,7 +18,7 @@ from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterR
 from prometheus_client import Counter, Gauge
 
 from gateway.limit_storage import close_storage, open_storage
-from gateway.permits import RETRY_MS, Permits
+from gateway.permits import RETRY_MS, Permits, too_many
 from gateway.token_window import WINDOW_S, TokenWindow, go_duration
 from process.logging import Log
 from wire.errors import RateLimited
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from gateway.keys import Key
-    from gateway.permits import Permit
+    from gateway.permits import Permit, Places
     from process.lifecycle import Tasks
     from wire.request import Request
 
@@ -48,14 +48,17 @@ ANSWER_TOKENS_ASSUMED = 256
 class Quota:
     """Counts what limited keys do."""
 
-    def __init__(self, storage_url: str, tasks: Tasks, registry: CollectorRegistry) -> None:
-        """Raises ValueError for a URL of no use."""
+    def __init__(
+        self, storage_url: str, tasks: Tasks, registry: CollectorRegistry, places: Places | None = None
+    ) -> None:
+        """``places`` are those of all processes, if there are several. Raises ValueError for a URL of no use."""
         storage = open_storage(storage_url)
         assert isinstance(storage, SlidingWindowCounterSupport)
         self._storage = storage
         self._requests = MovingWindowRateLimiter(storage)
         self._tokens = SlidingWindowCounterRateLimiter(storage)
         self._permits = Permits()
+        self._places = places
         self._last_at: dict[str, float] = {}
         self._storage_works = True
         self._tasks = tasks
@@ -81,18 +84,35 @@ class Quota:
             self._limited.labels(limit="concurrent").inc()
             raise
         try:
+            await self._take_place(permit)
             # Tokens first: whoever has none left shall not lose a request as well.
             await self._check_tokens(key)
             await self._count_request(key)
         except BaseException:
-            self._permits.leave(permit)
+            self._leave(permit)
             self._permits.release(permit)
             raise
         return permit
 
+    async def _take_place(self, permit: Permit) -> None:
+        most = permit.key.concurrent_max
+        if self._places is None or most is None:
+            return
+        entered = await self._places.enter(permit.key.name, most)
+        if entered is False:
+            self._limited.labels(limit="concurrent").inc()
+            raise too_many(most)
+        permit.has_place = bool(entered)
+
+    def _leave(self, permit: Permit) -> None:
+        self._permits.leave(permit)
+        if permit.has_place and self._places is not None:
+            permit.has_place = False
+            self._places.leave(permit.key.name)
+
     def end(self, permit: Permit, tokens: int) -> None:
         """The request is over and used this many tokens. Its place is free at once."""
-        self._permits.leave(permit)
+        self._leave(permit)
         if permit.key.tokens_per_min is None or not tokens:
             self._permits.release(permit)
         else:

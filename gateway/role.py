@@ -102,7 +102,7 @@ async def run(
             stored = Keyring(settings.database_url.get_secret_value(), metrics.registry, stale_s=settings.keys_stale_s)
         except UnusableDatabase as error:
             raise WrongSettings([f"DATABASE_URL: {error}."]) from None
-        quota = Quota(settings.limits_storage_url.get_secret_value(), tasks, metrics.registry)
+        quota = Quota(settings.limits_storage_url.get_secret_value(), tasks, metrics.registry, sibling)
     own = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {}
     keys = ApiKeys(own, stored, anonymous=settings.lets_strangers_in)
 

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 import sys
+from collections import deque
 from typing import TYPE_CHECKING
 
 from broker.open import open_broker
-from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Figures, Ready
+from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
 from gateway.figures import Family, collected, rendered
 from gateway.role import run
 from gateway.settings import GatewaySettings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 FIGURES_WAIT_S = 3.0
+ENTER_WAIT_S = 1.0
 
 
 class Sibling:
@@ -35,6 +37,7 @@ class Sibling:
         self._channel = channel
         self._one_scrape = asyncio.Lock()
         self._all_figures: asyncio.Future[list[Family]] | None = None
+        self._entering: deque[tuple[str, asyncio.Future[bool]]] = deque()
 
     def tell_ready(self) -> None:
         """Requests can be taken."""
@@ -47,6 +50,27 @@ class Sibling:
             self._channel.say(AskAll())
             return rendered(await self._all_figures)
 
+    async def enter(self, name: str, concurrent_max: int) -> bool | None:
+        """See :class:`gateway.permits.Places`."""
+        entered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._entering.append((name, entered))
+        self._channel.say(Enter(name, concurrent_max))
+        try:
+            async with asyncio.timeout(ENTER_WAIT_S):
+                return await asyncio.shield(entered)
+        except BaseException as error:
+            if not entered.done():
+                entered.cancel()
+            elif entered.result():
+                self.leave(name)
+            if isinstance(error, TimeoutError):
+                return None  # a limit that cannot be counted stops nobody
+            raise
+
+    def leave(self, name: str) -> None:
+        """See :class:`gateway.permits.Places`."""
+        self._channel.say(Leave(name))
+
     async def listen(self) -> None:
         """Hear the first process, until it ends."""
         while (word := await self._channel.hear()) is not None:
@@ -55,6 +79,12 @@ class Sibling:
                     self.all_ready = True
                 case Ask():
                     self._channel.say(Figures(collected(self.registry) if self.registry is not None else []))
+                case Entered():
+                    name, entered = self._entering.popleft()
+                    if not entered.cancelled():
+                        entered.set_result(word.may)
+                    elif word.may:
+                        self.leave(name)  # who asked has gone meanwhile
                 case AllFigures():
                     if self._all_figures is not None and not self._all_figures.done():
                         self._all_figures.set_result(word.families)

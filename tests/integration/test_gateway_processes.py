@@ -18,13 +18,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fake_upstream import FakeUpstream, oracle_text
 from tests.integration.test_gateway_leaving import events
-from tests.integration.test_main_job import PUBLIC, asked, client_of, known, streamed, whole
+from tests.integration.test_main_job import PUBLIC, asked, client_of, streamed, whole
+from tests.keys import Keys, bearer
 from tests.processes import Process, Processes
+from tests.raw_http import Answer, exchange, post
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.pulsar
 
@@ -47,10 +51,9 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 async def pair(processes: Processes, upstream: FakeUpstream, **env: str) -> Process:
-    """A gateway of two processes, with a node behind it."""
+    """A gateway of two processes, which queue for a model before they know its node; and the node."""
     gateway = await processes.gateway(GATEWAY_PROCESSES="2", MODELS=processes.model, **env)
     await processes.node(**PUBLIC, API_URL=upstream.url)
-    await known(gateway, processes.model)
     return gateway
 
 
@@ -66,9 +69,16 @@ def clients_of(child: psutil.Process, gateway: Process) -> int:
     )
 
 
-async def figures(gateway: Process) -> Counter[str]:
+async def ask(port: int, key: str, model: str, content: str = "tokens=1") -> Answer:
+    """A whole answer for a limited key."""
+    body = json.dumps(asked(model, content)).encode()
+    return await exchange(port, post(body, *bearer(key), f"content-length: {len(body)}"))
+
+
+async def figures(gateway: Process, key: str = "") -> Counter[str]:
     """The gateway's figures, those with labels added up; whichever process is asked answers for all."""
-    async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/metrics") as response:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/metrics", headers=headers) as response:
         text = await response.text()
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):
@@ -156,6 +166,42 @@ async def test_one_that_is_killed_is_replaced_while_the_other_serves(
         assert counted["gateway_process_restarts_total"] == 1
         assert counted["gateway_requests_total"] >= 20 - lost + served
     assert await each_on_its_own(gateway, model, ["after tokens=1"] * 8) == ["after t0"] * 8
+
+
+async def test_a_limited_key_has_over_both_what_it_has_at_one(
+    processes: Processes, upstream: FakeUpstream, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/keys.db")
+    several = await keys.create("several", "--concurrent", "4")
+    often = await keys.create("often", "--requests-per-min", "9")
+    gateway = await pair(processes, upstream, DATABASE_URL=keys.url, LIMITS_STORAGE_URL=redis_server.limits_url)
+    asking = [
+        asyncio.ensure_future(ask(gateway.port, several, processes.model, content="waits hang")) for _ in range(20)
+    ]
+    await until(lambda: sum(task.done() for task in asking) == 16)
+    refused = [task.result() for task in asking if task.done()]
+    assert {(answer.status, answer.error["code"]) for answer in refused} == {(429, "rate_limit_exceeded")}
+    await until(lambda: upstream.running == 4)
+    # The places of a client that leaves are free again, and so are those of a process that dies.
+    asking = [task for task in asking if not task.done()]
+    asking.pop().cancel()
+    await until(lambda: upstream.running == 3)
+    assert (await ask(gateway.port, several, processes.model)).status == 200
+    doomed = max(children(gateway), key=lambda child: clients_of(child, gateway))
+    doomed.kill()
+    await until(lambda: _is_noticed(gateway, often))
+    lost = await until(lambda: sum(task.done() for task in asking))
+    again = [asyncio.ensure_future(ask(gateway.port, several, processes.model, content="waits hang")) for _ in range(8)]
+    await until(lambda: sum(task.done() for task in again) == 8 - 1 - lost)
+    answers = await asyncio.gather(*(ask(gateway.port, often, processes.model) for _ in range(30)))
+    assert Counter(answer.status for answer in answers) == {200: 9, 429: 21}
+    for task in (*asking, *again):
+        task.cancel()
+    await asyncio.gather(*asking, *again, return_exceptions=True)
+
+
+async def _is_noticed(gateway: Process, key: str) -> bool:
+    return (await figures(gateway, key))["gateway_process_restarts_total"] == 1
 
 
 async def test_nothing_is_left_of_a_gateway_whose_first_process_is_killed(

@@ -1,0 +1,77 @@
+"""The places of limited keys that a process takes from all processes of its gateway: none is kept by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.channel import AskAll, Channel, Enter, Entered, Leave
+from gateway.sibling import Sibling
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@contextlib.asynccontextmanager
+async def paired() -> AsyncIterator[tuple[Sibling, Channel]]:
+    """A process, and what the first one holds of it."""
+    theirs, ours = socket.socketpair()
+    with socket.socket() as listener:
+        channel, first = await Channel.over(theirs), await Channel.over(ours)
+        sibling = Sibling(listener, channel, is_late=False)
+        hearing = asyncio.ensure_future(sibling.listen())
+        yield sibling, first
+        first.close()
+        await hearing
+        channel.close()
+
+
+async def test_answers_go_to_who_asked_in_their_order() -> None:
+    async with paired() as (sibling, first):
+        asking = [asyncio.ensure_future(sibling.enter(name, 1)) for name in "abc"]
+        assert [await first.hear() for _ in asking] == [Enter(name, 1) for name in "abc"]
+        for may in (True, False, True):
+            first.say(Entered(may))
+        assert await asyncio.gather(*asking) == [True, False, True]
+
+
+async def test_a_place_that_is_given_to_who_has_gone_is_given_back() -> None:
+    async with paired() as (sibling, first):
+        asking = [asyncio.ensure_future(sibling.enter(name, 1)) for name in "ab"]
+        assert await first.hear() == Enter("a", 1)
+        assert await first.hear() == Enter("b", 1)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        first.say(Entered(False))
+        first.say(Entered(True))
+        assert await first.hear() == Leave("b")
+
+
+async def test_a_place_that_is_given_at_the_moment_of_leaving_is_given_back() -> None:
+    async with paired() as (sibling, first):
+        asking = asyncio.ensure_future(sibling.enter("a", 1))
+        assert await first.hear() == Enter("a", 1)
+        ((_, entered),) = sibling._entering
+        entered.add_done_callback(lambda _: asking.cancel())
+        first.say(Entered(True))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await first.hear() == Leave("a")
+
+
+async def test_nobody_waits_long_for_a_place_nor_for_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sibling.ENTER_WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.sibling.FIGURES_WAIT_S", 0.05)
+    async with paired() as (sibling, first):
+        assert await sibling.enter("a", 1) is None
+        assert await first.hear() == Enter("a", 1)
+        first.say(Entered(True))
+        assert await first.hear() == Leave("a")
+        with pytest.raises(TimeoutError):
+            await sibling.figures()
+        assert await first.hear() == AskAll()
