@@ -202,6 +202,7 @@ def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: Start, pu
             API_KEY="a-key-that-nobody-sees",
             MODEL_NAME=f"model-{port}",
             API_KEYS="tester:sk-a-client-key",
+            GATEWAY_PROCESSES="2",
         )
         started.ready()
         asked = {"MODEL_NAME": f"model-{port}", "GATEWAY_KEY": "sk-a-client-key", "PROMPT": "r1 tokens=3"}
@@ -213,6 +214,7 @@ def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: Start, pu
         assert started.ask(**{**asked, "GATEWAY_KEY": "wrong-key-entirely"}).returncode != 0
         roles = {line.split("|")[0].strip() for line in started.output.splitlines() if "|" in line}
         assert {"gateway", "node", "management"} <= roles
+        assert all(f"gateway[{number}]: The gateway takes requests." in started.output for number in (1, 2))
         assert started.end(signal.SIGTERM) == 0
         assert "a-key-that-nobody-sees" not in started.output
         assert "sk-a-client-key" not in started.output
