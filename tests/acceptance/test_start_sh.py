@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -191,7 +192,7 @@ def test_gateway_and_management_over_tls_are_ready_and_answer_who_trusts_them(st
 def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: Start, pulsar_url: str) -> None:
     port = free_port()
     upstream = subprocess.Popen(
-        [ROOT / ".venv/bin/python", "-m", "tests.fake_upstream", "--port", str(port)], cwd=ROOT, start_new_session=True
+        [sys.executable, "-m", "tests.fake_upstream", "--port", str(port)], cwd=ROOT, start_new_session=True
     )
     try:
         started = start(

@@ -1,0 +1,65 @@
+"""The first of several processes: what it makes of one that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from gateway.channel import Ask, Channel, Figures
+from gateway.processes import UNANSWERED_MAX, Process, Processes
+from gateway.settings import GatewaySettings
+from process.settings import load
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Child:
+    """A process as far as signals go."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+
+async def started(processes: Processes, number: int) -> tuple[Child, Channel]:
+    """One that serves, and its end of the channel."""
+    ours, theirs = socket.socketpair()
+    child: Any = Child()
+    process = processes._running[number] = Process(number, child, await Channel.over(ours))
+    processes._tasks.start(processes._hear(process), f"hear {number}")
+    return child, await Channel.over(theirs)
+
+
+async def test_one_that_leaves_questions_unanswered_is_killed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.processes.ASK_EVERY_S", 0.02)
+    processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2"}), socket.socket())
+    (awake, its_end), (hung, silent_end) = [await started(processes, number) for number in (1, 2)]
+    answered = 0
+
+    async def answer() -> None:
+        nonlocal answered
+        while await its_end.hear() == Ask():
+            its_end.say(Figures([]))
+            answered += 1
+
+    tasks = [asyncio.ensure_future(answer()), asyncio.ensure_future(processes._watch())]
+    await until(lambda: hung.signals)
+    assert answered >= UNANSWERED_MAX - 1
+    assert set(hung.signals) == {signal.SIGKILL}
+    await until(lambda: answered > 2 * UNANSWERED_MAX)
+    assert awake.signals == []
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await processes._tasks.aclose()
+    for process in processes._running.values():
+        process.gone()
+    for end in (its_end, silent_end):
+        end.close()
+    processes._listener.close()
