@@ -18,6 +18,7 @@ SEEN_BY_ALL: dict[str, Callable[[float, float], float]] = {
     "gateway_keys_database_up": min,
 }
 """Gauges of what each process sees for itself though it is there once. All others are added up."""
+_WAITING, _ELSEWHERE = "gateway_requests_waiting", "gateway_requests_waiting_elsewhere"
 _CREATED = "_created"
 """When a counter began: the earliest time of all."""
 
@@ -54,6 +55,7 @@ def collected(registry: CollectorRegistry) -> list[Family]:
 
 def merged(parts: Iterable[list[Family]]) -> list[Family]:
     """One family of each name, with one value for each name and set of labels."""
+    parts = list(parts)
     families: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for family in (family for part in parts for family in part):
@@ -63,6 +65,10 @@ def merged(parts: Iterable[list[Family]]) -> list[Family]:
             key = (sample.name, tuple(sample.labels.items()))
             join = min if sample.name.endswith(_CREATED) else SEEN_BY_ALL.get(family.name, add)
             found[key] = join(found[key], sample.value) if key in found else sample.value
+    if _ELSEWHERE in values:
+        # To each process the others are elsewhere as well; together they are one gateway.
+        everywhere = max(_value(part, _WAITING) + _value(part, _ELSEWHERE) for part in parts)
+        values[_ELSEWHERE] = {(_ELSEWHERE, ()): max(0.0, everywhere - sum(_value(part, _WAITING) for part in parts))}
     return [
         Family(
             name,
@@ -72,6 +78,10 @@ def merged(parts: Iterable[list[Family]]) -> list[Family]:
         )
         for name, family in families.items()
     ]
+
+
+def _value(families: list[Family], name: str) -> float:
+    return sum(sample.value for family in families if family.name == name for sample in family.samples)
 
 
 def lasting(families: list[Family]) -> list[Family]:

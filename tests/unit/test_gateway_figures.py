@@ -54,6 +54,19 @@ def test_what_is_counted_is_added_and_what_all_see_is_not() -> None:
     assert value(together, "gateway_request_seconds_created") == min(began)
 
 
+def test_what_waits_at_the_other_processes_does_not_wait_elsewhere() -> None:
+    first, second = process(0, nodes=1, seconds=0), process(0, nodes=1, seconds=0)
+    for metrics, waiting, elsewhere in ((first, 3, 5 + 10), (second, 5, 3 + 10)):
+        metrics.waiting.set(waiting)
+        metrics.waiting_elsewhere.set(elsewhere)
+    together = merged([collected(first.registry), collected(second.registry)])
+    assert value(together, "gateway_requests_waiting") == 8
+    assert value(together, "gateway_requests_waiting_elsewhere") == 10
+    second.waiting_elsewhere.set(0)  # it has heard nothing yet
+    together = merged([collected(second.registry)])
+    assert value(together, "gateway_requests_waiting_elsewhere") == 0
+
+
 def test_one_process_reads_as_it_does_alone() -> None:
     metrics = process(5, nodes=1, seconds=1.0)
     assert rendered(collected(metrics.registry)) == generate_latest(metrics.registry)
@@ -70,10 +83,11 @@ def test_of_a_process_that_has_ended_its_counts_stay_and_nothing_else() -> None:
 
 
 async def test_of_every_gauge_it_is_decided_whether_all_processes_see_the_same(tmp_path: Path) -> None:
-    held = {"gateway_requests_open", "gateway_requests_unsettled", "gateway_requests_owned"}
+    held = {"gateway_requests_open", "gateway_requests_unsettled", "gateway_requests_owned", "gateway_requests_waiting"}
     added_up = held | {"gateway_limited_requests_open"}
+    reckoned = {"gateway_requests_waiting_elsewhere"}
     registry = GatewayMetrics().registry
     Quota(MEMORY, Tasks(Log("gateway")), registry)
     await Keyring(f"sqlite+aiosqlite:///{tmp_path}/keys.db", registry, stale_s=1).aclose()
     gauges = {family.name for family in collected(registry) if family.type == "gauge"}
-    assert gauges == added_up | set(SEEN_BY_ALL)
+    assert gauges == added_up | reckoned | set(SEEN_BY_ALL)
