@@ -24,7 +24,7 @@ COMES_BACK_WITHIN_MS = 1000
 """Nodes that come back within the same second come back together."""
 EXACT = 1e-12
 """What floats may be wrong by, as a part of the whole."""
-_RATE_UNIT = 10**12  # whole numbers add up and take off exactly, floats drift
+_RATE_UNIT = 10**21  # whole numbers add up and take off exactly, floats drift
 
 
 @dataclass(frozen=True)
