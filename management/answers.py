@@ -6,10 +6,12 @@ Times are Unix milliseconds by the clock of whoever told them.
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 CURSOR = "`next_cursor` of the page before."
 
 
@@ -20,6 +22,15 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _written_out(value: object) -> object:
+    # A bare number would be taken for seconds or milliseconds since 1970, by its size.
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("it is written as 2026-03-01T12:00:00Z, or as 2026-03-01 where only days count")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+Day = Annotated[datetime.date, BeforeValidator(_written_out)]
 Text = Annotated[str, Field(max_length=512), AfterValidator(_without_nul)]
 EndStatus = Literal["answered", "failed", "cancelled", "expired", "dead", "abandoned"]
 """How a request ended."""
@@ -39,8 +50,8 @@ class ChargesQuestion(Question):
     key_id: Text | None = None
     node: Text | None = None
     request_id: Text | None = None
-    since: AwareDatetime | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
-    until: AwareDatetime | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
+    since: Time | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
+    until: Time | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
     limit: int = Field(100, ge=1, le=1000, description="Charges per page.")
     cursor: Text | None = Field(None, description=CURSOR)
 
@@ -64,8 +75,8 @@ class EndsQuestion(Question):
     model: Text | None = None
     key_id: Text | None = None
     node: Text | None = None
-    since: AwareDatetime | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
-    until: AwareDatetime | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
+    since: Time | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
+    until: Time | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
     limit: int = Field(100, ge=1, le=1000, description="Ends per page.")
     cursor: Text | None = Field(None, description=CURSOR)
 
@@ -77,8 +88,8 @@ class UsageQuestion(Question):
     model: Text | None = None
     key_id: Text | None = None
     node: Text | None = None
-    since: datetime.date | None = Field(None, description="The first day, in UTC.")
-    until: datetime.date | None = Field(None, description="The last day, in UTC.")
+    since: Day | None = Field(None, description="The first day, in UTC.")
+    until: Day | None = Field(None, description="The last day, in UTC.")
     limit: int = Field(1000, ge=1, le=1000, description="Rows per page.")
     cursor: Text | None = Field(None, description=CURSOR)
 

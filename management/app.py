@@ -44,6 +44,7 @@ def application(
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
     app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
+    app.state.asks_for_key = key is not None
     app.include_router(api(engine, registry))
     _add_errors(app)
 
@@ -77,6 +78,9 @@ class Documented(FastAPI):
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        if self.state.asks_for_key:
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
         return document
 
 

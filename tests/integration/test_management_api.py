@@ -197,6 +197,8 @@ async def test_without_the_key_only_the_probes_answer(house: CountingHouse, path
         ("/api/v1/charges?limit=many", "GET", 400, "invalid_value", "limit"),
         ("/api/v1/charges?cursor=x", "GET", 400, "invalid_value", "cursor"),
         ("/api/v1/charges?since=2026-03-01T12:00:00", "GET", 400, "invalid_value", "since"),
+        ("/api/v1/charges?until=0.5", "GET", 400, "invalid_value", "until"),
+        ("/api/v1/usage?since=20260301", "GET", 400, "invalid_value", "since"),
         ("/api/v1/charges?modell=small", "GET", 400, "invalid_value", "modell"),
         ("/api/v1/charges?model=a%00b", "GET", 400, "invalid_value", "model"),
         ("/api/v1/usage?by=model&by=colour", "GET", 400, "invalid_value", "by"),
