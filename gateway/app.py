@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002 (FastAPI reads annotations when a route is made)
@@ -83,13 +83,17 @@ def build(
     async def livez() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=Ready, tags=["health"], summary="Requests can be taken")
+    not_yet: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "They cannot: `why` tells"}}
+
+    @app.get(
+        "/readyz", response_model=Ready, responses=not_yet, tags=["health"], summary="Whether requests can be taken"
+    )
     async def readyz() -> JSONResponse:
         why = ready()
         body = Ready(ready=why is None, why=why, models=len(models.names), nodes=models.node_count)
         return JSONResponse(body.model_dump(exclude_none=True), status_code=200 if why is None else 503)
 
-    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", response_class=Response)
+    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def counted() -> Response:
         return Response(await figures(), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,65 +1,75 @@
-"""The OpenAPI document: FastAPI's own, with the plain ASGI endpoints and the error shape added."""
+"""The OpenAPI document: FastAPI's own, with the plain ASGI endpoints and the errors added."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi.openapi.utils import get_openapi
+from msgspec import Meta
 
 from gateway.endpoints import token_check
+from gateway.endpoints.fields import MODEL_CHARS_MAX
 from gateway.endpoints.table import ENDPOINTS
 from gateway.endpoints.token_check import TokenCheckAnswer, TokenCheckRequest
+from gateway.front import HEALTH_PATHS
+from gateway.openapi_errors import BEHIND_KEY, ERROR, OF_A_BODY, OF_A_MODEL, OF_AN_ANSWER, OPEN, responses
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from gateway.endpoints.endpoint import Endpoint
 
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-
 _AS_NAME = str.maketrans("/:{}", "____")
+_DESCRIPTION = "OpenAI's API for the models of a fleet. Every response has `x-request-id`, errors too."
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "The model; its slashes may stand as they are",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MODEL_CHARS_MAX},
+}
+_TIMEOUT = {
+    "name": "x-request-timeout-ms",
+    "in": "header",
+    "description": "Milliseconds until the request's deadline, where the gateway's own is later",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+}
+_EVENTS = {"description": "The data of each event is a JSON chunk, or an error; that of the last is [DONE]"}
+_REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "required": True}}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is not None:
         return app.openapi_schema
-    made = get_openapi(title=app.title, version=app.version, routes=app.routes, description=__doc__.split("\n", 1)[0])
+    made = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
+    paths, schemas = made["paths"], made["components"]["schemas"]
+    for path, item in paths.items():
+        item["get"]["responses"].pop("422", None)  # FastAPI's own
+        errors = OPEN if path in HEALTH_PATHS else OF_A_MODEL if "{model}" in path else BEHIND_KEY
+        item["get"]["responses"] = responses(errors) | item["get"]["responses"]
+        if path in HEALTH_PATHS:
+            item["get"]["security"] = []
+    paths["/v1/models/{model}"]["get"]["parameters"] = [_MODEL]
+    del schemas["HTTPValidationError"], schemas["ValidationError"]
+    places = [(endpoint, path) for endpoint in ENDPOINTS for path in endpoint.paths]
     (*bodies, check, checked), parts = msgspec.json.schema_components(
-        [*(endpoint.schema for endpoint in ENDPOINTS), TokenCheckRequest, TokenCheckAnswer],
+        [
+            *(Annotated[each.paths[path], Meta(extra_json_schema=each.rules)] for each, path in places),
+            TokenCheckRequest,
+            TokenCheckAnswer,
+        ],
         ref_template="#/components/schemas/{name}",
     )
-    schemas = made.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(parts)
-    schemas["Error"] = _ERROR
-    error = {
-        "description": "An error in OpenAI's shape",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
-    for endpoint, body in zip(ENDPOINTS, bodies, strict=True):
-        for path in endpoint.paths:
-            made["paths"][path.replace(":path", "")] = {"post": _operation(endpoint, body, path)}
-    made["paths"][token_check.PATH] = {"post": _token_check(check, checked)}
-    for path in made["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = error
+    schemas.update(parts, Error=ERROR)
+    for (endpoint, path), body in zip(places, bodies, strict=True):
+        paths[path.replace(":path", "")] = {"post": _operation(endpoint, body, path)}
+    paths[token_check.PATH] = {"post": _token_check(check, checked)}
+    for item in paths.values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                response["headers"] = _REQUEST_ID
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     app.openapi_schema = made
@@ -70,22 +80,20 @@ def _operation(endpoint: Endpoint, body: dict[str, Any], path: str) -> dict[str,
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     text = "The answer"
     if endpoint.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENTS}
         text += ", or with stream=true server-sent events that end with [DONE]"
-    operation: dict[str, Any] = {
+    return {
         "tags": [endpoint.name],
         "summary": endpoint.summary,
         "operationId": "create" + path.translate(_AS_NAME).rstrip("_"),
+        "parameters": [_MODEL, _TIMEOUT] if "{model:path}" in path else [_TIMEOUT],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": text, "content": content}},
+        "responses": {"200": {"description": text, "content": content}, **responses(OF_AN_ANSWER)},
     }
-    if "{model:path}" in path:
-        model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        operation["parameters"] = [{**model, "description": "The model; its slashes may stand as they are"}]
-    return operation
 
 
 def _token_check(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    told = {"description": "The answer", "content": {"application/json": {"schema": answer}}}
     return {
         "tags": ["token_check"],
         "summary": token_check.SUMMARY,
@@ -93,5 +101,5 @@ def _token_check(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]
         "`contextLength` are null where the context length is not known.",
         "operationId": "check_tokens",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": "The answer", "content": {"application/json": {"schema": answer}}}},
+        "responses": {"200": told, **responses(OF_A_BODY)},
     }

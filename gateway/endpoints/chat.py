@@ -1,83 +1,28 @@
-"""``POST /v1/chat/completions``: what a request may look like. Declared once, read by msgspec; unknown fields pass.
-
-Facts about fields and ranges are those of OpenAI's published API description. ``/api/v1/chat/completions`` is
-FastChat's form of it: there, messages may also be one string.
+"""``POST /v1/chat/completions``: what a conversation's request says. ``/api/v1/chat/completions`` is FastChat's form of
+it: there, messages may also be one string.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
+from gateway.endpoints.chat_request import RULES, ChatRequest, FastChatRequest, Message, Part
 from gateway.endpoints.endpoint import Asked
-from gateway.endpoints.fields import Count, Generation, check_stream_options, named, usage_asked
+from gateway.endpoints.fields import check_stream_options, named, usage_asked
 from gateway.endpoints.media_address import reachable_from_outside
 from gateway.endpoints.reading import BodyReader, JsonValue, lacking
 from gateway.schema_check import SchemaChecks
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from gateway.endpoints.endpoint import Paths
     from wire.request import Endpoint as Name
 
-MESSAGES_MAX = 10_000
-TOOLS_MAX = 128
 FASTCHAT_PATH = "/api/v1/chat/completions"
-
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-
-
-class _Url(msgspec.Struct):
-    url: str
-
-
-class _Part(msgspec.Struct):
-    type: str
-    image_url: _Url | UnsetType = UNSET
-    video_url: _Url | UnsetType = UNSET
-    audio_url: _Url | UnsetType = UNSET
-
-
-class _Message(msgspec.Struct):
-    role: Role
-    content: str | list[_Part] | None = None
-    tool_call_id: str | None = None
-    tool_calls: JsonValue = UNSET
-    function_call: JsonValue = UNSET
-
-
-class _Function(msgspec.Struct):
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
-    parameters: JsonValue = UNSET
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    function: _Function | UnsetType = UNSET
-
-
-class _JsonSchema(msgspec.Struct):
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
-    schema: JsonValue = UNSET
-
-
-class _ResponseFormat(msgspec.Struct):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _JsonSchema | UnsetType = UNSET
-
-
-class ChatRequest(Generation, kw_only=True):
-    """The fields our side can judge. Everything else in the body is the node's business, and reaches it untouched."""
-
-    messages: Annotated[list[_Message], Meta(min_length=1, max_length=MESSAGES_MAX)]
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: Annotated[list[_Tool], Meta(max_length=TOOLS_MAX)] | None = None
-    response_format: _ResponseFormat | None = None
-    chat_template_kwargs: dict[str, bool | str] | None = None
+PATHS: Paths = {"/v1/chat/completions": ChatRequest, FASTCHAT_PATH: FastChatRequest}
 
 
 class _Texted(msgspec.Struct):
@@ -96,8 +41,8 @@ class ChatCompletions:
     """Answers a conversation."""
 
     name: Name = "chat/completions"
-    paths = ("/v1/chat/completions", FASTCHAT_PATH)
-    schema = ChatRequest
+    paths = PATHS
+    rules = RULES
     summary = "Answer a conversation, whole or as a stream"
     streams = True
 
@@ -145,7 +90,7 @@ def _check_together(request: ChatRequest) -> None:
     _check_schemas(request)
 
 
-def _check_message(message: _Message, where: str) -> None:
+def _check_message(message: Message, where: str) -> None:
     if message.role == "tool" and not message.tool_call_id:
         raise lacking("A message of role 'tool' needs a tool_call_id.", f"{where}.tool_call_id")
     if message.content is None and message.role in ("system", "developer", "user", "tool"):
@@ -166,14 +111,15 @@ def _check_schemas(request: ChatRequest) -> None:
         if tool.function is not UNSET and tool.function.parameters is not UNSET:
             # OpenAI takes null here for a function without parameters.
             checks.check(tool.function.parameters, f"tools[{number}].function.parameters", null=True)
-    if request.response_format is not None and request.response_format.type == "json_schema":
+    if request.response_format is not None:
         wanted = request.response_format.json_schema
-        if wanted is UNSET or wanted.schema is UNSET:
+        if wanted is not UNSET and wanted.schema is not UNSET:
+            checks.check(wanted.schema, "response_format.json_schema.schema")
+        elif request.response_format.type == "json_schema":
             raise lacking("response_format json_schema needs json_schema.schema.", "response_format.json_schema")
-        checks.check(wanted.schema, "response_format.json_schema.schema")
 
 
-def _check_parts(parts: list[_Part], where: str) -> None:
+def _check_parts(parts: list[Part], where: str) -> None:
     for place, part in enumerate(parts):
         for name, address in (
             ("image_url", part.image_url),

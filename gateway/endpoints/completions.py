@@ -13,9 +13,12 @@ from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import Generation, check_stream_options, named, usage_asked
 from gateway.endpoints.prompts import Prompts, count
 from gateway.endpoints.reading import BodyReader
+from gateway.endpoints.rules import REFUSED, STREAM_OPTIONS
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from gateway.endpoints.endpoint import Paths
+    from gateway.endpoints.rules import Rule
     from wire.request import Endpoint as Name
 
 CHOICES_MAX = 2048
@@ -33,6 +36,9 @@ class CompletionRequest(Generation, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
+PATHS: Paths = {"/v1/completions": CompletionRequest}
+RULES: Rule = {"allOf": [REFUSED, STREAM_OPTIONS]}
+
 _reader = BodyReader(CompletionRequest)
 
 
@@ -40,8 +46,8 @@ class Completions:
     """Continues a text."""
 
     name: Name = "completions"
-    paths = ("/v1/completions",)
-    schema = CompletionRequest
+    paths = PATHS
+    rules = RULES
     summary = "Continue one text or several, whole or as a stream"
     streams = True
 

@@ -14,9 +14,12 @@ from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import MODEL_CHARS_MAX, ModelName, User, named
 from gateway.endpoints.prompts import Prompts, count
 from gateway.endpoints.reading import BodyReader
+from gateway.endpoints.rules import REFUSED
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from gateway.endpoints.endpoint import Paths
+    from gateway.endpoints.rules import Rule
     from wire.request import Endpoint as Name
 
 DIMENSIONS_MAX = 65_536
@@ -33,6 +36,10 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     user: User | None = None
 
 
+PATHS: Paths = dict.fromkeys(("/v1/embeddings", ENGINES + "{model:path}/embeddings"), EmbeddingRequest)
+FULL: Rule = {"minLength": 1, "items": {"minLength": 1}}
+RULES: Rule = {"allOf": [REFUSED, {"properties": {"input": FULL}}]}
+
 _reader = BodyReader(EmbeddingRequest)
 
 
@@ -40,8 +47,8 @@ class Embeddings:
     """Turns texts into vectors. Never a stream."""
 
     name: Name = "embeddings"
-    paths = ("/v1/embeddings", ENGINES + "{model:path}/embeddings")
-    schema = EmbeddingRequest
+    paths = PATHS
+    rules = RULES
     summary = "Turn one text or several into vectors"
     streams = False
 

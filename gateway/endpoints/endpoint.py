@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from gateway.endpoints.rules import Rule
     from wire.request import Endpoint as Name
+
+Paths = dict[str, type[msgspec.Struct]]
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +36,13 @@ class Endpoint(Protocol):
         """As it travels: the path below ``/v1/`` of the upstream."""
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """The routes that lead here, in Starlette's form."""
+    def paths(self) -> Paths:
+        """The routes that lead here, in Starlette's form, and the fields that are checked there; what else a body holds
+        passes untouched."""
 
     @property
-    def schema(self) -> type[msgspec.Struct]:
-        """The fields that are checked; what else a body holds passes untouched."""
+    def rules(self) -> Rule:
+        """What JSON Schema can say of a body beyond its fields, for the OpenAPI document."""
 
     @property
     def summary(self) -> str:

@@ -18,31 +18,17 @@ TOKENS_MAX = 300_000
 
 _Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Tokens = Annotated[list[_Token], Meta(min_length=1)]
+_Texts = Annotated[list[str], Meta(min_length=1, max_length=PROMPTS_MAX)]
+_TokenLists = Annotated[list[_Tokens], Meta(min_length=1, max_length=PROMPTS_MAX)]
+_FORMS = [msgspec.json.schema(form) for form in (str, _Texts, _Tokens, _TokenLists)]
 
-Prompts = Annotated[
-    msgspec.Raw,
-    Meta(
-        extra_json_schema={
-            "oneOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": PROMPTS_MAX},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-                {
-                    "type": "array",
-                    "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-                    "minItems": 1,
-                    "maxItems": PROMPTS_MAX,
-                },
-            ]
-        }
-    ),
-]
+Prompts = Annotated[msgspec.Raw, Meta(extra_json_schema={"oneOf": _FORMS})]
 """The field, not yet parsed: see :func:`count`."""
 
 _text = msgspec.json.Decoder(str)
-_texts = msgspec.json.Decoder(Annotated[list[str], Meta(min_length=1, max_length=PROMPTS_MAX)])
+_texts = msgspec.json.Decoder(_Texts)
 _tokens = msgspec.json.Decoder(_Tokens)
-_token_lists = msgspec.json.Decoder(Annotated[list[_Tokens], Meta(min_length=1, max_length=PROMPTS_MAX)])
+_token_lists = msgspec.json.Decoder(_TokenLists)
 _FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
 
 

@@ -352,3 +352,7 @@ async def test_the_openapi_document_has_every_endpoint(place: Place) -> None:
     assert len(ids) == len(set(ids))
     assert len(document["components"]["schemas"]["CompletionRequest"]["properties"]["prompt"]["oneOf"]) == 4
     assert "event-stream" not in json.dumps(document["paths"]["/v1/embeddings"])
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert {"400", "500"} < set(operation["responses"]) - {"default"}, path
+            assert "default" not in operation["responses"]

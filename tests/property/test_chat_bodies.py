@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.endpoints.chat import ChatCompletions, ChatRequest
+from gateway.endpoints.chat import ChatCompletions
+from gateway.endpoints.chat_request import ChatRequest
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.media_address import reachable_from_outside
 from gateway.endpoints.reading import REFUSED_FIELDS
@@ -86,7 +87,7 @@ def judged(body: bytes) -> Asked | FleetError:
 
 def parsed(body: bytes) -> Asked | FleetError:
     try:
-        return ChatCompletions().parse(body, ChatCompletions.paths[0])
+        return ChatCompletions().parse(body, "/v1/chat/completions")
     except FleetError as error:
         return error
 
