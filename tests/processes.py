@@ -98,6 +98,11 @@ class Processes:
         """All processes of a role, dead ones too."""
         return [process for process in self._started if process.role == role]
 
+    async def everything(self, **env: str) -> Process:
+        """Gateway, node and management in one process, on the embedded broker; its URL is the gateway's."""
+        ports = {"NODE_PORT": str(free_port()), "MANAGEMENT_PORT": str(free_port())}
+        return await self._start("up", "PORT", ports | env)
+
     async def gateway(self, **env: str) -> Process:
         """A ready gateway."""
         return await self._start("gateway", "PORT", env)
