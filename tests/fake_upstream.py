@@ -1,8 +1,8 @@
 """A provider that speaks the OpenAI API over real HTTP, knows its answers in advance and misbehaves on request.
 
-The answer to a prompt is a pure function of it (:func:`oracle_text`, :func:`oracle_usage`), so a gap, a repetition or a
-mixture shows byte by byte. What goes wrong is chosen by words in the last user message (``r17 tokens=50 hang-after=3``)
-or, once per entry, by :attr:`FakeUpstream.script`. Words are listed at :class:`Chaos`.
+The answer to a prompt is a pure function of it (:mod:`tests.fake_chat`, :mod:`tests.fake_texts`), so a gap, a
+repetition or a mixture shows byte by byte. What goes wrong is chosen by words in the last user message
+(``r17 tokens=50 hang-after=3``) or, once per entry, by :attr:`FakeUpstream.script`. Words are listed at :class:`Chaos`.
 
 In a test: ``async with FakeUpstream() as upstream: … upstream.url …``.
 As a process: ``python -m tests.fake_upstream --port 8099``.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import gzip
 import json
 import time
@@ -23,91 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from tests.fake_texts import prompts_of, text_chunks, vectors, whole_text, words_of
+from tests.fake_chaos import Chaos
+from tests.fake_chat import chunks, completion, oracle_text, oracle_usage, prompt_of
+from tests.fake_texts import text_chunks, vectors, whole_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-DEFAULT_TOKENS = 8
-UPSTREAM_ID = "chatcmpl-upstream"
-UPSTREAM_CREATED_S = 1_700_000_000
+__all__ = ["Chaos", "FakeUpstream", "oracle_text", "oracle_usage"]
+
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
-
-
-@dataclass(frozen=True)
-class Chaos:
-    """How one answer goes wrong. In a prompt, ``no_done`` is written ``no-done`` and ``status`` ``status=503``."""
-
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-    """Sent in addition; not available as a word."""
-    body: bytes | None = None
-    """Sent instead of any answer, with ``status``; not available as a word."""
-    retry_after: str | None = None
-    quota: bool = False
-    """With ``status=429``: the error's code is ``insufficient_quota``."""
-    delay_headers: float = 0.0
-    """Seconds before the status line."""
-    delay_first: float = 0.0
-    """Seconds between the status line and the first token."""
-    delay_between: float = 0.0
-    """Seconds between two chunks."""
-    delay_end: float = 0.0
-    """Seconds between the last event and the end of the response."""
-    close_after: int | None = None
-    """The connection breaks after that many chunks; of a whole answer, after half of its bytes."""
-    end_after: int | None = None
-    """The stream ends properly after that many chunks, without ``[DONE]`` and finish reason."""
-    error_after: int | None = None
-    """After that many chunks comes an error event, and the stream ends."""
-    garbage_after: int | None = None
-    """After that many chunks comes one that is no JSON."""
-    hang_after: int | None = None
-    """After that many chunks nothing more comes."""
-    reset: bool = False
-    """The connection breaks before the status line."""
-    no_done: bool = False
-    no_finish: bool = False
-    no_usage: bool = False
-    usage_on_finish: bool = False
-    """The usage stands in the chunk with the finish reason, as some providers do."""
-    empty: bool = False
-    """A stream without any chunk; a whole answer without a body."""
-    html: bool = False
-    """A proxy's error page, with status 200 unless ``status`` says otherwise."""
-    error_inside: bool = False
-    """Status 200, and an error as body or as first event."""
-    gzip: bool = False
-    crlf: bool = False
-    comments: bool = False
-    """A keep-alive comment before every chunk."""
-    pings: float = 0.0
-    """With ``hang_after``, of a stream: seconds between the keep-alive comments that still come."""
-    hang: bool = False
-    """Never answers: not even a status line."""
-    huge: int = 0
-    """MiB of text."""
-    burst: int = 1
-    """Chunks of a stream per write."""
-
-    @classmethod
-    def of(cls, words: str) -> Chaos:
-        """Read the words of a prompt; those that name no field are text."""
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        chosen: dict[str, Any] = {}
-        for word in words.split():
-            name, equals, value = word.partition("=")
-            name = name.replace("-", "_")
-            found = known.get(name)
-            if found is None or name in ("headers", "body"):
-                continue
-            if found.type == "bool":
-                chosen[name] = True
-            elif equals:
-                kind = float if found.type == "float" else str if found.type.startswith("str") else int
-                chosen[name] = kind(value)
-        return cls(**chosen)
 
 
 @dataclass
@@ -123,28 +48,6 @@ class Received:
     def json(self) -> Any:
         """The body, parsed."""
         return json.loads(self.body)
-
-
-def oracle_text(body: bytes | dict[str, Any]) -> str:
-    """The answer to a request: the prompt's first word and ``tokens=N`` words after it: ``r17 t0 t1 … t(N-1)``."""
-    prompt = _prompt(body)
-    words = prompt.split()
-    name = words[0] if words and "=" not in words[0] else "r"
-    return " ".join([name, *(f"t{i}" for i in range(_tokens(words)))])
-
-
-def oracle_usage(body: bytes | dict[str, Any]) -> dict[str, Any]:
-    """What an answer costs: a token per word. A third of the prompt counts as cached."""
-    parsed = json.loads(body) if isinstance(body, bytes) else body
-    prompt = sum(len(_text(message).split()) for message in parsed["messages"])
-    completion = len(oracle_text(parsed).split()) * int(parsed.get("n") or 1)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": prompt // 3},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-    }
 
 
 class FakeUpstream:
@@ -255,7 +158,7 @@ class FakeUpstream:
             return refusal
         try:
             body = received.json
-            prompt = _prompt(body)
+            prompt = prompt_of(body)
         except (ValueError, KeyError, TypeError, IndexError):
             return _error(400, "We could not parse the JSON body of your request.", kind="invalid_request_error")
         chaos = self.script.pop(0) if self.script else prompt
@@ -332,11 +235,11 @@ class FakeUpstream:
 def _events(body: dict[str, Any], chaos: Chaos) -> list[bytes]:
     newline = b"\r\n" if chaos.crlf else b"\n"
     before = b": keep-alive" + newline * 2 if chaos.comments else b""
-    chunks = text_chunks(body, without_finish=chaos.no_finish) if "prompt" in body else _chunks(body, chaos)
+    made = text_chunks(body, without_finish=chaos.no_finish) if "prompt" in body else chunks(body, chaos)
     for limit in (chaos.end_after, chaos.error_after, chaos.garbage_after):
         if limit is not None:
-            chunks = chunks[:limit]
-    payloads = [_encode(chunk) for chunk in chunks]
+            made = made[:limit]
+    payloads = [_encode(chunk) for chunk in made]
     if chaos.error_after is not None:
         payloads.append(_encode({"error": {"message": "The server had an error", "type": "server_error"}}))
     if chaos.garbage_after is not None:
@@ -346,65 +249,11 @@ def _events(body: dict[str, Any], chaos: Chaos) -> list[bytes]:
     return [before + b"data: " + payload + newline * 2 for payload in payloads]
 
 
-def _chunks(body: dict[str, Any], chaos: Chaos) -> list[dict[str, Any]]:
-    head = {
-        "id": UPSTREAM_ID,
-        "object": "chat.completion.chunk",
-        "created": UPSTREAM_CREATED_S,
-        "model": body.get("model"),
-        "system_fingerprint": "fp_fake",
-    }
-    asked = bool((body.get("stream_options") or {}).get("include_usage"))
-    null_usage = {"usage": None} if asked else {}
-
-    def chunk(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return {**head, "choices": [choice], **null_usage}
-
-    indexes = range(int(body.get("n") or 1))
-    chunks = [chunk(i, {"role": "assistant", "content": "", "refusal": None}) for i in indexes]
-    for piece in _pieces(_answer_text(body, chaos), chaos):
-        chunks += [chunk(i, {"content": piece}) for i in indexes]
-    if not chaos.no_finish:
-        chunks += [chunk(i, {}, "stop") for i in indexes]
-        if chaos.usage_on_finish:
-            chunks[-1]["usage"] = oracle_usage(body)
-    if asked and not chaos.no_usage and not chaos.usage_on_finish:
-        chunks.append({**head, "choices": [], "usage": oracle_usage(body)})
-    return chunks
-
-
-def _pieces(text: str, chaos: Chaos) -> list[str]:
-    if chaos.huge:
-        return [text[i : i + 65536] for i in range(0, len(text), 65536)]
-    first, *others = text.split(" ")
-    return [first, *(f" {word}" for word in others)]
-
-
 def _whole_answer(body: dict[str, Any], chaos: Chaos) -> dict[str, Any]:
-    answer = _completion(body, chaos) if "messages" in body else whole_text(body) if "prompt" in body else vectors(body)
+    answer = completion(body, chaos) if "messages" in body else whole_text(body) if "prompt" in body else vectors(body)
     if chaos.no_usage:
         del answer["usage"]
     return answer
-
-
-def _completion(body: dict[str, Any], chaos: Chaos) -> dict[str, Any]:
-    text = _answer_text(body, chaos)
-    finish = None if chaos.no_finish else "stop"
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-    return {
-        "id": UPSTREAM_ID,
-        "object": "chat.completion",
-        "created": UPSTREAM_CREATED_S,
-        "model": body.get("model"),
-        "choices": [
-            {"index": i, "message": message, "logprobs": None, "finish_reason": finish}
-            for i in range(int(body.get("n") or 1))
-        ],
-        "usage": oracle_usage(body),
-        "service_tier": "default",
-        "system_fingerprint": "fp_fake",
-    }
 
 
 def _failure(chaos: Chaos) -> web.Response | None:
@@ -448,29 +297,6 @@ class _Broken(Exception):
 
 def _encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _answer_text(body: dict[str, Any], chaos: Chaos) -> str:
-    return oracle_text(body) + (" " + "x" * (chaos.huge * 2**20) if chaos.huge else "")
-
-
-def _tokens(words: list[str]) -> int:
-    return next((int(word[7:]) for word in words if word.startswith("tokens=")), DEFAULT_TOKENS)
-
-
-def _prompt(body: bytes | dict[str, Any]) -> str:
-    parsed = json.loads(body) if isinstance(body, bytes) else body
-    if "messages" not in parsed:
-        return words_of(prompts_of(parsed)[0])
-    users = [message for message in parsed["messages"] if message.get("role") == "user"]
-    return _text(users[-1])
-
-
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return " ".join(part.get("text", "") for part in content)
 
 
 async def _serve(port: int, api_key: str | None, models: tuple[str, ...]) -> None:

@@ -199,7 +199,7 @@ async def test_several_choices_of_a_stream_pass_side_by_side(engine: RemoteEngin
     assert await engine.answer(a_job, answer) == Answered(expected_usage(a_job), "stop")
     for index in (0, 1):
         choices = [c["choices"][0] for c in answer.chunks if c["choices"][0]["index"] == index]
-        assert "".join(c["delta"].get("content", "") for c in choices) == "r1 t0 t1 t2"
+        assert "".join(c["delta"].get("content", "") for c in choices) == f"r1 t0 t1 t2 c{index}"
 
 
 @pytest.mark.parametrize("stream", [False, True])
