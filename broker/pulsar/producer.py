@@ -63,6 +63,11 @@ class PulsarProducer:
         else:
             self._lane = _Lane(client, inner)
 
+    def give_up(self) -> None:
+        """What waits for a receipt ends as unknown. The client may yet send it, so it stays charged."""
+        if self._lane is not None:
+            _end_unknown(self._lane)
+
     async def send(self, payload: bytes) -> None:
         size = len(payload)
         if size > PAYLOAD_BYTES_MAX:
@@ -119,9 +124,7 @@ class PulsarProducer:
         self._lane = None
         self._window.refund(lane.count, lane.bytes)
         lane.count = lane.bytes = 0
-        for future in lane.futures:
-            if not future.done():
-                future.set_result(_pulsar.Result.NotConnected)
+        _end_unknown(lane)
 
     def _charge(self, lane: _Lane, count: int, size: int) -> None:
         lane.count += count
@@ -140,6 +143,12 @@ class PulsarProducer:
             lane.futures.discard(future)
             if not future.done():
                 future.set_result(result)
+
+
+def _end_unknown(lane: _Lane) -> None:
+    for future in lane.futures:
+        if not future.done():
+            future.set_result(_pulsar.Result.NotConnected)
 
 
 def _message(payload: bytes) -> Any:

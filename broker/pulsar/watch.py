@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.producer import PulsarProducer
 
 if TYPE_CHECKING:
     from broker.pulsar.broker import PulsarBroker
@@ -87,6 +88,9 @@ class Watch:
         if self._broker.connected:
             log.warning('The connection to the broker is lost. action="broker_lost" address="%s"', self._broker.address)
         self._broker.lost = True
+        for member in self._broker.members:
+            if isinstance(member, PulsarProducer):
+                member.give_up()
 
     def _find(self) -> None:
         if self._broker.lost:
