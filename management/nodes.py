@@ -9,8 +9,9 @@ from management.persistence import Persistence, Stopping
 from process.identity import new_incarnation
 from process.logging import Log
 from wire import codec
-from wire.errors import UndecodableMessage
+from wire.errors import InvalidName, UndecodableMessage
 from wire.presence import PRESENCE_LOST_S, Presence, RollCall
+from wire.topics import segment
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,6 +103,9 @@ class PresenceListener:
 
     def _hear(self, payload: bytes) -> None:
         try:
-            self._registry.hear(codec.decode_presence(payload))
-        except UndecodableMessage:
+            presence = codec.decode_presence(payload)
+            segment(presence.model)
+        except (UndecodableMessage, InvalidName):
             self._metrics.heartbeats_undecodable.inc()
+        else:
+            self._registry.hear(presence)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from wire.request import Id, Millis
+from wire.usage import Tokens
 
 PRESENCE_EVERY_S = 5.0
 """A heartbeat comes at least this often, and at every change of state."""
@@ -29,6 +30,10 @@ IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authenticati
 """States that last until someone acts: a request has nothing to wait for."""
 
 
+PLACES_MAX = 1_000_000
+Places = Annotated[int, msgspec.Meta(ge=0, le=PLACES_MAX)]
+
+
 class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
     """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
 
@@ -44,17 +49,17 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     type: Literal["static", "remote", "local"]
     version: str
     state: NodeState
-    slots: int
+    slots: Places
     sent_ms: Millis
     started_ms: Millis
-    busy: int = 0
-    parked: int = 0
-    service_ms: int | None = None
+    busy: Places = 0
+    parked: Places = 0
+    service_ms: Millis | None = None
     sentence: str | None = None
     until_ms: Millis | None = None
     endpoints: tuple[str, ...] = ("chat/completions",)
     modalities: tuple[str, ...] = ("text",)
-    context_length: int | None = None
+    context_length: Tokens | None = None
     continues: bool = False
     provider: str | None = None
     credential: str | None = None

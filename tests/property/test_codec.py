@@ -29,7 +29,7 @@ from wire.dead_letter import DeadLetter
 from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import Durations, Event, GatewayData, NodeData, RequestData, Times
 from wire.piece import Alive, Content, Echo, Failed, Finished, LinkMessage, Settled, Started
-from wire.presence import Presence, RollCall
+from wire.presence import PLACES_MAX, Presence, RollCall
 from wire.request import Endpoint, Request
 from wire.usage import TOKENS_MAX, Usage
 
@@ -40,6 +40,7 @@ ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=96)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 numbers = st.integers(0, 2**53 - 1)
 signed = st.integers(-(2**63), 2**64 - 1)
+places = st.integers(0, PLACES_MAX)
 
 
 def of(cls: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -144,17 +145,17 @@ presences = of(
     state=st.sampled_from(
         ["starting", "ready", "rate_limited", "unreachable", "paused", "draining", "stopped", "misconfigured"]
     ),
-    slots=signed,
+    slots=places,
     sent_ms=numbers,
     started_ms=numbers,
-    busy=signed,
-    parked=signed,
-    service_ms=st.none() | signed,
+    busy=places,
+    parked=places,
+    service_ms=maybe_number,
     sentence=maybe_text,
     until_ms=maybe_number,
     endpoints=st.lists(text, max_size=3).map(tuple),
     modalities=st.lists(text, max_size=3).map(tuple),
-    context_length=st.none() | signed,
+    context_length=maybe_number,
     continues=st.booleans(),
     provider=maybe_text,
     credential=maybe_text,
