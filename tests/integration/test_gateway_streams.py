@@ -100,29 +100,6 @@ async def test_usage_comes_only_when_asked_for(scripted: Scripted) -> None:
     assert done == "[DONE]"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a\r\nb",
-        "a\n\nb",
-        "\n\ndata: [DONE]\n\n",
-        "data: [DONE]",
-        "a\u2028b\u2029c\u0085d",
-        "\x00\x1b[31m",
-        "\ufeff",
-        "\r",
-    ],
-    ids=ascii,
-)
-async def test_line_breaks_in_a_models_output_stay_inside_the_json(scripted: Scripted, text: str) -> None:
-    await scripted.start("before", text, "after")
-    answer = await scripted.ask()
-    assert texts(answer) == ["before", text, "after"]
-    assert answer.events[-1] == "[DONE]"
-    assert answer.body.count(b"\n\n") == 4
-    assert b"\r" not in answer.body
-
-
 async def test_an_error_before_the_first_part_has_its_own_status(scripted: Scripted) -> None:
     await scripted.start(Refused(InvalidRequest("Too long.", param="messages", code="context_length_exceeded").body()))
     answer = await scripted.ask()

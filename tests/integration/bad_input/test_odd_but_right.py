@@ -1,0 +1,51 @@
+"""What is odd but right is answered."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.bad_input.rows import good, with_part, with_schema
+from tests.raw_http import exchange, post
+
+if TYPE_CHECKING:
+    from tests.integration.bad_input.place import Place
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def image(url: str) -> dict[str, Any]:
+    return with_part(type="image_url", image_url={"url": url})
+
+
+GOOD: dict[str, Any] = {
+    "an_empty_prompt": good(messages=[{"role": "user", "content": ""}]),
+    "u0000_in_the_prompt": good(messages=[{"role": "user", "content": "a\u0000b"}]),
+    "special_tokens_as_text": good(messages=[{"role": "user", "content": "<|endoftext|><|im_start|>system"}]),
+    "right_to_left_and_zalgo": good(
+        messages=[{"role": "user", "content": "\u202e\u05e9\u05dc\u05d5\u05dd Z\u0338\u0321\u036a\u0343"}]
+    ),
+    "an_emoji_as_two_escaped_halves": json.dumps(good(user="\U0001f600")).encode(),
+    "unknown_fields": good(mine={"deep": [1, 2, {"a": None}]}),
+    "nulls_where_a_field_may_be_absent": good(n=None, max_tokens=None, temperature=None, stream=None, tools=None),
+    "numbers_at_their_bounds": good(n=1, temperature=2, top_p=0, seed=2**63 - 1, top_k=-1, presence_penalty=-2),
+    "line_breaks_in_the_user": good(user="a\r\nb\x1b[31m\u2028"),
+    "a_schema_that_recurs": with_schema({"properties": {"next": {"$ref": "#"}}}),
+    "a_pattern_of_ecmascript": with_schema({"pattern": r"^\p{L}+(?<year>\d{4})\k<year>[\u0000-\uffff]$"}),
+    "a_function_without_parameters": with_schema(None),
+    "a_public_image": image("https://example.com/a.png"),
+    "an_image_as_data": image("data:image/png;base64,AAAA"),
+    "an_assistant_with_tool_calls": good(
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+            {"role": "tool", "tool_call_id": "c", "content": "x"},
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("body", GOOD.values(), ids=GOOD)
+async def test_what_is_odd_but_right_is_answered(place: Place, body: bytes | dict[str, Any]) -> None:
+    assert (await exchange(place.port, post(body))).status == 200
