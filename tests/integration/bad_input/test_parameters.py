@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.endpoints.reading import REFUSED_FIELDS
 from tests.integration.bad_input.rows import CANARY, REFUSED, Row, bad, bad_field, good, with_field
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ ROWS = [
     bad("temperature_of_1e999_is_refused", with_field('"temperature": 1e999'), "temperature"),
     *bad_field("top_p", -0.1, 1.1, True, "1"),
     *bad_field("top_k", -2, 2**31, True, 1.5),
+    *bad_field("min_p", -0.1, 1.1, True),
     *bad_field("presence_penalty", -2.1, 2.1, True, {}),
     *bad_field("frequency_penalty", -2.1, 2.1, True, "0"),
     *bad_field("repetition_penalty", 0, 11, True),
@@ -34,10 +36,7 @@ ROWS = [
     *bad_field("stream", 1, "true"),
     bad("stream_options_without_stream_is_refused", good(stream_options={"include_usage": True}), "stream_options"),
     *bad_field("user", "x" * 513, 5),
-    *(
-        bad(f"{name}_is_refused", good(**{name: CANARY}), name, REFUSED)
-        for name in ("api_base", "base_url", "api_key", "extra_headers", "chat_template", "trust_remote_code")
-    ),
+    *(bad(f"{name}_is_refused", good(**{name: CANARY}), name, REFUSED) for name in REFUSED_FIELDS),
     bad("a_refused_field_is_found_in_disguise", with_field('"api\\u005fbase": "CANARY"'), "api_base", REFUSED),
     bad("chat_template_kwargs_may_not_nest", good(chat_template_kwargs={"a": {}}), "chat_template_kwargs"),
 ]
