@@ -6,25 +6,44 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from broker.memory import MemoryBroker, MemoryServer
 from broker.pulsar import PulsarBroker
 from tests.in_process import InProcessFleet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from broker.interface import Broker
+
+BROKERS = ("memory", pytest.param("pulsar", marks=pytest.mark.pulsar))
 
 
-@pytest.fixture(params=["memory", pytest.param("pulsar", marks=pytest.mark.pulsar)])
-async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[InProcessFleet]:
-    """Roles to start, on the memory broker and on a real Pulsar. Their topics are this test's own."""
+def fleet_on(
+    request: pytest.FixtureRequest, over: Callable[[Broker], Broker] = lambda broker: broker, **common: str
+) -> InProcessFleet:
+    """Roles to start on the broker that a fixture's parameter names. Their topics are their own."""
     run = uuid.uuid4().hex[:8]
-    common = {"RES_TOPIC_NAME": f"results-{run}", "MODEL_NAME": f"model-{run}"}
+    common = {"RES_TOPIC_NAME": f"results-{run}", "MODEL_NAME": f"model-{run}", **common}
     if request.param == "memory":
         server = MemoryServer()
-        started = InProcessFleet(lambda: MemoryBroker(server), common)
-    else:
-        url = request.getfixturevalue("pulsar_url")
-        started = InProcessFleet(lambda: PulsarBroker(url), common)
+        return InProcessFleet(lambda: over(MemoryBroker(server)), common)
+    url = request.getfixturevalue("pulsar_server").url
+    return InProcessFleet(lambda: over(PulsarBroker(url)), common)
+
+
+@pytest.fixture(params=BROKERS)
+async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[InProcessFleet]:
+    """One for each test, on the memory broker and on a real Pulsar."""
+    started = fleet_on(request)
+    yield started
+    await started.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BROKERS)
+async def lasting_fleet(request: pytest.FixtureRequest) -> AsyncIterator[InProcessFleet]:
+    """One for all tests of a module."""
+    started = fleet_on(request)
     yield started
     await started.aclose()

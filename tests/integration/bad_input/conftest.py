@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 import workernode.role
-from broker.memory import MemoryBroker, MemoryServer
-from broker.pulsar import PulsarBroker
 from tests.fake_upstream import FakeUpstream
-from tests.in_process import InProcessFleet
 from tests.integration.bad_input.place import REMOTE, SCRIPTED, Place
 from tests.integration.bad_input.rows import BODY_BYTES_MAX, BODY_WAIT_S, MODEL, WRITE_WAIT_S
+from tests.integration.conftest import BROKERS, fleet_on
 from tests.keys import Keys
 from tests.raw_http import KEY
 from tests.scripted_engine import ScriptedEngine
@@ -24,17 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-@pytest_asyncio.fixture(
-    scope="package", loop_scope="session", params=["memory", pytest.param("pulsar", marks=pytest.mark.pulsar)]
-)
+@pytest_asyncio.fixture(scope="package", loop_scope="session", params=BROKERS)
 async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    watch, common = Watch(), {"MODEL_NAME": MODEL, "RES_TOPIC_NAME": f"results-{uuid.uuid4().hex[:8]}"}
-    if request.param == "memory":
-        server = MemoryServer()
-        fleet = InProcessFleet(lambda: watch.over(MemoryBroker(server)), common)
-    else:
-        url = request.getfixturevalue("pulsar_server").url
-        fleet = InProcessFleet(lambda: watch.over(PulsarBroker(url)), common)
+    watch = Watch()
+    fleet = fleet_on(request, watch.over, MODEL_NAME=MODEL)
     keys = Keys(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('keys')}/ledger.db")
     revoked, narrow = await keys.create("gone"), await keys.create("narrow", "--model", "another")
     await keys.run("revoke", "gone")
