@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from fastapi import FastAPI
-from starlette.routing import Route
 
 import gateway.app
 from broker.memory import MemoryBroker, MemoryServer
 from gateway.front import HEALTH_PATHS, OPEN_PATHS
 from gateway.page.routes import POLICY
 from tests.in_process import InProcessFleet
+from tests.keys import Keys
 from tests.raw_http import KEY, Answer, Connection, exchange, get, post
+from tests.routes import caught, routes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -79,14 +81,10 @@ ODD_PATHS = (
 class Doors:
     """A gateway that asks for a key, and the application inside it."""
 
-    def __init__(self, app: FastAPI, port: int) -> None:
+    def __init__(self, app: FastAPI, port: int, revoked: str) -> None:
         self.port = port
-        self.routes = [
-            (method, route.path.replace("{model:path}", "static"))
-            for route in app.routes
-            if isinstance(route, Route)
-            for method in sorted(route.methods or ())
-        ]
+        self.routes = routes_of(app, "static")
+        self.revoked = revoked
 
     async def knock(self, method: str, path: str, *headers: str) -> Answer:
         data = post(b"{}", *headers, "content-length: 2", path=path) if method == "POST" else None
@@ -94,20 +92,16 @@ class Doors:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def doors() -> AsyncIterator[Doors]:
-    made: list[FastAPI] = []
-
-    class Caught(FastAPI):
-        def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, **options)  # type: ignore[arg-type]
-            made.append(self)
-
+async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('keys')}/ledger.db")
+    revoked = await keys.create("gone")
+    await keys.run("revoke", "gone")
     server = MemoryServer()
-    fleet = InProcessFleet(lambda: MemoryBroker(server), {"API_KEYS": f"tester:{KEY}", "MODELS": "static"})
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(gateway.app, "FastAPI", Caught)
+    settings = {"API_KEYS": f"tester:{KEY}", "DATABASE_URL": keys.url, "MODELS": "static"}
+    fleet = InProcessFleet(lambda: MemoryBroker(server), settings)
+    with caught(gateway.app, "FastAPI") as made:
         running = await fleet.gateway()
-    yield Doors(made[0], running.port)
+    yield Doors(made[0], running.port, revoked)
     await fleet.aclose()
 
 
@@ -115,8 +109,9 @@ async def test_the_routes_are_found(doors: Doors) -> None:
     assert {("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/livez")} <= set(doors.routes)
 
 
-@pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
-async def test_no_route_but_health_and_the_page_is_open_to(doors: Doors, headers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("stranger", [*STRANGERS, "a_revoked_key"])
+async def test_no_route_but_health_and_the_page_is_open_to(doors: Doors, stranger: str) -> None:
+    headers = STRANGERS.get(stranger) or (f"authorization: Bearer {doors.revoked}",)
     for method, path in doors.routes:
         for where in (path, f"{path}?api_key={KEY}&key={KEY}&access_token={KEY}"):
             answer = await doors.knock(method, where, *headers)
@@ -125,7 +120,10 @@ async def test_no_route_but_health_and_the_page_is_open_to(doors: Doors, headers
             else:
                 assert answer.status == 401, (method, where)
                 assert answer.headers["www-authenticate"] == "Bearer"
+                assert method == "HEAD" or answer.error["code"] == "invalid_api_key"
+                assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
             assert KEY not in str(answer)
+            assert doors.revoked not in str(answer)
             assert answer.headers["x-request-id"].startswith("req_")
 
 

@@ -10,10 +10,13 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+import management.app
 from broker.memory import MemoryBroker
 from management.answers import Events, Nodes, RequestTimeline
+from management.app import OPEN_PATHS
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from tests.counting_house import CountingHouse
+from tests.routes import caught, routes_of
 from tests.waiting import until
 from wire import codec
 from wire.presence import Presence
@@ -177,15 +180,24 @@ async def test_the_roll_is_called_at_the_start(house: CountingHouse) -> None:
     await outside.aclose()
 
 
-@pytest.mark.parametrize("path", ["/api/v1/charges", "/api/v1/nodes", "/metrics", "/openapi.json", "/nothing"])
-async def test_without_the_key_only_the_probes_answer(house: CountingHouse, path: str) -> None:
-    await house.start(MANAGEMENT_KEY="hunter2")
-    for headers in ({}, {"authorization": "Bearer hunter"}, {"authorization": "Basic hunter2"}, {"authorization": ""}):
-        status, answer = await house.get(path, **headers)
-        assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
-    status, _ = await house.get(path, authorization="bearer hunter2")
-    assert status == (404 if path == "/nothing" else 200)
-    assert (await house.get("/livez"))[0] == (await house.get("/readyz"))[0] == 200
+async def test_no_route_but_the_probes_is_open_without_the_key(house: CountingHouse) -> None:
+    assert {"/livez", "/readyz"} == OPEN_PATHS
+    with caught(management.app, "Documented") as made:
+        await house.start(MANAGEMENT_KEY="hunter2")
+    routes = [*routes_of(made[0], "req_1"), ("GET", "/nothing"), ("GET", "//api/v1/charges"), ("GET", "/livez/")]
+    assert {("GET", "/api/v1/charges"), ("GET", "/api/v1/requests/req_1"), ("GET", "/metrics")} < set(routes)
+    strangers = ({}, *({"authorization": each} for each in ("Bearer hunter", "Basic hunter2", "hunter2", "Bearer", "")))
+    for method, path in routes:
+        for headers in strangers:
+            for where in (path, f"{path}?key=hunter2&api_key=hunter2"):
+                status, answer = await house.get(where, method=method, **headers)
+                if path in OPEN_PATHS:
+                    assert status == 200, (method, where)
+                else:
+                    assert status == 401, (method, where, headers)
+                    assert method == "HEAD" or answer["error"]["code"] == "invalid_api_key"
+        known = await house.get(path, method=method, authorization="bearer hunter2")
+        assert known[0] in (200, 404), (method, path)
 
 
 @pytest.mark.parametrize(
