@@ -36,6 +36,11 @@ _TIMEOUT = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
 }
 _EVENTS = {"description": "The data of each event is a JSON chunk, or an error; that of the last is [DONE]"}
+_COUNT = {"type": "integer", "minimum": 0}
+_QUEUED = {
+    "x-queue-position": {"description": "How many were before it when it came in", "schema": _COUNT},
+    "x-queue-eta-ms": {"description": "The wait that was expected then", "schema": _COUNT},
+}
 _REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "required": True}}
 
 
@@ -69,7 +74,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for item in paths.values():
         for operation in item.values():
             for response in operation["responses"].values():
-                response["headers"] = _REQUEST_ID
+                response["headers"] = _REQUEST_ID | response.get("headers", {})
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     app.openapi_schema = made
@@ -88,7 +93,10 @@ def _operation(endpoint: Endpoint, body: dict[str, Any], path: str) -> dict[str,
         "operationId": "create" + path.translate(_AS_NAME).rstrip("_"),
         "parameters": [_MODEL, _TIMEOUT] if "{model:path}" in path else [_TIMEOUT],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": text, "content": content}, **responses(OF_AN_ANSWER)},
+        "responses": {
+            "200": {"description": text, "headers": _QUEUED, "content": content},
+            **responses(OF_AN_ANSWER),
+        },
     }
 
 
