@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from tests.simulation.provider_limits import Limiter
+
 __all__ = ["Chaos", "FakeUpstream", "oracle_text", "oracle_usage"]
 
+_HEADERS: web.RequestKey[dict[str, str]] = web.RequestKey("headers")
+"""Where a request keeps what its response shall have."""
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
@@ -60,6 +64,10 @@ class FakeUpstream:
         self.models = models
         self.script: list[Chaos | str] = []
         """For the next requests, one entry each, instead of the words in their prompts."""
+        self.limiters: dict[str, Limiter] = {}
+        """By key: how often it may be used."""
+        self.refused = 0
+        """Requests that a limiter refused."""
         self.requests: list[Received] = []
         self.running = 0
         self.peak = 0
@@ -91,6 +99,7 @@ class FakeUpstream:
                 web.post("/openai/deployments/{deployment}/chat/completions", self._chat),
             ]
         )
+        app.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024)
@@ -153,6 +162,22 @@ class FakeUpstream:
         message = f"Incorrect API key provided: {given[:8]}****{given[-4:]}. You can find your API key at https://x."
         return _error(401, message, kind="invalid_request_error", code="invalid_api_key")
 
+    def _limited(self, request: web.Request) -> web.Response | None:
+        limiter = self.limiters.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+        if limiter is None:
+            return None
+        verdict = limiter.call(time.monotonic())
+        request[_HEADERS] |= {
+            "x-ratelimit-limit-requests": str(limiter.limit),
+            "x-ratelimit-remaining-requests": str(verdict.remaining),
+            "x-ratelimit-reset-requests": f"{verdict.reset_s:.3f}s",
+        }
+        if verdict.admitted:
+            return None
+        self.refused += 1
+        request[_HEADERS]["retry-after-ms"] = str(round(verdict.wait_s * 1000))
+        return _error(429, "Rate limit reached.", kind="requests", code="rate_limit_exceeded")
+
     async def _answer(self, request: web.Request, received: Received) -> web.StreamResponse:
         if refusal := self._refusal(request):
             return refusal
@@ -163,6 +188,9 @@ class FakeUpstream:
             return _error(400, "We could not parse the JSON body of your request.", kind="invalid_request_error")
         chaos = self.script.pop(0) if self.script else prompt
         chaos = Chaos.of(chaos) if isinstance(chaos, str) else chaos
+        request[_HEADERS] = dict(chaos.headers)
+        if limited := self._limited(request):
+            return limited
         if chaos.delay_headers:
             await asyncio.sleep(chaos.delay_headers)
         if chaos.hang:
@@ -230,6 +258,10 @@ class FakeUpstream:
             await asyncio.sleep(chaos.delay_end)
         await response.write_eof()
         return response
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(request.get(_HEADERS, {}))
 
 
 def _events(body: dict[str, Any], chaos: Chaos) -> list[bytes]:

@@ -17,7 +17,7 @@ from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
 from wire.event import EVENT_BYTES_MAX, Event, GatewayData, NodeData, RequestData
 from wire.piece import Echo, Frame, LinkMessage
-from wire.presence import Presence, RollCall
+from wire.presence import CredentialPresence, Presence, RollCall
 from wire.request import Request
 
 VERSION = 1
@@ -41,6 +41,7 @@ _frame: _Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 _control: _Decoder[ControlMessage | Echo] = msgspec.msgpack.Decoder(ControlMessage | Echo)
 _word: _Decoder[Word] = msgspec.msgpack.Decoder(Word)
 _presence: _Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
+_credential: _Decoder[CredentialPresence] = msgspec.msgpack.Decoder(CredentialPresence)
 _roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
 _backlog: _Decoder[BacklogReport] = msgspec.msgpack.Decoder(BacklogReport)
 _event: _Decoder[Event] = msgspec.json.Decoder(Event)
@@ -109,6 +110,11 @@ def decode_word(word: msgspec.Raw) -> Word:
 def decode_presence(message: bytes) -> Presence:
     """A heartbeat."""
     return _decode(_presence, message)
+
+
+def decode_credential(message: bytes) -> CredentialPresence:
+    """The part of a heartbeat that other nodes of its credential read."""
+    return _decode(_credential, message)
 
 
 def decode_roll_call(message: bytes) -> RollCall:

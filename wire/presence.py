@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wire.request import Id, Millis
-from wire.usage import Tokens
+from wire.usage import TOKENS_MAX, Tokens
 
 PRESENCE_EVERY_S = 5.0
 """A heartbeat comes at least this often, and at every change of state."""
@@ -32,15 +32,20 @@ IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authenticati
 
 PLACES_MAX = 1_000_000
 Places = Annotated[int, msgspec.Meta(ge=0, le=PLACES_MAX)]
+PerMin = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
     """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
 
     ``sentence`` explains a state that is not ``ready``, for people; ``until_ms`` is when a node in trouble tries again
-    by itself, and thus has use for a request. ``continues``: its engine can go on after a given text. ``busy`` counts
-    taken slots; ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to its
+    by itself, and thus has use for a request. ``continues``: its engine can go on after a given text. ``slots`` is how
+    many requests it works on at once, at the pace of its provider's limits where there are some; ``busy`` counts taken
+    slots; ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to its
     acknowledgement: by ``slots / service_ms`` gateways know how long a queue takes.
+
+    ``credential`` names provider and key, and tells neither. The last three say what this node itself has learnt of the
+    credential's limits, whole and not its share, and until when the provider refuses it.
     """
 
     node: Id
@@ -63,6 +68,21 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     continues: bool = False
     provider: str | None = None
     credential: str | None = None
+    requests_per_min: PerMin | None = None
+    tokens_per_min: PerMin | None = None
+    limited_until_ms: Millis | None = None
+
+
+class CredentialPresence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="presence"):
+    """The part of a :class:`Presence` that other nodes of its credential read."""
+
+    node: Id
+    state: str
+    sent_ms: Millis
+    credential: str | None = None
+    requests_per_min: PerMin | None = None
+    tokens_per_min: PerMin | None = None
+    limited_until_ms: Millis | None = None
 
 
 class RollCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="roll-call"):

@@ -72,7 +72,7 @@ class Attempt:
         self.last_token_ms: int | None = None
         self.answer_bytes = 0
         self.text_chars = 0
-        self._link = link
+        self.link = link
         self._engine = engine
         self._recorder = recorder
         self._dead_letters = dead_letters
@@ -97,7 +97,7 @@ class Attempt:
         ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
         the work begins after that.
         """
-        withdraw = self._link.on_gone(lambda: self.hear(GatewayGone()))
+        withdraw = self.link.on_gone(lambda: self.hear(GatewayGone()))
         try:
             outcome = await self._outcome(on_park)
             if isinstance(outcome, Settle):
@@ -112,7 +112,7 @@ class Attempt:
                 self._alone.release()
         if queue == "ack":
             crash.point("after_charge_before_ack")
-            self._link.push(
+            self.link.push(
                 Settled(
                     attempt_id=self.attempt_id, request_id=self.request.request_id, abandoned=self._bill == "abandoned"
                 )
@@ -138,11 +138,11 @@ class Attempt:
 
     def still_here(self) -> None:
         """Answer ``alive?``."""
-        self._link.push(Alive(attempt_id=self.attempt_id, holding=True), urgent=True)
+        self.link.push(Alive(attempt_id=self.attempt_id, holding=True), urgent=True)
 
     def keep_line_warm(self) -> None:
         """Let the gateway hear something while the engine thinks: its acknowledgement tells that it lives."""
-        self._link.keep_warm(Alive(attempt_id=self.attempt_id, holding=True))
+        self.link.keep_warm(Alive(attempt_id=self.attempt_id, holding=True))
 
     async def write(self, data: bytes, *, text_chars: int = 0) -> None:
         """Send a part of the answer (:class:`workernode.engine.Answer`)."""
@@ -158,8 +158,8 @@ class Attempt:
             view = memoryview(data)
             for start in range(0, len(data), PIECE_BYTES_MAX):
                 self._push_content(bytes(view[start : start + PIECE_BYTES_MAX]), urgent=first)
-                await self._link.room()
-        await self._link.room()
+                await self.link.room()
+        await self.link.room()
 
     def usage_so_far(self) -> Usage:
         """An estimate of what was generated until now."""
@@ -171,7 +171,7 @@ class Attempt:
 
     async def _outcome(self, on_park: Callable[[bool], None]) -> Outcome | Settle:
         """Announce the attempt, get the gateway's word, and let the engine work."""
-        self._link.push(self._started(), urgent=True)
+        self.link.push(self._started(), urgent=True)
         refusal = await self._permission(on_park)
         if refusal is not None:
             return refusal
@@ -180,7 +180,7 @@ class Attempt:
         if self._says_that_it_begins:
             # The gateway cannot know that an attempt that had to wait still lives: only once it has said that it begins
             # is a silent death this request's doing. Whoever asked just now is known to live by that.
-            self._link.push(self._started(), urgent=True)
+            self.link.push(self._started(), urgent=True)
             if not await self._confirmed():
                 return Cancelled("again", self.usage_so_far())
         return await self._work()
@@ -188,7 +188,7 @@ class Attempt:
     async def _confirmed(self) -> bool:
         """Wait for the broker's receipt of ``started``: a node that dies right after is then known to have begun."""
         try:
-            await self._link.confirm()
+            await self.link.confirm()
         except BrokerError:
             # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
             self.begun = False
@@ -214,7 +214,7 @@ class Attempt:
                 case Accepted():
                     pass
                 case None:
-                    self._link.push(self._started(), urgent=True)
+                    self.link.push(self._started(), urgent=True)
 
     async def _begin(self, go: Go, on_park: Callable[[bool], None]) -> None:
         self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
@@ -284,7 +284,7 @@ class Attempt:
             crash.point("after_accepted")
         elif not self.begun and isinstance(outcome, Cancelled) and outcome.reason == "again":
             # Handed back unasked: the gateway shall not take this attempt for one that still waits.
-            self._link.push(Alive(attempt_id=self.attempt_id, holding=False), urgent=True)
+            self.link.push(Alive(attempt_id=self.attempt_id, holding=False), urgent=True)
         result = settlement(outcome, verdict, begun=self.begun)
         self._bill = result.bill
         if result.bill == "charge":
@@ -311,20 +311,20 @@ class Attempt:
 
     async def _verdict(self, end: End) -> Verdict:
         """Say the end until the gateway answers it."""
-        self._link.push(end, urgent=True)
+        self.link.push(end, urgent=True)
         while True:
             word = await self._next_word(ASK_AGAIN_S)
             match word:
                 case Accepted() | Stop() | GatewayGone():
                     return word
                 case None:
-                    self._link.push(end, urgent=True)
+                    self.link.push(end, urgent=True)
                 case _:
                     pass
 
     async def _next_word(self, patience_s: float) -> Go | Park | Settle | Verdict | None:
         """The next word, or None after ``patience_s``."""
-        if self._link.lost:
+        if self.link.lost:
             return GatewayGone()
         if not self._words.empty():
             return self._words.get_nowait()
@@ -344,7 +344,7 @@ class Attempt:
 
     def _push_content(self, data: bytes, *, urgent: bool) -> None:
         self._pieces += 1
-        self._link.push(Content(attempt_id=self.attempt_id, number=self._pieces, data=data), urgent=urgent)
+        self.link.push(Content(attempt_id=self.attempt_id, number=self._pieces, data=data), urgent=urgent)
         crash.point("after_piece")
 
     def _interrupt(self, why: Cancelled | Interrupted) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from wire.errors import ErrorBody
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
-    from wire.errors import ErrorBody
     from wire.event import NodeEventType
     from wire.presence import NodeState
     from workernode.outcome import Outcome
@@ -21,24 +21,21 @@ TRY_AGAIN_S_MAX = 60.0
 FAILURES_IN_A_ROW = 5
 """An upstream that fails this often without a success between is left alone for a while."""
 
-Trouble = Literal["rate_limited", "quota_exhausted", "authentication_failed", "unreachable"]
+Trouble = Literal["quota_exhausted", "authentication_failed", "unreachable"]
 
 _TROUBLES: dict[str, Trouble] = {
     "upstream_authentication_failed": "authentication_failed",
     "upstream_quota_exhausted": "quota_exhausted",
-    "upstream_rate_limited": "rate_limited",
 }
 TROUBLE_EVENTS: dict[Trouble, NodeEventType] = {
     "authentication_failed": "node.authentication_failed",
     "quota_exhausted": "node.quota_exhausted",
-    "rate_limited": "node.rate_limited",
     "unreachable": "node.unreachable",
 }
 """Which event begins an episode."""
 _REMEDIES: dict[Trouble, str] = {
-    "authentication_failed": "Set API_KEY to a valid key and restart the node.",
+    "authentication_failed": "Write a valid key to API_KEY_FILE, or set API_KEY and restart the node.",
     "quota_exhausted": "Add quota or credit at the provider.",
-    "rate_limited": "The node goes on by itself.",
     "unreachable": "Check API_URL and the provider; the node tries again by itself.",
 }
 
@@ -79,13 +76,14 @@ class Condition:
     def after(self, outcome: Outcome, *, trying: bool) -> Worse | Better | None:
         """What an outcome changes. ``trying``: its request was let in to see whether the upstream is well again."""
         match outcome:
-            case Answered() | Refused():
+            case Answered() | Refused() | Later(ErrorBody(code="upstream_rate_limited")):
+                # Who limits the rate is there, and knows the key; what follows is the pace's business.
                 self._failures = self._tries = 0
                 if self.trouble is None:
                     return None
                 self.trouble = None
                 return Better("The provider answers again.")
-            case Later(error):
+            case Later(error) if error.code != "cannot_continue":  # else it was never asked
                 return self._worse(error, trying=trying)
             case _:
                 return None  # a cancelled or interrupted attempt says nothing about the upstream

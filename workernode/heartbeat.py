@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wire.topics import Topics
     from workernode.engine import Engine
     from workernode.identity import NodeIdentity
+    from workernode.remote.pace import Learnt
 
 log = Log("node")
 
@@ -31,7 +32,14 @@ ROLL_CALLS_WAITING_MAX = 100
 class Heartbeat:
     """Holds the node's state and says it."""
 
-    def __init__(self, identity: NodeIdentity, engine: Engine, slots: int, load: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        engine: Engine,
+        slots: int,
+        load: Callable[[], tuple[int, int]],
+        learnt: Callable[[], Learnt] | None = None,
+    ) -> None:
         self.state: NodeState = "starting"
         self.sentence: str | None = None
         self._until_ms: int | None = None
@@ -39,6 +47,7 @@ class Heartbeat:
         self._engine = engine
         self._slots = slots
         self._load = load
+        self._learnt = learnt
         self._started_ms = now_ms()
         self._service_ms: float | None = None
         self._served = 0
@@ -63,6 +72,7 @@ class Heartbeat:
     def presence(self) -> Presence:
         """What is said now."""
         busy, parked = self._load()
+        learnt = self._learnt() if self._learnt is not None else None
         return Presence(
             node=self._identity.incarnation,
             name=self._identity.name,
@@ -72,7 +82,7 @@ class Heartbeat:
             state=self.state,
             sentence=self.sentence,
             until_ms=self._until_ms,
-            slots=self._slots,
+            slots=self._slots if learnt is None else learnt.slots(self._slots, self._service_ms),
             busy=busy,
             parked=parked,
             service_ms=None if self._service_ms is None else round(self._service_ms),
@@ -83,6 +93,10 @@ class Heartbeat:
             context_length=self._engine.details.context_length,
             continues=self._engine.details.continues,
             provider=self._engine.details.provider,
+            credential=learnt.credential if learnt else None,
+            requests_per_min=learnt.requests_per_min if learnt else None,
+            tokens_per_min=learnt.tokens_per_min if learnt else None,
+            limited_until_ms=learnt.limited_until_ms if learnt else None,
         )
 
     async def run(self, broker: Broker, topics: Topics) -> None:

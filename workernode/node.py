@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker.interface import BrokerError, ConsumerClosed
 from process import crash
-from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
@@ -17,14 +16,11 @@ from wire.errors import FleetError, InvalidName, UndecodableMessage
 from wire.piece import Alive, Echo
 from wire.topics import check_incarnation
 from workernode.attempt import Attempt
-from workernode.condition import TROUBLE_EVENTS, TRY_AGAIN_S_MIN, Better, Condition, Worse
-from workernode.gate import Gate
+from workernode.intake import Intake
 
 if TYPE_CHECKING:
     from broker.interface import Consumer, Delivery
     from wire.control import Word
-    from wire.event import NodeEventType
-    from wire.presence import NodeState
     from workernode.dead_letters import DeadLetters
     from workernode.engine import Engine
     from workernode.heartbeat import Heartbeat
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
     from workernode.metrics import NodeMetrics
     from workernode.outcome import Outcome
     from workernode.record import Recorder
+    from workernode.remote.pace import CredentialPace
     from workernode.uplink import Uplinks
 
 log = Log("node")
@@ -53,6 +50,7 @@ class Node:
         *,
         slots: int,
         parked_max: int,
+        pace: CredentialPace | None = None,
     ) -> None:
         self.slots = slots
         self.draining = False
@@ -68,10 +66,7 @@ class Node:
         self._parked = 0
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._alone = asyncio.Lock()
-        self._gate = Gate()
-        self._condition = Condition()
-        self._paused = False
-        self._try_again: asyncio.TimerHandle | None = None
+        self._intake = Intake(recorder, pace)
         self._idle = asyncio.Event()  # set while no attempt is left
         self._idle.set()
         self._tasks = Tasks(log)
@@ -94,8 +89,7 @@ class Node:
         """Begin to take work."""
         self._requests, self._heartbeat = requests, heartbeat
         self._tasks.start(self._tend(), "tend links")
-        if not self._paused:
-            self._gate.open()
+        self._intake.start(heartbeat)
         for _ in range(self.slots):
             self._start_pulling()
 
@@ -114,7 +108,7 @@ class Node:
     async def drain(self, grace_s: float) -> None:
         """Take no new work; let running answers finish within ``grace_s`` seconds, and hand the others back."""
         self.draining = True
-        self._gate.open()  # whoever waits there shall see it
+        self._intake.leave()
         for attempt in list(self._attempts.values()):
             attempt.interrupt(working=False)
         if not await self._empty(grace_s):
@@ -125,8 +119,7 @@ class Node:
 
     async def aclose(self) -> None:
         """Stop everything. What was not handed back goes to other nodes when the broker sees the connection end."""
-        if self._try_again is not None:
-            self._try_again.cancel()
+        await self._intake.aclose()
         await self._tasks.aclose()
 
     def _start_pulling(self) -> None:
@@ -135,27 +128,67 @@ class Node:
 
     async def _pull(self) -> None:
         """One slot: take a request, see it to its end, take the next."""
-        requests = self._requests
+        requests, gate = self._requests, self._intake.gate
         assert requests is not None
         try:
             while self._pulling - self._parked <= self.slots and not self.draining:
-                trying = await self._gate.enter()
+                trying = await gate.enter()
+                if self.draining:
+                    return
                 try:
                     delivery = await requests.receive()
                 except ConsumerClosed:
                     return
                 crash.point("after_receive")
-                if self.draining or not (trying or self._gate.is_open):
+                if self.draining or not (trying or gate.is_open):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
+                    gate.pace.withdraw()
                 else:
                     outcome = await self._handle(requests, delivery)
-                    self._judge(outcome, trying=trying)
+                    self._intake.judge(outcome, trying=trying)
         finally:
             self._pulling -= 1
 
     async def _handle(self, requests: Consumer, delivery: Delivery) -> Outcome | None:
         """See one delivery to its end; how it ended, where that says something about the engine."""
+        pace = self._intake.gate.pace
+        pace.begin()
+        attempt = await self._attempt_at(requests, delivery)
+        if attempt is None:
+            pace.end(called=False)
+            return None
+        self._attempts[attempt.attempt_id] = attempt
+        self._idle.clear()
+        self._metrics.busy.set(self.busy)
+        try:
+            queue = await attempt.run(on_park=lambda parked: self._park(attempt, parked=parked))
+        finally:
+            attempt.link.users -= 1
+            del self._attempts[attempt.attempt_id]
+            if not self._attempts:
+                self._idle.set()
+            if attempt.was_parked:
+                self._parked -= 1
+            else:
+                pace.end(called=attempt.begun)
+            self._metrics.busy.set(self.busy)
+        match queue:
+            case "ack":
+                requests.ack(delivery)
+                crash.point("after_ack_before_settled")
+            case "nack":
+                requests.nack(delivery)
+            case _:
+                assert_never(queue)
+        self._metrics.attempts.labels(queue=queue).inc()
+        if queue == "ack" and attempt.begun and self._heartbeat is not None:
+            # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
+            self._heartbeat.served((asyncio.get_running_loop().time() - attempt.slot_since) * 1000)
+        return attempt.outcome
+
+    async def _attempt_at(self, requests: Consumer, delivery: Delivery) -> Attempt | None:
+        """The attempt at what was delivered; None if that was put aside, or handed back."""
         try:
             request = codec.decode_request(delivery.payload)
             check_incarnation(request.gateway)
@@ -173,80 +206,26 @@ class Node:
             link.users -= 1
             requests.nack(delivery)
             return None
-        attempt = Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters, self._alone)
-        self._attempts[attempt.attempt_id] = attempt
-        self._idle.clear()
-        self._metrics.busy.set(self.busy)
-        try:
-            queue = await attempt.run(on_park=lambda parked: self._park(attempt, parked=parked))
-        finally:
-            link.users -= 1
-            del self._attempts[attempt.attempt_id]
-            if not self._attempts:
-                self._idle.set()
-            self._parked -= attempt.was_parked
-            self._metrics.busy.set(self.busy)
-        match queue:
-            case "ack":
-                requests.ack(delivery)
-                crash.point("after_ack_before_settled")
-            case "nack":
-                requests.nack(delivery)
-            case _:
-                assert_never(queue)
-        self._metrics.attempts.labels(queue=queue).inc()
-        if queue == "ack" and attempt.begun and self._heartbeat is not None:
-            # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
-            self._heartbeat.served((asyncio.get_running_loop().time() - attempt.slot_since) * 1000)
-        return attempt.outcome
+        return Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters, self._alone)
 
     def _park(self, attempt: Attempt, *, parked: bool) -> None:
         """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken
         until the next one ends."""
         if not parked:
-            self._parked -= attempt.was_parked
-            attempt.was_parked = False
-            attempt.slot_since = asyncio.get_running_loop().time()
+            if attempt.was_parked:
+                self._parked -= 1
+                attempt.was_parked = False
+                attempt.slot_since = asyncio.get_running_loop().time()
+                self._intake.gate.pace.resume()
             return
         if self._parked >= self._parked_max:
             attempt.interrupt(working=False)
             return
         attempt.was_parked = True
         self._parked += 1
+        self._intake.gate.pace.end(called=False)
         if not self.draining:
             self._start_pulling()
-
-    def _judge(self, outcome: Outcome | None, *, trying: bool) -> None:
-        """Stop taking work while the upstream is in trouble, and take it again when it is well."""
-        change = self._condition.after(outcome, trying=trying) if outcome is not None else None
-        match change:
-            case Worse(state, sentence, again_s, news):
-                self._gate.close()
-                self._try_in(again_s)
-                if news:
-                    log.warning(sentence, action=state, again_s=round(again_s, 1))
-                    self._tell(TROUBLE_EVENTS[state], sentence)
-                self._become(state, sentence, now_ms() + round(again_s * 1000))
-            case Better(sentence):
-                log.info(sentence, action="recovered")
-                self._tell("node.recovered", sentence)
-                self._take_again()
-            case None:
-                if trying and self._condition.trouble is not None:
-                    self._try_in(TRY_AGAIN_S_MIN)  # the engine had no say in it: nothing was learnt
-
-    def _try_in(self, seconds: float) -> None:
-        if self._try_again is not None:
-            self._try_again.cancel()
-        self._try_again = asyncio.get_running_loop().call_later(seconds, self._gate.admit_one)
-
-    def _take_again(self) -> None:
-        if not self._paused and self._condition.trouble is None:
-            self._gate.open()
-            self._become("ready", None)
-
-    def _tell(self, kind: NodeEventType, sentence: str) -> None:
-        self._tasks.start(self._recorder.publish(self._recorder.node_event(kind, sentence)), kind)
 
     async def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
         """Keep what may be kept of a message that nobody can read: a trace in the log and in the ledger."""
@@ -293,21 +272,14 @@ class Node:
             case Drain():
                 self.drain_asked.set()
             case Pause():
-                self._paused = True
-                self._gate.close()
-                self._become("paused", "Paused by an operator.")
+                self._intake.pause()
             case Resume():
-                self._paused = False
-                self._take_again()
-            case CredentialLimited():
-                pass
+                self._intake.resume()
+            case CredentialLimited(credential=credential, until_ms=until_ms):
+                self._intake.warned(credential, until_ms)
             case _:
                 if (attempt := self._attempts.get(word.attempt_id)) is not None:
                     attempt.hear(word)
-
-    def _become(self, state: NodeState, sentence: str | None, until_ms: int | None = None) -> None:
-        if self._heartbeat is not None and not self.draining:
-            self._heartbeat.become(state, sentence, until_ms)
 
     async def _tend(self) -> None:
         """Keep lines warm whose gateway hears nothing while engines think, and close the ones nobody needs."""
@@ -316,6 +288,7 @@ class Node:
             for attempt in list(self._attempts.values()):
                 attempt.keep_line_warm()
             await self._uplinks.close_idle()
+            self._intake.tend()
 
     async def _empty(self, within_s: float) -> bool:
         """Wait until no attempt is left; False if that takes too long."""

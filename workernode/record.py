@@ -86,7 +86,13 @@ class Recorder:
         return self._event(kind, attempt_event_id(kind, attempt.attempt_id), attempt.request.request_id, data)
 
     def node_event(
-        self, kind: NodeEventType, message: str, *, error_code: str | None = None, about: str | None = None
+        self,
+        kind: NodeEventType,
+        message: str,
+        *,
+        error_code: str | None = None,
+        until_ms: int | None = None,
+        about: str | None = None,
     ) -> bytes:
         """Something about this node. ``about`` makes it the same event when it is told again of the same thing."""
         identity = self._identity
@@ -100,6 +106,7 @@ class Recorder:
             provider=self._engine.details.provider,
             message=message,
             error_code=error_code,
+            until_ms=until_ms,
         )
         return self._event(kind, f"{kind}-{identity.incarnation}-{about or now_ms()}", identity.incarnation, data)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from broker.interface import Kind
 from broker.reaching import reach
 from process.http import bind, health_server
-from process.identity import new_incarnation
+from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import topics as names
@@ -20,6 +21,11 @@ from workernode.identity import NodeIdentity
 from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.record import Recorder
+from workernode.remote.allowance import Limits
+from workernode.remote.credential import credential_of
+from workernode.remote.key import Key
+from workernode.remote.pace import CredentialPace
+from workernode.remote.peers import hear_peers
 from workernode.static.engine import StaticEngine
 from workernode.uplink import Uplinks
 
@@ -51,11 +57,16 @@ async def run(
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(health_server(listener, metrics.registry, state.report))
-        engine = _engine(settings)
+        pace = None
+        if settings.node_type == "remote":
+            engine, pace = _remote(settings, identity)
+            metrics.follow(pace)
+        else:
+            engine = _engine(settings)
         stack.push_async_callback(engine.aclose)
         if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             return
-        await _serve(settings, broker, stop, _Parts(identity, engine, metrics, state, ready))
+        await _serve(settings, broker, stop, _Parts(identity, engine, pace, metrics, state, ready))
 
 
 class _Parts:
@@ -65,11 +76,13 @@ class _Parts:
         self,
         identity: NodeIdentity,
         engine: Engine,
+        pace: CredentialPace | None,
         metrics: NodeMetrics,
         state: _Readiness,
         ready: Callable[[], None] | None,
     ) -> None:
-        self.identity, self.engine, self.metrics, self.state, self.ready = identity, engine, metrics, state, ready
+        self.identity, self.engine, self.pace, self.metrics = identity, engine, pace, metrics
+        self.state, self.ready = state, ready
 
 
 class _Readiness:
@@ -102,6 +115,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
     recorder = Recorder(identity, engine, results)
     uplinks = Uplinks(broker, topics, identity.incarnation)
+    pace = parts.pace
     node = Node(
         identity,
         engine,
@@ -111,8 +125,12 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         DeadLetters(broker, topics.dead_letters(identity.model), identity.incarnation),
         slots=settings.max_process_num,
         parked_max=settings.parked_max,
+        pace=pace,
     )
-    heartbeat = Heartbeat(identity, engine, settings.max_process_num, node.load)
+    heartbeat = Heartbeat(
+        identity, engine, settings.max_process_num, node.load, learnt=pace.learnt if pace is not None else None
+    )
+    presence = None if pace is None else await hear_peers(broker, topics, identity.incarnation, pace)
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
@@ -123,7 +141,6 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
                 topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
             )
             node.start(requests, heartbeat)
-            heartbeat.become("ready")
             background.start(recorder.publish(recorder.node_event("node.started", "The node takes work.")), "started")
             log.info(
                 "The node takes work.",
@@ -151,6 +168,8 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         await background.aclose()
         await uplinks.aclose()
         await control.aclose()
+        if presence is not None:
+            await presence.aclose()
         await results.aclose()
         log.info("The node has left.", action="stopped", node=identity.incarnation)
 
@@ -188,14 +207,26 @@ async def _either(*events: asyncio.Event) -> None:
 
 
 def _engine(settings: NodeSettings) -> Engine:
-    if settings.node_type == "static":
-        return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
+    return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
+
+
+def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:
+    """The engine of a provider, and how fast it may be asked."""
     from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
 
-    key = settings.api_key
-    return RemoteEngine(
+    given = settings.api_key.get_secret_value() if settings.api_key else None
+    key = Key(settings.api_key_file, given)
+    host = urlsplit(settings.api_url).netloc.lower()
+    pace = CredentialPace(
+        lambda: credential_of(host, key()),
+        identity.incarnation,
+        Limits(settings.rpm_max, settings.tpm_max, settings.concurrency_max),
+        clock=asyncio.get_running_loop().time,
+        unix_ms=now_ms,
+    )
+    engine = RemoteEngine(
         api_url=settings.api_url,
-        api_key=lambda: key.get_secret_value() if key else None,
+        api_key=key,
         upstream_model=settings.upstream_model or settings.model_name,
         slots=settings.max_process_num,
         endpoints=settings.served,
@@ -204,4 +235,6 @@ def _engine(settings: NodeSettings) -> Engine:
         first_token_timeout_s=settings.first_token_timeout_s,
         between_tokens_timeout_s=settings.between_tokens_timeout_s,
         answer_bytes_max=settings.answer_bytes_max,
+        pace=pace,
     )
+    return engine, pace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -39,6 +40,7 @@ class NodeSettings(Settings):
         "", validate_default=True, description="the provider's address, such as https://api.openai.com/v1"
     )
     api_key: SecretStr | None = Field(None, description="the provider's key")
+    api_key_file: Path | None = Field(None, description="a file with the provider's key, read again when it changes")
     endpoints: str = Field(
         ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
     )
@@ -50,6 +52,17 @@ class NodeSettings(Settings):
         description="what a static node answers",
     )
     max_process_num: int = Field(128, ge=1, le=4096, description="how many requests this node works on at once")
+    rpm_max: int | None = Field(
+        None, ge=1, description="requests per minute to the provider, of all nodes with the same key together"
+    )
+    tpm_max: int | None = Field(
+        None, ge=1, description="tokens per minute, of prompts and answers, likewise of all nodes together"
+    )
+    concurrency_max: int | None = Field(
+        None,
+        ge=1,
+        description="requests at once to the provider, likewise of all nodes together; at most MAX_PROCESS_NUM",
+    )
     parked_max: int = Field(1024, ge=1, description="how many deliveries may wait for another node's end")
     node_host: str = Field("127.0.0.1", description="where health and metrics listen")
     node_port: int = Field(8083, ge=0, le=65535, description="the port of health and metrics")
@@ -85,6 +98,14 @@ class NodeSettings(Settings):
         if key is not None and not is_sendable(key.get_secret_value()):
             raise ValueError("it holds a character that cannot stand in a header")
         return key
+
+    @field_validator("concurrency_max")
+    @classmethod
+    def _one_node_can_use_it(cls, concurrency: int | None, info: ValidationInfo) -> int | None:
+        slots = info.data.get("max_process_num")
+        if concurrency is not None and slots is not None and concurrency > slots:
+            raise ValueError(f"it is more than the {slots} of MAX_PROCESS_NUM: lower it, or raise that")
+        return concurrency
 
     @field_validator("node_host")
     @classmethod

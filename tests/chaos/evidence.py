@@ -118,7 +118,7 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
         if evidence.left_behind > len(lately):
             evidence.grown.append(f"{len(others)} link and control topics for {nodes} nodes and {gateways} gateways")
         shared = (
-            (fleet.topics.presence, gateways + 1),
+            (fleet.topics.presence, gateways + nodes + 1),
             (fleet.topics.roll_call, nodes),
             (fleet.topics.backlog, gateways),
         )

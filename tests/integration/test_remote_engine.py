@@ -17,7 +17,10 @@ from wire.request import Request
 from wire.usage import Usage
 from workernode.engine import EngineUnusable, Job
 from workernode.outcome import Answered, Later, Refused
+from workernode.remote.allowance import Limits
 from workernode.remote.engine import RemoteEngine
+from workernode.remote.pace import CredentialPace
+from workernode.remote.retry import BUDGET_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -315,7 +318,7 @@ async def test_connections_are_used_again(upstream: FakeUpstream) -> None:
         ("status=429 quota", Later, "upstream_quota_exhausted", 1),
         ("status=408", Later, "upstream_failed", 3),
         ("status=409", Later, "upstream_failed", 3),
-        ("status=429", Later, "upstream_rate_limited", 3),
+        ("status=429", Later, "upstream_rate_limited", 1),
         ("status=500", Later, "upstream_failed", 3),
         ("status=503", Later, "upstream_failed", 3),
         ("status=502 html", Later, "upstream_failed", 3),
@@ -398,7 +401,7 @@ async def test_a_provider_that_recovers_is_asked_again(
 
 
 async def test_retry_after_is_the_least_wait(upstream: FakeUpstream, engine: RemoteEngine, waits: Waits) -> None:
-    upstream.script = ["status=429 retry-after=7", ""]
+    upstream.script = ["status=503 retry-after=7", ""]
     assert isinstance(await engine.answer(job("r1"), Recorder()), Answered)
     assert waits.seconds == [7.0]
 
@@ -407,11 +410,48 @@ async def test_retry_after_is_the_least_wait(upstream: FakeUpstream, engine: Rem
 async def test_a_wait_that_is_too_long_hands_the_request_back_at_once(
     upstream: FakeUpstream, engine: RemoteEngine, waits: Waits, retry_after: str, remaining_s: float
 ) -> None:
-    outcome = await engine.answer(job(f"r1 status=429 retry-after={retry_after}", remaining_s=remaining_s), Recorder())
+    outcome = await engine.answer(job(f"r1 status=503 retry-after={retry_after}", remaining_s=remaining_s), Recorder())
     assert isinstance(outcome, Later)
     assert outcome.error.retry_after_ms == int(retry_after) * 1000
     assert waits.seconds == []
     assert len(upstream.requests) == 1
+
+
+async def test_a_provider_that_is_down_gets_a_tenth_more_requests_and_not_three_times_as_many(
+    upstream: FakeUpstream, engine: RemoteEngine
+) -> None:
+    for number in range(200):
+        assert isinstance(await engine.answer(job(f"r{number} status=503"), Recorder()), Later)
+    assert 200 + 20 <= len(upstream.requests) <= 200 + 20 + BUDGET_MAX
+
+
+async def test_a_provider_that_limits_the_rate_is_left_alone_for_as_long_as_it_says(upstream: FakeUpstream) -> None:
+    clock = [1000.0]
+    pace = CredentialPace(lambda: "c", "node-1", Limits(), clock=lambda: clock[0], unix_ms=lambda: 0)
+    async with started(upstream.url, pace=pace) as engine:
+        outcome = await engine.answer(job("r1 status=429 retry-after=30"), Recorder())
+        assert isinstance(outcome, Later)
+        assert outcome.error.code == "upstream_rate_limited"
+        clock[0] += 10
+        outcome = await engine.answer(job("r2"), Recorder())
+        assert isinstance(outcome, Later)
+        assert (outcome.error.code, outcome.error.retry_after_ms) == ("upstream_rate_limited", 20_000)
+        assert len(upstream.requests) == 1
+        clock[0] += 20
+        assert isinstance(await engine.answer(job("r3"), Recorder()), Answered)
+
+
+async def test_what_the_headers_state_is_learnt_from_answers_and_errors_alike(upstream: FakeUpstream) -> None:
+    pace = CredentialPace(lambda: "c", "node-1", Limits(), clock=lambda: 1000.0, unix_ms=lambda: 0)
+    upstream.script = [
+        Chaos(headers=(("x-ratelimit-limit-requests", "600"),)),
+        Chaos(status=500, headers=(("x-ratelimit-limit-tokens", "90000"),)),
+    ]
+    async with started(upstream.url, pace=pace) as engine:
+        assert isinstance(await engine.answer(job("r1"), Recorder()), Answered)
+        assert pace.learnt().requests_per_min == 600
+        await engine.answer(job("r2"), Recorder())
+        assert pace.learnt().tokens_per_min == 90_000
 
 
 async def test_a_redirect_is_not_followed(upstream: FakeUpstream, engine: RemoteEngine) -> None:

@@ -159,6 +159,9 @@ presences = of(
     continues=st.booleans(),
     provider=maybe_text,
     credential=maybe_text,
+    requests_per_min=st.none() | st.integers(1, TOKENS_MAX),
+    tokens_per_min=st.none() | st.integers(1, TOKENS_MAX),
+    limited_until_ms=maybe_number,
 )
 roll_calls = of(RollCall, sender=ids)
 reports = of(

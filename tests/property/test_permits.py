@@ -31,6 +31,8 @@ from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.outcome import Answered, Later, Refused
 from workernode.record import Recorder
+from workernode.remote.allowance import Limits
+from workernode.remote.pace import CredentialPace
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
@@ -204,7 +206,7 @@ def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], 
     with (
         patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
         patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
-        patch("workernode.node.TRY_AGAIN_S_MIN", 0.005),
+        patch("workernode.intake.TRY_AGAIN_S_MIN", 0.005),
     ):
         asyncio.run(_check(load, drained=drained))
 
@@ -245,7 +247,10 @@ async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsum
     uplinks = Uplinks(broker, TOPICS, NODE)
     letters = DeadLetters(broker, TOPICS.dead_letters(MODEL), NODE)
     metrics = NodeMetrics(SLOTS)
-    node = Node(identity, engine, uplinks, recorder, metrics, letters, slots=SLOTS, parked_max=PARKED_MAX)
+    pace = CredentialPace(
+        lambda: "c", NODE, Limits(concurrency=SLOTS), clock=asyncio.get_running_loop().time, unix_ms=now_ms
+    )
+    node = Node(identity, engine, uplinks, recorder, metrics, letters, slots=SLOTS, parked_max=PARKED_MAX, pace=pace)
     await broker.listen(TOPICS.control(NODE), node.hear, waiting_max=1000)
     requests = await broker.consumer(TOPICS.requests(MODEL), WORKERS, Kind.SHARED, from_earliest=True)
     node.start(requests, Heartbeat(identity, engine, SLOTS, node.load))
@@ -267,6 +272,9 @@ async def _comes_to_rest(gateway: FakeGateway, node: Node, requests: MemoryConsu
     await until(lambda: requests.permits == SLOTS, every_s=0.001)
     assert node.load() == (0, 0)
     assert node._pulling == SLOTS
+    pace = node._intake.gate.pace
+    assert isinstance(pace, CredentialPace)
+    assert (pace._allowance._out, pace._allowance._running) == (SLOTS, 0)
     assert not node._attempts
 
 

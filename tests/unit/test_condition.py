@@ -24,7 +24,6 @@ def later(code: str, retry_after_ms: int | None = None) -> Later:
     [
         ("upstream_authentication_failed", "authentication_failed"),
         ("upstream_quota_exhausted", "quota_exhausted"),
-        ("upstream_rate_limited", "rate_limited"),
     ],
 )
 def test_the_first_failure_begins_an_episode_and_the_first_answer_ends_it(code: str, state: str) -> None:
@@ -52,7 +51,7 @@ def test_each_failed_try_waits_longer_up_to_a_bound_and_is_no_news() -> None:
 
 
 def test_the_providers_own_figure_is_the_least_wait() -> None:
-    worse = Condition().after(later("upstream_rate_limited", 90_000), trying=False)
+    worse = Condition().after(later("upstream_quota_exhausted", 90_000), trying=False)
     assert isinstance(worse, Worse)
     assert worse.again_s == 90
 
@@ -71,9 +70,23 @@ def test_single_failures_are_nothing_but_a_row_of_them_is() -> None:
 @pytest.mark.parametrize("outcome", [Interrupted(), Cancelled("cancelled", Usage())])
 def test_what_was_not_the_upstreams_doing_says_nothing_about_it(outcome: Interrupted | Cancelled) -> None:
     condition = Condition()
-    condition.after(later("upstream_rate_limited"), trying=False)
+    condition.after(later("upstream_quota_exhausted"), trying=False)
     assert condition.after(outcome, trying=True) is None
-    assert condition.state == "rate_limited"
+    assert condition.state == "quota_exhausted"
+
+
+def test_a_provider_that_limits_the_rate_is_there_and_knows_the_key() -> None:
+    condition = Condition()
+    assert condition.after(later("upstream_rate_limited"), trying=False) is None
+    condition.after(later("upstream_authentication_failed"), trying=False)
+    assert isinstance(condition.after(later("upstream_rate_limited"), trying=True), Better)
+
+
+def test_what_a_provider_was_never_asked_is_not_held_against_it() -> None:
+    condition = Condition()
+    for _ in range(2 * FAILURES_IN_A_ROW):
+        assert condition.after(later("cannot_continue"), trying=False) is None
+    assert condition.state == "ready"
 
 
 async def test_a_closed_gate_lets_in_one_to_try_and_an_open_one_everybody() -> None:

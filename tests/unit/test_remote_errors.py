@@ -64,8 +64,8 @@ def test_other_client_errors_are_refusals_with_status_400(status: int) -> None:
         (403, openai(code="insufficient_quota"), "upstream_quota_exhausted", 502, False),
         (408, openai(), "upstream_failed", 502, True),
         (409, openai(), "upstream_failed", 502, True),
-        (429, openai(), "upstream_rate_limited", 429, True),
-        (429, HTML, "upstream_rate_limited", 429, True),
+        (429, openai(), "upstream_rate_limited", 429, False),
+        (429, HTML, "upstream_rate_limited", 429, False),
         (500, openai(), "upstream_failed", 502, True),
         (502, HTML, "upstream_failed", 502, True),
         (503, b"", "upstream_failed", 502, True),
@@ -154,6 +154,7 @@ def test_an_error_inside_a_good_status_counts_as_what_it_says(body: bytes, kind:
         ({"retry-after": "2"}, 2.0),
         ({"retry-after": "1.5"}, 1.5),
         ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "7", "x-ms-retry-after-ms": "1250"}, 1.25),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
         ({"retry-after": "Wed, 31 Dec 2025 23:00:00 GMT"}, 0.0),
         ({"retry-after": "99999999"}, 86400.0),
@@ -172,6 +173,20 @@ def test_the_wait_that_the_upstream_asks_for_travels_with_the_error() -> None:
     failure = failed(429, openai(), {"retry-after": "2.5"})
     assert failure.wait_s == 2.5
     assert failure.outcome.error.retry_after_ms == 2500
+
+
+def test_the_wait_that_google_words_in_the_body_counts_where_no_header_says_one() -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    body = json.dumps([{"error": {"code": 429, "message": "No.", "details": [{"@type": "other"}, info]}}]).encode()
+    assert failed(429, body).wait_s == 34.5
+    assert failed(429, body, {"retry-after": "2"}).wait_s == 2.0
+    for details in (None, "x", [None], [{"retryDelay": "soon"}], [{"retryDelay": 3}], [{"retryDelay": "-1s"}]):
+        assert failed(429, json.dumps({"error": {"message": "No.", "details": details}}).encode()).wait_s == 0.0
+
+
+def test_what_is_stated_beside_a_failure_travels_with_it() -> None:
+    (said,) = failed(429, openai(), {"x-ratelimit-limit-requests": "60"}).said
+    assert said.per_min == 60
 
 
 def test_a_failure_after_the_first_token_ends_the_request() -> None:

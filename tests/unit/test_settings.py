@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSettings)
 CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
-FREE_TEXT = {"static_answer", "management_host", "pulsar_token_file", *SECRETS_THAT_CANNOT_BE_WRONG}
+FREE_TEXT = {"static_answer", "management_host", "pulsar_token_file", "api_key_file", *SECRETS_THAT_CANNOT_BE_WRONG}
 """What takes any value. A new setting is either wrong for some value or listed here."""
 SPECIAL = {
     "pulsar_url": [

@@ -226,6 +226,9 @@ PRESENCES = {
         continues=True,
         provider="api.openai.com",
         credential="0123456789abcdef",
+        requests_per_min=600,
+        tokens_per_min=90_000,
+        limited_until_ms=AT + 60_000,
     ),
 }
 ROLL_CALLS = {"roll-call": RollCall(sender=GATEWAY)}

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import aiohttp
 from yarl import URL
 
+from process.identity import now_ms
 from process.logging import Log
 from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
 from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
 from workernode.outcome import Answered, Later, Refused
+from workernode.remote.allowance import Limits
 from workernode.remote.body import upstream_body
 from workernode.remote.chunk import identity
-from workernode.remote.errors import Failure, usable
+from workernode.remote.errors import Failure, is_limit, limited, usable
 from workernode.remote.exchange import Exchange
 from workernode.remote.headers import request_headers
-from workernode.remote.retry import with_retries
+from workernode.remote.pace import CredentialPace
+from workernode.remote.retry import RetryBudget, with_retries
+from workernode.remote.stated import stated
 from workernode.remote.stream import StreamLimits, StreamRelay
 from workernode.remote.url import endpoint_url
-from workernode.remote.usage import CHARS_PER_TOKEN
+from workernode.remote.usage import CHARS_PER_TOKEN, prompt_chars
 from workernode.remote.vectors import embedded
 from workernode.remote.whole import rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from wire.request import Request
     from workernode.engine import Answer, Job
 
 _log = Log("node.remote")
@@ -41,7 +47,8 @@ _MAIN: Endpoint = "chat/completions"
 class RemoteEngine(Engine):
     """Relays to an OpenAI-compatible API: the client's bytes in, the provider's bytes out, with our id and model.
 
-    ``api_key`` is asked for each request, so that a key can be replaced while the node runs; None sends none.
+    ``api_key`` is asked for each request, so that a key can be replaced while the node runs; None sends none. ``pace``
+    hears of every call and forbids some; without one, nothing is known of limits.
     A whole answer has no time limit but the request's own, since its head comes only when it is complete.
     """
 
@@ -60,6 +67,7 @@ class RemoteEngine(Engine):
         answer_bytes_max: int = 64 * 2**20,
         event_bytes_max: int = 4 * 2**20,
         trust_env: bool = False,
+        pace: CredentialPace | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api_url = api_url
@@ -72,6 +80,8 @@ class RemoteEngine(Engine):
         self._answer_bytes_max = answer_bytes_max
         self._stream_limits = StreamLimits(between_tokens_timeout_s, event_bytes_max, answer_bytes_max)
         self._trust_env = trust_env
+        self._pace = pace or CredentialPace(lambda: "", "", Limits(), clock=time.monotonic, unix_ms=now_ms)
+        self._retries = RetryBudget()
         self._sleep = sleep
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -108,10 +118,30 @@ class RemoteEngine(Engine):
             body = upstream_body(job.request.body, model=self._upstream_model, stream=job.request.stream)
         except InvalidRequest as error:
             return Refused(error.body())
+        reserved = used = self._reserve(job.request)
+        try:
+            outcome = await self._asked(job, body, answer)
+            used = outcome.usage.total_tokens if isinstance(outcome, Answered) else 0
+            return outcome
+        finally:
+            self._pace.settle(reserved, used)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _reserve(self, request: Request) -> float:
+        chars = prompt_chars(request.body) if self._pace.counts("tokens") else 0
+        asked = None if request.max_tokens is None else request.max_tokens * (request.n or 1)
+        return self._pace.reserve(chars / CHARS_PER_TOKEN, asked)
+
+    async def _asked(self, job: Job, body: bytes, answer: Answer) -> Answered | Refused | Later:
         loop = asyncio.get_running_loop()
         due = loop.time() + job.remaining_s
 
         def notice(failure: Failure, wait_s: float) -> None:
+            self._pace.again()
             _log.info(
                 "The upstream failed and is tried again.",
                 action="upstream_retry",
@@ -124,6 +154,7 @@ class RemoteEngine(Engine):
             async with asyncio.timeout_at(due) as deadline:
                 return await with_retries(
                     lambda: self._attempt(job, body, answer),
+                    budget=self._retries,
                     remaining_s=lambda: due - loop.time(),
                     sleep=self._sleep,
                     notice=notice,
@@ -135,12 +166,21 @@ class RemoteEngine(Engine):
                 raise
             return Refused(DeadlineExceeded().body())
 
-    async def aclose(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-
     async def _attempt(self, job: Job, body: bytes, answer: Answer) -> Answered:
+        if (wait_s := self._pace.limited_s()) > 0:
+            raise limited(wait_s)  # the request was taken before that was known
+        sent_at = self._pace.now
+        try:
+            return await self._exchanged(job, body, answer, sent_at)
+        except Failure as failure:
+            self._pace.learn(failure.said)
+            if is_limit(failure):
+                wait_ms = failure.outcome.error.retry_after_ms
+                self._pace.refused(None if wait_ms is None else wait_ms / 1000, sent_at)
+            self._pace.changed()
+            raise
+
+    async def _exchanged(self, job: Job, body: bytes, answer: Answer, sent_at: float) -> Answered:
         assert self._session is not None, "start() was not called"
         request = job.request
         key = usable(self._api_key())
@@ -157,6 +197,8 @@ class RemoteEngine(Engine):
                 request_headers(request, key=key, host=self._details.provider or ""),
                 within_s=self._first_token_timeout_s if request.stream else None,
             )
+            self._pace.learn(stated(exchange.headers, time.time()))
+            self._pace.accepted(sent_at)
             if request.stream:
                 return await StreamRelay(job, own, answer, self._stream_limits, key=key).run(exchange)
             exchange.expect(self._between_tokens_timeout_s)

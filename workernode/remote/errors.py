@@ -21,13 +21,17 @@ from wire.errors import (
     UpstreamRefused,
 )
 from workernode.outcome import Later, Refused
+from workernode.remote.stated import stated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workernode.remote.stated import Stated
+
 ERROR_BYTES_MAX = 64 * 1024
 """Of an error's body no more than this is read."""
 RETRY_AFTER_S_MAX = 24 * 3600
+_RETRY_AFTER_MS = ("retry-after-ms", "x-ms-retry-after-ms")
 _WORD_CHARS_MAX = 128
 _KEY_CHARS_MIN = 8
 """A shorter key is a placeholder such as ``none``: masking it would only garble sentences."""
@@ -36,13 +40,15 @@ _KEY_CHARS_MIN = 8
 class Failure(Exception):
     """The upstream gave no answer. ``outcome`` is what follows if nothing more is tried.
 
-    ``again``: the same request may succeed here after a moment, ``wait_s`` at the earliest.
+    ``again``: the same request may succeed here after a moment, ``wait_s`` at the earliest. ``said``: the limits that
+    the upstream stated beside it.
     """
 
     def __init__(self, outcome: Refused | Later, *, again: bool = False, wait_s: float = 0.0) -> None:
         self.outcome = outcome
         self.again = again
         self.wait_s = wait_s
+        self.said: list[Stated] = []
         super().__init__(outcome.error.code)
 
 
@@ -63,8 +69,8 @@ _AUTHENTICATION = _Rule(
 )
 _QUOTA = _Rule("The quota of this node at the provider of this model is used up.", code="upstream_quota_exhausted")
 _RATE = _Rule(
+    # Not tried again here: the request waits in the queue for any node that may ask, and not in a slot for this one.
     "The provider of this model limits the rate of requests.",
-    again=True,
     code="upstream_rate_limited",
     http_status=429,
     type="rate_limit_error",
@@ -97,6 +103,8 @@ class ProviderError:
     type: str | None = None
     code: str | None = None
     param: str | None = None
+    retry_s: float | None = None
+    """When to come back: Google says it here, and in no header."""
 
 
 def failure_of(
@@ -106,9 +114,13 @@ def failure_of(
     error = provider_error(body)
     rule = _rule(status, error)
     wait_s = retry_after_s(headers, now_s)
+    if wait_s is None and error is not None:
+        wait_s = error.retry_s
     if rule.refused:
         return Failure(Refused(_refusal(status, error, key)))
-    return Failure(Later(_handed_back(rule, wait_s)), again=rule.again, wait_s=wait_s or 0.0)
+    failure = Failure(Later(_handed_back(rule, wait_s)), again=rule.again, wait_s=wait_s or 0.0)
+    failure.said = stated(headers, now_s)
+    return failure
 
 
 def failure_inside(body: bytes | bytearray, *, key: str | None) -> Failure:
@@ -137,6 +149,16 @@ def too_slow() -> Failure:
 def strange() -> Failure:
     """Something came that is no answer: a web page, another protocol, nothing at all."""
     return Failure(Later(_handed_back(_STRANGE, None)))
+
+
+def limited(wait_s: float) -> Failure:
+    """The provider wants to be left alone for so long: it is not asked."""
+    return Failure(Later(_handed_back(_RATE, wait_s)))
+
+
+def is_limit(failure: Failure) -> bool:
+    """Whether the provider refused for the rate."""
+    return failure.outcome.error.code == _RATE.code
 
 
 def unserved() -> Failure:
@@ -189,9 +211,10 @@ def provider_error(body: bytes | bytearray) -> ProviderError | None:
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """How long the upstream wants to be left alone: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
-    if (millis := _number(headers.get("retry-after-ms"))) is not None:
-        return min(millis / 1000, RETRY_AFTER_S_MAX)
+    """How long the upstream wants to be left alone: in milliseconds, or ``retry-after`` in seconds or as a date."""
+    for name in _RETRY_AFTER_MS:
+        if (millis := _number(headers.get(name))) is not None:
+            return min(millis / 1000, RETRY_AFTER_S_MAX)
     value = headers.get("retry-after")
     seconds = _number(value)
     if seconds is None and value:
@@ -246,7 +269,16 @@ def _read(error: dict[str, Any]) -> ProviderError:
         value = error.get(name)
         return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
-    return ProviderError(word("message") or "", word("type"), word("code"), word("param"))
+    return ProviderError(word("message") or "", word("type"), word("code"), word("param"), _retry_info(error))
+
+
+def _retry_info(error: dict[str, Any]) -> float | None:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str) and delay.endswith("s"):
+            seconds = _number(delay[:-1])
+            return None if seconds is None else min(seconds, RETRY_AFTER_S_MAX)
+    return None
 
 
 def _number(value: str | None) -> float | None:

@@ -54,6 +54,11 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._overdue = False
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of the answer, once its head is here."""
+        return self._response.headers if self._response is not None else {}
+
     async def __aenter__(self) -> Exchange:
         return self
 

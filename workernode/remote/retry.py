@@ -1,4 +1,5 @@
-"""When an upstream that failed is asked again: before anything of the answer was shown, a few times, with jitter."""
+"""When an upstream that failed is asked again: before anything of the answer was shown, a few times, with jitter, and
+never so often that trying again is itself what keeps it down."""
 
 from __future__ import annotations
 
@@ -19,12 +20,37 @@ ATTEMPTS_MAX = 3
 WAIT_S_MIN = 0.5
 WAIT_S_MAX = 8.0
 
+BUDGET_PART = 0.1
+"""Of all requests so many may be tried again."""
+BUDGET_MAX = 10.0
+"""So many may be tried again in a row by a node that just started, or had no failures for long."""
+
 _jitter = wait_random_exponential(multiplier=1, min=WAIT_S_MIN, max=WAIT_S_MAX)
+
+
+class RetryBudget:
+    """Each request adds its part of a retry, each retry takes a whole one. Without any left, failures are handed back
+    to the queue at once, where other nodes may have more luck."""
+
+    def __init__(self) -> None:
+        self._left = BUDGET_MAX
+
+    def earn(self) -> None:
+        """A request is asked for the first time."""
+        self._left = min(BUDGET_MAX, self._left + BUDGET_PART)
+
+    def spend(self) -> bool:
+        """Whether one more retry is allowed, which then counts."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 async def with_retries(
     attempt: Callable[[], Awaitable[T]],
     *,
+    budget: RetryBudget,
     remaining_s: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
     notice: Callable[[Failure, float], None],
@@ -33,6 +59,7 @@ async def with_retries(
 
     ``notice`` hears of each failure that is followed by another try, and of the seconds until then.
     """
+    budget.earn()
     try:
         return await attempt()
     except Failure as failure:
@@ -48,7 +75,9 @@ async def with_retries(
         return await attempt()
 
     def too_late(state: RetryCallState) -> bool:
-        return state.attempt_number >= ATTEMPTS_MAX or state.upcoming_sleep >= remaining_s()
+        if state.attempt_number >= ATTEMPTS_MAX or state.upcoming_sleep >= remaining_s():
+            return True
+        return not budget.spend()
 
     def tell(state: RetryCallState) -> None:
         if (failure := _failure(state)) is not None:

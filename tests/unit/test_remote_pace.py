@@ -1,0 +1,123 @@
+"""The parts around a pace: the key's file, what heartbeats say, whose are read, and how often is tried again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
+
+import pytest
+
+from broker.memory import MemoryBroker, MemoryServer
+from tests.waiting import until
+from wire import codec
+from wire.presence import Presence
+from wire.topics import Topics
+from workernode.remote.allowance import Limits
+from workernode.remote.key import Key
+from workernode.remote.pace import CredentialPace, Learnt
+from workernode.remote.peers import hear_peers
+from workernode.remote.retry import BUDGET_MAX, RetryBudget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW_MS = 1_760_000_000_000
+
+
+def paced(name: str = "aaaa", limits: Limits | None = None) -> CredentialPace:
+    return CredentialPace(lambda: name, "node-1", limits or Limits(), clock=lambda: 1000.0, unix_ms=lambda: NOW_MS)
+
+
+def presence(node: str, credential: str | None, **others: object) -> Presence:
+    fields = {"name": node, "model": "m", "type": "remote", "version": "1", "state": "ready", "slots": 8}
+    return Presence(node=node, credential=credential, sent_ms=NOW_MS, started_ms=NOW_MS, **{**fields, **others})  # type: ignore[arg-type]
+
+
+def test_a_key_is_read_anew_when_its_file_is_written_or_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("one\n")
+    key = Key(file, "one")
+    assert key() == "one"
+    file.write_text("second\n")
+    assert key() == "second"
+    (tmp_path / "new").write_text("third!\n")
+    os.replace(tmp_path / "new", file)  # as Kubernetes does
+    assert key() == "third!"
+    file.unlink()
+    assert key() == "third!"
+    file.write_text("  \n")
+    assert key() == "third!"
+
+
+def test_a_replaced_key_is_another_credential_of_which_nothing_is_known() -> None:
+    names = ["aaaa"]
+    pace = CredentialPace(lambda: names[0], "node-1", Limits(), clock=lambda: 1000.0, unix_ms=lambda: NOW_MS)
+    pace.refused(60.0, 999.0)
+    assert pace.limited_s() == 60.0
+    assert not pace.renew()
+    names[0] = "bbbb"
+    assert pace.renew()
+    assert (pace.credential, pace.limited_s(), pace.learnt().limited_until_ms) == ("bbbb", 0.0, None)
+
+
+def test_a_heartbeat_says_what_this_node_learnt_and_not_what_it_heard() -> None:
+    pace = paced()
+    heard = codec.decode_credential(
+        codec.encode(presence("node-2", "aaaa", requests_per_min=60, limited_until_ms=NOW_MS + 9000))
+    )
+    pace.heard(heard)
+    assert pace.limited_s() == 9.0
+    assert pace.rate("requests").limit(1000.0) is not None
+    assert pace.learnt().limited_until_ms is None
+    pace.refused(5.0, 1000.0)
+    assert pace.learnt().limited_until_ms == NOW_MS + 5000
+
+
+@pytest.mark.parametrize(
+    ("per_s", "at_once", "service_ms", "slots"),
+    [(None, None, 2000, 128), (0.5, None, 2000, 1), (0.5, None, 20_000, 10), (100.0, None, 5000, 128),
+     (0.5, None, None, 128), (None, 4, None, 4), (0.1, 4, 100, 1)],
+)  # fmt: skip
+def test_a_heartbeat_says_how_many_slots_have_work_at_the_pace(
+    per_s: float | None, at_once: int | None, service_ms: float | None, slots: int
+) -> None:
+    assert Learnt("aaaa", None, None, None, per_s, at_once).slots(128, service_ms) == slots
+
+
+async def test_only_heartbeats_of_the_same_credential_are_read_and_the_roll_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker, topics, pace = MemoryBroker(MemoryServer()), Topics(), paced()
+    rolls: list[bytes] = []
+    roll_call = await broker.listen(topics.roll_call, rolls.append, waiting_max=10)
+    listener = await hear_peers(broker, topics, "node-1", pace)
+    producer = await broker.producer(topics.presence)
+    decode = Mock(wraps=codec.decode_credential)
+    monkeypatch.setattr(codec, "decode_credential", decode)
+    for node, credential in (("node-2", "aaaa"), ("node-3", "bbbb"), ("node-4", None), ("node-5", "aaaa")):
+        await producer.send(codec.encode(presence(node, credential)))
+    await producer.send(b"\x01aaaa, but no heartbeat")
+    await until(lambda: pace.nodes == 3)
+    await until(lambda: len(rolls) == 1)
+    assert decode.call_count == 3
+    await listener.aclose()
+    await roll_call.aclose()
+    await broker.aclose()
+
+
+def test_an_operators_word_counts_for_its_credential_alone() -> None:
+    pace = paced()
+    pace.warned("bbbb", NOW_MS + 30_000)
+    assert pace.limited_s() == 0
+    pace.warned("aaaa", NOW_MS + 30_000)
+    assert pace.limited_s() == 30.0
+    assert pace.wait_s() >= 30.0
+
+
+def test_a_tenth_of_the_requests_may_be_tried_again() -> None:
+    budget = RetryBudget()
+    assert sum(budget.spend() for _ in range(100)) == BUDGET_MAX
+    for _ in range(50):
+        budget.earn()
+    assert sum(budget.spend() for _ in range(100)) in (4, 5)
