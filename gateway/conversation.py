@@ -197,8 +197,9 @@ class Conversation:
 
     def alive(self, piece: Alive, now_ms: int) -> list[Decision]:
         """A node answered ``alive?``, or said on its own that it still works."""
-        if not piece.holding:
-            self._contenders.pop(piece.attempt_id, None)
+        if not piece.holding and self._contenders.pop(piece.attempt_id, None) is not None:
+            # Should its question be heard once more, it must not be taken for one that waits.
+            self._dismissed[piece.attempt_id] = Stop(attempt_id=piece.attempt_id, reason="again")
         if not self._awaited or self._holder is None or self._holder.attempt_id != piece.attempt_id:
             return []
         if piece.holding:

@@ -329,6 +329,14 @@ def test_an_attempt_that_hands_back_before_it_began_is_not_chosen(story: Story) 
     assert story.is_silent("a1") == [stop("a1", "superseded"), go("a2", number=2)]
 
 
+def test_a_question_heard_once_more_after_its_attempt_handed_back_is_none(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    assert story.answers("a2", holding=False) == []
+    assert story.starts("a2") == [stop("a2", "again")]
+    assert story.is_silent("a1") == [stop("a1", "superseded")]
+
+
 def test_whoever_asked_just_now_is_known_to_live_when_it_is_told_to_begin(story: Story) -> None:
     """It is not asked for another word before its engine begins, so that its death counts from the ``go`` on."""
     story.starts("a1")
