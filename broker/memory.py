@@ -70,6 +70,7 @@ class MemoryConsumer:
         self._subscription = subscription
         self._mailbox: Mailbox[MemoryDelivery] = Mailbox(subscription.dispatch, ahead=prefetch)
         self._nacks: NackGather[int] = NackGather(self._hand_back_later, broker.server.nack_tick_s)
+        self._kind: Kind | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -80,10 +81,25 @@ class MemoryConsumer:
         """How many messages it would take now."""
         return self._mailbox.asked
 
+    def held(self) -> int:
+        """How many messages it holds, not acknowledged."""
+        return self._subscription.held_by(self)
+
     def join(self, kind: Kind) -> None:
         """Enter the subscription and ask for what may wait ahead."""
+        self._kind = kind
         self._subscription.join(self, kind)
         self._mailbox.top_up()
+
+    def part(self) -> None:
+        """The connection is lost: what is held goes to others, and calls that wait go on waiting."""
+        self._subscription.leave(self)
+
+    def rejoin(self) -> None:
+        """The connection is there again. What it had brought and nobody took comes once more."""
+        assert self._kind is not None
+        self._subscription.join(self, self._kind)
+        self._mailbox.restart()
 
     def deliver(self, entry: Entry) -> None:
         """Take one message from the server, for one permit."""
@@ -110,7 +126,7 @@ class MemoryConsumer:
 
     async def aclose(self) -> None:
         self.stop()
-        self._broker.consumers.discard(self)
+        self._broker.consumers.pop(self, None)
         self._subscription.leave(self)
 
     def _hand_back_later(self, sequences: list[int]) -> None:
@@ -140,9 +156,17 @@ class MemoryListener:
 
     async def aclose(self) -> None:
         self._waiting.clear()
-        self._broker.listeners.discard(self)
+        self._broker.listeners.pop(self, None)
+        self.part()
+
+    def part(self) -> None:
+        """The connection is lost: what is published meanwhile is not heard."""
         if self in self._topic.listeners:
             self._topic.listeners.remove(self)
+
+    def rejoin(self) -> None:
+        """Hear what is published from here on."""
+        self._topic.listeners.append(self)
 
     def _hear_next(self) -> None:
         if self._waiting:
@@ -155,8 +179,10 @@ class MemoryBroker:
     def __init__(self, server: MemoryServer | None = None) -> None:
         self.server = server or MemoryServer()
         self.producers: set[MemoryProducer] = set()
-        self.consumers: set[MemoryConsumer] = set()
-        self.listeners: set[MemoryListener] = set()
+        # In the order of their joining, which is that of their leaving.
+        self.consumers: dict[MemoryConsumer, None] = {}
+        self.listeners: dict[MemoryListener, None] = {}
+        self._lost = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -168,13 +194,26 @@ class MemoryBroker:
 
     @property
     def connected(self) -> bool:
-        return self.server.available and not self._closed
+        return self.server.available and not self._closed and not self._lost
 
     def check(self) -> None:
         """Raise :class:`BrokerUnavailable` if this connection cannot be used now."""
         if self._closed:
             raise BrokerUnavailable("This connection to the memory broker is closed.")
+        if self._lost:
+            raise BrokerUnavailable("This connection to the memory broker is set to be lost.")
         self.server.check_available()
+
+    def set_lost(self, lost: bool) -> None:
+        """For tests: lose this connection, so that what its consumers hold goes to others, or find it again."""
+        if lost != self._lost:
+            self._lost = lost
+            members: list[MemoryListener | MemoryConsumer] = [*self.listeners, *self.consumers]
+            for member in members:
+                if lost:
+                    member.part()
+                else:
+                    member.rejoin()
 
     async def connect(self) -> None:
         self.check()
@@ -196,15 +235,14 @@ class MemoryBroker:
         group = self.server.topic(topic).subscription(subscription, from_earliest=from_earliest)
         consumer = MemoryConsumer(self, group, prefetch)
         consumer.join(kind)
-        self.consumers.add(consumer)
+        self.consumers[consumer] = None
         return consumer
 
     async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> MemoryListener:
         self.check()
-        place = self.server.topic(topic)
-        listener = MemoryListener(self, place, hear, waiting_max)
-        place.listeners.append(listener)
-        self.listeners.add(listener)
+        listener = MemoryListener(self, self.server.topic(topic), hear, waiting_max)
+        listener.rejoin()
+        self.listeners[listener] = None
         return listener
 
     async def aclose(self) -> None:

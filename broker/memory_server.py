@@ -83,6 +83,10 @@ class Subscription:
         counts = f"backlog={self.backlog} held={self.held} consumers={self.consumers} permits={self.permits}"
         return f"<{self.name} {counts}>"
 
+    def held_by(self, member: Member) -> int:
+        """Messages in the hands of one consumer, not acknowledged."""
+        return sum(holder is member for holder in self._holders.values())
+
     def join(self, member: Member, kind: Kind) -> None:
         """Add a consumer, or raise :class:`BrokerError` where the kind does not allow it."""
         if self._members and (kind is not self.kind or kind is Kind.EXCLUSIVE):
@@ -290,6 +294,11 @@ class MemoryServer:
     def unload(self, topic: str) -> None:
         """For tests: redeliver all held messages of a topic while their holders still hold them."""
         self.topic(topic).unload()
+
+    def unload_all(self) -> None:
+        """For tests: the same for every topic, as a broker does that starts anew."""
+        for topic in self._topics.values():
+            topic.unload()
 
     def drop_next(self, topic: str, count: int) -> None:
         """For tests: lose the next ``count`` messages of a non-persistent topic."""

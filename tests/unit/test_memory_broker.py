@@ -110,6 +110,40 @@ async def test_calls_that_wait_go_on_after_an_outage() -> None:
     assert (await waiting).payload == b"after"
 
 
+async def test_what_a_lost_connection_held_goes_to_others_and_its_calls_go_on_when_it_is_found_again() -> None:
+    server = MemoryServer()
+    broker, other = MemoryBroker(server), MemoryBroker(server)
+    worker = await broker.consumer(TOPIC, "workers", Kind.SHARED)
+    heard: list[bytes] = []
+    await broker.listen(PASSING, heard.append, waiting_max=10)
+    producer, passing = await other.producer(TOPIC), await other.producer(PASSING)
+    await producer.send(b"held")
+    held = await worker.receive()
+    waiting = asyncio.ensure_future(worker.receive())
+    await asyncio.sleep(0)
+    broker.set_lost(True)
+    assert not broker.connected
+    assert (await (await other.consumer(TOPIC, "workers", Kind.SHARED)).receive()).payload == b"held"
+    await passing.send(b"lost")
+    await producer.send(b"kept")
+    broker.set_lost(False)
+    await passing.send(b"heard")
+    assert (await waiting).payload == b"kept"
+    assert heard == [b"heard"]
+    worker.ack(held)
+    assert "held=1" in repr(server.topic(TOPIC))
+
+
+async def test_an_unload_of_all_topics_gives_everything_that_is_held_once_more() -> None:
+    broker = MemoryBroker()
+    for topic in (TOPIC, f"{TOPIC}-2"):
+        worker = await broker.consumer(topic, "workers", Kind.SHARED)
+        await (await broker.producer(topic)).send(topic.encode())
+        await worker.receive()
+        broker.server.unload_all()
+        assert (await worker.receive()).payload == topic.encode()
+
+
 async def test_a_nack_without_delay_comes_back_with_the_next_turns_of_the_loop() -> None:
     broker = MemoryBroker(MemoryServer(nack_tick_s=0, nack_delay_s=0))
     worker = await broker.consumer(TOPIC, "workers", Kind.SHARED)
