@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,6 +57,41 @@ class Asked:
     runs: list[str] = field(default_factory=list)
     """Fingerprints of the executions whose pieces came, in the order of their coming, each as often as it began."""
     usage: dict[str, Any] | None = None
+    parts: int = 0
+    """Chunks of a stream that came."""
+
+    def take_whole(self, body: bytes) -> None:
+        """Write down a JSON body. Raises :class:`ValueError` for half of one."""
+        answer = json.loads(body)
+        if "error" in answer:
+            self.error = answer["error"]
+            return
+        self.text = answer["choices"][0]["message"]["content"]
+        self.usage = answer["usage"]
+        self._mark(answer)
+        self.done = answer["choices"][0]["finish_reason"] == "stop"
+
+    def take_line(self, line: bytes) -> None:
+        """Write down one line of an event stream."""
+        if not line.startswith(b"data: "):
+            return
+        if line.startswith(b"data: [DONE]"):
+            self.done = True
+            return
+        chunk = json.loads(line[6:])
+        if "error" in chunk:
+            self.error = chunk["error"]
+            return
+        self._mark(chunk)
+        self.usage = chunk.get("usage") or self.usage
+        for choice in chunk["choices"]:
+            self.text += choice["delta"].get("content") or ""
+        self.parts += 1
+
+    @property
+    def leaves_now(self) -> bool:
+        """Whether its client has seen as much of the answer as it wanted."""
+        return self.hang_up_after is not None and self.parts >= self.hang_up_after
 
     @property
     def name(self) -> str:
@@ -98,6 +134,12 @@ class Asked:
         if self.hung_up:
             return "hung_up"
         return "open" if self.ended_at is None else "broken"
+
+    def _mark(self, chunk: dict[str, Any]) -> None:
+        self.ids.add(chunk["id"])
+        fingerprint = chunk.get("system_fingerprint") or ""
+        if fingerprint not in self.runs[-1:]:
+            self.runs.append(fingerprint)
 
     def __str__(self) -> str:
         what = "stream" if self.stream else "whole"

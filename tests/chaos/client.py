@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -35,7 +34,7 @@ async def ask(session: aiohttp.ClientSession, url: str, key: str, asked: Asked) 
             if response.status == 200 and asked.stream:
                 await _read_stream(response, asked)
             else:
-                _read_whole(await response.read(), asked)
+                asked.take_whole(await response.read())
     except TimeoutError:
         return  # ended_at stays None
     except aiohttp.ClientConnectorError:
@@ -45,42 +44,10 @@ async def ask(session: aiohttp.ClientSession, url: str, key: str, asked: Asked) 
     asked.ended_at = asyncio.get_running_loop().time()
 
 
-def _read_whole(body: bytes, asked: Asked) -> None:
-    answer = json.loads(body)
-    if "error" in answer:
-        asked.error = answer["error"]
-        return
-    asked.text = answer["choices"][0]["message"]["content"]
-    asked.usage = answer["usage"]
-    _mark(answer, asked)
-    asked.done = answer["choices"][0]["finish_reason"] == "stop"
-
-
 async def _read_stream(response: aiohttp.ClientResponse, asked: Asked) -> None:
-    parts = 0
     async for line in response.content:
-        if not line.startswith(b"data: "):
-            continue
-        if line.startswith(b"data: [DONE]"):
-            asked.done = True
-            continue
-        chunk = json.loads(line[6:])
-        if "error" in chunk:
-            asked.error = chunk["error"]
-            continue
-        _mark(chunk, asked)
-        asked.usage = chunk.get("usage") or asked.usage
-        for choice in chunk["choices"]:
-            asked.text += choice["delta"].get("content") or ""
-        parts += 1
-        if asked.hang_up_after is not None and parts >= asked.hang_up_after:
+        asked.take_line(line)
+        if asked.leaves_now:
             asked.hung_up = True
             response.close()
             return
-
-
-def _mark(chunk: dict[str, Any], asked: Asked) -> None:
-    asked.ids.add(chunk["id"])
-    fingerprint = chunk.get("system_fingerprint") or ""
-    if fingerprint not in asked.runs[-1:]:
-        asked.runs.append(fingerprint)

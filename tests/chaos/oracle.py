@@ -88,10 +88,7 @@ class Oracle:
             if body.get("stream"):
                 return await self._stream(request, body, Chaos.of(prompt), execution)
             await asyncio.sleep(Chaos.of(prompt).delay_first)
-            message = {"role": "assistant", "content": text_of(body, execution.number), "refusal": None}
-            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-            head = _head("chat.completion", body, execution)
-            return web.json_response({**head, "choices": [choice], "usage": oracle_usage(body)})
+            return web.json_response(whole_answer(body, execution.number))
         except ConnectionError:
             raise asyncio.CancelledError from None  # its node is gone: there is nobody to tell
         finally:
@@ -103,7 +100,7 @@ class Oracle:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         await asyncio.sleep(delays.delay_first)
-        for chunk in _chunks(body, execution):
+        for chunk in chunks(body, execution.number):
             await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
             if delays.delay_between:
                 await asyncio.sleep(delays.delay_between)
@@ -114,14 +111,17 @@ class Oracle:
 _FINISH: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
 
 
-def _head(kind: str, body: dict[str, Any], execution: Execution) -> dict[str, Any]:
-    fingerprint = f"execution-{execution.number}"
-    return {"id": "x", "object": kind, "created": 1, "model": body["model"], "system_fingerprint": fingerprint}
+def whole_answer(body: dict[str, Any], execution: int) -> dict[str, Any]:
+    """The JSON body of an answer."""
+    message = {"role": "assistant", "content": text_of(body, execution), "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return {**_head("chat.completion", body, execution), "choices": [choice], "usage": oracle_usage(body)}
 
 
-def _chunks(body: dict[str, Any], execution: Execution) -> list[dict[str, Any]]:
+def chunks(body: dict[str, Any], execution: int) -> list[dict[str, Any]]:
+    """The chunks of a streamed answer."""
     head = _head("chat.completion.chunk", body, execution)
-    first, *others = text_of(body, execution.number).split(" ")
+    first, *others = text_of(body, execution).split(" ")
     deltas: list[dict[str, str]] = [
         {"role": "assistant", "content": first},
         *({"content": f" {word}"} for word in others),
@@ -130,7 +130,12 @@ def _chunks(body: dict[str, Any], execution: Execution) -> list[dict[str, Any]]:
         {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas
     ]
     choices.append(_FINISH)
-    chunks = [{**head, "choices": [choice]} for choice in choices]
+    found = [{**head, "choices": [choice]} for choice in choices]
     if (body.get("stream_options") or {}).get("include_usage"):
-        chunks.append({**head, "choices": [], "usage": oracle_usage(body)})
-    return chunks
+        found.append({**head, "choices": [], "usage": oracle_usage(body)})
+    return found
+
+
+def _head(kind: str, body: dict[str, Any], execution: int) -> dict[str, Any]:
+    fingerprint = f"execution-{execution}"
+    return {"id": "x", "object": kind, "created": 1, "model": body["model"], "system_fingerprint": fingerprint}
