@@ -125,8 +125,8 @@ class Subscription:
             self._topic.release(entry)
 
     def hand_back(self, member: Member, sequences: Iterable[int]) -> None:
-        """Redeliver those of the messages that this consumer still holds."""
-        self._redeliver([sequence for sequence in sequences if self._holders.get(sequence) is member])
+        """Redeliver those of the messages that this consumer still holds, each once however often it is named."""
+        self._redeliver([each for each in dict.fromkeys(sequences) if self._holders.get(each) is member])
 
     def hand_back_all(self) -> None:
         """Redeliver every held message, as after the loss of all connections."""

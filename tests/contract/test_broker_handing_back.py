@@ -142,6 +142,23 @@ async def test_an_ack_after_the_message_went_elsewhere_is_harmless(broker: Place
     assert sorted(await take_all(second, 2)) == [b"one", b"two"]
 
 
+async def test_a_message_that_came_twice_and_is_nacked_twice_comes_back_once_and_so_do_those_nacked_beside_it(
+    broker: Place,
+) -> None:
+    connection = await broker.connect()
+    consumer = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
+    await _send(broker, b"twice", b"beside")
+    first, beside = await take(consumer), await take(consumer)
+    await asyncio.to_thread(broker.unload, broker.topic())
+    again = [await take(consumer), await take(consumer)]
+    for delivery in (first, *again, beside):
+        consumer.nack(delivery)
+    assert sorted(await take_all(consumer, 2)) == [b"beside", b"twice"]
+    slot = Pull(consumer, 1)
+    await _send(broker, b"next")
+    assert await slot.done() == [b"next"]
+
+
 async def test_waiting_consumers_go_on_after_an_unload(broker: Place) -> None:
     connection = await broker.connect()
     consumer = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
