@@ -177,10 +177,16 @@ class Conversations:
                 self._tell_end(owned)  # else its node charges for what was generated
             self._insist_later(owned)
 
-    def give_up(self, request_id: str, error: FleetError) -> None:
-        """The client gets this error, and nobody knows whether the request is in its topic."""
-        if (owned := self._owned.get(request_id)) is not None:
-            self._carry_out(owned, owned.conversation.broken(error))
+    def give_up(self, request_id: str, error: FleetError) -> bool:
+        """No receipt came: the request ends with this error, unless a node has shown that it is in its topic after all.
+
+        Returns whether it ended.
+        """
+        owned = self._owned.get(request_id)
+        if owned is None or owned.attempts:
+            return False
+        self._carry_out(owned, owned.conversation.broken(error))
+        return True
 
     def break_all(self, error: FleetError) -> None:
         """This gateway is leaving: every client that still waits gets this error."""

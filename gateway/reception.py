@@ -161,6 +161,7 @@ class Reception:
             self._conversations.never_published(request.request_id)
             raise
         except QueueUnavailable as error:
-            # Perhaps it is in the topic after all: a node that finds it will be told that it has its end.
-            self._conversations.give_up(request.request_id, error)
-            raise
+            # Perhaps it is in the topic after all. A node that has found it answers, and charges for that; one that
+            # finds it later will be told that it has its end.
+            if self._conversations.give_up(request.request_id, error):
+                raise

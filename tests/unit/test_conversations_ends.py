@@ -124,9 +124,17 @@ async def test_of_a_settled_answer_nothing_is_left_to_charge(desk: Desk) -> None
 
 
 async def test_a_request_that_is_perhaps_published_has_failed_once_its_client_heard_so(desk: Desk) -> None:
-    desk.conversations.give_up(REQUEST, QueueUnavailable())
+    assert desk.conversations.give_up(REQUEST, QueueUnavailable())
     desk.conversations.hang_up(REQUEST)
     assert desk.hears(STARTED) == ["request.failed"]
+
+
+@pytest.mark.parametrize("frames", [(STARTED,), (STARTED, FINISHED), (STARTED, FINISHED, SETTLED)])
+async def test_a_request_without_a_receipt_that_a_node_has_goes_on(desk: Desk, frames: tuple[Frame, ...]) -> None:
+    """Else its client would hear that nothing came of it, and be charged all the same."""
+    desk.hears(*frames)
+    assert not desk.conversations.give_up(REQUEST, QueueUnavailable())
+    assert desk.hears(FINISHED, SETTLED) == []
 
 
 async def test_what_a_gateway_breaks_off_has_failed(desk: Desk) -> None:
