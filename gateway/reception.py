@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -156,7 +157,10 @@ class Reception:
 
     async def _publish(self, request: Request) -> None:
         try:
-            await self._queue.publish(request)
+            async with asyncio.timeout((request.deadline_ms - now_ms()) / 1000):
+                await self._queue.publish(request)
+        except TimeoutError:
+            return  # its deadline has ended it, receipt or not: that is what its client hears
         except (NotPublished, Overloaded, BodyTooLarge):
             self._conversations.never_published(request.request_id)
             raise

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from broker.interface import SendUnknown
+from broker.memory import MemoryBroker, MemoryServer
 from broker.open import open_broker
 from broker.pulsar import PulsarBroker
 from gateway.settings import GatewaySettings
@@ -19,6 +21,7 @@ from tests.integration.test_ends import get
 from tests.integration.test_main_job import accepted, asked, known, whole
 from tests.integration.test_main_job import client_of as client_of_gateway
 from tests.waiting import until
+from tests.watched_broker import Watch, WatchedBroker, WatchedProducer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from tests.pulsar_server import PulsarServer
 
 PENDING_MAX = 8
+SILENT_S = 0.2
+"""How long a silent broker lets its senders wait, in which a node answers."""
 
 
 def test_the_settings_bound_what_waits_for_the_broker() -> None:
@@ -70,6 +75,55 @@ async def test_requests_beyond_the_limit_are_told_to_come_again_and_not_kept(
             for task in [first, *load_]:
                 task.cancel()
             await asyncio.gather(first, *load_, return_exceptions=True)
+    await fleet.aclose()
+
+
+class SilentBroker(WatchedBroker):
+    """Takes requests and gives no receipt for them; ``stored``: after it has stored them."""
+
+    def __init__(self, server: MemoryServer, *, stored: bool) -> None:
+        super().__init__(MemoryBroker(server), Watch())
+        self._stored = stored
+
+    async def producer(self, topic: str, *, gather_ms: int = 0) -> WatchedProducer:
+        inner = await super().producer(topic, gather_ms=gather_ms)
+        return SilentProducer(inner, topic, Watch(), self._stored) if "/requests." in topic else inner
+
+
+class SilentProducer(WatchedProducer):
+    def __init__(self, inner: WatchedProducer, topic: str, watch: Watch, stored: bool) -> None:
+        super().__init__(inner, topic, watch)
+        self._stored = stored
+
+    async def send(self, payload: bytes) -> None:
+        if self._stored:
+            await super().send(payload)
+            await asyncio.sleep(SILENT_S)
+            raise SendUnknown("No receipt came in time.")
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_a_deadline_that_passes_before_the_receipt_is_a_504_at_that_moment() -> None:
+    fleet = InProcessFleet(lambda: SilentBroker(MemoryServer(), stored=False), {"MODEL_NAME": "model"})
+    gateway = await fleet.gateway(MODELS="model")
+    headers = {"x-request-timeout-ms": "200"}
+    async with (
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(5),
+        session.post(f"{gateway.url}/v1/chat/completions", json=asked("model", "r"), headers=headers) as response,
+    ):
+        assert response.status == 504
+        assert (await response.json())["error"]["code"] == "deadline_exceeded"
+    await fleet.aclose()
+
+
+async def test_a_request_without_a_receipt_that_a_node_answers_is_answered(tmp_path: Path) -> None:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: SilentBroker(server, stored=True), {})
+    gateway, node = await fleet.gateway(), await fleet.node()
+    await known(gateway, node.model)
+    async with client_of_gateway(gateway) as client:
+        assert await whole(client, node.model, "r1")
     await fleet.aclose()
 
 
