@@ -42,6 +42,8 @@ class Asked:
     """The start of the gateway that it went to."""
     timeout_s: float
     began_at: float
+    short: bool = False
+    """Whether its deadline may pass before its answer is whole."""
     hang_up_after: int | None = None
     """The client leaves after that many parts of the answer."""
     ended_at: float | None = None

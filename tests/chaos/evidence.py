@@ -47,6 +47,18 @@ class Evidence:
     replayed: int = 0
     poison: dict[str, int] = field(default_factory=dict)
     """Name of a poison request → how many nodes it killed."""
+    silent: dict[str, int] = field(default_factory=dict)
+    """Request id → how many attempts were told to begin on nodes that then died or were not to be heard, where that
+    is known. It need not have been executed by any of them."""
+    fenced: dict[str, int] = field(default_factory=dict)
+    """Request id → how many attempts were fenced although their node lived and could be heard, as words were lost,
+    where that is known."""
+    unsent_s: float = 0.0
+    """So long after an end its charge may still be on its way, where receipts are withheld."""
+    frozen: dict[str, float] = field(default_factory=dict)
+    """Life → how many seconds it was frozen."""
+    dropped: int = 0
+    """Messages of links and controls that the broker dropped, where that is known."""
 
 
 TOPIC_FORGOTTEN_S = 360.0

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["node", "gateway", "management", "broker", "unload", "reset", "black hole", "latency"]
+Kind = Literal[
+    "node",
+    "gateway",
+    "management",
+    "broker",
+    "unload",
+    "reset",
+    "black hole",
+    "latency",
+    "disconnect",
+    "freeze",
+    "drain",
+    "later",
+]
 
 
 @dataclass

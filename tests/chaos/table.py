@@ -20,7 +20,7 @@ class Result:
 
     what: str
     command: str
-    seed: int
+    seed: int | None
     seconds: float
     requests: int
     """That were accepted and ended."""
@@ -53,8 +53,9 @@ def counted(faults: Iterable[Fault]) -> dict[str, dict[str, int]]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table of a result, from its data."""
+    seed = "" if result["seed"] is None else f" (seed {result['seed']})"
     lines = [
-        f"`{result['command']}` (seed {result['seed']}): {result['requests']} requests in {result['seconds']:.0f} s, "
+        f"`{result['command']}`{seed}: {result['requests']} requests in {result['seconds']:.0f} s, "
         f"{result['executions']} executions, {result['charges']} charges.",
         "",
         "| fault | done | hit work in flight |",
