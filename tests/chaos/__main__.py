@@ -19,6 +19,8 @@ from tests.chaos.points import all_points
 from tests.chaos.poison import poisoned
 from tests.chaos.table import Result, markdown
 from tests.pulsar_server import PulsarServer
+from tests.simulation.campaign import campaign
+from tests.simulation.episode import play
 
 if TYPE_CHECKING:
     from tests.chaos.scenarios import Bench
@@ -30,6 +32,8 @@ def main() -> int:
     if arguments.what == "document":
         page.write()
         return 0
+    if arguments.what == "simulation":
+        return _simulate(arguments)
     home = Path(tempfile.mkdtemp(prefix="workernode-chaos-"))
     server = PulsarServer(home)
     try:
@@ -46,6 +50,17 @@ def main() -> int:
         return 1
     shutil.rmtree(home, ignore_errors=True)
     return 0
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    if arguments.trace:
+        outcome = play(arguments.seed, traced=True)
+        print("\n".join(outcome.trace))
+        print(outcome if outcome.violations else f"seed {arguments.seed}: no violation")
+        return bool(outcome.violations)
+    found = campaign(arguments.first, arguments.seeds, _say)
+    _show(found.result, arguments)
+    return bool(found.failed)
 
 
 async def _run(arguments: argparse.Namespace, server: PulsarServer, home: Path) -> Bench:
@@ -78,9 +93,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description="Faults on a fleet of real processes, judged.")
     parser.add_argument(
         "what",
-        choices=("kill", "points", "proxy", "poison", "document"),
-        help="random kills; a death at every crash point; a bad network; a request that kills its node; "
-        "or write docs/chaos.md from docs/chaos/*.json",
+        choices=("kill", "points", "proxy", "poison", "simulation", "document"),
+        help="random kills; a death at every crash point; a bad network; a request that kills its node; all of it in "
+        "one process on a clock of its own; or write docs/chaos.md from docs/chaos/*.json",
     )
     parser.add_argument("--requests", type=int, default=2000, help="kill: at least so many accepted requests")
     parser.add_argument("--kills", type=int, default=24, help="kill: about so many kills")
@@ -88,6 +103,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="kill: end earlier than requests and kills ask for")
     parser.add_argument("--spare", nargs="*", choices=tuple(SHARES), help="kill: what is not killed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=500, help="simulation: how many")
+    parser.add_argument("--first", type=int, default=0, help="simulation: the first of them")
+    parser.add_argument(
+        "--trace", action="store_true", help="simulation: play --seed alone, and tell what happens in it"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown instead of JSON")
     parser.add_argument("--json", type=Path, help="write the result there as data")
     return parser.parse_args()

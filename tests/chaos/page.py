@@ -16,6 +16,7 @@ TITLES = {
     "points": "Crash points",
     "proxy": "A bad network",
     "poison": "A poison request",
+    "simulation": "Simulation",
 }
 
 HEAD = """# What was proved, and how
@@ -39,11 +40,22 @@ scripts/chaos kill --requests 2000 --kills 24 --seed 1     # a fleet, a broker, 
 scripts/chaos points                                       # a death at every named place in the code
 scripts/chaos proxy                                        # latency, resets, 10 s of silence
 scripts/chaos poison                                       # a request that kills its node
+scripts/chaos simulation --first 0 --seeds 10000           # all of it in one process, on a clock of its own
+scripts/chaos simulation --seed 7 --trace                  # what happens in one seed, line by line
 ```
 
 Each exits with 1 if an invariant was violated, and leaves its logs. Tests in `tests/chaos` run a small size of each and
 control runs: with a defence switched off (a node that acknowledges before its charge is stored, a gateway that does not
 compare, one that says `[DONE]` after an error, a ledger without unique ids) the judge must find the damage, and does.
+
+A **simulation** is the same roles in one process, over the memory broker with Pulsar's ugly sides, on a clock that
+jumps to whatever comes next. A seed decides the weather (messages that are late, lost, stored twice or without a
+receipt, acknowledgements that are lost) and the faults: processes killed between any two steps or at a crash point,
+frozen, cut off or stopped in order; topics unloaded, brokers restarted; clients that leave, read slowly or send poison;
+providers and databases that fail. The same seed is the same run to the byte, so that a violation can be looked at again
+and again. Beside the invariants above S1 to S3 are checked. Excused there are also an accepted charge that is lost with
+the gateway and the node, which both died before it was stored, or with a gateway that was stopped while it could not be
+heard (I4). Tests play 500 seeds; with one of nine defences switched off the judge must find the damage within 40.
 """
 
 LIMITS = """## What this does not show
@@ -54,6 +66,9 @@ LIMITS = """## What this does not show
   work in flight are counted for it.
 * Topics and subscriptions of the dead are counted by `kill` only; the others look at processes and persistent topics.
 * One machine, one clock, one broker process. Nothing here is a test of a cluster of brokers.
+* A simulation shows nothing of HTTP servers and clients, sockets, threads, the pulsar-client library, a real broker's
+  order of events, databases, engines other than the oracle, stored keys and their limits, TLS, memory and speed. A node
+  there has 3 slots, and an answer at most 60 words. What it replaces is listed in tests/simulation/seams.py.
 """
 
 
