@@ -40,7 +40,7 @@ class Go(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fiel
 
     ``prefix`` is text that the client has seen already from an earlier attempt: continue after it. ``alone``: two nodes
     died with this request. Run it beside no other such attempt: wait, as if parked, until the node has none; say
-    ``started`` with ``begun`` and have the broker's receipt before the engine sees it.
+    ``started`` with ``begun`` and have it acknowledged before the engine sees it.
     """
 
     attempt_id: Id

@@ -65,6 +65,11 @@ class LinkSender:
         return not self._frames
 
     @property
+    def unacked(self) -> int:
+        """How many of the frames that were pushed are not acknowledged."""
+        return len(self._frames)
+
+    @property
     def acked_through(self) -> int:
         """The number of the last acknowledged frame."""
         return self._base - 1

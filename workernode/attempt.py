@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
-from broker.interface import BrokerError
 from process import crash
 from process.identity import new_attempt_id, now_ms
 from process.logging import Log
@@ -181,19 +180,11 @@ class Attempt:
             # The gateway cannot know that an attempt that had to wait still lives: only once it has said that it begins
             # is a silent death this request's doing. Whoever asked just now is known to live by that.
             self.link.push(self._started(), urgent=True)
-            if not await self._confirmed():
-                return Cancelled("again", self.usage_so_far())
+            if not await self.link.heard():
+                # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
+                self.begun = False
+                return Cancelled("gateway_gone", Usage())
         return await self._work()
-
-    async def _confirmed(self) -> bool:
-        """Wait for the broker's receipt of ``started``: a node that dies right after is then known to have begun."""
-        try:
-            await self.link.confirm()
-        except BrokerError:
-            # Nobody knows of this attempt: it must not run, or a request that kills its node would do so unseen.
-            self.begun = False
-            return False
-        return True
 
     async def _permission(self, on_park: Callable[[bool], None]) -> Cancelled | Settle | None:
         """Wait for ``go``. Returns None to begin, or how the attempt ended without beginning."""

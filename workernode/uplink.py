@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from typing import TYPE_CHECKING
 
 from process.identity import now_ms
@@ -63,6 +64,8 @@ class Uplink:
         self._flush_soon = False
         self._flushed_at = 0.0
         self._tick: asyncio.TimerHandle | None = None
+        self._pushed = 0
+        self._listened_to: deque[tuple[int, asyncio.Future[bool]]] = deque()  # who waits for so many to be heard
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
         self._drained = asyncio.Event()
@@ -84,6 +87,7 @@ class Uplink:
         if self.lost and not isinstance(frame, Settled):
             return
         self._sender.push(codec.encode_frame(frame))
+        self._pushed += 1
         if self.lost:
             # Should the gateway only have been frozen, its client hears at once that nobody works for it any more.
             self._send()
@@ -108,14 +112,12 @@ class Uplink:
         if self._sender.idle and self._loop.time() - self._flushed_at >= HEARTBEAT_S:
             self.push(word)
 
-    async def confirm(self) -> None:
-        """Publish what is queued and return with the broker's receipt for it.
-
-        Raises :class:`broker.interface.BrokerUnavailable`. The receipt does not say that the gateway has it.
-        """
-        if self._flush is not None:
-            self._flush.cancel()
-        await asyncio.gather(*map(self._producer.send, self._messages()))
+    async def heard(self) -> bool:
+        """Wait until the gateway has acknowledged what was pushed so far; False if it is found to be gone."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._listened_to.append((self._pushed, waiter))
+        self._tell_who_is_heard()
+        return await waiter
 
     async def drained(self) -> None:
         """Wait until the gateway has acknowledged everything."""
@@ -138,6 +140,7 @@ class Uplink:
             return  # an old one, heard again: it does not tell that the gateway lives
         else:
             self._sender.acked(word.through, word.missing_until, self._loop.time())
+        self._tell_who_is_heard()
         self._silence.end()
         self._silence.lost_after_s = GATEWAY_LOST_S
         if self._sender.open:
@@ -155,6 +158,7 @@ class Uplink:
             self.lost = True
             log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
             self._room.set()
+            self._tell_who_is_heard()
             for tell in self._gone[:]:
                 tell()
 
@@ -166,11 +170,19 @@ class Uplink:
     async def aclose(self) -> None:
         """Stop the timers and leave the topic."""
         self.lost = True
+        self._tell_who_is_heard()
         for handle in (self._flush, self._tick):
             if handle is not None:
                 handle.cancel()
         self._flush = self._tick = None
         await self._producer.aclose()
+
+    def _tell_who_is_heard(self) -> None:
+        heard = self._pushed - self._sender.unacked
+        while self._listened_to and (self.lost or self._listened_to[0][0] <= heard):
+            _, waiter = self._listened_to.popleft()
+            if not waiter.done():
+                waiter.set_result(not self.lost)
 
     def _messages(self) -> list[bytes]:
         self._flush = None

@@ -1,0 +1,125 @@
+"""When an attempt that had to wait lets its engine see the request: once the gateway has it that it begins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.scripted_engine import ScriptedEngine
+from wire.control import Accepted, Go, Park
+from wire.piece import Finished, Frame, Started
+from wire.request import Request
+from workernode.attempt import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUEST = Request(
+    request_id="req_1",
+    model="model",
+    endpoint="chat/completions",
+    body=b"{}",
+    gateway="gateway-1",
+    received_ms=0,
+    deadline_ms=60_000,
+)
+
+
+class Delivery:
+    payload = b""
+    published_ms = 0
+
+
+class Link:
+    """A line whose gateway hears when the test says so."""
+
+    lost = False
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.hears: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def push(self, frame: Frame, *, urgent: bool = False) -> None:
+        self.frames.append(frame)
+
+    def on_gone(self, _: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    async def heard(self) -> bool:
+        return await self.hears
+
+    async def room(self) -> None:
+        return
+
+
+class Books:
+    """A recorder."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def charge(self, *_: Any, **__: Any) -> bytes:
+        return b"charge"
+
+    def attempt_event(self, _: Attempt, bill: str, *__: Any) -> bytes:
+        return bill.encode()
+
+    async def publish(self, event: bytes) -> None:
+        self.told.append(event.decode())
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
+        parts: Any = (Delivery(), REQUEST, self.link, self.engine, self.books, None, asyncio.Lock())
+        self.attempt = Attempt(*parts)
+        self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: None))
+
+    async def says(self, *words: Any) -> None:
+        """What the gateway says, and the time to obey it."""
+        for word in words:
+            self.attempt.hear(word)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def go(self, *, alone: bool = False) -> Go:
+        return Go(attempt_id=self.attempt.attempt_id, number=1, remaining_ms=60_000, alone=alone)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["parked", "alone"])
+async def test_the_engine_waits_until_the_gateway_has_it_that_the_attempt_begins(bench: Bench, alone: bool) -> None:
+    """Else a request that kills its node would do so unseen, whenever that one message is lost."""
+    await bench.says(*([] if alone else [Park(attempt_id=bench.attempt.attempt_id)]), bench.go(alone=alone))
+    last = bench.link.frames[-1]
+    assert isinstance(last, Started)
+    assert last.begun
+    assert bench.engine.asked == 0
+    bench.link.hears.set_result(True)
+    await bench.says()
+    assert bench.engine.asked == 1
+    assert isinstance(bench.link.frames[-1], Finished)
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "ack"
+    assert bench.books.told == ["charge"]
+
+
+async def test_who_asked_just_now_begins_at_once(bench: Bench) -> None:
+    await bench.says(bench.go())
+    assert bench.engine.asked == 1
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    await bench.run
+
+
+async def test_the_engine_never_sees_a_request_whose_gateway_is_gone_by_then(bench: Bench) -> None:
+    await bench.says(bench.go(alone=True))
+    bench.link.hears.set_result(False)
+    assert await bench.run == "ack"
+    assert bench.engine.asked == 0
+    assert bench.books.told == ["abandoned"]
