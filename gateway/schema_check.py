@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import msgspec
@@ -115,7 +116,9 @@ def _decoded(raw: msgspec.Raw, param: str) -> Any:
 
 def _is_expression(pattern: str) -> bool:
     try:
-        re.compile(_TOKEN.sub(_as_python, pattern))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what a later Python may read otherwise: this is not run
+            re.compile(_TOKEN.sub(_as_python, pattern))
     except (re.error, RecursionError, OverflowError):
         return False
     return True

@@ -33,6 +33,7 @@ GOOD: dict[str, Any] = {
     "numbers_at_their_bounds": good(n=1, temperature=2, top_p=0, seed=2**63 - 1, top_k=-1, presence_penalty=-2),
     "line_breaks_in_the_user": good(user="a\r\nb\x1b[31m\u2028"),
     "a_schema_that_recurs": with_schema({"properties": {"next": {"$ref": "#"}}}),
+    "a_pattern_that_python_wonders_about": with_schema({"pattern": "^[[a]+$"}),
     "a_pattern_of_ecmascript": with_schema({"pattern": r"^\p{L}+(?<year>\d{4})\k<year>[\u0000-\uffff]$"}),
     "a_function_without_parameters": with_schema(None),
     "a_public_image": image("https://example.com/a.png"),
