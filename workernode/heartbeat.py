@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from broker.interface import BrokerError
+from broker.reaching import AGAIN_S
 from process import __version__
 from process.identity import now_ms
 from process.logging import Log
@@ -13,7 +14,7 @@ from wire import codec
 from wire.presence import PRESENCE_EVERY_S, NodeState, Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from broker.interface import Broker, Producer
     from wire.topics import Topics
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from workernode.remote.pace import Learnt
 
 log = Log("node")
+T = TypeVar("T")
 
 SMOOTHING = 0.1
 """Weight of the newest request in the smoothed service time, once there were ten: until then it is their mean."""
@@ -101,9 +103,9 @@ class Heartbeat:
 
     async def run(self, broker: Broker, topics: Topics) -> None:
         """Say it until cancelled."""
-        producer = await broker.producer(topics.presence)
-        roll_call = await broker.listen(
-            topics.roll_call, lambda _: self._changed.set(), waiting_max=ROLL_CALLS_WAITING_MAX
+        producer = await _opened(lambda: broker.producer(topics.presence))
+        roll_call = await _opened(
+            lambda: broker.listen(topics.roll_call, lambda _: self._changed.set(), waiting_max=ROLL_CALLS_WAITING_MAX)
         )
         try:
             while True:
@@ -126,3 +128,16 @@ class Heartbeat:
             await producer.send(codec.encode(self.presence()))
         except BrokerError as error:
             log.debug("A heartbeat was not sent.", action="heartbeat_lost", why=str(error))
+
+
+async def _opened(open_: Callable[[], Awaitable[T]]) -> T:
+    """Try until it works: a broker that is away while the node starts must not cost it its presence for good."""
+    said = False
+    while True:
+        try:
+            return await open_()
+        except BrokerError as error:
+            if not said:
+                log.warning("Heartbeats wait for the broker.", action="heartbeat_waits", why=str(error))
+            said = True
+            await asyncio.sleep(AGAIN_S)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
+import workernode.heartbeat
 from broker.memory import MemoryBroker, MemoryServer
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -11,6 +15,9 @@ from wire import codec
 from wire.topics import Topics
 from workernode.heartbeat import Heartbeat
 from workernode.identity import NodeIdentity
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def heartbeat() -> Heartbeat:
@@ -44,6 +51,26 @@ async def test_the_first_service_time_is_said_at_once() -> None:
     await until(lambda: heard == [None])
     heart.served(250)
     await until(lambda: heard == [None, 250], within_s=2)
+    await tasks.aclose()
+    await broker.aclose()
+    await listener.aclose()
+
+
+async def test_a_broker_that_is_away_at_the_start_does_not_cost_a_node_its_presence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workernode.heartbeat, "AGAIN_S", 0.01)
+    server, topics = MemoryServer(), Topics()
+    broker, listener = MemoryBroker(server), MemoryBroker(server)
+    heard: list[bytes] = []
+    tasks = Tasks(Log("test"))
+    await listener.listen(topics.presence, heard.append, waiting_max=100)
+    server.set_available(False)
+    beating = tasks.start(heartbeat().run(broker, topics), "heartbeat")
+    await asyncio.sleep(0)
+    server.set_available(True)
+    await until(lambda: heard or beating.done(), within_s=2)
+    assert heard
     await tasks.aclose()
     await broker.aclose()
     await listener.aclose()
