@@ -131,7 +131,7 @@ async def test_a_gateway_that_was_only_frozen_hears_that_its_requests_were_dropp
                 await until(lambda: upstream.aborted == 1, within_s=15)
             finally:
                 os.killpg(gateway.pid, signal.SIGCONT)
-            response = await asyncio.wait_for(asking, 15)
+            response = await asyncio.wait_for(asking, 30)
             assert response.status == 500
             assert response.headers["x-should-retry"] == "true"
         async with client_of(gateway) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -13,7 +12,7 @@ import pytest
 from tests.fake_upstream import FakeUpstream
 from tests.integration.test_main_job import PUBLIC, client_of, known, whole
 from tests.integration.test_upstream_trouble import events
-from tests.simulation.provider_limits import TokenBucket, UsedByOthers
+from tests.simulation.provider_limits import TokenBucket, UsedByOthers, Verdict
 from tests.waiting import until
 from workernode.remote.allowance import AT_ONCE_MIN
 
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.in_process import InProcessFleet, Running
+
+
+class UsedUpAtFirst(UsedByOthers):
+    """Its times count from the first call."""
+
+    _first: float | None = None
+
+    def call(self, now: float) -> Verdict:
+        self._first = now if self._first is None else self._first
+        return super().call(now - self._first)
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +57,7 @@ async def test_three_nodes_of_one_key_answer_a_burst_at_its_limit_and_tell_of_it
         nodes = [await fleet.node(**PUBLIC, API_URL=upstream.url, API_KEY="k1") for _ in range(3)]
         management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
         await known(gateway, nodes[0].model)
-        busy_until = time.monotonic() + 1.5
-        upstream.limiters["k1"] = UsedByOthers(TokenBucket(6000), ((0, busy_until),), wait_s=2.0)
+        upstream.limiters["k1"] = UsedUpAtFirst(TokenBucket(6000), ((0, 1.5),), wait_s=2.0)
         async with client_of(gateway) as client:
             texts = [f"r{number} tokens=1" for number in range(60)]
             answers = await asyncio.gather(*(whole(client, nodes[0].model, text) for text in texts))
