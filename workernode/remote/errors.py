@@ -135,6 +135,11 @@ def failure_inside(body: bytes | bytearray, *, key: str | None) -> Failure:
     return failure_of(status, {}, body, key=key, now_s=0.0)
 
 
+def failed_inside() -> Failure:
+    """The provider ended its answer with a word that says that it is none."""
+    return Failure(Later(_handed_back(_AGAIN, None)), again=True)
+
+
 def unreachable() -> Failure:
     """No connection, or it broke before anything of the answer was shown."""
     return Failure(Later(UpstreamFailed("The provider of this model could not be reached.").body()), again=True)
