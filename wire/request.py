@@ -21,14 +21,21 @@ HOPS_MAX = 4
 """So many nodes may stand one behind the other."""
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a request comes from: the client's own name for it, for tracing only, and the nodes that it came through,
+    the latest last, where the client is a node of another fleet."""
+
+    client_request_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    via: Annotated[list[Id], msgspec.Meta(max_length=HOPS_MAX)] = []
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="request"):
     """One call of a client: its own bytes as ``body``, and beside them what routing and billing need.
 
     ``gateway`` is the incarnation whose link gets the answer. ``usage_asked`` tells whether the client wants the
     usage chunk at the end of a stream (``stream_options.include_usage``). ``key_id`` names the API key; the key
-    itself never travels. ``client_request_id`` is the client's own name for the request, for tracing only. ``via`` are
-    the nodes it came through, where the client is a node of another fleet. Times are the gateway's clock; a node
-    decides about the deadline by the ``remaining_ms`` of :class:`wire.control.Go`, not by its own clock.
+    itself never travels. Times are the gateway's clock; a node decides about the deadline by the ``remaining_ms``
+    of :class:`wire.control.Go`, not by its own clock.
     """
 
     request_id: Id
@@ -42,7 +49,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     usage_asked: bool = False
     key_id: str | None = None
     user_agent: str | None = None
-    client_request_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
-    via: Annotated[tuple[Id, ...], msgspec.Meta(max_length=HOPS_MAX)] = ()
     n: int | None = None
     max_tokens: int | None = None
+    origin: Origin | None = None

@@ -79,7 +79,7 @@ class Caller:
         self._url = url
         self._key = key
         self._adapters = adapters
-        self._via = (*request.via, node) if node else request.via
+        self._via = [*(request.origin.via if request.origin else ()), node]
         self._due = due
         self._part: Part = "text" if request.endpoint == "completions" else "delta" if request.stream else "message"
         self._own = identity(

@@ -59,7 +59,7 @@ class RemoteEngine(Engine):
         api_key: Callable[[], str | None],
         upstream_model: str,
         slots: int,
-        node: str = "",
+        node: str = "node-of-no-fleet",
         dialect: Dialect | None = None,
         tokenizer: str = "",
         endpoints: tuple[Endpoint, ...] = get_args(Endpoint),
