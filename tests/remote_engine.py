@@ -108,13 +108,17 @@ async def started(api_url: str, waits: Waits | None = None, **options: Any) -> A
 
 
 @contextlib.asynccontextmanager
-async def raw_server(reply: bytes) -> AsyncIterator[str]:
-    """A server that sends the same bytes to whoever speaks to it."""
+async def raw_server(reply: bytes, then: bytes = b"", *, after: asyncio.Event | None = None) -> AsyncIterator[str]:
+    """A server that sends the same bytes to whoever speaks to it, the second part after that event."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(reply)
         await writer.drain()
+        if after is not None:
+            await after.wait()
+            writer.write(then)
+            await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -130,16 +130,18 @@ class Choices:
         message["tool_calls"] = _raw(calls)
 
     def _mend_call_index(self, call: Object, index: int) -> bool:
-        """Number a fragment that has none: by its id, which only the first of a call has. Whether a call begins."""
+        """Number a fragment that has no index; whether a call begins with it, which has an id and a name then."""
         begun = self._calls.setdefault(index, [])
-        given, name = _value(call, "index"), str(_value(call, "id") or "")
+        given, own = _value(call, "index"), str(_value(call, "id") or "")
         if type(given) is int and given >= 0:
             at = given
         else:
-            at = begun.index(name) if name in begun else len(begun) if name or not begun else len(begun) - 1
+            names_function = bool((_value(call, "function") or {}).get("name"))
+            at = begun.index(own) if own in begun and own else len(begun) if own or names_function else len(begun) - 1
+            at = max(at, 0)
             call["index"] = _raw(at)
         is_new = at >= len(begun)
-        begun += [name] * (at + 1 - len(begun))
+        begun += [own] * (at + 1 - len(begun))
         return is_new
 
 
