@@ -87,6 +87,21 @@ def job(
     return Job(request, answer_id="chatcmpl-ours", created_s=7, remaining_s=remaining_s, prefix=prefix)
 
 
+def completion_job(prompt: str | list[str], **fields: Any) -> Job:
+    """A whole completion of one text, or of several."""
+    request = Request(
+        request_id="req_0123",
+        model="ours",
+        endpoint="completions",
+        body=json.dumps({"model": "ours", "prompt": prompt, **fields}).encode(),
+        gateway="gateway-0123",
+        received_ms=0,
+        deadline_ms=0,
+        n=fields.get("n"),
+    )
+    return Job(request, answer_id="cmpl-ours", created_s=7, remaining_s=20.0)
+
+
 def expected_usage(a_job: Job) -> Usage:
     given = oracle_usage(a_job.request.body)
     return Usage(
