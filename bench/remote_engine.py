@@ -127,8 +127,9 @@ def conditions(result: Result) -> str:
     """Where and how it was measured."""
     run, where = result.run, result.machine
     return (
-        f"{where.cores} cores ({where.processor}), {where.system}, Python {where.python}. {run.date}, commit {run.commit}, "
-        f"`{run.command}`. Load average before and after: {run.load_average_before}, {run.load_average_after}. "
+        f"{where.cores} cores ({where.processor}), {where.system}, Python {where.python}. {run.date}, "
+        f"commit {run.commit}, `{run.command}`. "
+        f"Load average before and after: {run.load_average_before}, {run.load_average_after}. "
         f"Medians of {run.rounds} rounds, least and greatest in brackets; answers of {TOKENS} tokens."
     )
 

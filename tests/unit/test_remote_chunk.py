@@ -211,3 +211,7 @@ def test_a_refusal_in_a_stream_is_a_refusal() -> None:
     assert taken.failure is not None
     assert isinstance(taken.failure.outcome, Refused)
     assert taken.failure.outcome.error.code == "context_length_exceeded"
+
+
+def test_a_role_that_is_null_is_one_that_is_missing() -> None:
+    assert one(chunk({"role": None, "content": "a"}))["choices"][0]["delta"] == {"role": "assistant", "content": "a"}

@@ -87,12 +87,12 @@ class Choices:
             choice["finish_reason"] = _raw(reason)
 
     def _mend_message(self, message: Object, index: int, *, whole: bool) -> None:
-        if index not in self._begun:
+        if whole or index not in self._begun:
             self._begun.add(index)
-            if message.get("role", NULL) == NULL:
-                rest = dict(message)
+            if not begins(message.get("role", NULL), b'"'):
+                rest = {**message, "role": _ASSISTANT}
                 message.clear()
-                message.update({"role": _ASSISTANT, **rest})
+                message.update({"role": _ASSISTANT} | rest)
         if begins(message.get("content", NULL), b"["):
             _divide_parts(message)
         # Two names of the same text: the one that more clients know.
