@@ -32,7 +32,7 @@ def origin(headers: Mapping[bytes, bytes], is_ours: Callable[[str], bool]) -> Or
 
 def _came_through(headers: Mapping[bytes, bytes], is_ours: Callable[[str], bool]) -> list[str]:
     given = headers.get(VIA_HEADER)
-    if not given:
+    if given is None:
         return []
     nodes = given.decode("latin-1").replace(" ", "").split(",")
     if any(map(is_ours, nodes)):
