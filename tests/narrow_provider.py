@@ -22,7 +22,7 @@ class NarrowProvider:
     """``refusal`` says of a body with which status and error it is refused, if it is.
 
     ``together``: so many streams must have begun before any goes on. ``failing``: this call, counted from 0, breaks
-    off, a stream after its first token. ``hanging``: no call ends.
+    off, a stream after its first token, or before it if ``mute``. ``hanging``: no call ends.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class NarrowProvider:
         *,
         together: int = 0,
         failing: int | None = None,
+        mute: bool = False,
         hanging: bool = False,
     ) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -39,6 +40,7 @@ class NarrowProvider:
         self._refusal = refusal
         self._together = together
         self._failing = failing
+        self._mute = mute
         self._hanging = hanging
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -102,7 +104,8 @@ class NarrowProvider:
     async def _stream(self, request: web.Request, body: dict[str, Any], text: str, number: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(_event({"role": "assistant", "content": text}))
+        if number != self._failing or not self._mute:
+            await response.write(_event({"role": "assistant", "content": text}))
         if self._together:
             async with self._changed:
                 await self._changed.wait_for(lambda: self.peak >= self._together)

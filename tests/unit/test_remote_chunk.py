@@ -215,3 +215,18 @@ def test_a_refusal_in_a_stream_is_a_refusal() -> None:
 
 def test_a_role_that_is_null_is_one_that_is_missing() -> None:
     assert one(chunk({"role": None, "content": "a"}))["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+
+
+def test_choices_that_stand_twice_in_a_chunk_are_told_apart() -> None:
+    one, other = (b'[{"index":0,"delta":{"role":"assistant","content":"%b"}}]' % word for word in (b"a", b"b"))
+    lines = chunks().take([b'{"before":%b,"choices":%b}' % pair for pair in ((one, one), (other, one))])
+    got = [json.loads(line) for line in lines.splitlines()]
+    assert [each["choices"][0]["delta"]["content"] for each in got] == ["a", "a"]
+    assert [each["before"][0]["delta"]["content"] for each in got] == ["a", "b"]
+
+
+def test_what_is_no_text_is_seen_in_every_chunk() -> None:
+    taken = chunks()
+    for byte in (b"a", b"a", b"\xff"):
+        taken.take([b'{"id":"t","choices":[{"index":0,"delta":{"role":"assistant","x":"%b"}}]}' % byte])
+    assert taken.failure is not None

@@ -174,3 +174,10 @@ async def test_a_whole_answer_that_its_provider_gave_up_is_none(reason: str) -> 
     outcome, answer = await asked(Recording("", whole(message, reason), JSON), stream=False)
     assert isinstance(outcome, Later)
     assert answer.parts == []
+
+
+async def test_a_call_of_a_tool_with_an_absurd_number_is_no_answer() -> None:
+    body = events(chunk({"role": "assistant", "tool_calls": [{"index": 10**12, "id": "a", "function": FUNCTION}]}))
+    outcome, answer = await asked(Recording("", body), stream=True)
+    assert isinstance(outcome, Later)
+    assert answer.parts == []

@@ -94,6 +94,7 @@ async def test_a_parameter_that_is_refused_is_adapted_from_then_on(
         ((400, error("Invalid 'n': must be between 1 and 8.", param="n")), {"n": 9}),
         ((400, error("Your message says that n must be 1.", param="messages")), {"n": 1}),
         ((500, error("max_tokens is not supported")), {"max_tokens": 9}),
+        ((413, error("max_tokens is not supported")), {"max_tokens": 9}),
         ((400, error("The role of the developer is too long.")), {}),
         ((400, error("'max_completion_tokens' is not supported.")), {"max_tokens": 9}),
     ],
@@ -102,7 +103,7 @@ async def test_a_refusal_for_another_reason_teaches_nothing(refusal: Refusal, fi
     async with NarrowProvider(lambda body: refusal) as provider, started(provider.url) as engine:
         await engine.answer(job("x", **fields), Recorder())
     assert all(body == provider.bodies[0] for body in provider.bodies)
-    assert len(provider.bodies) == (1 if refusal[0] == 400 else 3)
+    assert len(provider.bodies) == (3 if refusal[0] == 500 else 1)
 
 
 async def test_a_provider_that_refuses_both_names_of_a_limit_is_not_asked_for_ever() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fake_upstream import FakeUpstream
 from tests.narrow_provider import NarrowProvider
 from tests.remote_engine import Recorder, completion_job, job, started
 from wire.usage import Usage
@@ -98,13 +99,17 @@ async def test_a_call_that_fails_before_anything_was_shown_has_all_of_them_made_
     assert len(answer.whole["choices"]) == 3
 
 
-async def test_a_stream_that_breaks_off_ends_the_others_and_the_answer() -> None:
-    async with NarrowProvider(together=3, failing=1) as provider, started(provider.url, dialect=NARROW) as engine:
+@pytest.mark.parametrize("mute", [False, True])
+async def test_a_stream_that_breaks_off_ends_the_others_and_the_answer(mute: bool) -> None:
+    async with (
+        NarrowProvider(together=3, failing=1, mute=mute) as provider,
+        started(provider.url, dialect=NARROW) as engine,
+    ):
         answer = Recorder()
         outcome = await engine.answer(job("x", stream=True, n=3, usage_asked=True), answer)
         await provider.until(running=0)
     assert isinstance(outcome, Refused)
-    assert outcome.error.code == "stream_interrupted"
+    assert outcome.error.code == ("upstream_failed" if mute else "stream_interrupted")
     assert answer.chunks[-1]["choices"] != []  # no usage: that would look like an end
 
 
@@ -125,6 +130,15 @@ async def test_calls_at_once_are_no_more_than_the_nodes_slots(stream: bool) -> N
         outcomes = await asyncio.gather(*(engine.answer(job("x", stream=stream, n=5), Recorder()) for _ in range(2)))
     assert all(isinstance(outcome, Answered) for outcome in outcomes)
     assert (len(provider.bodies), provider.peak) == (10, 2)
+
+
+async def test_waiting_for_a_turn_is_not_held_against_the_provider() -> None:
+    async with (
+        FakeUpstream() as upstream,
+        started(upstream.url, slots=1, dialect=NARROW, api_key=lambda: None, first_token_timeout_s=0.3) as engine,
+    ):
+        outcome = await engine.answer(job("r1 delay-headers=0.15", stream=True, n=3), Recorder())
+    assert isinstance(outcome, Answered)
 
 
 async def test_more_calls_than_a_request_may_cost_are_refused_without_one() -> None:

@@ -18,6 +18,8 @@ Object = dict[str, msgspec.Raw]
 Part = Literal["delta", "message", "text"]
 """Of a chat's chunk, of a whole chat, of a completion in both forms."""
 
+TOOL_CALLS_MAX = 1024
+"""Of one choice: what has more is no answer."""
 _FUNCTION = msgspec.Raw(b'"function"')
 _ASSISTANT = msgspec.Raw(b'"assistant"')
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -58,8 +60,8 @@ class Choices:
     def _mend(self, choice: Object, number: int, part: Part) -> None:
         if choice.get("error", NULL) != NULL:
             raise failure_inside(b'{"error":' + bytes(choice["error"]) + b"}", key=self._key)
-        if "usage" in choice:
-            self.usage = choice.pop("usage")
+        if (usage := choice.pop("usage", NULL)) != NULL:
+            self.usage = usage
         given = _value(choice, "index")
         index = given if type(given) is int and given >= 0 else number
         if index != given or self._first:
@@ -140,6 +142,8 @@ class Choices:
             at = begun.index(own) if own in begun and own else len(begun) if own or names_function else len(begun) - 1
             at = max(at, 0)
             call["index"] = _raw(at)
+        if at >= TOOL_CALLS_MAX:
+            raise strange()
         is_new = at >= len(begun)
         begun += [own] * (at + 1 - len(begun))
         return is_new
