@@ -212,5 +212,6 @@ async def test_a_circle_of_two_fleets_is_broken(fleets: tuple[Fleet, Fleet]) -> 
 async def test_a_chain_of_too_many_fleets_and_a_name_that_is_none_are_refused(fleets: tuple[Fleet, Fleet]) -> None:
     gateway = await fleets[0].gateway(MODELS=MODEL)
     strangers = ",".join(f"node-elsewhere-{number}" for number in range(HOPS_MAX + 1))
-    assert (await refused(gateway, **{"x-workernode-via": strangers}))["code"] == "loop_detected"
-    assert (await refused(gateway, **{"x-workernode-via": "Not A Node!"}))["param"] == "x-workernode-via"
+    async with asyncio.timeout(5):
+        assert (await refused(gateway, **{"x-workernode-via": strangers}))["code"] == "loop_detected"
+        assert (await refused(gateway, **{"x-workernode-via": "Not A Node!"}))["param"] == "x-workernode-via"
