@@ -12,8 +12,10 @@ from tests.narrow_provider import NarrowProvider
 from tests.remote_engine import Recorder, completion_job, job, started
 from wire.usage import Usage
 from workernode.outcome import Answered, Refused
+from workernode.remote.allowance import Limits
 from workernode.remote.call import CALLS_MAX
 from workernode.remote.dialects.dialect import dialect_named
+from workernode.remote.pace import CredentialPace
 
 NARROW = dialect_named("one-choice,one-prompt")
 
@@ -139,6 +141,24 @@ async def test_waiting_for_a_turn_is_not_held_against_the_provider() -> None:
     ):
         outcome = await engine.answer(job("r1 delay-headers=0.15", stream=True, n=3), Recorder())
     assert isinstance(outcome, Answered)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_call_counts_for_the_limits_of_the_key(stream: bool) -> None:
+    class Counting(CredentialPace):
+        calls = 1  # the gate has counted the request itself
+        tokens = 0.0
+
+        def again(self) -> None:
+            self.calls += 1
+
+        def settle(self, reserved: float, used: float) -> None:
+            self.tokens += used
+
+    pace = Counting(lambda: "c", "node-1", Limits(), clock=lambda: 1000.0, unix_ms=lambda: 0)
+    async with NarrowProvider() as provider, started(provider.url, dialect=NARROW, pace=pace) as engine:
+        await engine.answer(job("x", stream=stream, n=3), Recorder())
+    assert (pace.calls, pace.tokens) == (len(provider.bodies), 36)
 
 
 async def test_more_calls_than_a_request_may_cost_are_refused_without_one() -> None:
