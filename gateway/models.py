@@ -104,6 +104,10 @@ class Models:
         seen = self._nodes.get(node)
         return seen.at if seen is not None else float("-inf")
 
+    def has_node(self, node: str) -> bool:
+        """Whether a node of this fleet has that incarnation."""
+        return node in self._nodes
+
     def forget_the_silent(self, now: float) -> list[str]:
         """Drop nodes without a heartbeat and models without a node for too long; returns the models."""
         for seen in list(self._nodes.values()):

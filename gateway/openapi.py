@@ -14,6 +14,8 @@ from gateway.endpoints.table import ENDPOINTS
 from gateway.endpoints.token_check import TokenCheckAnswer, TokenCheckRequest
 from gateway.front import HEALTH_PATHS
 from gateway.openapi_errors import BEHIND_KEY, ERROR, OF_A_BODY, OF_A_MODEL, OF_AN_ANSWER, OPEN, responses
+from gateway.origin import CLIENT_ID_CHARS_MAX
+from wire.request import HOPS_MAX
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -35,6 +37,20 @@ _TIMEOUT = {
     "description": "Milliseconds until the request's deadline, where the gateway's own is later",
     "schema": {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
 }
+_CLIENT_REQUEST_ID = {
+    "name": "x-client-request-id",
+    "in": "header",
+    "description": f"The client's own name for the request, for tracing; above {CLIENT_ID_CHARS_MAX} characters none",
+    "schema": {"type": "string"},
+}
+_NODE = "[a-z0-9][a-z0-9-]{3,95}"
+_VIA = {
+    "name": "x-workernode-via",
+    "in": "header",
+    "description": "The nodes that the request came through, by commas, where the client is a node of another fleet",
+    "schema": {"type": "string", "pattern": f"^{_NODE}(,{_NODE}){{0,{HOPS_MAX - 1}}}$"},
+}
+_HEADERS = [_TIMEOUT, _CLIENT_REQUEST_ID, _VIA]
 _EVENTS = {"description": "The data of each event is a JSON chunk, or an error; that of the last is [DONE]"}
 _COUNT = {"type": "integer", "minimum": 0}
 _QUEUED = {
@@ -91,7 +107,7 @@ def _operation(endpoint: Endpoint, body: dict[str, Any], path: str) -> dict[str,
         "tags": [endpoint.name],
         "summary": endpoint.summary,
         "operationId": "create" + path.translate(_AS_NAME).rstrip("_"),
-        "parameters": [_MODEL, _TIMEOUT] if "{model:path}" in path else [_TIMEOUT],
+        "parameters": [_MODEL, *_HEADERS] if "{model:path}" in path else _HEADERS,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": text, "headers": _QUEUED, "content": content},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.answering import HungUp, Response, answer_stream, answer_whole, keep_alive, queue_headers
 from gateway.body import ClientGone, read_body
 from gateway.deadline import timeout_ms
+from gateway.origin import origin
 from gateway.queue import NotPublished
 from process import crash
 from process.identity import now_ms
@@ -153,6 +154,7 @@ class Reception:
             user_agent=agent.decode("latin-1")[:USER_AGENT_CHARS_MAX] if agent else None,
             n=asked.n,
             max_tokens=asked.max_tokens,
+            origin=origin(headers, self._models.has_node),
         )
 
     async def _publish(self, request: Request) -> None:

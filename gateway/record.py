@@ -71,6 +71,7 @@ class GatewayRecorder:
             message=error.message if error else None,
             key_id=request.key_id,
             user_agent=request.user_agent,
+            client_request_id=request.origin.client_request_id if request.origin else None,
             version=__version__,
             body_bytes=body_bytes,
             n=request.n,

@@ -79,6 +79,13 @@ class InvalidRequest(FleetError):
     code, http_status, type, retryable = "invalid_value", 400, "invalid_request_error", False
 
 
+class LoopDetected(FleetError):
+    """This request came from a node of this very fleet: its API_URL leads back here."""
+
+    # No 5xx (508 would be the word): clients try those again.
+    code, http_status, type, retryable = "loop_detected", 400, "invalid_request_error", False
+
+
 class Unauthorized(FleetError):
     """No valid API key was given. Send it as 'Authorization: Bearer <key>'."""
 

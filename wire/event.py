@@ -109,6 +109,7 @@ class RequestData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     message: Text | None = None
     key_id: Short | None = None
     user_agent: Short | None = None
+    client_request_id: Short | None = None
     node: Short | None = None
     node_type: Short | None = None
     host: Short | None = None

@@ -17,6 +17,18 @@ Id = Annotated[str, msgspec.Meta(min_length=4, max_length=96)]
 """An opaque id. What becomes part of a topic name is checked again by :mod:`wire.topics`."""
 
 
+HOPS_MAX = 4
+"""So many nodes may stand one behind the other."""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a request comes from: the client's own name for it, for tracing only, and the nodes that it came through,
+    the latest last, where the client is a node of another fleet."""
+
+    client_request_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    via: Annotated[list[Id], msgspec.Meta(max_length=HOPS_MAX)] = []
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="request"):
     """One call of a client: its own bytes as ``body``, and beside them what routing and billing need.
 
@@ -39,3 +51,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     user_agent: str | None = None
     n: int | None = None
     max_tokens: int | None = None
+    origin: Origin | None = None

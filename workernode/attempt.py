@@ -9,7 +9,7 @@ from process import crash
 from process.identity import new_attempt_id, now_ms
 from process.logging import Log
 from wire.control import Accepted, Go, Park, Settle, Stop
-from wire.errors import FleetError, UnsupportedEndpoint
+from wire.errors import FleetError, ModelNotFound, UnsupportedEndpoint
 from wire.piece import PIECE_BYTES_MAX, Alive, Content, Failed, Finished, Settled, Started
 from wire.usage import Usage
 from workernode.engine import Job, answer_id
@@ -51,8 +51,10 @@ class Attempt:
         recorder: Recorder,
         dead_letters: DeadLetters,
         alone: asyncio.Lock,
+        *,
+        model: str,
     ) -> None:
-        """``alone`` is the node's: who shall run beside no other such attempt has it while it does."""
+        """``model`` and ``alone`` are the node's: who shall run beside no other such attempt has it while it does."""
         self.attempt_id = new_attempt_id()
         self.request = request
         self.delivery = delivery
@@ -77,6 +79,7 @@ class Attempt:
         self._dead_letters = dead_letters
         self._alone = alone
         self._is_alone = False
+        self._model = model
         self._says_that_it_begins = False
         self._pieces = 0
         self._words: asyncio.Queue[Go | Park | Settle | Verdict] = asyncio.Queue()
@@ -224,6 +227,14 @@ class Attempt:
     async def _work(self) -> Outcome:
         """Let the engine answer, and take a ``stop`` meanwhile."""
         request = self.request
+        if request.model != self._model:
+            log.error(
+                "A request for another model came into this model's topic.",
+                action="wrong_model",
+                request_id=request.request_id,
+                model=self._model,
+            )
+            return Refused(ModelNotFound("This request came to a node of another model.", param="model").body())
         if request.endpoint not in self._engine.details.endpoints:
             return Refused(UnsupportedEndpoint(f"This model's node does not serve {request.endpoint}.").body())
         job = Job(

@@ -21,20 +21,23 @@ TRY_AGAIN_S_MAX = 60.0
 FAILURES_IN_A_ROW = 5
 """An upstream that fails this often without a success between is left alone for a while."""
 
-Trouble = Literal["quota_exhausted", "authentication_failed", "unreachable"]
+Trouble = Literal["quota_exhausted", "authentication_failed", "misconfigured", "unreachable"]
 
 _TROUBLES: dict[str, Trouble] = {
     "upstream_authentication_failed": "authentication_failed",
+    "upstream_model_unknown": "misconfigured",
     "upstream_quota_exhausted": "quota_exhausted",
 }
 TROUBLE_EVENTS: dict[Trouble, NodeEventType] = {
     "authentication_failed": "node.authentication_failed",
+    "misconfigured": "node.misconfigured",
     "quota_exhausted": "node.quota_exhausted",
     "unreachable": "node.unreachable",
 }
 """Which event begins an episode."""
 _REMEDIES: dict[Trouble, str] = {
     "authentication_failed": "Write a valid key to API_KEY_FILE, or set API_KEY and restart the node.",
+    "misconfigured": "Set UPSTREAM_MODEL to a name that the provider knows and restart the node.",
     "quota_exhausted": "Add quota or credit at the provider.",
     "unreachable": "Check API_URL and the provider; the node tries again by itself.",
 }

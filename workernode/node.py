@@ -206,7 +206,16 @@ class Node:
             link.users -= 1
             requests.nack(delivery)
             return None
-        return Attempt(delivery, request, link, self._engine, self._recorder, self._dead_letters, self._alone)
+        return Attempt(
+            delivery,
+            request,
+            link,
+            self._engine,
+            self._recorder,
+            self._dead_letters,
+            self._alone,
+            model=self._identity.model,
+        )
 
     def _park(self, attempt: Attempt, *, parked: bool) -> None:
         """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken

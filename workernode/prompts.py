@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,6 +18,15 @@ class _Body(msgspec.Struct):
 _body = msgspec.json.Decoder(_Body)
 
 
+@dataclass(frozen=True)
+class PromptTexts:
+    """What of a request is text, how many tokens it gives as such, and how many messages there are."""
+
+    texts: list[str]
+    tokens: int = 0
+    messages: int = 0
+
+
 def prompts_of(field: Any) -> list[Prompt]:
     """The prompts that a parsed field holds: itself a text, tokens, or a list of either. Whatever else is left out."""
     if isinstance(field, str) or _is_tokens(field):
@@ -30,6 +40,32 @@ def prompt_count(body: bytes) -> int:
         return len(prompts_of(_body.decode(body).prompt)) or 1
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 1
+
+
+def prompt_texts(body: bytes) -> PromptTexts:
+    """A request's prompts, or its messages, and its tools as they stand. Images count for nothing."""
+    try:
+        request = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return PromptTexts([body.decode(errors="replace")])
+    if not isinstance(request, dict):
+        return PromptTexts([])
+    messages = request.get("messages")
+    if isinstance(messages, list):
+        texts = [text for message in messages if isinstance(message, dict) for text in _texts(message.get("content"))]
+        tools = [msgspec.json.encode(request["tools"]).decode()] if request.get("tools") else []
+        return PromptTexts(texts + tools, messages=len(messages))
+    prompts = prompts_of(request.get("prompt", request.get("input")))
+    tokens = sum(len(each) for each in prompts if not isinstance(each, str))
+    return PromptTexts([each for each in prompts if isinstance(each, str)], tokens)
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _is_tokens(field: Any) -> bool:

@@ -145,6 +145,7 @@ class Recorder:
             message=message,
             key_id=request.key_id,
             user_agent=request.user_agent,
+            client_request_id=request.origin.client_request_id if request.origin else None,
             node=identity.incarnation,
             node_type=identity.type,
             host=identity.name,

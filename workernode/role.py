@@ -212,7 +212,9 @@ def _engine(settings: NodeSettings) -> Engine:
 
 def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:
     """The engine of a provider, and how fast it may be asked."""
-    from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
+    # Its HTTP client is not needed otherwise.
+    from workernode.remote.dialects.dialect import dialect_named
+    from workernode.remote.engine import RemoteEngine
 
     given = settings.api_key.get_secret_value() if settings.api_key else None
     key = Key(settings.api_key_file, given)
@@ -229,6 +231,9 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         api_key=key,
         upstream_model=settings.upstream_model or settings.model_name,
         slots=settings.max_process_num,
+        node=identity.incarnation,
+        dialect=dialect_named(settings.dialect),
+        tokenizer=settings.tokenizer,
         endpoints=settings.served,
         context_length=settings.context_length,
         connect_timeout_s=settings.connect_timeout_s,

@@ -12,6 +12,7 @@ from process.settings import SECONDS_MAX, Settings, check_host, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
 from wire.topics import segment
+from workernode.remote.dialects.dialect import dialect_named
 from workernode.remote.url import endpoint_url
 
 STATIC_MODEL = "static"
@@ -41,6 +42,13 @@ class NodeSettings(Settings):
     )
     api_key: SecretStr | None = Field(None, description="the provider's key")
     api_key_file: Path | None = Field(None, description="a file with the provider's key, read again when it changes")
+    dialect: str = Field(
+        "",
+        description="how the provider speaks, and adapters by commas (docs/remote-node.md); by API_URL's host if empty",
+    )
+    tokenizer: str = Field(
+        "", description="a tokenizer.json that counts tokens where the provider does not; else their length does"
+    )
     endpoints: str = Field(
         ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
     )
@@ -119,6 +127,12 @@ class NodeSettings(Settings):
         if url:
             endpoint_url(url, "chat/completions")
         return url
+
+    @field_validator("dialect")
+    @classmethod
+    def _known_dialect(cls, words: str) -> str:
+        dialect_named(words)
+        return words
 
     @field_validator("endpoints")
     @classmethod

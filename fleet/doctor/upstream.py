@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from fleet.doctor.asking import Reply, Unanswered, ask, clock_finding
 from fleet.doctor.finding import Finding, fail, ok, warn
-from workernode.remote.url import endpoint_url
+from workernode.remote.dialects.dialect import dialect_at, dialect_named
+from workernode.remote.url import deployment_url, endpoint_url
 
 if TYPE_CHECKING:
     from workernode.settings import NodeSettings
 
 _NAME = "upstream"
 _CHAT = "/chat/completions"
+_DEPLOYMENT = re.compile(r"/deployments/[^/]+$")
 
 
 async def check_upstream(settings: NodeSettings) -> list[Finding]:
     """Ask the provider for its models, which costs nothing."""
-    key = settings.api_key
-    headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    model = settings.upstream_model or settings.model_name
+    host = urlsplit(endpoint_url(settings.api_url, _CHAT[1:])).hostname or ""
+    dialect = dialect_named(settings.dialect) or dialect_at(host)
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    if key and "api-key-header" in dialect.adapters:
+        headers["api-key"] = key
+    azure = "deployments" in dialect.adapters
     try:
-        reply = await ask(models_url(settings.api_url), headers)
+        reply = await ask(models_url(deployment_url(settings.api_url, model) if azure else settings.api_url), headers)
     except Unanswered as why:
         return [
             fail(_NAME, f"The provider cannot be reached: {why}.", "Check API_URL, and the way out of this network.")
         ]
-    found = _judge(reply, settings.upstream_model or settings.model_name)
+    found = _judge(reply, model)
     if (clock := clock_finding("upstream clock", reply)) is not None:
         found.append(clock)
     return found
 
 
 def models_url(api_url: str) -> str:
-    """The address of the provider's list of models, beside its chat completions."""
+    """The address of the provider's list of models, beside its chat completions; Azure's beside its deployments."""
     parts = urlsplit(endpoint_url(api_url, _CHAT[1:]))
-    return urlunsplit(parts._replace(path=parts.path.removesuffix(_CHAT) + "/models"))
+    path = _DEPLOYMENT.sub("", parts.path.removesuffix(_CHAT))
+    return urlunsplit(parts._replace(path=f"{path}/models"))
 
 
 def _judge(reply: Reply, model: str) -> list[Finding]:

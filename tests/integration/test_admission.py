@@ -45,7 +45,7 @@ class OneSlot:
         self.fleet = fleet
         self.engine = engine
         self.body = {"model": fleet.model, "messages": [{"role": "user", "content": "Hello"}]}
-        monkeypatch.setattr(workernode.role, "_engine", lambda _: engine)
+        monkeypatch.setattr(workernode.role, "_engine", lambda *_: engine)
 
     async def start(self, *, gateways: int = 1, **env: str) -> list[Running]:
         await self.fleet.node(MAX_PROCESS_NUM="1")

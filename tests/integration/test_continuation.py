@@ -62,7 +62,7 @@ async def test_the_text_that_was_shown_is_handed_to_the_next_node(
 ) -> None:
     prefixes: list[str | None] = []
     stalls: list[int | None] = [15, None]
-    monkeypatch.setattr(workernode.role, "_engine", lambda _: ContinuingEngine(prefixes, stalls.pop(0)))
+    monkeypatch.setattr(workernode.role, "_engine", lambda *_: ContinuingEngine(prefixes, stalls.pop(0)))
     gateway = await fleet.gateway()
     first = await fleet.node()
     await known(gateway, first.model)

@@ -43,7 +43,7 @@ class Client:
 @pytest.fixture
 async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     engine, watch, server = ScriptedEngine("one", " two"), Watch(), MemoryServer()
-    monkeypatch.setattr(workernode.role, "_engine", lambda _: engine)
+    monkeypatch.setattr(workernode.role, "_engine", lambda *_: engine)
     # The client's own pause before a retry, which is not what is looked at here.
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     common = {"MODEL_NAME": MODEL, "API_KEYS": f"tester:{KEY}"}

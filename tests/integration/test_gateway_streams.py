@@ -39,7 +39,7 @@ class Scripted:
     async def start(self, *steps: Step | Flood, **env: str) -> int:
         """Returns the gateway's port."""
         self.engine = ScriptedEngine(*steps)
-        self._monkeypatch.setattr(workernode.role, "_engine", lambda _: self.engine)
+        self._monkeypatch.setattr(workernode.role, "_engine", lambda *_: self.engine)
         await self._fleet.node(MAX_PROCESS_NUM="1")
         self.port = (await self._fleet.gateway(**env)).port
         return self.port

@@ -43,7 +43,7 @@ async def test_an_answer_goes_on_after_its_gateway_has_forgotten_the_line(
 ) -> None:
     goes_on, again = asyncio.Event(), asyncio.Event()
     engine = ScriptedEngine("one ", goes_on, "two ", again, "three")
-    monkeypatch.setattr(workernode.role, "_engine", lambda _: engine)
+    monkeypatch.setattr(workernode.role, "_engine", lambda *_: engine)
     monkeypatch.setattr(gateway.line, "LINE_FORGOTTEN_S", 0.3)
     lines: list[Lines] = []
     start = Lines.start

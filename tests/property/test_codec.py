@@ -30,7 +30,7 @@ from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import Durations, Event, GatewayData, NodeData, RequestData, Times
 from wire.piece import Alive, Content, Echo, Failed, Finished, LinkMessage, Settled, Started
 from wire.presence import PLACES_MAX, Presence, RollCall
-from wire.request import Endpoint, Request
+from wire.request import HOPS_MAX, Endpoint, Origin, Request
 from wire.usage import TOKENS_MAX, Usage
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ requests = of(
     user_agent=maybe_text,
     n=maybe_number,
     max_tokens=maybe_number,
+    origin=st.none()
+    | of(Origin, client_request_id=st.none() | st.text(max_size=128), via=st.lists(ids, max_size=HOPS_MAX)),
 )
 dead_letters = of(
     DeadLetter,

@@ -74,7 +74,7 @@ class Bench:
     def __init__(self) -> None:
         self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
         parts: Any = (Delivery(), REQUEST, self.link, self.engine, self.books, None, asyncio.Lock())
-        self.attempt = Attempt(*parts)
+        self.attempt = Attempt(*parts, model=REQUEST.model)
         self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: None))
 
     async def says(self, *words: Any) -> None:

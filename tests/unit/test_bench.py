@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from bench import answer
+from bench import answer, remote_engine
 from bench.load import Ask, load
 from bench.report import Table
 from bench.spread import Spread, percentile
@@ -113,3 +114,10 @@ def test_a_table_reads_as_markdown_and_as_text() -> None:
     table = Table("Title", ["a", "bb"], [["x", "1"]])
     assert table.as_markdown() == "**Title**\n\n| a | bb |\n| --- | ---: |\n| x | 1 |"
     assert table.as_text() == "Title\na  bb\nx   1"
+
+
+def test_the_recorded_cost_of_the_remote_engine_is_no_more_than_is_aimed_at() -> None:
+    recorded = msgspec.json.decode(remote_engine.OUTPUT.read_bytes(), type=remote_engine.Result)
+    for name, most in remote_engine.AIMS.items():
+        assert 0 < recorded.cpu[name].median <= most, name
+    assert "whole_ms" in remote_engine.report(recorded).as_markdown()

@@ -24,6 +24,7 @@ def later(code: str, retry_after_ms: int | None = None) -> Later:
     [
         ("upstream_authentication_failed", "authentication_failed"),
         ("upstream_quota_exhausted", "quota_exhausted"),
+        ("upstream_model_unknown", "misconfigured"),
     ],
 )
 def test_the_first_failure_begins_an_episode_and_the_first_answer_ends_it(code: str, state: str) -> None:

@@ -210,7 +210,7 @@ def test_the_providers_reply_is_judged(reply: Reply, expected: dict[str, str]) -
         ("https://host", "https://host/v1/models"),
         ("https://host/v1/", "https://host/v1/models"),
         ("https://host/v1/chat/completions", "https://host/v1/models"),
-        ("https://host/openai/deployments/x?api-version=1", "https://host/openai/deployments/x/models?api-version=1"),
+        ("https://host/openai/deployments/x?api-version=1", "https://host/openai/models?api-version=1"),
     ],
 )
 def test_the_list_of_models_stands_beside_the_completions(api_url: str, expected: str) -> None:

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from wire.errors import InvalidRequest
-from workernode.remote.body import upstream_body
+from wire.request import Request
+from workernode.remote.body import as_body, upstream_fields
+
+if TYPE_CHECKING:
+    from workernode.remote.dialects.dialect import Adapter
+
+
+def upstream_body(body: bytes, *, model: str, stream: bool, adapters: tuple[Adapter, ...] = ()) -> bytes:
+    request = Request(
+        request_id="req_0123",
+        model="ours",
+        endpoint="chat/completions",
+        body=body,
+        gateway="gateway-0123",
+        received_ms=0,
+        deadline_ms=0,
+        stream=stream,
+    )
+    return as_body(upstream_fields(request, model=model, adapters=frozenset(adapters)))
 
 
 def test_only_the_model_of_a_whole_request_is_replaced() -> None:

@@ -15,7 +15,7 @@ from workernode.remote.chunk import Chunks, identity
 
 OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
 NAMES = st.text(max_size=8).filter(
-    lambda name: name not in ("id", "created", "model", "usage", "error", "choices", "message", "detail")
+    lambda name: name not in (*OWN, "usage", "error", "choices", "message", "detail", "x_groq")
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -49,7 +49,7 @@ def one(payload: bytes, *, usage_asked: bool = False) -> dict[str, Any]:
 def test_unknown_fields_pass_byte_for_byte(
     fields: dict[str, Any], separators: tuple[str, str], ascii_only: bool, place: int
 ) -> None:
-    choices = [{"index": 0, "delta": {"content": "x", "unknown": fields}, "finish_reason": None}]
+    choices = [{"index": 0, "delta": {"role": "assistant", "content": "x", "unknown": fields}, "finish_reason": None}]
     items = list(fields.items())
     payload = dict(items[:place]) | {"id": "a", "choices": choices, "model": "b", "created": 1} | dict(items[place:])
     try:
@@ -61,18 +61,18 @@ def test_unknown_fields_pass_byte_for_byte(
     assert taken.failure is None
     given_, got = (msgspec.json.decode(d, type=dict[str, msgspec.Raw]) for d in (data, line))
     for name, raw in given_.items():
-        if name not in ("id", "model", "created"):
+        if name not in OWN:
             assert bytes(got[name]) == bytes(raw)
-    assert list(got) == list(given_)
+    assert list(got) == [*given_, "object"]
     assert (got["id"], got["created"], got["model"]) == (OWN["id"], OWN["created"], OWN["model"])
 
 
 def test_numbers_and_escapes_keep_their_spelling() -> None:
-    data = b'{"id":"a","choices":[{"index":0, "delta":{"content":"\\u00e9\\/"},"p":1.0e0}],"z":-0.10}'
-    line = chunks().take([data])
-    assert line == (
-        b'{"id":"chatcmpl-ours","choices":[{"index":0, "delta":{"content":"\\u00e9\\/"},"p":1.0e0}],"z":-0.10,'
-        b'"created":7,"model":"ours"}\n'
+    choices = b'[{"index":0, "delta":{"role":"assistant", "content":"\\u00e9\\/"},"p":1.0e0}]'
+    data = b'{"id":"a", "choices": %b,"z":-0.10}' % choices
+    assert chunks().take([data, data]) == 2 * (
+        b'{"id":"chatcmpl-ours","choices":%b,"z":-0.10,"object":"chat.completion.chunk","created":7,"model":"ours"}\n'
+        % choices
     )
 
 
@@ -211,3 +211,22 @@ def test_a_refusal_in_a_stream_is_a_refusal() -> None:
     assert taken.failure is not None
     assert isinstance(taken.failure.outcome, Refused)
     assert taken.failure.outcome.error.code == "context_length_exceeded"
+
+
+def test_a_role_that_is_null_is_one_that_is_missing() -> None:
+    assert one(chunk({"role": None, "content": "a"}))["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+
+
+def test_choices_that_stand_twice_in_a_chunk_are_told_apart() -> None:
+    one, other = (b'[{"index":0,"delta":{"role":"assistant","content":"%b"}}]' % word for word in (b"a", b"b"))
+    lines = chunks().take([b'{"before":%b,"choices":%b}' % pair for pair in ((one, one), (other, one))])
+    got = [json.loads(line) for line in lines.splitlines()]
+    assert [each["choices"][0]["delta"]["content"] for each in got] == ["a", "a"]
+    assert [each["before"][0]["delta"]["content"] for each in got] == ["a", "b"]
+
+
+def test_what_is_no_text_is_seen_in_every_chunk() -> None:
+    taken = chunks()
+    for byte in (b"a", b"a", b"\xff"):
+        taken.take([b'{"id":"t","choices":[{"index":0,"delta":{"role":"assistant","x":"%b"}}]}' % byte])
+    assert taken.failure is not None

@@ -1,4 +1,4 @@
-"""The table of provider failures, row by row."""
+"""Failures of providers: how their bodies are read, what reaches a client, and when to come back."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ MIDNIGHT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 def openai(message: str = "No.", **others: Any) -> bytes:
     return json.dumps({"error": {"message": message, "type": "t", "param": "p", "code": "c", **others}}).encode()
+
+
+def passed_on(raw: str) -> bytes:
+    """OpenRouter's form of what the provider behind it said."""
+    return openai("Provider returned error", type=None, param=None, code=400, metadata={"raw": raw})
 
 
 def failed(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Failure:
@@ -112,7 +117,14 @@ def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
         (b'{"error":"bad","error_type":"x","type":"validation"}', ProviderError("bad", "validation")),
         (b'{"object":"error","message":"m","type":"T","code":400}', ProviderError("m", "T", "400")),
         (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', ProviderError("m", "overloaded_error")),
-        (b'[{"error":{"code":400,"message":"m","status":"INVALID"}}]', ProviderError("m", None, "400")),
+        (b'[{"error":{"code":400,"message":"m","status":"INVALID"}}]', ProviderError("m", "INVALID", "400")),
+        (b'{"message":"Unauthorized","request_id":"r"}', ProviderError("Unauthorized")),
+        (
+            b'{"message":{"detail":[{"loc":["body","n"],"msg":"Not permitted"}]},"type":"t"}',
+            ProviderError("n: Not permitted", "t", None, "n"),
+        ),
+        (passed_on('{"error":{"message":"m"}}'), ProviderError("m", None, "400")),
+        (passed_on("plain"), ProviderError("plain", None, "400")),
         (b'{"detail":"Not Found"}', ProviderError("Not Found")),
         (b'{"detail":[{"loc":["body"]}]}', ProviderError('[{"loc":["body"]}]')),
         (b'{"error":{"message":["odd"],"code":true}}', ProviderError()),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from wire.request import Request
 from workernode.remote.headers import request_headers
+
+if TYPE_CHECKING:
+    from workernode.remote.dialects.dialect import Adapter
 
 KEY = "sk-canary-0123456789"
 
@@ -23,31 +28,41 @@ def request(*, stream: bool = False) -> Request:
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("x.openai.azure.com", KEY),
-        ("api.openai.com", None),
-        ("openai.azure.com.example.org", None),
-    ],
-)
-def test_azure_gets_the_key_in_its_own_header_too(host: str, expected: str | None) -> None:
-    headers = request_headers(request(), key=KEY, host=host)
-    assert headers["authorization"] == f"Bearer {KEY}"
-    assert headers.get("api-key") == expected
+def headers(
+    a_request: Request | None = None,
+    *,
+    key: str | None = None,
+    adapters: tuple[Adapter, ...] = (),
+    via: tuple[str, ...] = ("node-0123",),
+) -> dict[str, str]:
+    return request_headers(a_request or request(), key=key, adapters=frozenset(adapters), via=via, remaining_s=1.5)
+
+
+def test_azure_gets_the_key_in_its_own_header_too() -> None:
+    assert headers(key=KEY)["authorization"] == f"Bearer {KEY}"
+    assert "api-key" not in headers(key=KEY)
+    for_azure = headers(key=KEY, adapters=("api-key-header",))
+    assert (for_azure["authorization"], for_azure["api-key"]) == (f"Bearer {KEY}", KEY)
 
 
 def test_without_a_key_no_header_has_one() -> None:
-    headers = request_headers(request(), key=None, host="x.openai.azure.com")
-    assert not {"authorization", "api-key"} & set(headers)
+    assert not {"authorization", "api-key"} & set(headers(adapters=("api-key-header",)))
 
 
 @pytest.mark.parametrize(("stream", "accept"), [(False, "application/json"), (True, "text/event-stream")])
 def test_the_form_of_the_answer_is_asked_for(stream: bool, accept: str) -> None:
-    headers = request_headers(request(stream=stream), key=None, host="api.openai.com")
-    assert (headers["accept"], headers["accept-encoding"]) == (accept, "identity")
+    asked = headers(request(stream=stream))
+    assert (asked["accept"], asked["accept-encoding"]) == (accept, "identity")
 
 
 def test_each_attempt_of_a_request_has_the_same_identity() -> None:
-    headers = request_headers(request(), key=None, host="api.openai.com")
-    assert headers["x-request-id"] == headers["idempotency-key"] == "req_0123"
+    assert headers()["x-request-id"] == headers()["idempotency-key"] == "req_0123"
+
+
+def test_every_provider_hears_through_which_nodes_a_request_came() -> None:
+    assert headers(via=("node-0123", "node-4567"))["x-workernode-via"] == "node-0123,node-4567"
+
+
+def test_a_gateway_of_ours_hears_how_much_time_is_left() -> None:
+    assert headers(adapters=("time-left",))["x-request-timeout-ms"] == "1500"
+    assert "x-request-timeout-ms" not in headers()

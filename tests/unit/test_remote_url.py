@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workernode.remote.url import endpoint_url
+from workernode.remote.url import deployment_url, endpoint_url
 
 CHAT = "chat/completions"
 
@@ -71,3 +71,25 @@ def test_an_api_url_that_cannot_be_meant_is_refused_without_repeating_it(api_url
         endpoint_url(api_url, CHAT)
     assert str(refusal.value) == sentence
     assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("api_url", "expected"),
+    [
+        (
+            "https://x.openai.azure.com",
+            "https://x.openai.azure.com/openai/deployments/a%20b%2Fc/chat/completions?api-version=2024-10-21",
+        ),
+        (
+            "https://x.openai.azure.com/openai/?api-version=2025-01-01-preview",
+            "https://x.openai.azure.com/openai/deployments/a%20b%2Fc/chat/completions?api-version=2025-01-01-preview",
+        ),
+        (
+            "https://x.openai.azure.com/openai/deployments/own?api-version=1",
+            "https://x.openai.azure.com/openai/deployments/own/chat/completions?api-version=1",
+        ),
+        ("https://x.openai.azure.com/openai/v1", "https://x.openai.azure.com/openai/v1/chat/completions"),
+    ],
+)
+def test_azures_deployment_is_the_upstreams_model_unless_the_address_names_one(api_url: str, expected: str) -> None:
+    assert endpoint_url(deployment_url(api_url, "a b/c"), CHAT) == expected

@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from wire.usage import TOKENS_MAX, Usage
+from workernode.prompts import prompt_texts
 from workernode.remote.chunk import identity
 from workernode.remote.errors import Failure
-from workernode.remote.usage import prompt_chars, usage_of
+from workernode.remote.usage import usage_of
 from workernode.remote.utf8 import is_utf8
 from workernode.remote.whole import Whole, rewritten
 
-OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
+OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours", stream=False)
 REQUEST = json.dumps({"messages": [{"role": "user", "content": "x" * 40}]}).encode()
 FIGURES = b'"usage":{"prompt_tokens":3,"completion_tokens":2,"extra":1.50}'
 
@@ -42,9 +43,8 @@ def test_a_whole_answer_gets_our_identity_and_keeps_the_rest_byte_for_byte() -> 
     data = answer(FIGURES + b',"service_tier": "x","z":[1, 2.0e1 ]')
     whole = rewrite(data)
     head = b'{"id":"t","created":1,"model":"t",'
-    assert whole.body == data.replace(head, b'{"id":"chatcmpl-ours","created":7,"model":"ours",').replace(
-        b'": "x"', b'":"x"'
-    )
+    expected = data.replace(head, b'{"id":"chatcmpl-ours","created":7,"model":"ours",').replace(b'": "x"', b'":"x"')
+    assert whole.body == expected[:-1] + b',"object":"chat.completion"}'
     assert (whole.usage, whole.finish_reason) == (Usage(prompt_tokens=3, completion_tokens=2), "stop")
 
 
@@ -151,9 +151,9 @@ def test_the_prompt_is_its_text_and_not_its_pictures() -> None:
         {"role": "assistant", "content": None},
         7,
     ]
-    assert prompt_chars(json.dumps({"messages": messages}).encode()) == 6
-    assert prompt_chars(b'{"messages":[],"tools":[{"a":1}]}') == len('[{"a":1}]')
-    assert prompt_chars(b"[]") == 0
+    assert sum(map(len, prompt_texts(json.dumps({"messages": messages}).encode()).texts)) == 6
+    assert prompt_texts(b'{"messages":[],"tools":[{"a":1}]}').texts == ['[{"a":1}]']
+    assert prompt_texts(b"[]").texts == []
 
 
 def test_text_is_told_from_other_bytes_across_slices() -> None:

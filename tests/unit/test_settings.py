@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSettings)
 CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
-FREE_TEXT = {"static_answer", "management_host", "pulsar_token_file", "api_key_file", *SECRETS_THAT_CANNOT_BE_WRONG}
+FREE_TEXT = {
+    "static_answer",
+    "management_host",
+    "pulsar_token_file",
+    "api_key_file",
+    "tokenizer",
+    *SECRETS_THAT_CANNOT_BE_WRONG,
+}
 """What takes any value. A new setting is either wrong for some value or listed here."""
 SPECIAL = {
     "pulsar_url": [
@@ -65,6 +72,7 @@ SPECIAL = {
     "models_file": ["/nowhere/models.toml", "/"],
     "model_aliases": ["a", "a=", "=b", "a=b,c", "a=x\x00y", "x" * 257 + "=a"],
     "default_model": ["x" * 257, "a\x00b"],
+    "dialect": ["klingon", "openai,vllm", "max-tokens,klingon"],
     "endpoints": ["chat", "completions,", "completions;embeddings"],
     "model_name": ["x" * 257, "a\nb"],
     "upstream_model": ["x" * 256, "a\nb"],

@@ -53,7 +53,7 @@ from wire.event import (
 )
 from wire.piece import Alive, Content, Echo, Failed, Finished, Frame, LinkMessage, Settled, Started
 from wire.presence import Presence, RollCall
-from wire.request import Request
+from wire.request import Origin, Request
 from wire.usage import Usage
 
 if TYPE_CHECKING:
@@ -109,6 +109,16 @@ REQUESTS = {
         user_agent="OpenAI/Python 2.0",
         n=2,
         max_tokens=4096,
+    ),
+    "request.origin": Request(
+        request_id=REQUEST,
+        model="gpt-4o",
+        endpoint="chat/completions",
+        body=BODY,
+        gateway=GATEWAY,
+        received_ms=AT,
+        deadline_ms=AT + 600_000,
+        origin=Origin(client_request_id="trace-1", via=[NODE]),
     ),
     "request.completions": Request(
         request_id=REQUEST,

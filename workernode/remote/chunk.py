@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from workernode.remote.dialects.choices import Choices
+from workernode.remote.dialects.finish import FinishReason
+from workernode.remote.dialects.request import NULL
 from workernode.remote.errors import Failure, failure_inside, strange
+from workernode.remote.splice import Splice
 from workernode.remote.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NULL = msgspec.Raw(b"null")
+    from workernode.remote.dialects.choices import Part
+
 _DONE = b"[DONE]"
 _NOTHING = msgspec.Raw(b"[]")
-_COMPLETION = msgspec.Raw(b'"text_completion"')
-_CHAT_CHUNK = msgspec.Raw(b'"chat.completion.chunk"')
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -24,10 +27,12 @@ class _Function(msgspec.Struct, gc=False):
 
 
 class _ToolCall(msgspec.Struct, gc=False):
+    index: int
     function: _Function | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
+    role: str | None = None
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -35,50 +40,77 @@ class _Delta(msgspec.Struct, gc=False):
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+class _AnyChoice(msgspec.Struct, gc=False):
+    """A choice as far as it is read. A completion's has ``text`` and no delta."""
+
+    index: int
     delta: _Delta | None = None
     text: str | None = None
-    """A completion's, which has no delta."""
     finish_reason: str | None = None
+
+
+class _Choice(_AnyChoice, gc=False):
+    """One as OpenAI writes it."""
+
+    finish_reason: FinishReason | None = None
+    error: msgspec.Raw = NULL
+    usage: msgspec.Raw = NULL
+
+
+class _Groq(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = NULL
 
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
+_any_choices = msgspec.json.Decoder(list[_AnyChoice])
+_groq = msgspec.json.Decoder(_Groq)
 _encoder = msgspec.json.Encoder()
 
 
-def identity(*, answer_id: str, created_s: int, model: str, completion: bool = False) -> dict[str, msgspec.Raw]:
-    """The fields that every chunk of an answer, and a whole answer, has from us and not from the upstream.
-
-    Chunks of a ``completion`` are called what its whole answer is; those of a chat are left their names.
-    """
-    own = {
-        "id": msgspec.Raw(_encoder.encode(answer_id)),
-        "created": msgspec.Raw(_encoder.encode(created_s)),
-        "model": msgspec.Raw(_encoder.encode(model)),
-    }
-    return {**own, "object": _COMPLETION} if completion else own
+def identity(
+    *, answer_id: str, created_s: int, model: str, completion: bool = False, stream: bool = True
+) -> dict[str, msgspec.Raw]:
+    """The fields that every chunk of an answer, and a whole answer, has from us and not from the upstream."""
+    kind = "text_completion" if completion else "chat.completion.chunk" if stream else "chat.completion"
+    own = {"id": answer_id, "object": kind, "created": created_s, "model": model}
+    return {name: msgspec.Raw(_encoder.encode(value)) for name, value in own.items()}
 
 
 class Chunks:
-    """The chunks of one answer. Feed it the events' payloads in order, and put :meth:`last` at the end if asked.
+    """The chunks of one answer. Feed it the events' payloads in order, and put :meth:`last` at the end.
 
     ``done`` is set by ``[DONE]``, ``failure`` by an error or something unreadable; nothing is taken after either.
     ``speaking`` is set by the first chunk that says more than who speaks. ``usage`` is the upstream's latest figures.
+    ``texts`` is what was said, kept only with ``keep_text``; ``text_chars`` its length.
     """
 
-    def __init__(self, own: dict[str, msgspec.Raw], *, usage_asked: bool, key: str | None) -> None:
+    def __init__(
+        self,
+        own: dict[str, msgspec.Raw],
+        *,
+        usage_asked: bool,
+        choices: Choices | None = None,
+        part: Part = "delta",
+        key: str | None = None,
+        keep_text: bool = False,
+    ) -> None:
         self._own = own
         self._usage_asked = usage_asked
+        self._mender = choices or Choices(key=key)
+        self._part = part
         self._key = key
+        self._keep_text = keep_text
+        self._splice = Splice()
         self._usage_chunk: dict[str, msgspec.Raw] | None = None
         self._seen: set[int] = set()
         self._ended: set[int] = set()
+        self._calls: set[tuple[int, int]] = set()
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
         self.text_chars = 0
+        self.texts: list[str] = []
         self.finish_reason: str | None = None
         self.usage: msgspec.Raw | None = None
 
@@ -88,122 +120,162 @@ class Chunks:
 
     def take(self, payloads: Iterable[bytes]) -> bytes:
         """The chunks to pass on, as lines."""
-        chunks = []
+        lines = []
         for payload in payloads:
             if payload == _DONE:
                 self.done = True
                 break
             try:
-                chunk = self._rewritten(payload)
+                lines.append(self._spliced(payload) or self._rewritten(payload))
             except Failure as failure:
                 self.failure = failure
                 break
-            if chunk is not None:
-                chunks.append(chunk)
-        return _encoder.encode_lines(chunks)
+        return b"".join(lines)
+
+    def endings(self) -> bytes:
+        """The lines with the finish reasons that the upstream left out."""
+        lines = []
+        for index in sorted(self._seen - self._ended):
+            said: dict[str, Any] = {"text": ""} if self._part == "text" else {"delta": {}}
+            choice = {"index": index, **said, "logprobs": None, "finish_reason": "stop"}
+            chunk = {**self._own, "choices": [choice], **({"usage": None} if self._usage_asked else {})}
+            lines.append(_encoder.encode(chunk) + b"\n")
+            self.finish_reason = "stop"
+        return b"".join(lines)
 
     def last(self, usage: msgspec.Raw) -> bytes:
         """The line with the usage, after all others."""
-        chunk = self._usage_chunk or {"object": _CHAT_CHUNK, **self._own}
-        return _encoder.encode_lines([{**chunk, "choices": _NOTHING, "usage": usage}])
+        chunk = self._usage_chunk or self._own
+        return _encoder.encode({**chunk, "choices": _NOTHING, "usage": usage}) + b"\n"
 
-    def _rewritten(self, payload: bytes) -> dict[str, msgspec.Raw] | None:
+    def _spliced(self, payload: bytes) -> bytes | None:
+        """The line of a chunk that is as OpenAI writes it and differs from others in its choices only."""
+        choices = self._splice.choices_of(payload)
+        if choices is None or b"\n" in payload:
+            return None
+        try:
+            read = _choices.decode(choices)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if not read or self._is_odd(read):
+            return None
+        self._note(read, choices)
+        return self._splice.line(choices)
+
+    def _rewritten(self, payload: bytes) -> bytes:
         # Line breaks in valid JSON are white space, and would end the line (or the event) early that this becomes.
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
         try:
-            chunk = _top.decode(payload)
+            theirs = _top.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise strange() from None
         if not is_utf8(payload):
             raise strange()
-        choices = chunk.get("choices", NULL)
-        if choices == NULL and ("message" in chunk or "detail" in chunk):
+        choices = theirs.get("choices", NULL)
+        if choices == NULL and ("message" in theirs or "detail" in theirs):
             raise failure_inside(payload, key=self._key)
-        if "error" in chunk and chunk["error"] != NULL:
+        if theirs.get("error", NULL) != NULL:
             raise failure_inside(payload, key=self._key)
-        usage = chunk.pop("usage", NULL)
-        if usage != NULL:
-            self.usage = usage
+        chunk = dict(theirs)
+        usage = self._read_usage(chunk)
         chunk.update(self._own)
         if choices == NULL:
-            return None  # no chunk of an answer: some providers send heartbeats in this form
-        if not self._read(choices) and usage != NULL:
+            return b""  # no chunk of an answer: some providers send heartbeats in this form
+        chunk["choices"], empty = self._read(choices)
+        if empty and usage:
             self._usage_chunk = chunk
-            return None
+            return b""
         if self._usage_asked:
             chunk["usage"] = NULL
-        return chunk
+        if not empty and not usage:
+            self._splice.learn(payload, theirs, chunk)
+        return _encoder.encode(chunk) + b"\n"
 
-    def _read(self, choices: msgspec.Raw) -> bool:
-        """Note what the choices say. False if there are none."""
+    def _read_usage(self, chunk: dict[str, msgspec.Raw]) -> bool:
+        """Take the figures out of a chunk, and say whether there were any."""
+        usage = chunk.pop("usage", NULL)
+        if usage == NULL and "x_groq" in chunk:
+            try:
+                usage = _groq.decode(chunk["x_groq"]).usage
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                usage = NULL
+        if usage != NULL:
+            self.usage = usage
+        return usage != NULL
+
+    def _read(self, choices: msgspec.Raw) -> tuple[msgspec.Raw, bool]:
+        """Note what the choices say; they in OpenAI's form, and whether there are none."""
+        read: list[_Choice] | list[_AnyChoice]
         try:
             read = _choices.decode(choices)
-        except (msgspec.ValidationError, UnicodeDecodeError):
-            read = _leniently(choices)
+            odd = self._is_odd(read)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            odd = True
+        if odd:
+            choices = self._mender.mended(choices, part=self._part)
+            if self._mender.usage is not None:
+                self.usage = self._mender.usage
+            try:
+                read = _any_choices.decode(choices)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raise strange() from None
+        self._note(read, choices)
+        return choices, not read
+
+    def _is_odd(self, read: list[_Choice]) -> bool:
+        """Whether something is as OpenAI does not write it, though it has the right types."""
+        if self._mender.always:
+            return True
+        for choice in read:
+            if choice.error != NULL or choice.usage != NULL:
+                return True
+            delta = choice.delta
+            if delta is None:
+                if self._part == "delta":
+                    return True
+                continue
+            if delta.reasoning is not None or (delta.role is None and choice.index not in self._seen):
+                return True
+            # The first part of a tool's call may lack what later ones need not have.
+            if delta.tool_calls and any((choice.index, call.index) not in self._calls for call in delta.tool_calls):
+                return True
+        return False
+
+    def _note(self, read: list[_Choice] | list[_AnyChoice], choices: bytes | msgspec.Raw) -> None:
         if not self.speaking:
             self.speaking = _speaks(choices)
         for choice in read:
-            self._seen.add(choice.index)
-            if choice.delta is not None:
-                self.text_chars += _chars(choice.delta)
-            elif choice.text is not None:
-                self.text_chars += len(choice.text)
+            index = choice.index
+            self._seen.add(index)
+            text = choice.text if choice.delta is None else _said(choice.delta)
+            if text:
+                self.text_chars += len(text)
+                if self._keep_text:
+                    self.texts.append(text)
+            if choice.delta is not None and choice.delta.tool_calls:
+                self._calls.update((index, call.index) for call in choice.delta.tool_calls)
             if choice.finish_reason is not None:
-                self._ended.add(choice.index)
+                self._ended.add(index)
                 self.finish_reason = choice.finish_reason
-        return bool(read)
 
 
-def _chars(delta: _Delta) -> int:
-    # `reasoning` and `reasoning_content` are two names of the same text, where both are given.
-    chars = len(delta.content or "") + len(delta.reasoning_content or delta.reasoning or "") + len(delta.refusal or "")
+def _said(delta: _Delta) -> str:
+    text = delta.content or ""
+    if delta.reasoning_content:
+        text += delta.reasoning_content
+    if delta.refusal:
+        text += delta.refusal
     for call in delta.tool_calls or ():
-        if call.function is not None:
-            chars += len(call.function.arguments or "")
-    return chars
+        if call.function is not None and call.function.arguments:
+            text += call.function.arguments
+    return text
 
 
-def _speaks(choices: msgspec.Raw) -> bool:
-    parsed = _parsed(choices)
-    for choice in parsed if isinstance(parsed, list) else ():
-        delta = choice.get("delta") if isinstance(choice, dict) else None
+def _speaks(choices: bytes | msgspec.Raw) -> bool:
+    for choice in msgspec.json.decode(choices):
+        delta = choice.get("delta")
         if isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role"):
             return True
-        if isinstance(choice, dict) and (choice.get("finish_reason") or choice.get("text")):
+        if choice.get("finish_reason") or choice.get("text"):
             return True
     return False
-
-
-def _leniently(choices: msgspec.Raw) -> list[_Choice]:
-    """For a dialect whose fields have other types: its text is counted by the length of the whole delta."""
-    parsed = _parsed(choices)
-    if not isinstance(parsed, list):
-        raise strange()
-    read = []
-    for number, choice in enumerate(parsed):
-        if not isinstance(choice, dict):
-            raise strange()
-        index, finish_reason, delta = choice.get("index"), choice.get("finish_reason"), choice.get("delta")
-        read.append(
-            _Choice(
-                index=index if isinstance(index, int) else number,
-                delta=_Delta(content=_text(delta) or _text(choice.get("text"))),
-                finish_reason=None if finish_reason is None else str(finish_reason),
-            )
-        )
-    return read
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "".join(_text(part) for name, part in value.items() if name not in ("role", "type"))
-    if isinstance(value, list):
-        return "".join(_text(part) for part in value)
-    return value if isinstance(value, str) else ""
-
-
-def _parsed(data: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise strange() from None

@@ -7,6 +7,7 @@ import importlib.metadata
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -17,31 +18,29 @@ from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
 from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
 from workernode.outcome import Answered, Later, Refused
-from workernode.remote.allowance import Limits
-from workernode.remote.body import upstream_body
-from workernode.remote.chunk import identity
+from workernode.remote.allowance import Limits as Allowances
+from workernode.remote.body import upstream_fields
+from workernode.remote.call import plan
+from workernode.remote.caller import MAIN, Caller, Limits
+from workernode.remote.dialects.dialect import dialect_at
+from workernode.remote.dialects.learning import lesson
 from workernode.remote.errors import Failure, is_limit, limited, usable
-from workernode.remote.exchange import Exchange
-from workernode.remote.headers import request_headers
 from workernode.remote.pace import CredentialPace
 from workernode.remote.retry import RetryBudget, with_retries
-from workernode.remote.stated import stated
-from workernode.remote.stream import StreamLimits, StreamRelay
-from workernode.remote.url import endpoint_url
-from workernode.remote.usage import CHARS_PER_TOKEN, prompt_chars
-from workernode.remote.vectors import embedded
-from workernode.remote.whole import rewritten
+from workernode.remote.stream import StreamLimits
+from workernode.remote.tokens import ByLength, token_counter
+from workernode.remote.url import deployment_url, endpoint_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from wire.request import Request
     from workernode.engine import Answer, Job
+    from workernode.remote.call import Plan
+    from workernode.remote.dialects.dialect import Adapter, Dialect
+    from workernode.remote.tokens import TokenCounter
 
 _log = Log("node.remote")
-
-_MAIN: Endpoint = "chat/completions"
-"""Every provider serves it: one that does not know it is not where API_URL says."""
 
 
 class RemoteEngine(Engine):
@@ -49,7 +48,8 @@ class RemoteEngine(Engine):
 
     ``api_key`` is asked for each request, so that a key can be replaced while the node runs; None sends none. ``pace``
     hears of every call and forbids some; without one, nothing is known of limits.
-    A whole answer has no time limit but the request's own, since its head comes only when it is complete.
+    ``node`` is this node's incarnation, which tells a gateway that a request comes round. A request that needs several
+    calls holds one slot; no more than ``slots`` calls are under way at once.
     """
 
     def __init__(
@@ -59,6 +59,9 @@ class RemoteEngine(Engine):
         api_key: Callable[[], str | None],
         upstream_model: str,
         slots: int,
+        node: str = "node-of-no-fleet",
+        dialect: Dialect | None = None,
+        tokenizer: str = "",
         endpoints: tuple[Endpoint, ...] = get_args(Endpoint),
         context_length: int | None = None,
         connect_timeout_s: float = 5.0,
@@ -75,13 +78,18 @@ class RemoteEngine(Engine):
         self._upstream_model = upstream_model
         self._slots = slots
         self._connect_timeout_s = connect_timeout_s
-        self._first_token_timeout_s = first_token_timeout_s
-        self._between_tokens_timeout_s = between_tokens_timeout_s
-        self._answer_bytes_max = answer_bytes_max
-        self._stream_limits = StreamLimits(between_tokens_timeout_s, event_bytes_max, answer_bytes_max)
+        self._limits = Limits(
+            first_token_timeout_s, StreamLimits(between_tokens_timeout_s, event_bytes_max, answer_bytes_max)
+        )
         self._trust_env = trust_env
-        self._pace = pace or CredentialPace(lambda: "", "", Limits(), clock=time.monotonic, unix_ms=now_ms)
+        self._pace = pace or CredentialPace(lambda: "", "", Allowances(), clock=time.monotonic, unix_ms=now_ms)
         self._retries = RetryBudget()
+        self._node = node
+        self._dialect = dialect
+        self._tokenizer = tokenizer
+        self._counter: TokenCounter = ByLength()
+        self._adapters: frozenset[Adapter] = frozenset()
+        self._places = asyncio.Semaphore(slots)
         self._sleep = sleep
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -95,11 +103,17 @@ class RemoteEngine(Engine):
     async def start(self) -> None:
         """Open the HTTP session. The upstream is not called: a wrong key is a state that working finds."""
         endpoints = self._details.endpoints
+        self._counter = token_counter(self._tokenizer)
         try:
-            self._urls = {name: URL(endpoint_url(self._api_url, name), encoded=True) for name in endpoints}
+            host = urlsplit(endpoint_url(self._api_url, MAIN)).hostname or ""
+            dialect = self._dialect or dialect_at(host)
+            azure = "deployments" in dialect.adapters
+            base = deployment_url(self._api_url, self._upstream_model) if azure else self._api_url
+            self._urls = {name: URL(endpoint_url(base, name), encoded=True) for name in endpoints}
         except ValueError as error:
             raise EngineUnusable(str(error)) from None
-        self._details = replace(self._details, provider=self._urls[endpoints[0]].host)
+        self._adapters = dialect.adapters
+        self._details = replace(self._details, provider=host)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._slots),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
@@ -114,13 +128,9 @@ class RemoteEngine(Engine):
             return Later(UpstreamFailed("A remote model cannot continue an answer.", code="cannot_continue").body())
         if job.remaining_s <= 0:
             return Refused(DeadlineExceeded().body())
-        try:
-            body = upstream_body(job.request.body, model=self._upstream_model, stream=job.request.stream)
-        except InvalidRequest as error:
-            return Refused(error.body())
         reserved = used = self._reserve(job.request)
         try:
-            outcome = await self._asked(job, body, answer)
+            outcome = await self._asked(job, answer)
             used = outcome.usage.total_tokens if isinstance(outcome, Answered) else 0
             return outcome
         finally:
@@ -132,11 +142,11 @@ class RemoteEngine(Engine):
             await self._session.close()
 
     def _reserve(self, request: Request) -> float:
-        chars = prompt_chars(request.body) if self._pace.counts("tokens") else 0
+        tokens = ByLength().prompt(request.body) if self._pace.counts("tokens") else 0
         asked = None if request.max_tokens is None else request.max_tokens * (request.n or 1)
-        return self._pace.reserve(chars / CHARS_PER_TOKEN, asked)
+        return self._pace.reserve(tokens, asked)
 
-    async def _asked(self, job: Job, body: bytes, answer: Answer) -> Answered | Refused | Later:
+    async def _asked(self, job: Job, answer: Answer) -> Answered | Refused | Later:
         loop = asyncio.get_running_loop()
         due = loop.time() + job.remaining_s
 
@@ -153,7 +163,7 @@ class RemoteEngine(Engine):
         try:
             async with asyncio.timeout_at(due) as deadline:
                 return await with_retries(
-                    lambda: self._attempt(job, body, answer),
+                    lambda: self._attempt(job, answer, due),
                     budget=self._retries,
                     remaining_s=lambda: due - loop.time(),
                     sleep=self._sleep,
@@ -161,17 +171,41 @@ class RemoteEngine(Engine):
                 )
         except Failure as failure:
             return failure.outcome
+        except InvalidRequest as error:
+            return Refused(error.body())
         except TimeoutError:
             if not deadline.expired():
                 raise
             return Refused(DeadlineExceeded().body())
 
-    async def _attempt(self, job: Job, body: bytes, answer: Answer) -> Answered:
+    async def _attempt(self, job: Job, answer: Answer, due: float) -> Answered:
+        """One try; after a refusal that teaches an adapter another one with it, each at most once."""
+        while True:
+            fields = upstream_fields(job.request, model=self._upstream_model, adapters=self._adapters)
+            calls = plan(job.request, fields, self._adapters)
+            try:
+                return await self._paced(self._caller(job, due), calls, answer)
+            except Failure as failure:
+                adapter = lesson(failure.outcome.error, fields, self._adapters)
+                if adapter is None:
+                    raise
+                self._adapters |= {adapter}
+                self._pace.again()
+                _log.warning(
+                    "The provider does not know a parameter: from now on an adapter mends that.",
+                    action="adapter_learned",
+                    adapter=adapter,
+                    provider=self._details.provider,
+                )
+
+    async def _paced(self, caller: Caller, calls: Plan, answer: Answer) -> Answered:
         if (wait_s := self._pace.limited_s()) > 0:
             raise limited(wait_s)  # the request was taken before that was known
+        for _ in calls.calls[1:]:
+            self._pace.again()
         sent_at = self._pace.now
         try:
-            return await self._exchanged(job, body, answer, sent_at)
+            return await caller.answer(calls, answer)
         except Failure as failure:
             self._pace.learn(failure.said)
             if is_limit(failure):
@@ -180,37 +214,21 @@ class RemoteEngine(Engine):
             self._pace.changed()
             raise
 
-    async def _exchanged(self, job: Job, body: bytes, answer: Answer, sent_at: float) -> Answered:
+    def _caller(self, job: Job, due: float) -> Caller:
         assert self._session is not None, "start() was not called"
-        request = job.request
-        key = usable(self._api_key())
-        own = identity(
-            answer_id=job.answer_id,
-            created_s=job.created_s,
-            model=request.model,
-            completion=request.endpoint == "completions",
+        return Caller(
+            self._session,
+            self._places,
+            self._limits,
+            self._counter,
+            self._pace,
+            job=job,
+            url=self._urls[job.request.endpoint],
+            key=usable(self._api_key()),
+            adapters=self._adapters,
+            node=self._node,
+            due=due,
         )
-        async with Exchange(self._session, key=key, optional=request.endpoint != _MAIN) as exchange:
-            await exchange.send(
-                self._urls[request.endpoint],
-                body,
-                request_headers(request, key=key, host=self._details.provider or ""),
-                within_s=self._first_token_timeout_s if request.stream else None,
-            )
-            self._pace.learn(stated(exchange.headers, time.time()))
-            self._pace.accepted(sent_at)
-            if request.stream:
-                return await StreamRelay(job, own, answer, self._stream_limits, key=key).run(exchange)
-            exchange.expect(self._between_tokens_timeout_s)
-            received = await exchange.read_all(bytes_max=self._answer_bytes_max)
-            exchange.expect(None)
-            if request.endpoint == "embeddings":
-                whole = embedded(received, model=request.model, request_body=request.body, key=key)
-            else:
-                whole = rewritten(received, own, request_body=request.body, key=key)
-            del received  # before the gateway takes its time: an answer may be large
-            await answer.write(whole.body, text_chars=whole.usage.completion_tokens * CHARS_PER_TOKEN)
-            return Answered(whole.usage, whole.finish_reason)
 
 
 def _version() -> str:

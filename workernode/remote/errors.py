@@ -1,4 +1,4 @@
-"""What a provider's failure means for a request: one table, and the reading of error bodies in their many shapes.
+"""A provider's failure: the reading of error bodies in their many shapes, and what :mod:`.rules` makes of them.
 
 The provider's own words reach only the client whose request it refused, bounded and without the API key. What hands a
 request back has sentences of ours: they also end in logs and events, and a provider's words may repeat the prompt.
@@ -7,6 +7,7 @@ request back has sentences of ours: they also end in logs and events, and a prov
 from __future__ import annotations
 
 import email.utils
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from wire.errors import (
     UpstreamRefused,
 )
 from workernode.outcome import Later, Refused
+from workernode.remote.rules import AGAIN, AUTHENTICATION, RATE, STRANGE, Rule, row_for
 from workernode.remote.stated import stated
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ ERROR_BYTES_MAX = 64 * 1024
 RETRY_AFTER_S_MAX = 24 * 3600
 _RETRY_AFTER_MS = ("retry-after-ms", "x-ms-retry-after-ms")
 _WORD_CHARS_MAX = 128
+_STATUS = re.compile(r"[45]\d\d")
+_REFUSALS = ("invalid_request_error", "badrequesterror", "bad_request", "invalid_argument")
+_NO_MESSAGE = "provider returned error"
+"""OpenRouter's, beside what the provider behind it said."""
 _KEY_CHARS_MIN = 8
 """A shorter key is a placeholder such as ``none``: masking it would only garble sentences."""
 
@@ -52,45 +58,6 @@ class Failure(Exception):
         super().__init__(outcome.error.code)
 
 
-@dataclass(frozen=True)
-class _Rule:
-    sentence: str
-    refused: bool = False
-    again: bool = False
-    code: str = UpstreamFailed.code
-    http_status: int = UpstreamFailed.http_status
-    type: str = UpstreamFailed.type
-
-
-_REFUSED = _Rule("The provider of this model refused the request.", refused=True)
-_AGAIN = _Rule("The provider of this model failed to answer.", again=True)
-_AUTHENTICATION = _Rule(
-    "The provider of this model does not accept this node's API key.", code="upstream_authentication_failed"
-)
-_QUOTA = _Rule("The quota of this node at the provider of this model is used up.", code="upstream_quota_exhausted")
-_RATE = _Rule(
-    # Not tried again here: the request waits in the queue for any node that may ask, and not in a slot for this one.
-    "The provider of this model limits the rate of requests.",
-    code="upstream_rate_limited",
-    http_status=429,
-    type="rate_limit_error",
-)
-_STRANGE = _Rule("The provider of this model gave something that is no answer: API_URL may be wrong.")
-
-_RULES = {
-    400: _REFUSED,
-    401: _AUTHENTICATION,
-    402: _QUOTA,
-    403: _AUTHENTICATION,
-    404: _REFUSED,
-    408: _AGAIN,
-    409: _AGAIN,
-    413: _REFUSED,
-    422: _REFUSED,
-    429: _RATE,
-}
-_RULES_BY_CLASS = {4: _REFUSED, 5: _AGAIN}
-"""For the statuses not named above, by their first digit; what is in neither table is strange."""
 _PASSED_STATUSES = (400, 404, 413, 422)
 """A refusal's status is passed on if it is one of these, else it becomes 400."""
 
@@ -108,31 +75,38 @@ class ProviderError:
 
 
 def failure_of(
-    status: int, headers: Mapping[str, str], body: bytes | bytearray, *, key: str | None, now_s: float
+    status: int | None, headers: Mapping[str, str], body: bytes | bytearray, *, key: str | None, now_s: float
 ) -> Failure:
-    """What follows from an answer that is an error. ``now_s`` is Unix time: Retry-After may be a date."""
+    """What follows from an answer that is an error; ``status`` is None where a good one came with it.
+
+    ``now_s`` is Unix time: Retry-After may be a date.
+    """
     error = provider_error(body)
-    rule = _rule(status, error)
+    rule = row_for(status, error).rule
     wait_s = retry_after_s(headers, now_s)
     if wait_s is None and error is not None:
         wait_s = error.retry_s
     if rule.refused:
-        return Failure(Refused(_refusal(status, error, key)))
+        return Failure(Refused(_refusal(rule, status, error, key)))
     failure = Failure(Later(_handed_back(rule, wait_s)), again=rule.again, wait_s=wait_s or 0.0)
     failure.said = stated(headers, now_s)
     return failure
 
 
 def failure_inside(body: bytes | bytearray, *, key: str | None) -> Failure:
-    """What follows from an error that came with status 200: its code may be a status, or it is a failure."""
+    """What follows from an error that came with status 200: its code may be a status, or its type tells, or neither."""
     error = provider_error(body)
     if error is None:
         return strange()
-    if error.code is not None and error.code.isdecimal() and 400 <= int(error.code) <= 599:
-        status = int(error.code)
-    else:
-        status = 400 if error.type == "invalid_request_error" else 500
+    status = next((int(word) for word in (error.code, error.type) if word and _STATUS.fullmatch(word)), None)
+    if status is None and (error.type or "").lower() in _REFUSALS:
+        status = 400
     return failure_of(status, {}, body, key=key, now_s=0.0)
+
+
+def failed_inside() -> Failure:
+    """The provider ended its answer with a word that says that it is none."""
+    return Failure(Later(_handed_back(AGAIN, None)), again=True)
 
 
 def unreachable() -> Failure:
@@ -148,17 +122,17 @@ def too_slow() -> Failure:
 
 def strange() -> Failure:
     """Something came that is no answer: a web page, another protocol, nothing at all."""
-    return Failure(Later(_handed_back(_STRANGE, None)))
+    return Failure(Later(_handed_back(STRANGE, None)))
 
 
 def limited(wait_s: float) -> Failure:
     """The provider wants to be left alone for so long: it is not asked."""
-    return Failure(Later(_handed_back(_RATE, wait_s)))
+    return Failure(Later(_handed_back(RATE, wait_s)))
 
 
 def is_limit(failure: Failure) -> bool:
     """Whether the provider refused for the rate."""
-    return failure.outcome.error.code == _RATE.code
+    return failure.outcome.error.code == RATE.code
 
 
 def unserved() -> Failure:
@@ -183,7 +157,7 @@ def usable(key: str | None) -> str | None:
     """The API key as a header can carry it; none if it is empty. Raises :class:`Failure` if no header can."""
     key = (key or "").strip()
     if not key.isascii() or not key.isprintable():
-        raise Failure(Later(_handed_back(_AUTHENTICATION, None)))
+        raise Failure(Later(_handed_back(AUTHENTICATION, None)))
     return key or None
 
 
@@ -202,12 +176,11 @@ def provider_error(body: bytes | bytearray) -> ProviderError | None:
         return _read(error)
     if isinstance(error, str) and error:
         return _read({**parsed, "message": error})
-    if isinstance(parsed.get("message"), str):
+    message = parsed.get("message")
+    if isinstance(message, str):
         return _read(parsed)
-    if parsed.get("detail"):
-        detail = parsed["detail"]
-        return _read({"message": detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()})
-    return None
+    detail = parsed.get("detail") or (message.get("detail") if isinstance(message, dict) else None)
+    return _read({**parsed, **_of_detail(detail)}) if detail else None
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
@@ -230,38 +203,42 @@ def masked(text: str, key: str | None) -> str:
     return text.replace(key, "***") if key and len(key) >= _KEY_CHARS_MIN else text
 
 
-def _rule(status: int, error: ProviderError | None) -> _Rule:
-    if error is not None and "insufficient_quota" in (error.code, error.type):
-        return _QUOTA
-    if status == 404 and error is None:
-        return _STRANGE  # a web server that knows no such path, rather than a provider that knows no such model
-    return _RULES.get(status) or _RULES_BY_CLASS.get(status // 100, _STRANGE)
-
-
-def _refusal(status: int, error: ProviderError | None, key: str | None) -> ErrorBody:
+def _refusal(rule: Rule, status: int | None, error: ProviderError | None, key: str | None) -> ErrorBody:
     error = error or ProviderError()
 
     def word(text: str | None) -> str | None:
         return masked(text, key)[:_WORD_CHARS_MAX] if text else None
 
     return ErrorBody(
-        code=word(error.code) or UpstreamRefused.code,
-        message=masked(error.message, key)[:MESSAGE_CHARS_MAX] or _REFUSED.sentence,
+        code=rule.code or word(error.code) or UpstreamRefused.code,
+        message=masked(error.message, key)[:MESSAGE_CHARS_MAX] or rule.sentence,
         type=word(error.type) or UpstreamRefused.type,
         param=word(error.param),
-        http_status=status if status in _PASSED_STATUSES else UpstreamRefused.http_status,
+        http_status=rule.http_status or (status if status in _PASSED_STATUSES else None) or UpstreamRefused.http_status,
     )
 
 
-def _handed_back(rule: _Rule, wait_s: float | None) -> ErrorBody:
+def _handed_back(rule: Rule, wait_s: float | None) -> ErrorBody:
     return ErrorBody(
-        code=rule.code,
+        code=rule.code or UpstreamFailed.code,
         message=rule.sentence,
         type=rule.type,
-        http_status=rule.http_status,
+        http_status=rule.http_status or UpstreamFailed.http_status,
         retryable=True,
         retry_after_ms=None if wait_s is None else round(wait_s * 1000),
     )
+
+
+def _of_detail(detail: Any) -> dict[str, Any]:
+    """Message and parameter of what a validator found, FastAPI's form."""
+    if isinstance(detail, str):
+        return {"message": detail}
+    found = detail if isinstance(detail, list) else [detail]
+    if not all(isinstance(each, dict) and isinstance(each.get("msg"), str) for each in found):
+        return {"message": msgspec.json.encode(detail).decode()}
+    places = [[str(part) for part in each.get("loc", ()) if part != "body"] for each in found]
+    said = "; ".join(f"{'.'.join(place)}: {each['msg']}" for place, each in zip(places, found, strict=True))
+    return {"message": said, "param": places[0][-1] if places[0] else None}
 
 
 def _read(error: dict[str, Any]) -> ProviderError:
@@ -269,7 +246,11 @@ def _read(error: dict[str, Any]) -> ProviderError:
         value = error.get(name)
         return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
-    return ProviderError(word("message") or "", word("type"), word("code"), word("param"), _retry_info(error))
+    message, metadata = word("message") or "", error.get("metadata")
+    if message.lower() == _NO_MESSAGE and isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str):
+        inner = provider_error(raw.encode(errors="replace"))
+        message = inner.message if inner is not None and inner.message else raw
+    return ProviderError(message, word("type") or word("status"), word("code"), word("param"), _retry_info(error))
 
 
 def _retry_info(error: dict[str, Any]) -> float | None:

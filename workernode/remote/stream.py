@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wire.errors import AnswerTooLarge
+from wire.usage import Usage
 from workernode.outcome import Answered, Refused
-from workernode.prompts import prompt_count
-from workernode.remote.chunk import Chunks
-from workernode.remote.errors import Failure, after_first_token, failure_inside, interrupted, strange
+from workernode.remote.errors import Failure, after_first_token, interrupted, strange
 from workernode.remote.sse import EventParser, EventTooLarge
-from workernode.remote.usage import as_json, usage_of
+from workernode.remote.usage import as_json, counted
+from workernode.remote.whole import as_chunks
 
 if TYPE_CHECKING:
-    import msgspec
-
-    from wire.request import Request
-    from wire.usage import Usage
-    from workernode.engine import Answer, Job
+    from workernode.engine import Answer
+    from workernode.remote.chunk import Chunks
     from workernode.remote.exchange import Exchange
+    from workernode.remote.tokens import TokenCounter
 
 
 @dataclass(frozen=True)
@@ -39,45 +37,60 @@ class StreamRelay:
     """
 
     def __init__(
-        self, job: Job, own: dict[str, msgspec.Raw], answer: Answer, limits: StreamLimits, *, key: str | None
+        self,
+        chunks: Chunks,
+        answer: Answer,
+        limits: StreamLimits,
+        *,
+        choices: int,
+        usage_last: bool,
+        body: bytes,
+        counter: TokenCounter,
     ) -> None:
-        self._request = job.request
+        """The answer to ``body`` has so many ``choices``, and ends with its usage if ``usage_last``."""
+        self._chunks = chunks
         self._answer = answer
         self._limits = limits
-        self._key = key
+        self._choices = choices
+        self._usage_last = usage_last
+        self._body = body
+        self._counter = counter
         self._parser = EventParser(event_bytes_max=limits.event_bytes_max)
-        self._choices = _choices_of(job.request)
-        self._chunks = Chunks(own, usage_asked=job.request.usage_asked, key=key)
         self._held = b""
         self._bytes = 0
         self._shown = False
+        self._usage = Usage()
 
     async def run(self, exchange: Exchange) -> Answered:
         """Return when the answer is complete. Raises :class:`Failure` otherwise."""
-        if exchange.media_type == "application/json":
-            body = await exchange.read_all(bytes_max=self._limits.event_bytes_max)
-            raise failure_inside(body, key=self._key)  # a provider that answers a stream so has an error to tell
         try:
-            while await self._step(exchange):
-                pass
+            if exchange.media_type == "application/json":
+                # A provider that answers a stream as a whole has an error to tell, or knows no streams.
+                body = await exchange.read_all(bytes_max=self._limits.answer_bytes_max)
+                await self._take(exchange, as_chunks(body), over=True)
+            else:
+                while await self._step(exchange):
+                    pass
         except Failure as failure:
             raise after_first_token(failure) if self._shown else failure from None
         await exchange.drain()
-        return Answered(self._usage(), self._chunks.finish_reason)
+        return Answered(self._usage, self._chunks.finish_reason)
 
     async def _step(self, exchange: Exchange) -> bool:
         """Pass on what one read brings. False when the answer is complete."""
+        data = await self._read(exchange)
+        return await self._take(exchange, self._payloads(data), over=not data)
+
+    async def _take(self, exchange: Exchange, payloads: list[bytes], *, over: bool) -> bool:
         chunks = self._chunks
         said = chunks.text_chars
-        data = await self._read(exchange)
-        payloads = self._payloads(data)
         lines = chunks.take(payloads)
-        over = chunks.done or not data
+        over = over or chunks.done
         if over and chunks.failure is None:
-            if not self._complete():
+            if self._complete():
+                lines += await self._ending()
+            else:
                 chunks.failure = interrupted() if self._shown else strange()
-            elif self._request.usage_asked:
-                lines += chunks.last(chunks.usage or as_json(self._usage()))
         if chunks.failure is not None and not self._shown:
             raise chunks.failure
         if lines:
@@ -87,6 +100,14 @@ class StreamRelay:
         if chunks.failure is not None:
             raise chunks.failure
         return not over
+
+    async def _ending(self) -> bytes:
+        chunks = self._chunks
+        self._usage = await counted(
+            chunks.usage, texts=chunks.texts, text_chars=chunks.text_chars, body=self._body, counter=self._counter
+        )
+        last = chunks.last(chunks.usage or as_json(self._usage)) if self._usage_last else b""
+        return chunks.endings() + last
 
     async def _read(self, exchange: Exchange) -> bytes:
         try:
@@ -120,11 +141,3 @@ class StreamRelay:
     def _complete(self) -> bool:
         chunks = self._chunks
         return (chunks.done and chunks.speaking) or chunks.ended(self._choices)
-
-    def _usage(self) -> Usage:
-        return usage_of(self._chunks.usage, text_chars=self._chunks.text_chars, body=self._request.body)
-
-
-def _choices_of(request: Request) -> int:
-    """How many choices make a whole answer."""
-    return (request.n or 1) * (prompt_count(request.body) if request.endpoint == "completions" else 1)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from typing import get_args
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from wire.request import Endpoint
 
 # The longer name first: one ends with the other.
 _NAMES = sorted(get_args(Endpoint), key=len, reverse=True)
+
+
+AZURE_API_VERSION = "2024-10-21"
+"""Of the deployments' API, where ``API_URL`` names none: the latest that is no preview."""
+
+
+def deployment_url(api_url: str, deployment: str) -> str:
+    """Azure's address of a deployment, below a bare host (or ``/openai``); any other ``API_URL`` as it is."""
+    parts = _checked(api_url.strip())
+    if parts.path.strip("/") not in ("", "openai"):
+        return api_url
+    path = f"/openai/deployments/{quote(deployment, safe='')}"
+    query = parts.query if "api-version=" in parts.query else f"api-version={AZURE_API_VERSION}"
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
 
 
 def endpoint_url(api_url: str, endpoint: str) -> str:

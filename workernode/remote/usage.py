@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from wire.usage import TOKENS_MAX, Usage
-from workernode.prompts import prompts_of
+from workernode.remote.tokens import ByLength
 
-CHARS_PER_TOKEN = 4
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workernode.remote.tokens import TokenCounter
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None
+_BY_LENGTH = ByLength()
 
 
 class _PromptDetails(msgspec.Struct):
@@ -27,16 +32,26 @@ class _Figures(msgspec.Struct):
     completion_tokens: _Count = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: _Count = None
+    """DeepSeek's name for what was cached."""
 
 
 _decoder = msgspec.json.Decoder(_Figures)
 
 
-def usage_of(figures: msgspec.Raw | None, *, text_chars: int, body: bytes, generates: bool = True) -> Usage:
-    """The usage of an answer of ``text_chars`` characters to ``body``.
+def usage_of(
+    figures: msgspec.Raw | None,
+    *,
+    text_chars: int,
+    body: bytes,
+    generates: bool = True,
+    texts: Sequence[str] = (),
+    counter: TokenCounter = _BY_LENGTH,
+) -> Usage:
+    """The usage of an answer of ``text_chars`` characters to ``body``; ``texts`` are they, for a counter that reads.
 
     ``figures`` is the upstream's ``usage`` object. Where it is missing, unreadable, or says 0 for something that was
-    there, characters are counted instead, and the usage is marked as estimated. ``generates`` is false where no answer
+    there, ``counter`` counts instead, and the usage is marked as estimated. ``generates`` is false where no answer
     has completion tokens: embeddings.
     """
     given = _read(figures)
@@ -45,10 +60,10 @@ def usage_of(figures: msgspec.Raw | None, *, text_chars: int, body: bytes, gener
     unsaid = generates and completion == 0 and (text_chars > 0 or given.completion_tokens is None)
     estimated = prompt == 0 or unsaid
     if prompt == 0:
-        prompt = max(1, _tokens(prompt_chars(body)))
+        prompt = counter.prompt(body)
     if completion == 0:
-        completion = _tokens(text_chars)
-    cached = given.prompt_tokens_details.cached_tokens if given.prompt_tokens_details else None
+        completion = counter.answer(texts, text_chars)
+    cached = given.prompt_tokens_details.cached_tokens if given.prompt_tokens_details else given.prompt_cache_hit_tokens
     reasoning = given.completion_tokens_details.reasoning_tokens if given.completion_tokens_details else None
     return Usage(
         prompt_tokens=prompt,
@@ -59,49 +74,41 @@ def usage_of(figures: msgspec.Raw | None, *, text_chars: int, body: bytes, gener
     )
 
 
-def as_json(usage: Usage) -> msgspec.Raw:
-    """The ``usage`` object of an answer whose upstream gave none."""
-    return msgspec.Raw(
-        msgspec.json.encode(
-            {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "total_tokens": usage.total_tokens,
-            }
-        )
+async def counted(
+    figures: msgspec.Raw | None, *, texts: Sequence[str], text_chars: int, body: bytes, counter: TokenCounter
+) -> Usage:
+    """The same, where counting must not hold up others."""
+    usage = usage_of(figures, text_chars=text_chars, body=body)
+    if not usage.estimated or not counter.exact:
+        return usage
+    return await asyncio.to_thread(
+        usage_of, figures, text_chars=text_chars, body=body, texts=list(texts), counter=counter
     )
 
 
-def prompt_chars(body: bytes) -> int:
-    """The characters of text in a request: its prompts, or its messages, and its tools as they stand.
-
-    Images count for nothing, a token for :data:`CHARS_PER_TOKEN` characters.
-    """
-    try:
-        request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return len(body)
-    if not isinstance(request, dict):
-        return 0
-    messages = request.get("messages")
-    if not isinstance(messages, list):
-        prompts = prompts_of(request.get("prompt", request.get("input")))
-        return sum(len(each) * (1 if isinstance(each, str) else CHARS_PER_TOKEN) for each in prompts)
-    chars = sum(_chars(message.get("content")) for message in messages if isinstance(message, dict))
-    return chars + (len(msgspec.json.encode(request["tools"])) if request.get("tools") else 0)
+def total(usages: Sequence[Usage]) -> Usage:
+    """What several calls used together. One estimate makes all of it one."""
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in usages),
+        completion_tokens=sum(each.completion_tokens for each in usages),
+        cached_tokens=sum(each.cached_tokens for each in usages),
+        reasoning_tokens=sum(each.reasoning_tokens for each in usages),
+        estimated=any(each.estimated for each in usages),
+    )
 
 
-def _chars(content: Any) -> int:
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, list):
-        texts = (part.get("text") for part in content if isinstance(part, dict))
-        return sum(len(text) for text in texts if isinstance(text, str))
-    return 0
-
-
-def _tokens(chars: int) -> int:
-    return -(-chars // CHARS_PER_TOKEN)
+def as_json(usage: Usage) -> msgspec.Raw:
+    """The ``usage`` object of an answer whose upstream gave none, or of several answers together."""
+    figures: dict[str, object] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.cached_tokens:
+        figures["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens:
+        figures["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return msgspec.Raw(msgspec.json.encode(figures))
 
 
 def _read(figures: msgspec.Raw | None) -> _Figures:

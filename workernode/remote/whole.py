@@ -7,21 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workernode.remote.chunk import NULL
+from workernode.remote.dialects.choices import Choices, begins
+from workernode.remote.dialects.finish import FinishReason
+from workernode.remote.dialects.request import NULL
 from workernode.remote.errors import failure_inside, strange
+from workernode.remote.tokens import ByLength
 from workernode.remote.usage import as_json, usage_of
 from workernode.remote.utf8 import is_utf8
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wire.usage import Usage
+    from workernode.remote.dialects.choices import Part
+    from workernode.remote.tokens import TokenCounter
+
+_BY_LENGTH = ByLength()
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+    content: msgspec.Raw = NULL
+    reasoning: msgspec.Raw = NULL
+    tool_calls: msgspec.Raw = NULL
 
 
 class _Choice(msgspec.Struct, gc=False):
+    """One as OpenAI writes it. Its text is not read: it may be large."""
+
+    index: int
+    message: _Message | None = None
+    text: msgspec.Raw = NULL
+    finish_reason: FinishReason | None = None
+    error: msgspec.Raw = NULL
+    usage: msgspec.Raw = NULL
+
+
+class _Ending(msgspec.Struct, gc=False):
     finish_reason: Any = None
 
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
+_endings = msgspec.json.Decoder(list[_Ending])
+_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encoder = msgspec.json.Encoder()
 
 
@@ -34,29 +63,65 @@ class Whole:
     finish_reason: str | None
 
 
-def rewritten(answer: bytes | bytearray, own: dict[str, msgspec.Raw], *, request_body: bytes, key: str | None) -> Whole:
-    """Replace the fields of ``own`` at the top; add the estimated usage where the upstream gave none.
+def rewritten(
+    answer: bytes | bytearray,
+    own: dict[str, msgspec.Raw],
+    *,
+    request_body: bytes,
+    key: str | None,
+    part: Part = "message",
+    choices: Choices | None = None,
+    counter: TokenCounter = _BY_LENGTH,
+) -> Whole:
+    """Replace the fields of ``own`` at the top, mend choices that are not as OpenAI writes them, and add the estimated
+    usage where the upstream gave none.
 
     Raises :class:`workernode.remote.errors.Failure` for anything that is no answer.
     """
     try:
         top = _top.decode(answer)
-        choices = _choices.decode(top.get("choices", NULL))
+        endings = _endings.decode(top.get("choices", NULL))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise failure_inside(answer if len(answer) < 2**20 else b"", key=key) from None
     if top.get("error", NULL) != NULL:
         raise failure_inside(answer, key=key)
-    if not choices or not is_utf8(answer):
+    if not endings or not is_utf8(answer):
         raise strange()
     figures = top.get("usage", NULL)
-    usage = usage_of(None if figures == NULL else figures, text_chars=0, body=request_body)
+    choices = choices or Choices(key=key)
+    if choices.always or _is_odd(top["choices"], part):
+        top["choices"] = choices.mended(top["choices"], part=part)
+        endings = _endings.decode(top["choices"])
+        if figures == NULL and choices.usage is not None:
+            figures = top["usage"] = choices.usage
+    given = None if figures == NULL else figures
+    usage = usage_of(given, text_chars=0, body=request_body)
     if usage.estimated:
-        usage = usage_of(None if figures == NULL else figures, text_chars=_chars(top["choices"]), body=request_body)
-        if figures == NULL:
+        texts = list(_texts(msgspec.json.decode(top["choices"])))
+        usage = usage_of(given, text_chars=sum(map(len, texts)), body=request_body, texts=texts, counter=counter)
+        if given is None:
             top["usage"] = as_json(usage)
     top.update(own)
-    reasons = [choice.finish_reason for choice in choices if choice.finish_reason is not None]
+    reasons = [ending.finish_reason for ending in endings if ending.finish_reason is not None]
     return Whole(joined(top), usage, str(reasons[-1]) if reasons else None)
+
+
+def as_chunks(answer: bytes | bytearray) -> list[bytes]:
+    """The chunks of a stream that was answered as a whole; of anything else itself, to be read for its error."""
+    try:
+        top = _top.decode(answer)
+        choices = _objects.decode(top.get("choices", NULL))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [bytes(answer)]
+    if top.get("error", NULL) != NULL or not choices:
+        return [bytes(answer)]
+    figures = top.pop("usage", NULL)
+    for number, choice in enumerate(choices):
+        choice.setdefault("index", msgspec.Raw(b"%d" % number))
+        if "message" in choice:
+            choice["delta"] = choice.pop("message")
+    chunks = [joined({**top, "choices": msgspec.Raw(_encoder.encode([choice]))}) for choice in choices]
+    return [*chunks, joined({**top, "choices": msgspec.Raw(b"[]"), "usage": figures}), b"[DONE]"]
 
 
 def joined(top: dict[str, msgspec.Raw]) -> bytes:
@@ -69,14 +134,34 @@ def joined(top: dict[str, msgspec.Raw]) -> bytes:
     return b"".join(parts)
 
 
-def _chars(choices: msgspec.Raw) -> int:
-    read = msgspec.json.decode(choices, type=list[dict[str, Any]])
-    return sum(_length(choice.get("message", choice.get("text"))) for choice in read)
+def _is_odd(choices: msgspec.Raw, part: Part) -> bool:
+    try:
+        read = _choices.decode(choices)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    for choice in read:
+        message = choice.message
+        if choice.error != NULL or choice.usage != NULL or (message is None) is (part == "message"):
+            return True
+        if message is not None and (
+            begins(message.content, b"[") or message.reasoning != NULL or message.tool_calls != NULL
+        ):
+            return True
+    return False
 
 
-def _length(value: Any) -> int:
+def _texts(choices: Any) -> Iterator[str]:
+    for choice in choices:
+        yield from _strings(choice.get("message", choice.get("text")))
+
+
+def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        return sum(_length(part) for name, part in value.items() if name not in ("role", "type", "id"))
-    if isinstance(value, list):
-        return sum(_length(part) for part in value)
-    return len(value) if isinstance(value, str) else 0
+        for name, part in value.items():
+            if name not in ("role", "type", "id"):
+                yield from _strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
+    elif isinstance(value, str):
+        yield value

@@ -31,7 +31,7 @@ async def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     engine = ScriptedEngine()
     await fleet.node()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workernode.role, "_engine", lambda _: engine)
+        patch.setattr(workernode.role, "_engine", lambda *_: engine)
         await fleet.node(MODEL_NAME=f"{SCRIPTED}-{MODEL}")
     async with FakeUpstream() as upstream:
         await fleet.node(NODE_TYPE="remote", MODEL_NAME=f"{REMOTE}-{MODEL}", API_URL=upstream.url)

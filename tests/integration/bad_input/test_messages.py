@@ -41,6 +41,16 @@ ROWS = [
         with_headers(*JSON, "x-request-timeout-ms: 0"),
         param="x-request-timeout-ms",
     ),
+    Row(
+        "a_way_through_something_that_is_no_node_is_refused",
+        with_headers(*JSON, "x-workernode-via: CANARY CANARY"),
+        param="x-workernode-via",
+    ),
+    Row(
+        "a_way_through_too_many_nodes_is_refused",
+        with_headers(*JSON, "x-workernode-via: " + ",".join(f"node-{number}" for number in range(5))),
+        code="loop_detected",
+    ),
     bad("messages_missing_is_refused", {"model": MODEL}, "messages", MISSING),
     *bad_field("messages", None, [], "CANARY", {}, 1),
     bad("a_message_that_is_a_number_is_refused", good(messages=[1]), "messages[0]"),

@@ -1,0 +1,3 @@
+module compiled_upstream
+
+go 1.21

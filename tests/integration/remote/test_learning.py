@@ -1,0 +1,118 @@
+"""A refusal that names a parameter teaches an adapter: once, with a log line, and for all requests after it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.narrow_provider import NarrowProvider
+from tests.remote_engine import Recorder, completion_job, job, started
+from workernode.outcome import Answered, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workernode.engine import Job
+
+Refusal = tuple[int, Any]
+DEVELOPER = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "x"}]
+
+
+def error(message: str, **others: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **others}}
+
+
+def has(name: str, refusal: Refusal) -> Callable[[dict[str, Any]], Refusal | None]:
+    """Refuses a body with that field."""
+    return lambda body: refusal if name in body else None
+
+
+def developers(body: dict[str, Any]) -> Refusal | None:
+    said = "Unexpected role 'developer': expected 'system', 'user', 'assistant' or 'tool'"
+    return (400, error(said)) if any(each["role"] == "developer" for each in body["messages"]) else None
+
+
+def several(body: dict[str, Any]) -> Refusal | None:
+    return (400, error("'n' : number must be at most 1")) if body.get("n", 1) != 1 else None
+
+
+def prompts(body: dict[str, Any]) -> Refusal | None:
+    said = "json: cannot unmarshal array into Go struct field CompletionRequest.prompt of type string"
+    return (400, error(said)) if isinstance(body["prompt"], list) else None
+
+
+NEW_NAME = error(
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    param="max_tokens",
+    code="unsupported_parameter",
+)
+
+
+def forbidden(name: str) -> Refusal:
+    detail = {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}
+    return 422, {"object": "error", "message": {"detail": [detail]}, "type": "invalid_request_error"}
+
+
+LESSONS = [
+    ("max-completion-tokens", has("max_tokens", (400, NEW_NAME)), lambda: job("x", max_tokens=7)),
+    (
+        "max-tokens",
+        has("max_completion_tokens", forbidden("max_completion_tokens")),
+        lambda: job("x", max_completion_tokens=7),
+    ),
+    ("no-stream-options", has("stream_options", forbidden("stream_options")), lambda: job("x", stream=True)),
+    ("system-role", developers, lambda: job("x", messages=DEVELOPER)),
+    ("one-choice", several, lambda: job("x", n=2)),
+    ("one-prompt", prompts, lambda: completion_job(["p", "q"])),
+]
+
+
+@pytest.mark.parametrize(("adapter", "refusal", "a_job"), LESSONS, ids=[lesson[0] for lesson in LESSONS])
+async def test_a_parameter_that_is_refused_is_adapted_from_then_on(
+    adapter: str,
+    refusal: Callable[[dict[str, Any]], Refusal | None],
+    a_job: Callable[[], Job],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with NarrowProvider(refusal) as provider, started(provider.url) as engine:
+        assert isinstance(await engine.answer(a_job(), Recorder()), Answered)
+        refused = sum(refusal(body) is not None for body in provider.bodies)
+        assert refused == 1
+        assert isinstance(await engine.answer(a_job(), Recorder()), Answered)
+        assert sum(refusal(body) is not None for body in provider.bodies) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "adapter_learned" in record.getMessage()]
+    assert f'adapter="{adapter}"' in line
+
+
+@pytest.mark.parametrize(
+    ("refusal", "fields"),
+    [
+        ((400, error("max_tokens is too large: 99999.", param="max_tokens", code="invalid_value")), {"max_tokens": 9}),
+        ((400, error("Invalid 'n': must be between 1 and 8.", param="n")), {"n": 9}),
+        ((400, error("Your message says that n must be 1.", param="messages")), {"n": 1}),
+        ((500, error("max_tokens is not supported")), {"max_tokens": 9}),
+        ((413, error("max_tokens is not supported")), {"max_tokens": 9}),
+        ((400, error("The role of the developer is too long.")), {}),
+        ((400, error("'max_completion_tokens' is not supported.")), {"max_tokens": 9}),
+    ],
+)
+async def test_a_refusal_for_another_reason_teaches_nothing(refusal: Refusal, fields: dict[str, Any]) -> None:
+    async with NarrowProvider(lambda body: refusal) as provider, started(provider.url) as engine:
+        await engine.answer(job("x", **fields), Recorder())
+    assert all(body == provider.bodies[0] for body in provider.bodies)
+    assert len(provider.bodies) == (3 if refusal[0] == 500 else 1)
+
+
+async def test_a_provider_that_refuses_both_names_of_a_limit_is_not_asked_for_ever() -> None:
+    def neither(body: dict[str, Any]) -> Refusal | None:
+        name = next((name for name in ("max_tokens", "max_completion_tokens") if name in body), None)
+        return None if name is None else (400, error(f"Unsupported parameter: '{name}'", param=name))
+
+    async with NarrowProvider(neither) as provider, started(provider.url) as engine:
+        outcome = await engine.answer(job("x", max_tokens=7), Recorder())
+    assert isinstance(outcome, Refused)
+    assert outcome.error.param == "max_completion_tokens"
+    assert len(provider.bodies) == 2

@@ -1,0 +1,221 @@
+"""The table of provider failures: each row by what providers really send, and no row without a test."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+
+from workernode.outcome import Later, Refused
+from workernode.remote.errors import failure_inside, failure_of, provider_error
+from workernode.remote.rules import ROWS, row_for
+
+HTML = b"<html><body>Bad Gateway</body></html>"
+
+
+class Example(NamedTuple):
+    row: str
+    status: int
+    body: bytes
+    kind: type
+    code: str
+    http_status: int
+    again: bool = False
+
+
+def error(message: str = "", **others: Any) -> bytes:
+    return json.dumps({"error": {"message": message, "type": None, "param": None, "code": None, **others}}).encode()
+
+
+def flat(message: Any, **others: Any) -> bytes:
+    return json.dumps({"object": "error", "message": message, **others}).encode()
+
+
+QUOTA = (Later, "upstream_quota_exhausted", 502)
+KEY = (Later, "upstream_authentication_failed", 502)
+RATE = (Later, "upstream_rate_limited", 429)
+AGAIN = (Later, "upstream_failed", 502, True)
+STRANGE = (Later, "upstream_failed", 502)
+MODEL = (Later, "upstream_model_unknown", 502)
+TOO_LONG = (Refused, "context_length_exceeded", 400)
+FILTERED = (Refused, "content_filter", 400)
+
+EXAMPLES = [
+    # OpenAI
+    Example("the quota is used up", 429, error(type="insufficient_quota", code="insufficient_quota"), *QUOTA),
+    Example("the quota is used up", 429, error(code="billing_not_active"), *QUOTA),
+    Example(
+        "longer than the context",
+        400,
+        error("This model's maximum context length is 8192 tokens.", code="context_length_exceeded", param="messages"),
+        *TOO_LONG,
+    ),
+    Example(
+        "larger than a limit per minute",
+        429,
+        error("Request too large for gpt-4o on tokens per min (TPM): Limit 30000", code="rate_limit_exceeded"),
+        *(Refused, "request_too_large", 413),
+    ),
+    Example("against a content policy", 400, error("No.", code="content_policy_violation"), *FILTERED),
+    Example("an unknown model", 404, error("The model `x` does not exist", code="model_not_found"), *MODEL),
+    Example("a key that is not accepted", 401, error("Incorrect API key provided", code="invalid_api_key"), *KEY),
+    Example("a key that is not accepted", 403, error(code="unsupported_country_region_territory"), *KEY),
+    Example("not allowed", 401, error("You must be a member of an organization to use the API"), *KEY),
+    Example("too many requests", 429, error(type="requests", code="rate_limit_exceeded"), *RATE),
+    Example("overloaded", 503, error("Slow Down", code="slow_down"), *AGAIN),
+    Example("the provider's own fault", 500, error(type="server_error"), *AGAIN),
+    Example(
+        "the request's own fault",
+        404,
+        error("This is a chat model and not supported in the v1/completions endpoint.", type="invalid_request_error"),
+        *(Refused, "upstream_refused", 404),
+    ),
+    Example("the request's own fault", 400, error(code="unsupported_value"), Refused, "unsupported_value", 400),
+    # Azure
+    Example(
+        "against a content policy",
+        400,
+        error(
+            "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+            code="content_filter",
+            param="prompt",
+            status=400,
+            innererror={"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
+        ),
+        *FILTERED,
+    ),
+    Example("an unknown model", 404, error("The API deployment does not exist.", code="DeploymentNotFound"), *MODEL),
+    Example("not allowed", 401, error("Access denied due to invalid subscription key", code="401"), *KEY),
+    Example("too many requests, by status", 429, error("Requests have exceeded call rate limit", code="429"), *RATE),
+    # Anthropic
+    Example("overloaded", 529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', *AGAIN),
+    Example("too many requests", 429, b'{"type":"error","error":{"type":"rate_limit_error","message":"m"}}', *RATE),
+    Example("longer than the context", 400, error("prompt is too long: 210000 tokens > 200000 maximum"), *TOO_LONG),
+    # Google
+    Example(
+        "a key that is not valid",
+        400,
+        b'[{"error":{"code":400,"message":"API key not valid. Please pass it.","status":"INVALID_ARGUMENT"}}]',
+        *KEY,
+    ),
+    Example("too many requests", 429, b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]', *RATE),
+    Example(
+        "longer than the context",
+        400,
+        error("The input token count (9) exceeds the maximum number of tokens allowed (8)."),
+        *TOO_LONG,
+    ),
+    # Groq
+    Example(
+        "larger than a limit per minute",
+        413,
+        error("Request too large for model `x` on tokens per minute (TPM)", type="tokens", code="rate_limit_exceeded"),
+        *(Refused, "request_too_large", 413),
+    ),
+    Example("a conflict, a timeout or a full house", 498, error("Flex tier capacity exceeded"), *AGAIN),
+    Example("the request's own fault", 400, error("m", code="tool_use_failed"), Refused, "tool_use_failed", 400),
+    # Mistral
+    Example("an unknown model", 400, flat("Invalid model: x", type="invalid_model", code="1500"), *MODEL),
+    Example(
+        "longer than the context",
+        400,
+        flat("Prompt contains 9 tokens and 0 draft tokens, too large for model with 8 maximum context length"),
+        *TOO_LONG,
+    ),
+    Example("too many requests, by status", 429, flat("m", type="service_tier_capacity_exceeded", code="3505"), *RATE),
+    Example("not allowed", 401, b'{"message":"Unauthorized","request_id":"r"}', *KEY),
+    Example(
+        "the request's own fault",
+        422,
+        flat({"detail": [{"type": "extra_forbidden", "loc": ["body", "x"], "msg": "Extra inputs"}]}, code=None),
+        *(Refused, "upstream_refused", 422),
+    ),
+    # DeepSeek
+    Example("a payment is due", 402, error("Insufficient Balance", type="unknown_error"), *QUOTA),
+    Example("an unknown model", 400, error("Model Not Exist", type="invalid_request_error"), *MODEL),
+    Example("the provider's own fault", 503, error("The server is overloaded"), *AGAIN),
+    # OpenRouter
+    Example("a payment is due", 402, error("Insufficient credits.", code=402), *QUOTA),
+    Example(
+        "against a content policy",
+        403,
+        error("x requires moderation and your input was flagged.", code=403, metadata={"reasons": ["violence"]}),
+        *FILTERED,
+    ),
+    Example("an unknown model", 400, error("x is not a valid model ID", code=400), *MODEL),
+    Example("an unknown model", 404, error("No endpoints found for x.", code=404), *MODEL),
+    Example("the provider's own fault", 502, error("Provider returned error", code=502), *AGAIN),
+    # Moonshot, Alibaba
+    Example("the quota is used up", 429, error(type="exceeded_current_quota_error"), *QUOTA),
+    Example("overloaded", 503, error(type="engine_overloaded_error"), *AGAIN),
+    Example("against a content policy", 400, error("m", code="data_inspection_failed"), *FILTERED),
+    # vLLM, llama.cpp, Ollama
+    Example(
+        "longer than the context",
+        400,
+        flat("This model's maximum context length is 8 tokens.", type="BadRequestError", code=400),
+        *TOO_LONG,
+    ),
+    Example("an unknown model", 404, flat("The model `x` does not exist.", type="NotFoundError", code=404), *MODEL),
+    Example(
+        "longer than the context",
+        400,
+        error("the request exceeds the available context size", type="exceed_context_size_error", code=400),
+        *TOO_LONG,
+    ),
+    Example("the provider's own fault", 503, error("Loading model", type="unavailable_error", code=503), *AGAIN),
+    Example("an unknown model", 404, error('model "x" not found, try pulling it first', type="api_error"), *MODEL),
+    Example("the provider's own fault", 500, b'{"error":"model runner has unexpectedly stopped"}', *AGAIN),
+    # A gateway of ours
+    Example("a request that comes round", 400, error("m", code="loop_detected"), Refused, "loop_detected", 400),
+    Example("the provider's own fault", 503, error("m", code="model_unavailable"), *AGAIN),
+    # No provider
+    Example("a web server that knows no such path, and no provider", 404, HTML, *STRANGE),
+    Example("the provider's own fault", 502, HTML, *AGAIN),
+    Example("the provider's own fault", 504, b"", *AGAIN),
+    Example("too many requests, by status", 429, HTML, *RATE),
+    Example("anything else", 302, b"", *STRANGE),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.status} {example.row}")
+def test_a_failure_is_what_its_row_says(example: Example) -> None:
+    assert row_for(example.status, provider_error(example.body)).name == example.row
+    failure = failure_of(example.status, {}, example.body, key=None, now_s=0.0)
+    found = failure.outcome.error
+    assert (type(failure.outcome), found.code, found.http_status, failure.again) == example[3:]
+
+
+def test_no_row_is_without_a_test() -> None:
+    assert {row.name for row in ROWS} == {example.row for example in EXAMPLES}
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', Later, "upstream_failed"),
+        (b'{"type":"error","error":{"type":"rate_limit_error","message":"m"}}', Later, "upstream_rate_limited"),
+        (error("m", code="content_filter"), Refused, "content_filter"),
+        (error("m", code=429), Later, "upstream_rate_limited"),
+        (error("m", code=403, type=None), Later, "upstream_authentication_failed"),
+        (error("maximum context length is 8", type="BadRequestError"), Refused, "context_length_exceeded"),
+        (error("m", type="api_error"), Later, "upstream_failed"),
+        (error("m", type="invalid_request_error"), Refused, "upstream_refused"),
+        (flat("m", code="3505"), Later, "upstream_failed"),
+        (b'{"error":"m"}', Later, "upstream_failed"),
+        (HTML, Later, "upstream_failed"),
+    ],
+)
+def test_an_error_without_a_status_is_what_it_says_itself(body: bytes, kind: type, code: str) -> None:
+    outcome = failure_inside(body, key=None).outcome
+    assert isinstance(outcome, kind)
+    assert outcome.error.code == code
+
+
+def test_what_the_client_wrote_in_its_words_makes_no_row_fit() -> None:
+    """Messages of providers decide only under statuses where they can be meant."""
+    said = error("You said: the model does not exist, insufficient balance, maximum context length")
+    assert row_for(500, provider_error(said)).name == "the provider's own fault"
+    assert row_for(401, provider_error(said)).name == "not allowed"

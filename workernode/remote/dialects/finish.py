@@ -1,0 +1,33 @@
+"""Why an answer ended, in OpenAI's words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+_OPENAIS: dict[str, FinishReason | None] = {
+    "": None,
+    "null": None,
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "complete": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_use": "tool_calls",
+    "tool_call": "tool_calls",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "content_filtered": "content_filter",
+    "sensitive": "content_filter",
+}
+FAILED = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
+"""With these the provider says that the answer is none."""
+
+
+def finish_reason(theirs: str) -> str | None:
+    """OpenAI's word for a provider's; None for one that stands in chunks that end nothing. Others pass as they are."""
+    word = theirs.lower()
+    return _OPENAIS.get(word, word)

@@ -1,0 +1,51 @@
+"""A request's fields as the provider knows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from wire.request import Endpoint
+    from workernode.remote.dialects.dialect import Adapter
+
+Fields = dict[str, msgspec.Raw]
+"""The top of a body, each value as the client spelled it."""
+
+NULL = msgspec.Raw(b"null")
+_SYSTEM = msgspec.Raw(b'"system"')
+_messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_encoder = msgspec.json.Encoder()
+
+
+def adapt(fields: Fields, adapters: Set[Adapter], endpoint: Endpoint) -> None:
+    """Rename what the provider calls otherwise. What is no message is left for it to refuse."""
+    if endpoint == "chat/completions":
+        if "max-tokens" in adapters:
+            _rename(fields, "max_completion_tokens", "max_tokens")
+        elif "max-completion-tokens" in adapters:
+            _rename(fields, "max_tokens", "max_completion_tokens")
+        if "system-role" in adapters and b'"developer"' in (messages := bytes(fields.get("messages", NULL))):
+            fields["messages"] = _without_developers(messages)
+    if "random-seed" in adapters:
+        _rename(fields, "seed", "random_seed")
+
+
+def _rename(fields: Fields, name: str, theirs: str) -> None:
+    value = fields.pop(name, NULL)
+    if value != NULL:
+        fields[theirs] = value
+
+
+def _without_developers(messages: bytes) -> msgspec.Raw:
+    try:
+        parsed = _messages.decode(messages)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(messages)
+    for message in parsed:
+        if bytes(message.get("role", NULL)) == b'"developer"':
+            message["role"] = _SYSTEM
+    return msgspec.Raw(_encoder.encode(parsed))

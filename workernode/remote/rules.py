@@ -1,0 +1,185 @@
+"""What a provider's failure means, as one table: the first row that fits says it.
+
+A row fits by the status, by a word (the error's code or type), or by what the message says; a row that names several
+wants one word or the message, under one of its statuses. Words and messages are those of OpenAI, Azure, Anthropic,
+Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, vLLM, llama.cpp and Ollama. ``docs/remote-node.md``
+tells what follows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wire.errors import BodyTooLarge, UpstreamFailed
+
+if TYPE_CHECKING:
+    from workernode.remote.errors import ProviderError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What follows. ``refused``: the client hears the provider's own words, with ``code`` and ``http_status`` where
+    they are given here; else the request is handed back, in a sentence of ours. ``again``: it may help to try here.
+    """
+
+    sentence: str
+    refused: bool = False
+    again: bool = False
+    code: str | None = None
+    http_status: int | None = None
+    type: str = UpstreamFailed.type
+
+
+REFUSED = Rule("The provider of this model refused the request.", refused=True)
+_TOO_LONG = Rule(
+    "The request is longer than the model's context.", refused=True, code="context_length_exceeded", http_status=400
+)
+_TOO_LARGE = Rule(
+    "The request is larger than the provider's limits let pass at all.",
+    refused=True,
+    code=BodyTooLarge.code,
+    http_status=BodyTooLarge.http_status,
+)
+_FILTERED = Rule(
+    "The provider of this model does not answer this, by its content policy.",
+    refused=True,
+    code="content_filter",
+    http_status=400,
+)
+AGAIN = Rule("The provider of this model failed to answer.", again=True)
+AUTHENTICATION = Rule(
+    "The provider of this model does not accept this node's API key.", code="upstream_authentication_failed"
+)
+_QUOTA = Rule("The quota of this node at the provider of this model is used up.", code="upstream_quota_exhausted")
+RATE = Rule(
+    # Not tried again here: the request waits in the queue for any node that may ask, and not in a slot for this one.
+    "The provider of this model limits the rate of requests.",
+    code="upstream_rate_limited",
+    http_status=429,
+    type="rate_limit_error",
+)
+_UNKNOWN_MODEL = Rule(
+    "The provider does not know this node's model: UPSTREAM_MODEL may be wrong.", code="upstream_model_unknown"
+)
+STRANGE = Rule("The provider of this model gave something that is no answer: API_URL may be wrong.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table. ``bare``: it fits only where there is no error of a provider in the body."""
+
+    name: str
+    rule: Rule
+    statuses: frozenset[int] = frozenset()
+    words: frozenset[str] = frozenset()
+    says: re.Pattern[str] | None = None
+    bare: bool = False
+    classes: frozenset[int] = field(default=frozenset())
+    """First digits of statuses."""
+
+    def fits(self, status: int | None, error: ProviderError | None) -> bool:
+        """Whether a failure is this one. Without a status the error alone has to tell."""
+        if status is not None and not self._covers(status):
+            return False
+        if self.bare:
+            return status is not None and error is None
+        if not self.words and self.says is None:
+            return status is not None
+        if error is None:
+            return False
+        if {(error.code or "").lower(), (error.type or "").lower()} & self.words:
+            return True
+        return self.says is not None and self.says.search(error.message) is not None
+
+    def _covers(self, status: int) -> bool:
+        return not (self.statuses or self.classes) or status in self.statuses or status // 100 in self.classes
+
+
+def _row(
+    name: str,
+    rule: Rule,
+    *statuses: int,
+    words: str = "",
+    says: str = "",
+    bare: bool = False,
+    classes: tuple[int, ...] = (),
+) -> Row:
+    pattern = re.compile(says, re.IGNORECASE) if says else None
+    return Row(name, rule, frozenset(statuses), frozenset(words.split()), pattern, bare, frozenset(classes))
+
+
+ROWS = (
+    _row(
+        "the quota is used up",
+        _QUOTA,
+        words="insufficient_quota billing_hard_limit_reached billing_not_active billing_error insufficient_balance "
+        "insufficient_credits exceeded_current_quota_error arrearage",
+    ),
+    _row("a payment is due", _QUOTA, 402),
+    _row(
+        "larger than a limit per minute",
+        _TOO_LARGE,
+        *(413, 429),
+        says=r"request too large for .*(tokens|TPM|limit)",
+    ),
+    _row(
+        "longer than the context",
+        _TOO_LONG,
+        *(400, 413, 422),
+        words="context_length_exceeded exceed_context_size_error",
+        says=r"maximum context length|context (length|window|size)\b.*exceed|exceeds?\b.* context (length|window|size)"
+        r"|prompt is too long|input token count|too large for model with \d+ maximum context",
+    ),
+    _row(
+        "against a content policy",
+        _FILTERED,
+        *(400, 403, 422, 451),
+        words="content_filter content_policy_violation content_blocked moderation_blocked data_inspection_failed "
+        "responsibleaipolicyviolation",
+        says=r"content management policy|requires moderation|input was flagged|content policy|safety system",
+    ),
+    _row(
+        "an unknown model",
+        _UNKNOWN_MODEL,
+        *(400, 404),
+        words="model_not_found deploymentnotfound invalid_model unknown_model",
+        says=r"\bmodel\b.{0,200}\b(not found|does not exist)|model not exist|invalid model\b|not a valid model"
+        r"|no endpoints found for",
+    ),
+    _row("a request that comes round", REFUSED, words="loop_detected"),
+    _row(
+        "a key that is not accepted",
+        AUTHENTICATION,
+        words="invalid_api_key authentication_error permission_error invalid_authentication_error unauthenticated "
+        "permission_denied account_deactivated unsupported_country_region_territory",
+    ),
+    _row("a key that is not valid", AUTHENTICATION, 400, says=r"api key not valid"),
+    _row("not allowed", AUTHENTICATION, 401, 403),
+    _row(
+        "too many requests",
+        RATE,
+        words="rate_limit_exceeded rate_limit_error rate_limit_reached_error resource_exhausted throttling "
+        "throttling.ratequota too_many_requests",
+    ),
+    _row("too many requests, by status", RATE, 429),
+    _row(
+        "overloaded",
+        AGAIN,
+        words="overloaded_error overloaded over_capacity engine_overloaded_error server_overloaded slow_down "
+        "service_unavailable unavailable",
+    ),
+    _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 425, 498, 499),
+    _row("a web server that knows no such path, and no provider", STRANGE, 404, bare=True),
+    _row("the request's own fault", REFUSED, classes=(4,)),
+    _row("the provider's own fault", AGAIN, classes=(5,)),
+    _row("anything else", STRANGE),
+)
+
+
+def row_for(status: int | None, error: ProviderError | None) -> Row:
+    """The row of an answer with that status and error. An error without a status is the provider's own fault if it
+    does not say otherwise."""
+    fitting = (row for row in ROWS if row.fits(status, error))
+    return next(fitting, None) or row_for(500, error)
