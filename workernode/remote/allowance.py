@@ -80,8 +80,7 @@ class Allowance:
         busy = self._out + self._running
         if self.at_once is not None and busy >= self.at_once:
             return math.inf
-        limited = any(rate.limit(now) is not None for rate in self.rates.values())
-        if limited and busy and now < self._listens_until:
+        if busy and now < self._listens_until and any(rate.limit(now) is not None for rate in self.rates.values()):
             return self._listens_until - now
         if self._tries_out(now, busy):
             return max(0.0, self._more_at - now) if self._running else math.inf

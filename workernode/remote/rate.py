@@ -45,8 +45,7 @@ class Rate:
         """How many nodes share the limit, and how many of them come before this one."""
         self.told: float | None = None
         """What other nodes say of the limit, for one that knows nothing itself."""
-        self._configured = configured
-        self._stated: float | None = None
+        self._configured = self._bound = configured  # the latter also by what is stated
         self._found: float | None = None
         self._found_at = 0.0
         self._refused_at = -math.inf
@@ -58,15 +57,15 @@ class Rate:
         self._bucket: Bucket | None = None
 
     def __repr__(self) -> str:
-        return f"<Rate configured={self._configured} stated={self._stated} found={self._found} {self._bucket}>"
+        return f"<Rate bound={self._bound} found={self._found} {self._bucket}>"
 
     def known(self, now: float) -> float | None:
         """The limit of the whole credential, per minute, by what this node has learnt or was set to."""
-        bounds = [bound for bound in (self._configured, self._stated) if bound is not None]
-        if self._found is not None:
-            factor, after_s = self._growth
-            bounds.append(self._found * factor ** (max(0.0, now - self._found_at - after_s) / MINUTE_S))
-        return min(bounds, default=None)
+        if self._found is None:
+            return self._bound
+        factor, after_s = self._growth
+        found: float = self._found * factor ** (max(0.0, now - self._found_at - after_s) / MINUTE_S)
+        return found if self._bound is None else min(found, self._bound)
 
     def limit(self, now: float) -> float | None:
         """The same, or what other nodes say."""
@@ -109,7 +108,7 @@ class Rate:
         """Take what the provider states."""
         per_min, limit, remaining, reset_s = said.per_min, said.limit, said.remaining, said.reset_s
         if per_min is not None:
-            self._stated = per_min
+            self._bound = per_min if self._configured is None else min(per_min, self._configured)
         if limit is None or remaining is None or not reset_s or _is_bucket(limit, remaining, reset_s):
             return
         if remaining <= 0:
@@ -123,7 +122,7 @@ class Rate:
         """The provider refused for the rate, and wants to be left alone for so long: go on slower."""
         limit, refused_at = self.limit(now), self._refused_at
         self._refused_at = now + wait_s
-        if self._configured is not None or self._stated is not None:
+        if self._bound is not None:
             assert limit is not None
             if now - refused_at > MINUTE_S:
                 return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,34 +50,39 @@ class Stated:
         return self.limit * MINUTE_S / period_s if period_s <= MINUTE_S else None
 
 
+class _Name(NamedTuple):
+    measure: str
+    kind: Kind
+    period_s: float | None
+    vague: bool
+    """Whether neither kind nor period is named: such a limit may be one per second or per day."""
+
+
 def stated(headers: Mapping[str, str], now_s: float) -> list[Stated]:
     """Every limit that the headers speak of. ``now_s`` is Unix time. What cannot be read is left out."""
-    found: dict[tuple[Kind, float | None, bool], dict[str, float]] = {}
-    for name, value in headers.items():
-        lower = name.lower()
-        if "rate" not in lower:
+    found: dict[tuple[Kind, float | None], dict[str, float]] = {}
+    for header, value in headers.items():
+        name = _name(header)
+        if name is None or (name.vague and name.measure == "limit"):
             continue
-        words = lower.replace("rate-limit", "ratelimit").split("-")
-        measures = [word for word in words if word in _MEASURES]
-        if len(measures) != 1 or not _FAMILIES & set(words) or not _NAMES.issuperset(words):
-            continue  # also tokens of some sort, whose sum a provider limits by other headers
-        kind: Kind = next((_KINDS[word] for word in words if word in _KINDS), "requests")
-        named = any(word in _KINDS for word in words)
-        period_s = next((_PERIODS_S[word] for word in words if word in _PERIODS_S), None)
-        number = seconds_until(value, now_s) if measures[0] == "reset" else _leading_number(value)
+        number = seconds_until(value, now_s) if name.measure == "reset" else _leading_number(value)
         if number is not None:
-            found.setdefault((kind, period_s, named), {})[measures[0]] = number
+            found.setdefault((name.kind, name.period_s), {})[name.measure] = number
     return [
-        Stated(
-            kind,
-            period_s,
-            # A bare ``x-ratelimit-limit`` may be one per second or per day: too vague to pace by.
-            said.get("limit") if named or period_s is not None else None,
-            said.get("remaining"),
-            said.get("reset"),
-        )
-        for (kind, period_s, named), said in found.items()
+        Stated(kind, period_s, said.get("limit"), said.get("remaining"), said.get("reset"))
+        for (kind, period_s), said in found.items()
     ]
+
+
+@functools.lru_cache(256)
+def _name(header: str) -> _Name | None:
+    words = header.lower().replace("rate-limit", "ratelimit").split("-")
+    measures = [word for word in words if word in _MEASURES]
+    if len(measures) != 1 or not _FAMILIES & set(words) or not _NAMES.issuperset(words):
+        return None  # also tokens of some sort, whose sum a provider limits by other headers
+    kind = next((_KINDS[word] for word in words if word in _KINDS), None)
+    period_s = next((_PERIODS_S[word] for word in words if word in _PERIODS_S), None)
+    return _Name(measures[0], kind or "requests", period_s, kind is None and period_s is None)
 
 
 def seconds_until(value: str, now_s: float) -> float | None:
