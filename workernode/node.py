@@ -64,6 +64,7 @@ class Node:
         self._parked_max = parked_max
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
+        self._taken = 0  # deliveries at hand, parked ones too
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._alone = asyncio.Lock()
         self._intake = Intake(recorder, pace)
@@ -92,6 +93,25 @@ class Node:
         self._intake.start(heartbeat)
         for _ in range(self.slots):
             self._start_pulling()
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on, at least one.
+
+        Permits that are out cannot be taken back: of fewer slots, the ones too many end as they come free, and what a
+        permit too many brings goes to another node.
+        """
+        if slots == self.slots:
+            return
+        self.slots = slots
+        self._metrics.slots.set(slots)
+        if self._heartbeat is not None:
+            self._heartbeat.resized(slots)
+            while not self.draining and self._pulling - self._parked < slots:
+                self._start_pulling()
+
+    def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
+        """An engine that knows says how it is: work is taken while it is ``ready``."""
+        self._intake.engine_is(state, sentence)
 
     def hear(self, payload: bytes) -> None:
         """Take a message on this node's control topic: what gateways and operators say."""
@@ -140,13 +160,17 @@ class Node:
                 except ConsumerClosed:
                     return
                 crash.point("after_receive")
-                if self.draining or not (trying or gate.is_open):
+                if self.draining or not (trying or (gate.is_open and self._taken - self._parked < self.slots)):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
                     gate.pace.withdraw()
-                else:
+                    continue
+                self._taken += 1
+                try:
                     outcome = await self._handle(requests, delivery)
-                    self._intake.judge(outcome, trying=trying)
+                finally:
+                    self._taken -= 1
+                self._intake.judge(outcome, trying=trying)
         finally:
             self._pulling -= 1
 
