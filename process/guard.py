@@ -1,8 +1,8 @@
 """Ends the children of a process that was killed. Run as a script; imports nothing of ours.
 
 That process (:mod:`process.guarding`) writes a JSON line per change to our standard input: {"started": group},
-{"ended": group}, {"undo": [command]}, {"done": true}. The end of the input without `done` means that it died without cleaning up:
-a pipe tells that on every Unix, for SIGKILL too, without code that runs between fork and exec.
+{"ended": group}, {"undo": [command]}, {"done": true}. The end of the input without `done` means that it died without
+cleaning up: a pipe tells that on every Unix, for SIGKILL too, without code that runs between fork and exec.
 """
 
 import json

@@ -21,6 +21,7 @@ from workernode.intake import Intake
 if TYPE_CHECKING:
     from broker.interface import Consumer, Delivery
     from wire.control import Word
+    from wire.presence import NodeState
     from workernode.dead_letters import DeadLetters
     from workernode.engine import Engine
     from workernode.heartbeat import Heartbeat
