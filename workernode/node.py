@@ -83,6 +83,11 @@ class Node:
         """How many slots are taken."""
         return len(self._attempts) - self._parked
 
+    @property
+    def started(self) -> bool:
+        """Whether it takes work, or would if it could."""
+        return self._requests is not None
+
     def load(self) -> tuple[int, int]:
         """Busy slots and parked deliveries."""
         return self.busy, self._parked

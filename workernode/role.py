@@ -18,6 +18,9 @@ from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable
 from workernode.heartbeat import Heartbeat
 from workernode.identity import NodeIdentity
+from workernode.local.engine import LocalEngine
+from workernode.local.reporter import Reporter
+from workernode.local.slot_keeper import SlotKeeper
 from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.record import Recorder
@@ -30,7 +33,7 @@ from workernode.static.engine import StaticEngine
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from broker.interface import Broker
     from workernode.engine import Engine
@@ -135,12 +138,17 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
     parts.state.node, parts.state.heartbeat = node, heartbeat
+    local = engine if isinstance(engine, LocalEngine) else None
+    if local is not None:
+        local.report = Reporter(node, heartbeat, recorder, background).hear
     try:
         if await _engine_started(engine, heartbeat, recorder, stop):
             requests = await broker.consumer(
                 topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
             )
             node.start(requests, heartbeat)
+            if local is not None:
+                background.start(SlotKeeper(local, node, parts.metrics.registry, settings).run(), "slots")
             background.start(recorder.publish(recorder.node_event("node.started", "The node takes work.")), "started")
             log.info(
                 "The node takes work.",
@@ -179,8 +187,7 @@ async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Record
     said = ""
     while not stop.is_set():
         try:
-            await engine.start()
-            return True
+            return await _unless(stop, engine.start())
         except EngineUnusable as error:
             if str(error) != said:
                 said = str(error)
@@ -189,6 +196,21 @@ async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Record
                 await recorder.publish(recorder.node_event("node.misconfigured", said))
         await _wait(stop, ENGINE_AGAIN_S)
     return False
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done before ``stop``; a model may take minutes to load."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
@@ -207,13 +229,13 @@ async def _either(*events: asyncio.Event) -> None:
 
 
 def _engine(settings: NodeSettings) -> Engine:
+    if settings.node_type == "local":
+        return LocalEngine(settings, lambda url, key: _relay(settings, url, lambda: key))
     return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
 
 
 def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:
     """The engine of a provider, and how fast it may be asked."""
-    from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
-
     given = settings.api_key.get_secret_value() if settings.api_key else None
     key = Key(settings.api_key_file, given)
     host = urlsplit(settings.api_url).netloc.lower()
@@ -224,10 +246,19 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         clock=asyncio.get_running_loop().time,
         unix_ms=now_ms,
     )
-    engine = RemoteEngine(
-        api_url=settings.api_url,
+    return _relay(settings, settings.api_url, key, pace), pace
+
+
+def _relay(
+    settings: NodeSettings, api_url: str, key: Callable[[], str | None], pace: CredentialPace | None = None
+) -> Engine:
+    """Relays to that address: a provider's, or that of our own child."""
+    from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
+
+    return RemoteEngine(
+        api_url=api_url,
         api_key=key,
-        upstream_model=settings.upstream_model or settings.model_name,
+        upstream_model=settings.upstream_model or settings.model,
         slots=settings.max_process_num,
         endpoints=settings.served,
         context_length=settings.context_length,
@@ -237,4 +268,3 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         answer_bytes_max=settings.answer_bytes_max,
         pace=pace,
     )
-    return engine, pace
