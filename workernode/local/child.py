@@ -9,7 +9,7 @@ import re
 import signal
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -35,7 +35,7 @@ class Child:
     the log for debugging; later lines may hold prompts, and only the last ones are kept, to see what it died of.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, guard: Guard, log_file: BinaryIO | None) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pipes: _Pipes, guard: Guard) -> None:
         self.pid = process.pid
         self.ended = asyncio.Event()
         self.code = 0
@@ -44,8 +44,8 @@ class Child:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.ready = False
         self._process = process
+        self._pipes = pipes
         self._guard = guard
-        self._log_file = log_file
         self._tasks = Tasks(log)
         self._reading = self._tasks.start(self._read(), "engine's output")
         self._tasks.start(self._wait(), "engine's end")
@@ -56,22 +56,23 @@ class Child:
     @classmethod
     async def start(cls, argv: Sequence[str], environment: Mapping[str, str], guard: Guard, log_path: str) -> Child:
         """Raises OSError if the program cannot be started, or the log not be written."""
-        log_file = Path(log_path).open("ab", buffering=0) if log_path else None  # noqa: ASYNC230, SIM115
+        pipes = _Pipes(log_path)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 env=environment,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+                stdin=pipes.its_input,
+                stdout=pipes.its_output,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
         except BaseException:
-            if log_file is not None:
-                log_file.close()
+            pipes.close()
             raise
+        finally:
+            pipes.close_its()
         guard.started(process.pid)
-        return cls(process, guard, log_file)
+        return cls(process, pipes, guard)
 
     async def end(self, grace_s: float) -> None:
         """Ask it to end, and kill what is left of its group after ``grace_s``."""
@@ -94,8 +95,7 @@ class Child:
         self.kill()
         await self.ended.wait()
         await self._tasks.aclose()
-        if self._log_file is not None:
-            self._log_file.close()
+        self._pipes.close()
 
     async def _wait(self) -> None:
         self.code = await self._process.wait()
@@ -106,16 +106,21 @@ class Child:
         self.ended.set()
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._pipes.output
+        )
         rest = b""
-        while data := await self._process.stdout.read(READ_BYTES):
-            if self._log_file is not None:
-                self._log_file.write(data)
-            *lines, rest = _BREAKS.split(rest + data)
-            for line in lines:
-                self._take(line)
-            rest = rest[-READ_BYTES:]
-        self._take(rest)
+        try:
+            while data := await reader.read(READ_BYTES):
+                self._pipes.keep(data)
+                *lines, rest = _BREAKS.split(rest + data)
+                for line in lines:
+                    self._take(line)
+                rest = rest[-READ_BYTES:]
+            self._take(rest)
+        finally:
+            transport.close()
 
     def _take(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()[:LINE_CHARS_MAX]
@@ -125,3 +130,32 @@ class Child:
         self.tail.append(text)
         if not self.ready:
             log.debug(text, action="engine_says", pid=self.pid)
+
+
+class _Pipes:
+    """The two ends of what an engine reads and writes, and the file that keeps it.
+
+    They are not asyncio's own: to it a process has not ended while somebody else holds one of them, such as a worker
+    that was left behind.
+    """
+
+    def __init__(self, log_path: str) -> None:
+        self._log = Path(log_path).open("ab", buffering=0) if log_path else None  # noqa: SIM115 - closed with the pipes
+        self.its_input, self._input = os.pipe()
+        output, self.its_output = os.pipe()
+        self.output = os.fdopen(output, "rb", buffering=0)
+
+    def keep(self, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(data)
+
+    def close_its(self) -> None:
+        """The child has them."""
+        os.close(self.its_input)
+        os.close(self.its_output)
+
+    def close(self) -> None:
+        os.close(self._input)
+        self.output.close()
+        if self._log is not None:
+            self._log.close()

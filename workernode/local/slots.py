@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 DECREASE = 0.7
 SETTLE_TICKS = 5
-"""After a decrease so many ticks pass before the next: what was under way goes on meanwhile."""
+"""So many ticks pass after a decrease before the next, as what was under way goes on meanwhile; and after any change
+before an increase, as a request takes its memory only after it has begun."""
 WAITING_TICKS = 3
 """Requests that wait in the engine count as pressure when they do so for so many ticks: each does for a moment."""
 KV_CACHE_USE_MAX = 0.95
@@ -19,7 +20,10 @@ GPU_MEMORY_USE_MAX = 0.97
 """Engines take nine tenths of a GPU on purpose, and all at once."""
 HOST_MEMORY_USE_MAX = 0.9
 HOST_MEMORY_USE_SAFE = 0.8
-"""Above it nothing grows: a request takes its memory only after it has begun."""
+"""Nothing grows beyond it, nor where it would be reached if new requests take as much as those that are here."""
+USE_MIN = 0.001
+"""Less tells nothing of how much a request takes."""
+UNBOUNDED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -45,25 +49,43 @@ class Slots:
         self._max = count_max
         self._target_s = first_token_target_s
         self._doubling = True
-        self._settling = 0
+        self._since_change = self._since_decrease = SETTLE_TICKS
         self._waiting = 0
+        self._host_base = 1.0  # the least that was seen: what is there without any request
 
     def __repr__(self) -> str:
-        return f"<Slots {self.count} of {self._max} settling={self._settling} {self.why}>"
+        return f"<Slots {self.count} of {self._max} doubling={self._doubling} {self.why}>"
 
     def tick(self, load: Load) -> int:
         """How many there shall be now; to be called about every second."""
-        self._settling = max(0, self._settling - 1)
-        self._waiting = self._waiting + 1 if load.waiting else 0
-        pressure = self._pressure(load)
-        if pressure:
-            if self._settling == 0 and self.count > 1:
-                # From what is really under way: slots that nobody used cannot have been the trouble.
-                self.count = max(1, int(min(self.count, max(load.busy, 1)) * DECREASE))
-                self.why, self._doubling, self._settling = pressure, False, SETTLE_TICKS
-        elif self._settling == 0 and load.busy >= self.count and not _full(load):
-            self.count = min(self._max, self.count * 2 if self._doubling else self.count + 1)
+        self._see(load)
+        pressure, before = self._pressure(load), self.count
+        if pressure and self._since_decrease >= SETTLE_TICKS:
+            # From what is really under way: slots that nobody used cannot have been the trouble.
+            self.count = max(1, min(self.count, int(max(load.busy, 1) * DECREASE)))
+            self._doubling = False
+            if self.count < before:
+                self.why, self._since_decrease = pressure, 0
+        elif not pressure and self._since_change >= SETTLE_TICKS and load.busy >= self.count:
+            grown = self.count * 2 if self._doubling else self.count + 1
+            room = min(_room(load.kv_cache_use, 0.0, KV_CACHE_USE_MAX, load.busy), self._host_room(load))
+            self.count = max(self.count, min(self._max, grown, room))
+        if self.count != before:
+            self._since_change = 0
         return self.count
+
+    def _see(self, load: Load) -> None:
+        self._since_change += 1
+        self._since_decrease += 1
+        self._waiting = self._waiting + 1 if load.waiting else 0
+        if load.host_memory_use is not None:
+            self._host_base = min(self._host_base, load.host_memory_use)
+
+    def _host_room(self, load: Load) -> int:
+        """How many would fit into the host's memory, if each of them takes what those that are here take."""
+        if load.host_memory_use is None:
+            return self._max
+        return _room(load.host_memory_use, self._host_base, HOST_MEMORY_USE_SAFE, load.busy)
 
     def _pressure(self, load: Load) -> str:
         if (load.host_memory_use or 0) > HOST_MEMORY_USE_MAX:
@@ -77,5 +99,8 @@ class Slots:
         return ""
 
 
-def _full(load: Load) -> bool:
-    return (load.kv_cache_use or 0) > KV_CACHE_USE_MAX or (load.host_memory_use or 0) > HOST_MEMORY_USE_SAFE
+def _room(use: float | None, base: float, bound: float, busy: int) -> int:
+    """So many requests take the use from ``base`` to ``bound``, if ``busy`` of them have taken it to ``use``."""
+    if use is None or use - base < USE_MIN or busy == 0:
+        return UNBOUNDED
+    return max(0, int((bound - base) * busy / (use - base)))
