@@ -58,10 +58,10 @@ class StandIn:
 
     async def _health(self, _: web.Request) -> web.Response:
         try:
-            stage, _, progress = (self.directory / "stage").read_text().partition(" ")
+            stage, progress = (self.directory / "stage").read_text().split()
         except OSError:
             return web.json_response({"state": "ready"})
-        return web.json_response({"state": stage, "progress": float(progress or 0)}, status=503)
+        return web.json_response({"state": stage, "progress": float(progress)}, status=503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         counts = {"running": self.running, "waiting": self.waiting}
