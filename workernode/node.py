@@ -161,6 +161,9 @@ class Node:
                 trying = await gate.enter()
                 if self.draining:
                     return
+                if not trying and self._pulling - self._parked > self.slots:
+                    gate.pace.withdraw()  # it waited while slots were taken away
+                    return
                 try:
                     delivery = await requests.receive()
                 except ConsumerClosed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -15,6 +16,7 @@ EngineName = Literal["transformers", "llamafile", "llama-server", "vllm", "comma
 _SECRET = re.compile(r"(KEYS?|TOKEN|PASSWORD|SECRET|DATABASE_URL|STORAGE_URL|PULSAR_URL)(_FILE)?$")
 _FOR_MODELS = re.compile(r"^(HF_|HUGGING_FACE_)")
 """A hub's token is for whoever downloads the model."""
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _GPUS = re.compile(r"\d+(,\d+)*")
 
 
@@ -22,6 +24,20 @@ def _gpus(text: str) -> str:
     text = text.replace(" ", "")
     if text and not _GPUS.fullmatch(text):
         raise ValueError("it is no list of numbers such as 0,1")
+    return text
+
+
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("it is none of auto, cpu, cuda, cuda:N and mps")
+    return text
+
+
+def _command(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError:
+        raise ValueError("it has a quotation mark without its other half") from None
     return text
 
 
@@ -33,7 +49,7 @@ class LocalSettings(Settings):
         description="what serves the model: transformers (ours), llamafile, llama-server, vllm or command",
     )
     model_path: str = Field("", description="the model: a directory, a .gguf or .llamafile, or a name on the hub")
-    local_command: str = Field(
+    local_command: Annotated[str, AfterValidator(_command)] = Field(
         "",
         description="for LOCAL_ENGINE=command: a command line that serves the OpenAI API on 127.0.0.1; {port}, "
         "{model}, {slots} and {context} are filled in",
@@ -43,16 +59,20 @@ class LocalSettings(Settings):
     local_stall_s: float = Field(
         900.0, gt=0, le=SECONDS_MAX, description="seconds without progress after which a start is given up"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     gpus: Annotated[str, AfterValidator(_gpus)] = Field("", description="the GPUs that the engine may see, by commas")
     num_gpus: int | None = Field(None, ge=1, description="over how many GPUs the model is divided")
     max_gpu_memory_gib: float | None = Field(None, gt=0, description="GiB of each GPU that the engine may use")
     cpu_offload_gib: float | None = Field(None, gt=0, description="GiB of the weights that stay in the host's memory")
     gpu_layers: int | None = Field(None, ge=0, description="how many layers are on the GPU, for llama.cpp")
-    dtype: str = Field("auto", description="auto, float32, bfloat16 or float16")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto, float32, bfloat16 or float16"
+    )
     quantization: Literal["", "8bit", "4bit", "awq", "gptq"] = Field("", description="8bit, 4bit, awq or gptq")
     lora: str = Field("", description="a LoRA adapter's directory or file")
-    attention: str = Field("", description="the attention implementation: sdpa, eager or flash")
+    attention: Literal["", "sdpa", "eager", "flash"] = Field(
+        "", description="the attention implementation: sdpa, eager or flash"
+    )
     compile: bool | None = Field(None, description="true or false to compile the model, or not to")
     stream_interval: int | None = Field(None, ge=1, description="tokens between two parts of a stream")
     max_batch: int | None = Field(None, ge=1, le=4096, description="requests that the engine works on in one step")
