@@ -119,6 +119,10 @@ class LocalEngine(Engine):
             death.cancel()
             await asyncio.gather(work, death, return_exceptions=True)
 
+    async def ask(self, method: str, path: str, body: Any, *, wait_s: float) -> Any:
+        """What the child answers beside all requests; None if it does not, or is not there."""
+        return await self._asked(self._life.url, method, path, body, wait_s) if self._life is not None else None
+
     async def aclose(self) -> None:
         """End the child and all that it started."""
         await self._supervisor.aclose()
@@ -154,7 +158,7 @@ class LocalEngine(Engine):
     async def _began(self, life: Life) -> None:
         relaying = self._relay(f"{life.url}/v1", self._key)
         await relaying.start()
-        self._details = _told(self._details, await self._asked(life, "GET", "/v1/models", None))
+        self._details = _told(self._details, await self._asked(life.url, "GET", "/v1/models", None))
         self._life, self._relaying = life, relaying
 
     async def _over(self) -> None:
@@ -164,21 +168,19 @@ class LocalEngine(Engine):
 
     async def _tokens(self, life: Life, text: str) -> list[int] | None:
         """The tokens of a text, where the child tells them."""
-        model = self._details.upstream_model
-        told = await self._asked(
-            life, "POST", "/tokenize", {"prompt": text, "model": model, "add_special_tokens": False}
-        )
+        question = {"prompt": text, "model": self._details.upstream_model, "add_special_tokens": False}
+        told = await self._asked(life.url, "POST", "/tokenize", question)
         tokens = told.get("tokens") if isinstance(told, dict) else None
         return tokens if isinstance(tokens, list) and all(isinstance(token, int) for token in tokens) else None
 
-    async def _asked(self, life: Life, method: str, path: str, body: Any) -> Any:
+    async def _asked(self, url: str, method: str, path: str, body: Any, wait_s: float = ASK_WAIT_S) -> Any:
         """What the child answers; None if it does not."""
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        timeout = aiohttp.ClientTimeout(total=ASK_WAIT_S)
+        timeout = aiohttp.ClientTimeout(total=wait_s)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-                session.request(method, f"{life.url}{path}", json=body) as response,
+                session.request(method, f"{url}{path}", json=body) as response,
             ):
                 return msgspec.json.decode(await response.read()) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
