@@ -50,4 +50,4 @@ def test_the_form_of_the_answer_is_asked_for(stream: bool, accept: str) -> None:
 
 def test_each_attempt_of_a_request_has_the_same_identity() -> None:
     headers = request_headers(request(), key=None, host="api.openai.com")
-    assert headers["x-request-id"] == headers["idempotency-key"] == "req_0123"
+    assert (headers["x-request-id"], headers["idempotency-key"]) == ("0123", "req_0123")
