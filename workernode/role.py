@@ -55,7 +55,7 @@ async def run(
     Raises :class:`process.lifecycle.PortInUse`.
     """
     identity = NodeIdentity(new_incarnation("node"), settings.node_name, settings.model, settings.node_type)
-    metrics = NodeMetrics(settings.max_process_num)
+    metrics = NodeMetrics(_first_slots(settings))
     state = _Readiness(broker)
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
@@ -126,12 +126,12 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         recorder,
         parts.metrics,
         DeadLetters(broker, topics.dead_letters(identity.model), identity.incarnation),
-        slots=settings.max_process_num,
+        slots=_first_slots(settings),
         parked_max=settings.parked_max,
         pace=pace,
     )
     heartbeat = Heartbeat(
-        identity, engine, settings.max_process_num, node.load, learnt=pace.learnt if pace is not None else None
+        identity, engine, _first_slots(settings), node.load, learnt=pace.learnt if pace is not None else None
     )
     presence = None if pace is None else await hear_peers(broker, topics, identity.incarnation, pace)
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
@@ -226,6 +226,11 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def _first_slots(settings: NodeSettings) -> int:
+    """A local model's are found from one upwards: a permit that is out cannot be taken back."""
+    return 1 if settings.node_type == "local" else settings.max_process_num
 
 
 def _engine(settings: NodeSettings) -> Engine:
