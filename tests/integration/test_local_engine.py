@@ -16,7 +16,8 @@ from openai import APIStatusError
 import workernode.local.restarts
 import workernode.local.slot_keeper
 import workernode.local.slots
-from tests.in_process import free_port
+from broker.memory import MemoryBroker, MemoryServer
+from tests.in_process import InProcessFleet, free_port
 from tests.integration.test_main_job import asked, client_of, known, streamed, whole
 from tests.local_model import LocalModel
 from tests.stand_in_engine import text_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.in_process import InProcessFleet, Running
+    from tests.in_process import Running
 
 
 @pytest.fixture
@@ -281,3 +282,24 @@ async def test_a_node_that_is_killed_leaves_no_engine_behind(local: LocalModel, 
         (os.killpg if group else os.kill)(fleet.pid, signal.SIGKILL)
         await fleet.wait()
     await until(lambda: local.left() == [])
+
+
+@pytest.mark.parametrize("stage", ["ready", "loading 0.5"])
+def test_a_loop_that_ends_with_an_error_leaves_no_engine_behind(local: LocalModel, stage: str) -> None:
+    """All tasks are cancelled at once then, and some of them again by those that close."""
+
+    async def fails() -> None:
+        server, port = MemoryServer(), free_port()
+        fleet = InProcessFleet(lambda: MemoryBroker(server), {"MODEL_NAME": "model"})
+        if stage != "ready":
+            local.say("stage", stage)
+        starting = asyncio.ensure_future(fleet.node(**local.command("--worker"), NODE_PORT=str(port)))
+        await says(port, sentence="The model" if stage != "ready" else "")
+        await until(lambda: local.starts)
+        if stage == "ready":
+            await starting
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        asyncio.run(fails())
+    assert local.left() == []

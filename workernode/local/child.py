@@ -98,12 +98,15 @@ class Child:
         self._pipes.close()
 
     async def _wait(self) -> None:
-        self.code = await self._process.wait()
-        self.kill()  # workers that it leaves behind would keep the memory that the next one needs
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._reading), LAST_WORDS_S)
-        self._guard.ended(self.pid)
-        self.ended.set()
+        try:
+            self.code = await self._process.wait()
+            self.kill()  # workers that it leaves behind would keep the memory that the next one needs
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._reading), LAST_WORDS_S)
+            self._guard.ended(self.pid)
+        finally:
+            self.kill()
+            self.ended.set()
 
     async def _read(self) -> None:
         reader = asyncio.StreamReader()

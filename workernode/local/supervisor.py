@@ -159,10 +159,13 @@ class Supervisor:
             death = await self._until_over(child, life)
             return death, loop.time() - ready_at
         finally:
-            await self._over()
-            with contextlib.suppress(asyncio.CancelledError):
+            # Whoever ends a loop cancels everything in it, and more than once: the child goes all the same.
+            try:
+                await self._over()
                 await child.end(STOP_GRACE_S)
-            await child.aclose()
+            finally:
+                child.kill()
+                await child.aclose()
 
     async def _until_ready(self, child: Child, url: str) -> Death | None:
         """Wait until the engine is well; what it died of instead, if it did."""
