@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
@@ -13,20 +14,23 @@ from process import __version__
 ROLES = ("gateway", "node", "management")
 
 
+_READ_WHEN_ASKED_FOR = {"keys": "fleet.keys.command", "local": "fleet.local.command"}
+"""They bring along what no role needs: SQLAlchemy, an HTTP client."""
+
+
 class Commands(click.Group):
-    """With ``fleet keys``, which brings SQLAlchemy along, and is therefore read only by whoever asks for it."""
+    """With those of :data:`_READ_WHEN_ASKED_FOR`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        return sorted([*super().list_commands(ctx), "keys"])
+        return sorted([*super().list_commands(ctx), *_READ_WHEN_ASKED_FOR])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them."""
-        if cmd_name != "keys":
+        if (module := _READ_WHEN_ASKED_FOR.get(cmd_name)) is None:
             return super().get_command(ctx, cmd_name)
-        from fleet.keys.command import keys
-
-        return keys
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +60,7 @@ def gateway() -> None:
 
 @main.command()
 def node() -> None:
-    """One worker node: NODE_TYPE=static or remote."""
+    """One worker node: NODE_TYPE=static, remote or local."""
     from workernode.__main__ import main as run
 
     sys.exit(run())

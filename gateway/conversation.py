@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 from gateway.shown import Diverged, Replay, ShownText
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
-from wire.errors import DeadlineExceeded, ErrorBody, FleetError, Poison, StreamInterrupted
+from wire.errors import DeadlineExceeded, EngineDied, ErrorBody, FleetError, Poison, StreamInterrupted
 
 if TYPE_CHECKING:
     from wire.piece import Alive, Content, Failed, Finished, Settled, Started
     from wire.usage import Usage
 
 SILENT_DEATHS_MAX = 3
-"""At this many silent deaths of its holders a request is poison, once they are certain."""
+"""At this many silent deaths of its holders a request is poison, once they are certain. The death of an engine whose
+node lives, and tells of it, counts as much."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Conversation:
         self.attempts = 0
         self.dead: set[str] = set()
         """Nodes that fell silent while they worked on this request, as far as is known."""
+        self.engine_deaths = 0
+        """How many engines ended while they worked on this request, as their nodes told."""
         self.shown = False
         """Whether the client has seen any part of an answer."""
         self._deadline_ms = deadline_ms
@@ -119,6 +122,11 @@ class Conversation:
     def __repr__(self) -> str:
         holder = self._holder.attempt_id if self._holder else None
         return f"<Conversation {self.request_id} {self.state} holder={holder} contenders={len(self._contenders)}>"
+
+    @property
+    def deaths(self) -> int:
+        """What is held against the request."""
+        return len(self.dead) + self.engine_deaths
 
     @property
     def holder(self) -> tuple[str, str] | None:
@@ -190,7 +198,12 @@ class Conversation:
             return [self._stop_stray(self._holder)]
         accepted = Accepted(attempt_id=piece.attempt_id)
         if piece.again:
-            return [self._dismiss(self._holder, accepted), *self._released(now_ms)]
+            self.engine_deaths += piece.error.code == EngineDied.code
+            dismissal = self._dismiss(self._holder, accepted)
+            if self.deaths >= SILENT_DEATHS_MAX:
+                self._holder, self._probing = None, False
+                return [dismissal, *self._end("poison", Poison())]
+            return [dismissal, *self._released(now_ms)]
         self._accepted = piece.attempt_id
         self.state = "failed"
         return [Tell(node, accepted), Break(piece.error)]
@@ -232,7 +245,7 @@ class Conversation:
         if self._holder.begun:
             self.dead.add(self._holder.node)
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
-        if self.state == "open" and len(self.dead) >= SILENT_DEATHS_MAX:
+        if self.state == "open" and self.deaths >= SILENT_DEATHS_MAX:
             self._holder, self._probing, self._verifying = None, False, True
             return [*fence, *map(self._park, self._contenders.values()), Verify(frozenset(self.dead))]
         return [*fence, *self._released(now_ms)]
@@ -245,7 +258,7 @@ class Conversation:
         self._verifying = False
         if self.state != "open":
             return []
-        if len(self.dead) >= SILENT_DEATHS_MAX:
+        if self.deaths >= SILENT_DEATHS_MAX:
             return self._end("poison", Poison())
         return self._released(now_ms)
 
@@ -301,7 +314,7 @@ class Conversation:
     def _last_try(self) -> bool:
         """Whether one more death makes it poison. Such attempts never share a node: one that kills would else take
         all of those with it that were beside it each time, for nothing that they did."""
-        return len(self.dead) == SILENT_DEATHS_MAX - 1
+        return self.deaths == SILENT_DEATHS_MAX - 1
 
     @property
     def _continuable(self) -> bool:

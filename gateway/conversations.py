@@ -411,7 +411,7 @@ def _accepts(decisions: list[Decision]) -> bool:
 
 def _obituary(owned: _Owned) -> ErrorBody:
     """Why a request is dead, and what to do, for people."""
-    request, deaths = owned.request, len(owned.conversation.dead)
+    request, deaths = owned.request, owned.conversation.deaths
     return Poison(
         f"This request brought down {deaths} nodes of model {request.model!r} that worked on it, one after the other. "
         f"No node gets it again. See 'fleet dead-letters show {request.request_id} --model {request.model}', "

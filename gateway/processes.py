@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
 from gateway.figures import Family, Sample, lasting, merged
 from gateway.permits import take_off
-from gateway.restarts import Restarts, how
+from gateway.restarts import Restarts
 from process.http import bind
 from process.lifecycle import GivenUp, Tasks
 from process.logging import Log
+from process.restarts import how
 
 if TYPE_CHECKING:
     from gateway.settings import GatewaySettings

@@ -1,17 +1,13 @@
-"""When a process that ended is started again, and when that is hopeless. No I/O, no clock."""
+"""When a process of a gateway that ended is started again, and when that is hopeless. No I/O, no clock."""
 
 from __future__ import annotations
 
-import signal
-from collections import Counter
+from collections import defaultdict
 
 from process.lifecycle import EXIT_PORT_IN_USE, GivenUp
+from process.restarts import Backoff, how
 from process.settings import EXIT_WRONG_SETTING
 
-STEADY_S = 30.0
-"""A process that took requests for so long was well: what ended it is taken for something new."""
-PAUSE_S_MIN = 0.1
-PAUSE_S_MAX = 30.0
 STARTS_MAX = 5
 """How many may end before they take requests, one after the other, while there is no process that does."""
 EXIT_HOPELESS = 1
@@ -25,7 +21,7 @@ class Restarts:
     def __init__(self) -> None:
         self.count = 0
         """How often one was started again."""
-        self._short_lived: Counter[int] = Counter()
+        self._pauses: defaultdict[int, Backoff] = defaultdict(Backoff)
         self._never_ready = 0
 
     def ready(self) -> None:
@@ -45,18 +41,4 @@ class Restarts:
                 sentence = f"The gateway ends: {STARTS_MAX} of its processes have ended before they took requests"
                 raise GivenUp(f"{sentence}, the last one {how(code)}.", EXIT_HOPELESS)
         self.count += 1
-        if ready_s is not None and ready_s >= STEADY_S:
-            self._short_lived[number] = 0
-            return 0.0
-        self._short_lived[number] += 1
-        return min(PAUSE_S_MAX, PAUSE_S_MIN * 2.0 ** min(self._short_lived[number] - 1, 20))
-
-
-def how(code: int) -> str:
-    """How a process ended, by the code that Python tells of it."""
-    if code >= 0:
-        return f"with code {code}"
-    try:
-        return f"by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"by signal {-code}"
+        return self._pauses[number].ended(ready_s)

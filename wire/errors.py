@@ -159,6 +159,19 @@ class UpstreamFailed(FleetError):
     code, http_status, type, retryable = "upstream_failed", 502, "server_error", True
 
 
+class EngineDied(FleetError):
+    """The engine of this model ended while it worked on the request."""
+
+    # Each of these counts against the request, as the death of its node does: see gateway/conversation.py.
+    code, http_status, type, retryable = "engine_died", 502, "server_error", True
+
+
+class EngineAway(FleetError):
+    """The engine of this model is starting."""
+
+    code, http_status, type, retryable = "engine_away", 503, "server_error", True
+
+
 class StreamInterrupted(FleetError):
     """The answer broke off because the node that wrote it went away, and it could not be continued elsewhere."""
 

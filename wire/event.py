@@ -33,6 +33,7 @@ NodeEventType = Literal[
     "node.authentication_failed",
     "node.misconfigured",
     "node.unreachable",
+    "node.engine_died",
     "node.recovered",
     "node.draining",
     "node.stopped",

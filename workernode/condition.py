@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from wire.errors import ErrorBody
+from wire.errors import EngineAway, EngineDied, ErrorBody
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _REMEDIES: dict[Trouble, str] = {
     "quota_exhausted": "Add quota or credit at the provider.",
     "unreachable": "Check API_URL and the provider; the node tries again by itself.",
 }
+
+_NOT_THE_UPSTREAM = ("cannot_continue", EngineDied.code, EngineAway.code)
+"""It was never asked, or whoever keeps the engine tells of it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Condition:
                     return None
                 self.trouble = None
                 return Better("The provider answers again.")
-            case Later(error) if error.code != "cannot_continue":  # else it was never asked
+            case Later(error) if error.code not in _NOT_THE_UPSTREAM:
                 return self._worse(error, trying=trying)
             case _:
                 return None  # a cancelled or interrupted attempt says nothing about the upstream

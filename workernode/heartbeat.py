@@ -60,6 +60,11 @@ class Heartbeat:
         self.state, self.sentence, self._until_ms = state, sentence, until_ms
         self._changed.set()
 
+    def resized(self, slots: int) -> None:
+        """So many slots from now on."""
+        self._slots = slots
+        self._changed.set()
+
     def served(self, took_ms: float) -> None:
         """A request has held a slot for so long, from its delivery to its acknowledgement."""
         self._served += 1

@@ -13,6 +13,7 @@ from workernode.gate import Gate
 
 if TYPE_CHECKING:
     from wire.event import NodeEventType
+    from wire.presence import NodeState
     from workernode.heartbeat import Heartbeat
     from workernode.outcome import Outcome
     from workernode.record import Recorder
@@ -37,6 +38,7 @@ class Intake:
         self._worse: Worse | None = None
         self._worse_until_ms = 0
         self._limited_until_ms: int | None = None
+        self._engine: tuple[NodeState, str | None] = ("ready", None)
         self._paused = False
         self._leaving = False
         self._heartbeat: Heartbeat | None = None
@@ -75,6 +77,13 @@ class Intake:
     def resume(self) -> None:
         """Work may be taken again."""
         self._paused = False
+        self._go_on()
+
+    def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
+        """An engine that knows says how it is: work is taken while it is ``ready``."""
+        self._engine = (state, sentence)
+        if state != "ready":
+            self.gate.close()
         self._go_on()
 
     def warned(self, credential: str, until_ms: int) -> None:
@@ -122,7 +131,7 @@ class Intake:
         self._look()
 
     def _go_on(self) -> None:
-        if not self._paused and self._condition.trouble is None:
+        if not self._paused and self._condition.trouble is None and self._engine[0] == "ready":
             self.gate.open()
         self._show()
 
@@ -148,6 +157,8 @@ class Intake:
             return
         if self._paused:
             self._heartbeat.become("paused", "Paused by an operator.")
+        elif self._engine[0] != "ready":
+            self._heartbeat.become(*self._engine)
         elif self._worse is not None:
             self._heartbeat.become(self._worse.state, self._worse.sentence, self._worse_until_ms)
         elif self._limited_until_ms is not None:

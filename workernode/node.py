@@ -21,6 +21,7 @@ from workernode.intake import Intake
 if TYPE_CHECKING:
     from broker.interface import Consumer, Delivery
     from wire.control import Word
+    from wire.presence import NodeState
     from workernode.dead_letters import DeadLetters
     from workernode.engine import Engine
     from workernode.heartbeat import Heartbeat
@@ -64,6 +65,7 @@ class Node:
         self._parked_max = parked_max
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
+        self._taken = 0  # deliveries at hand, parked ones too
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._alone = asyncio.Lock()
         self._intake = Intake(recorder, pace)
@@ -81,6 +83,11 @@ class Node:
         """How many slots are taken."""
         return len(self._attempts) - self._parked
 
+    @property
+    def started(self) -> bool:
+        """Whether it takes work, or would if it could."""
+        return self._requests is not None
+
     def load(self) -> tuple[int, int]:
         """Busy slots and parked deliveries."""
         return self.busy, self._parked
@@ -92,6 +99,25 @@ class Node:
         self._intake.start(heartbeat)
         for _ in range(self.slots):
             self._start_pulling()
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on, at least one.
+
+        Permits that are out cannot be taken back: of fewer slots, the ones too many end as they come free, and what a
+        permit too many brings goes to another node.
+        """
+        if slots == self.slots:
+            return
+        self.slots = slots
+        self._metrics.slots.set(slots)
+        if self._heartbeat is not None:
+            self._heartbeat.resized(slots)
+            while not self.draining and self._pulling - self._parked < slots:
+                self._start_pulling()
+
+    def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
+        """An engine that knows says how it is: work is taken while it is ``ready``."""
+        self._intake.engine_is(state, sentence)
 
     def hear(self, payload: bytes) -> None:
         """Take a message on this node's control topic: what gateways and operators say."""
@@ -135,18 +161,25 @@ class Node:
                 trying = await gate.enter()
                 if self.draining:
                     return
+                if not trying and self._pulling - self._parked > self.slots:
+                    gate.pace.withdraw()  # it waited while slots were taken away
+                    return
                 try:
                     delivery = await requests.receive()
                 except ConsumerClosed:
                     return
                 crash.point("after_receive")
-                if self.draining or not (trying or gate.is_open):
+                if self.draining or not (trying or (gate.is_open and self._taken - self._parked < self.slots)):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
                     gate.pace.withdraw()
-                else:
+                    continue
+                self._taken += 1
+                try:
                     outcome = await self._handle(requests, delivery)
-                    self._intake.judge(outcome, trying=trying)
+                finally:
+                    self._taken -= 1
+                self._intake.judge(outcome, trying=trying)
         finally:
             self._pulling -= 1
 

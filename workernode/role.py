@@ -18,11 +18,16 @@ from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable
 from workernode.heartbeat import Heartbeat
 from workernode.identity import NodeIdentity
+from workernode.local.engine import LocalEngine
+from workernode.local.presets import PRESETS
+from workernode.local.reporter import Reporter
+from workernode.local.slot_keeper import SlotKeeper
 from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.record import Recorder
 from workernode.remote.allowance import Limits
 from workernode.remote.credential import credential_of
+from workernode.remote.dialects.dialect import dialect_named
 from workernode.remote.key import Key
 from workernode.remote.pace import CredentialPace
 from workernode.remote.peers import hear_peers
@@ -30,7 +35,7 @@ from workernode.static.engine import StaticEngine
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from broker.interface import Broker
     from workernode.engine import Engine
@@ -52,7 +57,7 @@ async def run(
     Raises :class:`process.lifecycle.PortInUse`.
     """
     identity = NodeIdentity(new_incarnation("node"), settings.node_name, settings.model, settings.node_type)
-    metrics = NodeMetrics(settings.max_process_num)
+    metrics = NodeMetrics(_first_slots(settings))
     state = _Readiness(broker)
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
@@ -62,7 +67,7 @@ async def run(
             engine, pace = _remote(settings, identity)
             metrics.follow(pace)
         else:
-            engine = _engine(settings)
+            engine = _engine(settings, identity)
         stack.push_async_callback(engine.aclose)
         if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             return
@@ -123,24 +128,29 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         recorder,
         parts.metrics,
         DeadLetters(broker, topics.dead_letters(identity.model), identity.incarnation),
-        slots=settings.max_process_num,
+        slots=_first_slots(settings),
         parked_max=settings.parked_max,
         pace=pace,
     )
     heartbeat = Heartbeat(
-        identity, engine, settings.max_process_num, node.load, learnt=pace.learnt if pace is not None else None
+        identity, engine, _first_slots(settings), node.load, learnt=pace.learnt if pace is not None else None
     )
     presence = None if pace is None else await hear_peers(broker, topics, identity.incarnation, pace)
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
     parts.state.node, parts.state.heartbeat = node, heartbeat
+    local = engine if isinstance(engine, LocalEngine) else None
+    if local is not None:
+        local.report = Reporter(node, heartbeat, recorder, background).hear
     try:
         if await _engine_started(engine, heartbeat, recorder, stop):
             requests = await broker.consumer(
                 topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
             )
             node.start(requests, heartbeat)
+            if local is not None:
+                background.start(SlotKeeper(local, node, parts.metrics.registry, settings).run(), "slots")
             background.start(recorder.publish(recorder.node_event("node.started", "The node takes work.")), "started")
             log.info(
                 "The node takes work.",
@@ -179,8 +189,7 @@ async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Record
     said = ""
     while not stop.is_set():
         try:
-            await engine.start()
-            return True
+            return await _unless(stop, engine.start())
         except EngineUnusable as error:
             if str(error) != said:
                 said = str(error)
@@ -189,6 +198,21 @@ async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Record
                 await recorder.publish(recorder.node_event("node.misconfigured", said))
         await _wait(stop, ENGINE_AGAIN_S)
     return False
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done before ``stop``; a model may take minutes to load."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
@@ -206,16 +230,20 @@ async def _either(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _engine(settings: NodeSettings) -> Engine:
+def _first_slots(settings: NodeSettings) -> int:
+    """A local model's are found from one upwards: a permit that is out cannot be taken back."""
+    return 1 if settings.node_type == "local" else settings.max_process_num
+
+
+def _engine(settings: NodeSettings, identity: NodeIdentity) -> Engine:
+    if settings.node_type == "local":
+        dialect = settings.dialect or PRESETS[settings.local_engine].dialect
+        return LocalEngine(settings, lambda url, key: _relay(settings, identity, url, lambda: key, dialect))
     return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
 
 
 def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:
     """The engine of a provider, and how fast it may be asked."""
-    # Its HTTP client is not needed otherwise.
-    from workernode.remote.dialects.dialect import dialect_named
-    from workernode.remote.engine import RemoteEngine
-
     given = settings.api_key.get_secret_value() if settings.api_key else None
     key = Key(settings.api_key_file, given)
     host = urlsplit(settings.api_url).netloc.lower()
@@ -226,13 +254,27 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         clock=asyncio.get_running_loop().time,
         unix_ms=now_ms,
     )
-    engine = RemoteEngine(
-        api_url=settings.api_url,
+    return _relay(settings, identity, settings.api_url, key, settings.dialect, pace), pace
+
+
+def _relay(
+    settings: NodeSettings,
+    identity: NodeIdentity,
+    api_url: str,
+    key: Callable[[], str | None],
+    dialect: str,
+    pace: CredentialPace | None = None,
+) -> Engine:
+    """Relays to that address: a provider's, or that of our own child."""
+    from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
+
+    return RemoteEngine(
+        api_url=api_url,
         api_key=key,
-        upstream_model=settings.upstream_model or settings.model_name,
+        upstream_model=settings.upstream_model or settings.model,
         slots=settings.max_process_num,
         node=identity.incarnation,
-        dialect=dialect_named(settings.dialect),
+        dialect=dialect_named(dialect),
         tokenizer=settings.tokenizer,
         endpoints=settings.served,
         context_length=settings.context_length,
@@ -242,4 +284,3 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         answer_bytes_max=settings.answer_bytes_max,
         pace=pace,
     )
-    return engine, pace

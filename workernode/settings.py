@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from process.settings import SECONDS_MAX, Settings, check_host, is_sendable
+from process.settings import SECONDS_MAX, check_host, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
 from wire.topics import segment
+from workernode.local.settings import LocalSettings
 from workernode.remote.dialects.dialect import dialect_named
 from workernode.remote.url import endpoint_url
 
 STATIC_MODEL = "static"
+_FORMAT = re.compile(r"\.(gguf|llamafile)$")
 NAME_CHARS_MAX = 255
 
 
@@ -29,11 +32,11 @@ Name = Annotated[str, AfterValidator(_name)]
 """Travels in heartbeats and events, whose readers refuse anything longer: its bills would not be understood."""
 
 
-class NodeSettings(Settings):
+class NodeSettings(LocalSettings):
     """``NODE_TYPE`` decides which of the others are needed."""
 
-    node_type: Literal["static", "remote"] = Field(
-        "static", description="static (a fixed answer) or remote (a provider)"
+    node_type: Literal["static", "remote", "local"] = Field(
+        "static", description="static (a fixed answer), remote (a provider) or local (a model on this machine)"
     )
     model_name: str = Field("", validate_default=True, description="the model's public name, which clients ask for")
     upstream_model: Name = Field("", description="what the provider calls the model, if not MODEL_NAME")
@@ -143,6 +146,18 @@ class NodeSettings(Settings):
             raise ValueError(f"it names something else than {', '.join(known)}")
         return ",".join(dict.fromkeys(names))
 
+    @model_validator(mode="after")
+    def _has_a_model(self) -> NodeSettings:
+        if self.node_type == "local":
+            needed = "local_command" if self.local_engine == "command" else "model_path"
+            if not getattr(self, needed):
+                raise ValueError(f"LOCAL_ENGINE={self.local_engine} also needs {needed.upper()}")
+            try:
+                segment(self.model)
+            except InvalidName as error:
+                raise ValueError(f"set MODEL_NAME: {error.message}") from None
+        return self
+
     @property
     def served(self) -> tuple[Endpoint, ...]:
         """The endpoints of this node's model."""
@@ -151,6 +166,8 @@ class NodeSettings(Settings):
     @property
     def model(self) -> str:
         """The public name of this node's model."""
+        if self.node_type == "local":
+            return self.model_name or _FORMAT.sub("", self.model_path.rstrip("/").rpartition("/")[2])
         return self.model_name or STATIC_MODEL
 
 

@@ -2,20 +2,18 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fleet.start import orphans
 from fleet.start.child import Child
 from fleet.start.ending import CannotStart, Ending
 from fleet.start.readiness import until_ready
 from fleet.start.role import Role, Wave
+from process.guarding import Guard
 
 TASK_WAIT_S = 1800.0
 UNDO_WAIT_S = 20.0
@@ -59,7 +57,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     async def run(self, announce: Callable[[], None] = lambda: None) -> int:
         """Start all waves, call `announce` when all are ready, watch until something ends, stop everything.
@@ -71,7 +69,8 @@ class Supervisor:
             loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number))
         loop.add_signal_handler(signal.SIGCHLD, self._collect)
         orphans.adopt()
-        self._set_guard()
+        # The kernel ends a container's processes together with process 1.
+        self._guard = Guard(self._manner.stop_wait_s) if os.getpid() != 1 else None
         try:
             for wave in self._plan:
                 await self._bring_up(wave)
@@ -81,7 +80,8 @@ class Supervisor:
             return await self._watch()
         finally:
             await self._take_down()
-            self._release_guard()
+            if self._guard:
+                self._guard.release()
             for number in (*STOP_SIGNALS, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
 
@@ -105,15 +105,16 @@ class Supervisor:
             await asyncio.gather(*waits, everyone, stop, lost, return_exceptions=True)
 
     async def _start(self, role: Role) -> Child:
-        if role.undo:
-            self._tell_guard(undo=role.undo)
+        if role.undo and self._guard:
+            self._guard.undo(role.undo)
         try:
             child = Child.start(role, heard=not self._manner.inherit_output)
         except OSError as error:
             raise CannotStart(Ending.TOOL, f"{role.name}: cannot run {role.argv[0]}: {error.strerror}") from None
         # Ours before anything is awaited: a child that ends at once must not be collected as a stranger.
         self._children.append(child)
-        self._tell_guard(started=child.process.pid)
+        if self._guard:
+            self._guard.started(child.process.pid)
         await child.listen(self._say)
         return child
 
@@ -217,38 +218,13 @@ class Supervisor:
         for child in self._children:
             if child.running:
                 child.collect()
-                if not child.running:
-                    self._tell_guard(ended=child.process.pid)
+                if self._guard and not child.running:
+                    self._guard.ended(child.process.pid)
         orphans.reap(self._own_pids())
 
     def _own_pids(self) -> set[int]:
         own = {child.process.pid for child in self._children}
         return own | ({self._guard.pid} if self._guard else set())
-
-    def _set_guard(self) -> None:
-        if os.getpid() == 1:
-            return  # the kernel ends a container's processes together with process 1
-        script = str(Path(__file__).with_name("guard.py"))
-        self._guard = subprocess.Popen(
-            (sys.executable, "-I", "-S", script, str(self._manner.stop_wait_s)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def _tell_guard(self, **message: object) -> None:
-        if self._guard and self._guard.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._guard.stdin.write(json.dumps(message).encode() + b"\n")
-                self._guard.stdin.flush()
-
-    def _release_guard(self) -> None:
-        if self._guard and self._guard.stdin:
-            self._tell_guard(done=True)
-            with contextlib.suppress(BrokenPipeError):
-                self._guard.stdin.close()
-            self._guard.wait()
 
 
 def _undo(command: tuple[str, ...]) -> None:

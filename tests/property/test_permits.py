@@ -45,7 +45,7 @@ GATEWAY, NODE, MODEL = "gateway-1", "node-1", "model"
 SLOTS, PARKED_MAX = 3, 2
 TOPICS = Topics()
 End = Literal["answered", "refused", "limited", "unreachable", "raises", "hangs"]
-First = Literal["go", "park", "park, go", "park, settle", "park, stop"] | StopReason
+First = Literal["go", "park", "park, go", "park, settle", "park, stop", "silence"] | StopReason
 Verdict = Literal["accepted"] | StopReason
 
 
@@ -175,6 +175,8 @@ def _first_words(attempt: str, first: First) -> list[Word]:
             return [go]
         case "park":
             return [park]
+        case "silence":
+            return []
         case "park, go":
             return [park, go]
         case "park, settle":
@@ -221,6 +223,63 @@ async def _check(load: list[Plan | None], *, drained: bool) -> None:
             await _comes_to_rest(gateway, node, requests)
 
 
+@given(load=st.lists(plans | st.integers(1, 2 * SLOTS), max_size=16), last=st.integers(1, 2 * SLOTS))
+@example(load=[6, Plan(first="park, go"), Plan(), 1, Plan(), Plan(), 3], last=1)
+@settings(max_examples=60, deadline=None)
+def test_permits_follow_the_number_of_slots(load: list[Plan | int | None], last: int) -> None:
+    with (
+        patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
+        patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
+        patch("workernode.intake.TRY_AGAIN_S_MIN", 0.005),
+    ):
+        asyncio.run(_check_sizes(load, last))
+
+
+async def _check_sizes(load: list[Plan | int | None], last: int) -> None:
+    async with _running_node(paced=False) as (gateway, node, requests):
+        for step in load:
+            if isinstance(step, int):
+                node.resize(step)
+            else:
+                await gateway.publish(step)
+        node.resize(last)
+        # A permit that is out cannot be taken back: each one too many ends with the request that it brings.
+        for _ in range(2 * SLOTS):
+            await gateway.publish(Plan())
+        await _comes_to_rest(gateway, node, requests, slots=last)
+
+
+async def test_of_fewer_slots_no_more_are_taken_whatever_the_permits_bring() -> None:
+    async with _running_node(paced=False) as (gateway, node, requests):
+        await until(lambda: requests.permits == SLOTS)
+        node.resize(1)
+        for _ in range(2 * SLOTS):
+            await gateway.publish(Plan(first="silence"))
+        await until(lambda: requests.permits == 0 and node._pulling == 1)
+        assert node.load() == (1, 0)
+        for _ in range(2 * SLOTS):
+            (working,) = node._attempts
+            gateway.say(Stop(attempt_id=working, reason="done"))
+            await until(lambda: working not in node._attempts)  # noqa: B023
+            assert node.busy <= 1
+            await until(lambda: node.busy == 1 or requests.permits == 1)
+        node.resize(4)
+        await _comes_to_rest(gateway, node, requests, slots=4)
+
+
+async def test_no_work_is_taken_while_the_engine_is_away() -> None:
+    async with _running_node() as (gateway, node, requests):
+        await until(lambda: requests.permits == SLOTS)
+        node.engine_is("starting", "It loads.")
+        for _ in range(2 * SLOTS):
+            await gateway.publish(Plan())
+        await until(lambda: requests.permits == 0)
+        assert not gateway.requests
+        node.engine_is("ready")
+        await _comes_to_rest(gateway, node, requests)
+        assert len(gateway.requests) == 2 * SLOTS + 1
+
+
 async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
     async with _running_node() as (gateway, node, requests):
         for _ in range(SLOTS):
@@ -236,7 +295,7 @@ async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
 
 
 @asynccontextmanager
-async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsumer]]:
+async def _running_node(*, paced: bool = True) -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsumer]]:
     broker = MemoryBroker(MemoryServer(nack_tick_s=0, nack_delay_s=0))
     gateway = FakeGateway(broker)
     await gateway.start()
@@ -247,9 +306,9 @@ async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsum
     uplinks = Uplinks(broker, TOPICS, NODE)
     letters = DeadLetters(broker, TOPICS.dead_letters(MODEL), NODE)
     metrics = NodeMetrics(SLOTS)
-    pace = CredentialPace(
-        lambda: "c", NODE, Limits(concurrency=SLOTS), clock=asyncio.get_running_loop().time, unix_ms=now_ms
-    )
+    clock = asyncio.get_running_loop().time
+    limits = Limits(concurrency=SLOTS)
+    pace = CredentialPace(lambda: "c", NODE, limits, clock=clock, unix_ms=now_ms) if paced else None
     node = Node(identity, engine, uplinks, recorder, metrics, letters, slots=SLOTS, parked_max=PARKED_MAX, pace=pace)
     await broker.listen(TOPICS.control(NODE), node.hear, waiting_max=1000)
     requests = await broker.consumer(TOPICS.requests(MODEL), WORKERS, Kind.SHARED, from_earliest=True)
@@ -263,18 +322,18 @@ async def _running_node() -> AsyncIterator[tuple[FakeGateway, Node, MemoryConsum
         await broker.aclose()
 
 
-async def _comes_to_rest(gateway: FakeGateway, node: Node, requests: MemoryConsumer) -> None:
+async def _comes_to_rest(gateway: FakeGateway, node: Node, requests: MemoryConsumer, *, slots: int = SLOTS) -> None:
     group = gateway.broker.server.topic(TOPICS.requests(MODEL)).subscription(WORKERS)
     await until(lambda: group.backlog == group.held == 0, every_s=0.001)
     # An upstream in trouble keeps slots at the gate until something is answered.
     await gateway.publish(Plan())
     await until(lambda: group.backlog == group.held == 0, every_s=0.001)
-    await until(lambda: requests.permits == SLOTS, every_s=0.001)
+    await until(lambda: requests.permits == slots, every_s=0.001)
     assert node.load() == (0, 0)
-    assert node._pulling == SLOTS
+    assert node._pulling == slots
     pace = node._intake.gate.pace
-    assert isinstance(pace, CredentialPace)
-    assert (pace._allowance._out, pace._allowance._running) == (SLOTS, 0)
+    if isinstance(pace, CredentialPace):
+        assert (pace._allowance._out, pace._allowance._running) == (slots, 0)
     assert not node._attempts
 
 

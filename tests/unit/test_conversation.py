@@ -20,7 +20,7 @@ from gateway.conversation import (
     Verify,
 )
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
-from wire.errors import AnswerTooLarge, ErrorBody
+from wire.errors import AnswerTooLarge, EngineDied, ErrorBody
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 from wire.usage import Usage
 
@@ -30,6 +30,7 @@ DEADLINE = NOW + 60_000
 CHARGE = b'{"id":"charge-req_1"}'
 USAGE = Usage(prompt_tokens=1, completion_tokens=2)
 ERROR = ErrorBody(code="upstream_refused", message="No.")
+DIED = EngineDied().body()
 
 
 class Story:
@@ -56,8 +57,8 @@ class Story:
         )
         return self.conversation.finished(node(attempt), piece)
 
-    def fails(self, attempt: str, *, again: bool = False) -> list[Decision]:
-        piece = Failed(attempt_id=attempt, number=1, error=ERROR, again=again)
+    def fails(self, attempt: str, *, again: bool = False, error: ErrorBody = ERROR) -> list[Decision]:
+        piece = Failed(attempt_id=attempt, number=1, error=error, again=again)
         return self.conversation.failed(node(attempt), piece, self.now)
 
     def begins(self, attempt: str, *, continues: bool = False) -> None:
@@ -421,6 +422,20 @@ def test_the_last_try_runs_alone_and_counts_only_once_it_says_that_it_begins(sto
     assert story.starts("a3") == [go("a3", number=3, alone=True)]  # it asks again: another one runs alone there
     story.starts("a4")
     assert go("a4", number=4, alone=True) in story.is_silent("a3")
+
+
+def test_the_third_engine_that_dies_of_a_request_is_its_end_though_all_nodes_live(story: Story) -> None:
+    story.begins("a1")
+    assert story.fails("a1", again=True, error=DIED) == [accepted("a1")]
+    assert story.fails("a1", again=True, error=DIED) == [accepted("a1")]  # said again: its verdict was lost
+    story.begins("a2")
+    story.fails("a2", again=True)  # this one failed, and nobody died
+    story.begins("a3")
+    story.fails("a3", again=True, error=DIED)
+    assert story.starts("a4") == [go("a4", number=4, alone=True)]
+    assert breaks(story.fails("a4", again=True, error=DIED)) == ["request_poisonous"]
+    assert story.state == "poison"
+    assert story.starts("a4b") == [stop("a4b", "poison")]
 
 
 def test_attempts_that_died_while_they_were_parked_are_no_poison_however_many(story: Story) -> None:

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from gateway.restarts import EXIT_HOPELESS, PAUSE_S_MAX, STARTS_MAX, STEADY_S, Restarts
+from gateway.restarts import EXIT_HOPELESS, STARTS_MAX, Restarts
 from process.lifecycle import EXIT_PORT_IN_USE, GivenUp
+from process.restarts import PAUSE_S_MAX, STEADY_S
 from process.settings import EXIT_WRONG_SETTING
 
 KILLED = -signal.SIGKILL

@@ -56,7 +56,8 @@ def test_the_form_of_the_answer_is_asked_for(stream: bool, accept: str) -> None:
 
 
 def test_each_attempt_of_a_request_has_the_same_identity() -> None:
-    assert headers()["x-request-id"] == headers()["idempotency-key"] == "req_0123"
+    made = headers()
+    assert (made["x-request-id"], made["idempotency-key"]) == ("0123", "req_0123")
 
 
 def test_every_provider_hears_through_which_nodes_a_request_came() -> None:

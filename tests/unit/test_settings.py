@@ -24,11 +24,8 @@ ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSe
 CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
 FREE_TEXT = {
-    "static_answer",
-    "management_host",
-    "pulsar_token_file",
-    "api_key_file",
-    "tokenizer",
+    *("static_answer", "management_host", "pulsar_token_file", "api_key_file", "tokenizer"),
+    *("model_path", "local_program", "local_log", "lora", "revision", "chat_template"),
     *SECRETS_THAT_CANNOT_BE_WRONG,
 }
 """What takes any value. A new setting is either wrong for some value or listed here."""
@@ -80,6 +77,9 @@ SPECIAL = {
     "aimodel_name": ["x" * 256],
     "aimodel_namespace": ["x" * 256],
     "api_url": ["localhost", "ftp://x", f"https://user:{CANARY}@host/v1", "https://a b/", "https://", "https://h#x"],
+    "gpus": ["a", "0,", "0;1"],
+    "device": ["gpu", "cuda:x"],
+    "local_command": ["serve 'x"],
     "api_key": [f"{CANARY} x", f"{CANARY}\u00e9", f"{CANARY}\x01"],
     "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://"],
 }  # fmt: skip

@@ -23,7 +23,8 @@ def request_headers(
         "accept": "text/event-stream" if request.stream else "application/json",
         # Bytes are read as they are; what a provider compresses all the same is read in parts of bounded size.
         "accept-encoding": "identity",
-        "x-request-id": request.request_id,
+        # The id's 128 bits alone, as llama-cpp-python's server refuses what it cannot read as a UUID.
+        "x-request-id": request.request_id.removeprefix("req_"),
         "idempotency-key": request.request_id,
         VIA: ",".join(via),
     }

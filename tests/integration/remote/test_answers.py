@@ -95,7 +95,7 @@ async def test_the_upstream_gets_the_clients_body_and_who_asks(upstream: FakeUps
     assert received.headers["authorization"] == f"Bearer {KEY}"
     assert received.headers["content-type"] == "application/json"
     assert received.headers["accept"] == "text/event-stream"
-    assert received.headers["x-request-id"] == received.headers["idempotency-key"] == "req_0123"
+    assert (received.headers["x-request-id"], received.headers["idempotency-key"]) == ("0123", "req_0123")
     assert received.headers["user-agent"].startswith("workernode/")
     assert "api-key" not in received.headers
     assert "cookie" not in received.headers

@@ -1,8 +1,8 @@
-"""Ends the children of a supervisor that was killed. Run as a script; imports nothing of ours.
+"""Ends the children of a process that was killed. Run as a script; imports nothing of ours.
 
-The supervisor writes a JSON line per change to our standard input: {"started": group}, {"ended": group},
-{"undo": [command]}, {"done": true}. The end of the input without `done` means that it died without cleaning up:
-a pipe tells that on every Unix, for SIGKILL too, without code that runs between fork and exec.
+That process (:mod:`process.guarding`) writes a JSON line per change to our standard input: {"started": group},
+{"ended": group}, {"undo": [command]}, {"done": true}. The end of the input without `done` means that it died without
+cleaning up: a pipe tells that on every Unix, for SIGKILL too, without code that runs between fork and exec.
 """
 
 import json
@@ -25,7 +25,7 @@ def _signal(group: int, number: int) -> bool:
 
 
 def main(stop_wait_s: float) -> None:
-    """Follow the supervisor; if it dies, SIGTERM its groups, then SIGKILL those left after `stop_wait_s`."""
+    """Follow the process; if it dies, SIGTERM its groups, then SIGKILL those left after `stop_wait_s`."""
     groups: list[int] = []
     undo: list[list[str]] = []
     for line in sys.stdin:

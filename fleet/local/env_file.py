@@ -1,0 +1,24 @@
+"""``.env.local``, which ``start.sh`` picks up: our lines are replaced, everybody else's stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OURS = ("NODE_TYPE", "MODEL_NAME", "MODEL_PATH", "LOCAL_ENGINE", "LOCAL_PROGRAM", "DEVICE")
+
+
+def write(path: Path, values: Mapping[str, str]) -> None:
+    """Put the values in, whole or not at all."""
+    kept = path.read_text().splitlines() if path.is_file() else []
+    kept = [line for line in kept if line.partition("=")[0].strip().removeprefix("export ") not in OURS]
+    new = path.with_name(f"{path.name}.new")
+    new.write_text("\n".join([*kept, *(f"{name}={_quoted(value)}" for name, value in values.items())]) + "\n")
+    new.replace(path)
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if set(value) & set(' #"$\\') else value

@@ -1,0 +1,52 @@
+"""What a model's name means: a file, a directory, or a name on the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workernode.local.settings import EngineName
+
+_ENGINES: dict[str, EngineName] = {".llamafile": "llamafile", ".gguf": "llama-server"}
+DEFAULT = "Qwen/Qwen2.5-0.5B-Instruct"
+TINY_FOLDER = Path("data") / "models" / "tiny"
+
+
+@dataclass(frozen=True)
+class Model:
+    """``path`` is what MODEL_PATH will be; ``weights_bytes`` is None while it is only known to the hub."""
+
+    path: str
+    engine: EngineName
+    weights_bytes: int | None = None
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is still to be fetched."""
+        return self.weights_bytes is None
+
+
+class NoSuchModel(Exception):
+    """A sentence that says what is wrong with the name."""
+
+
+def model_of(word: str) -> Model:
+    """Read the argument. Raises :class:`NoSuchModel` for a path that is not there or holds no model."""
+    path = Path(word).expanduser()
+    engine = _ENGINES.get(path.suffix.lower(), "transformers")
+    if path.is_file():
+        if engine == "transformers":
+            raise NoSuchModel(f"{word} is neither a .gguf nor a .llamafile, nor a directory with a model in it.")
+        return Model(str(path.resolve()), engine, path.stat().st_size)
+    if path.is_dir():
+        weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+        if not weights or not (path / "config.json").is_file():
+            raise NoSuchModel(
+                f"{word} lacks config.json or *.safetensors: it is no model in the format of transformers."
+            )
+        return Model(str(path.resolve()), "transformers", weights)
+    if engine != "transformers" or word.startswith(("/", ".", "~")) or word.count("/") > 1:
+        raise NoSuchModel(f"There is no {word}.")
+    return Model(word, "transformers")

@@ -1,0 +1,81 @@
+"""``fleet local``, which ``./local.sh`` runs once its environment is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.local import env_file
+from fleet.local.machine import Machine, NotEnough, require_disk, require_memory
+from fleet.local.model import NoSuchModel, model_of
+from fleet.start.environment import complete
+from tests.local_model import LocalModel
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def prepare(folder: Path, local: LocalModel, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "STAND_IN_DIR": str(local.directory), "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "fleet", "local", *arguments]
+    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_llamafile_is_tried_and_written_where_start_sh_finds_it(tmp_path: Path) -> None:
+    local = LocalModel(tmp_path / "stand-in")
+    (tmp_path / ".env.local").write_text("PORT=1234\nNODE_TYPE=remote\n")
+    program = Path(local.program("llamafile")["MODEL_PATH"])
+    file = program.rename(tmp_path / "a model.llamafile")
+    done = prepare(tmp_path, local, str(file))
+    assert done.returncode == 0, done.stderr
+    assert "It says: 't0 t1 t2 t3 t4 '" in done.stderr
+    assert local.left() == []
+    written = complete({}, tmp_path)
+    assert written["PORT"] == "1234"
+    assert (written["NODE_TYPE"], written["LOCAL_ENGINE"]) == ("local", "llamafile")
+    assert written["MODEL_PATH"] == str(file)
+
+
+def test_a_model_that_does_not_come_up_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    local = LocalModel(tmp_path / "stand-in")
+    local.say("die", "1\nerror loading model: unknown model architecture: 'new'")
+    file = Path(local.program("llamafile")["MODEL_PATH"]).rename(tmp_path / "new.llamafile")
+    done = prepare(tmp_path, local, str(file))
+    assert done.returncode == 1
+    assert "The engine does not know this model's architecture." in done.stderr
+    assert not (tmp_path / ".env.local").exists()
+    assert local.left() == []
+
+
+def test_a_name_is_a_file_a_directory_or_a_models_on_the_hub(tmp_path: Path) -> None:
+    assert model_of("Qwen/Qwen2.5-0.5B-Instruct").on_hub
+    (tmp_path / "m.gguf").write_bytes(b"1234")
+    assert (model_of(str(tmp_path / "m.gguf")).engine, model_of(str(tmp_path / "m.gguf")).weights_bytes) == (
+        "llama-server",
+        4,
+    )
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(NoSuchModel, match="lacks"):
+        model_of(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert model_of(str(tmp_path)).weights_bytes == 2
+    for missing in ("/no/such", "./such", "missing.gguf", str(tmp_path / "config.json")):
+        with pytest.raises(NoSuchModel):
+            model_of(missing)
+
+
+def test_what_does_not_fit_is_said_with_both_figures(tmp_path: Path) -> None:
+    with pytest.raises(NotEnough, match=r"needs 1048576\.0 GiB on the disk of .*; \d+\.\d are free"):
+        require_disk(tmp_path / "not" / "there", 2**50, "It")
+    with pytest.raises(NotEnough, match=r"need 2\.0 GiB of memory; 1\.0 are free on a GPU"):
+        require_memory(Machine("cuda", "a GPU", 2**30), 2**31)
+
+
+def test_values_with_blanks_and_signs_come_back_as_they_were(tmp_path: Path) -> None:
+    values = {"MODEL_PATH": "/a path/with #and $HOME", "DEVICE": "cpu"}
+    for _ in range(2):
+        env_file.write(tmp_path / ".env.local", values)
+    assert complete({}, tmp_path) == values

@@ -1,0 +1,47 @@
+"""A request whose answer goes on after a text that its client has seen already. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from wire.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from wire.request import Request
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+def continued(request: Request, prefix: str, tokens: list[int] | None) -> Request:
+    """The same request with ``prefix`` as the beginning of its answer. ``tokens`` are the prefix's, if they are known.
+
+    Chats end with it as the assistant's message, which transformers and vLLM continue when they are told to. The
+    client's limit of tokens holds for both parts together. Raises :class:`wire.errors.InvalidRequest`.
+    """
+    try:
+        body: Any = msgspec.json.decode(request.body)
+        if request.endpoint == "chat/completions":
+            body["messages"] = [*body["messages"], {"role": "assistant", "content": prefix}]
+            body.update(continue_final_message=True, add_generation_prompt=False)
+        else:
+            body["prompt"] = _prompt(body["prompt"], prefix, tokens)
+        for name in _LIMITS:
+            if isinstance(body.get(name), int):
+                body[name] = max(1, body[name] - (len(prefix) // 4 if tokens is None else len(tokens)))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise InvalidRequest("The answer cannot be continued.") from None
+    return msgspec.structs.replace(request, body=msgspec.json.encode(body))
+
+
+def _prompt(prompt: Any, prefix: str, tokens: list[int] | None) -> Any:
+    match prompt:
+        case str():
+            return prompt + prefix
+        case [str() as only]:
+            return only + prefix
+        case [int(), *_] if tokens is not None:
+            return [*prompt, *tokens]
+        case _:
+            raise TypeError
