@@ -75,6 +75,8 @@ class GatewayRecorder:
             body_bytes=body_bytes,
             n=request.n,
             max_tokens=request.max_tokens,
+            images=request.images,
+            tags=request.tags,
         )
         event = self._event(kind, request_event_id(kind, request.request_id), request.request_id, data)
         self._tell(event, request.request_id)
