@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from management.books import Books
     from management.journal import Entry, Written
 
 
@@ -63,8 +64,8 @@ async def test_a_kill_between_the_commit_and_the_acknowledgement_charges_once(
 ) -> None:
     committed = asyncio.Event()
 
-    async def commit_and_hang(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
-        await write(engine, entries, now_ms)
+    async def commit_and_hang(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int, books: Books) -> Written:
+        await write(engine, entries, now_ms, books)
         committed.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -121,7 +122,7 @@ async def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(house
     full = True
 
     def limit(connection: Connection) -> None:
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {50 if full else 1_000_000}")
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {150 if full else 1_000_000}")
 
     event.listen(Engine, "begin", limit)
     try:
