@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
@@ -13,20 +14,31 @@ from process import __version__
 ROLES = ("gateway", "node", "management")
 
 
+LATE = {
+    "keys": ("fleet.keys.command", "keys"),
+    "budgets": ("fleet.budgets.command", "commands"),
+    "ledger": ("fleet.ledger.command", "ledger"),
+    "usage": ("fleet.reports.command", "usage"),
+    "requests": ("fleet.reports.command", "requests"),
+    "nodes": ("fleet.reports.command", "nodes"),
+}
+"""Commands by module and name that bring SQLAlchemy or an HTTP client along: read only by whoever asks for them."""
+
+
 class Commands(click.Group):
-    """With ``fleet keys``, which brings SQLAlchemy along, and is therefore read only by whoever asks for it."""
+    """With those of :data:`LATE`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        return sorted([*super().list_commands(ctx), "keys"])
+        return sorted([*super().list_commands(ctx), *LATE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them."""
-        if cmd_name != "keys":
+        if cmd_name not in LATE:
             return super().get_command(ctx, cmd_name)
-        from fleet.keys.command import keys
-
-        return keys
+        module, name = LATE[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

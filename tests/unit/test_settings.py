@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSettings)
 CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
-FREE_TEXT = {"static_answer", "management_host", "pulsar_token_file", "api_key_file", *SECRETS_THAT_CANNOT_BE_WRONG}
+FREE_TEXT = {
+    "static_answer",
+    "management_host",
+    "pulsar_token_file",
+    "api_key_file",
+    "metadata_tags",
+    *SECRETS_THAT_CANNOT_BE_WRONG,
+}
 """What takes any value. A new setting is either wrong for some value or listed here."""
 SPECIAL = {
     "pulsar_url": [
@@ -53,6 +60,8 @@ SPECIAL = {
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
     "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
                            f"async+mongodb://u:{CANARY}@host"],
+    "prices_file": ["/nowhere/prices.toml", "/"],
+    "time_zone": ["Nowhere/Land", "/etc/passwd", "Europe"],
     "ssl_certfile": ["/nowhere/cert.pem", "/"],
     "ssl_keyfile": ["/nowhere/key.pem", "/"],
     "management_ssl_certfile": ["/nowhere/cert.pem", "/"],
