@@ -1,4 +1,4 @@
-"""``fleet ledger``, ``fleet usage``, ``fleet requests``, ``fleet nodes``, and the exports, on a ledger of a real run."""
+"""``fleet ledger``, ``usage``, ``requests`` and ``nodes``, and the exports, on a ledger of a real run."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_usage_money_and_tags_are_shown_as_tables_and_as_json(house: House
     ends = json.loads(await house.run("requests", "--json"))["data"]
     assert [end["status"] for end in ends] == ["answered"] * REQUESTS
     timeline = await house.run("requests", ends[0]["request_id"])
-    assert "request.billed" in timeline.replace("billed", "request.billed", 1)
+    assert "request.billed" in timeline
     assert "static" in await house.run("nodes")
     assert json.loads(await house.run("nodes", "--json"))["data"][0]["state"] == "ready"
     assert "day" in await house.run("usage", "--by", "day")
@@ -162,12 +162,8 @@ async def test_an_export_can_be_taken_up_after_any_position(house: House) -> Non
     assert sum(event["type"] == "io.workernode.request.billed" for event in events) == REQUESTS
 
 
-@pytest.mark.parametrize(
-    ("gateway", "management", "kept"), [("false", "false", False), ("true", "false", False), ("false", "true", False)]
-)
-async def test_no_prompt_is_stored_unless_both_sides_are_told_to(
-    house: House, gateway: str, management: str, kept: bool
-) -> None:
+@pytest.mark.parametrize(("gateway", "management"), [("false", "false"), ("true", "false"), ("false", "true")])
+async def test_no_prompt_is_stored_unless_both_sides_are_told_to(house: House, gateway: str, management: str) -> None:
     await house.open(STORE_PROMPTS=management)
     await house.gateway.end()
     house.gateway = await house.fleet.gateway(**house.environment, STORE_PROMPTS=gateway)
