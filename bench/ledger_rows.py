@@ -162,25 +162,32 @@ def _copy(connection: sqlite3.Connection, columns: dict[str, list[str]], copy: i
 
 
 def _sum(connection: sqlite3.Connection) -> None:
+    # One pass over the wide rows; all sums are made of narrow ones.
+    connection.execute(
+        "CREATE TEMPORARY TABLE narrow AS SELECT date(charges.time_ms / 1000, 'unixepoch') AS day, model, key_id, "
+        "node, provider, currency, cost_currency, 'team=' || json_extract(tags, '$.team') AS team, count(*) AS requests, "
+        "sum(estimated) AS estimated, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion, "
+        "sum(cached_tokens) AS cached, sum(reasoning_tokens) AS reasoning, sum(body_bytes) AS body, "
+        "sum(answer_bytes) AS answer, sum(amount) AS amount, sum(cost) AS cost "
+        "FROM charges JOIN priced USING (position) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    )
     for table in ("usage_daily", "money_daily", "spent_daily"):
         connection.execute(f"DELETE FROM {table}")
-    day = "date(charges.time_ms / 1000, 'unixepoch')"
-    team = "'team=' || json_extract(charges.tags, '$.team')"
-    usage = (
-        "count(*), sum(estimated), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), "
-        "sum(reasoning_tokens), sum(body_bytes), sum(answer_bytes) FROM charges GROUP BY 1, 2, 3, 4, 5"
-    )
-    priced = "FROM charges JOIN priced USING (position) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
-    sums = "count(*), sum(prompt_tokens + completion_tokens)"
-    place = f"{day}, model, key_id, node, provider"
-    for tag in ("''", team):
-        connection.execute(f"INSERT INTO usage_daily SELECT {tag}, {day}, model, key_id, node, {usage}")
+    names = ("requests", "estimated", "prompt", "completion", "cached", "reasoning", "body", "answer")
+    usage = ", ".join(f"sum({name})" for name in names)
+    place, tokens = "day, model, key_id, node, provider", "sum(requests), sum(prompt + completion)"
+    by = "FROM narrow GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    for tag in ("''", "team"):
         connection.execute(
-            f"INSERT INTO money_daily SELECT {tag}, 'charge', {place}, currency, {sums}, sum(amount) {priced}"
+            f"INSERT INTO usage_daily SELECT {tag}, day, model, key_id, node, {usage} FROM narrow "
+            "GROUP BY 1, 2, 3, 4, 5"
         )
-    connection.execute(f"INSERT INTO money_daily SELECT '', 'cost', {place}, cost_currency, {sums}, sum(cost) {priced}")
-    for scope, subject in (("key", "key_id"), ("model", "model"), ("tag", team)):
         connection.execute(
-            f"INSERT INTO spent_daily SELECT '{scope}', {subject}, currency, {day}, sum(amount) "
-            "FROM charges JOIN priced USING (position) GROUP BY 1, 2, 3, 4"
+            f"INSERT INTO money_daily SELECT {tag}, 'charge', {place}, currency, {tokens}, sum(amount) {by}"
+        )
+    connection.execute(f"INSERT INTO money_daily SELECT '', 'cost', {place}, cost_currency, {tokens}, sum(cost) {by}")
+    for scope, subject in (("key", "key_id"), ("model", "model"), ("tag", "team")):
+        connection.execute(
+            f"INSERT INTO spent_daily SELECT '{scope}', {subject}, currency, day, sum(amount) "
+            "FROM narrow GROUP BY 1, 2, 3, 4"
         )
