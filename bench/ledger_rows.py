@@ -112,7 +112,6 @@ def fill(path: Path, rows: int, told: Callable[[str], None]) -> None:
         connection.execute(sql)
     told("sums")
     _sum(connection)
-    connection.execute("ANALYZE")
     connection.close()
 
 
@@ -165,8 +164,8 @@ def _sum(connection: sqlite3.Connection) -> None:
     # One pass over the wide rows; all sums are made of narrow ones.
     connection.execute(
         "CREATE TEMPORARY TABLE narrow AS SELECT date(charges.time_ms / 1000, 'unixepoch') AS day, model, key_id, "
-        "node, provider, currency, cost_currency, 'team=' || json_extract(tags, '$.team') AS team, count(*) AS requests, "
-        "sum(estimated) AS estimated, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion, "
+        "node, provider, currency, cost_currency, 'team=' || json_extract(tags, '$.team') AS team, "
+        "count(*) AS requests, sum(estimated) AS estimated, sum(prompt_tokens) AS prompt, sum(completion_tokens) AS completion, "
         "sum(cached_tokens) AS cached, sum(reasoning_tokens) AS reasoning, sum(body_bytes) AS body, "
         "sum(answer_bytes) AS answer, sum(amount) AS amount, sum(cost) AS cost "
         "FROM charges JOIN priced USING (position) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
