@@ -146,13 +146,18 @@ class FleetProcesses:
         self._common["PULSAR_URL"] = f"pulsar://127.0.0.1:{port}"
         return process
 
+    @property
+    def pulsar_url(self) -> str:
+        """Of the broker that was started."""
+        return self._common["PULSAR_URL"]
+
     def gateway(self) -> Process:
         """A ready gateway."""
         return self._role("gateway", "gateway", {"PORT": free_ports(1)[0]})
 
-    def management(self) -> Process:
-        """A ready management with a database of its own."""
-        return self._role("management", "management", {"MANAGEMENT_PORT": free_ports(1)[0]})
+    def management(self, **env: str) -> Process:
+        """A ready management, with a database of its own unless it is given one."""
+        return self._role("management", "management", {"MANAGEMENT_PORT": free_ports(1)[0]}, **env)
 
     def node(self, kind: str) -> Process:
         """A ready node, static or remote. A static one serves a model of its own, so that it takes no one's work."""
@@ -167,7 +172,7 @@ class FleetProcesses:
     def _role(self, name: str, role: str, ports: dict[str, int], **env: str) -> Process:
         env |= {setting: str(port) for setting, port in ports.items()}
         if role in ("management", "up"):  # a gateway that had it too would look for keys there
-            env["DATABASE_URL"] = f"sqlite+aiosqlite:///{self._home}/ledger-{len(self._started)}.db"
+            env.setdefault("DATABASE_URL", f"sqlite+aiosqlite:///{self._home}/ledger-{len(self._started)}.db")
         process = self._start(name, [sys.executable, "-m", "fleet", role], self._common | env, list(ports.values()))
         process.wait_until_ready([(port, "/readyz") for port in process.ports])
         return process

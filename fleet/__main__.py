@@ -14,22 +14,31 @@ from process import __version__
 ROLES = ("gateway", "node", "management")
 
 
-_READ_WHEN_ASKED_FOR = {"keys": "fleet.keys.command", "local": "fleet.local.command"}
-"""They bring along what no role needs: SQLAlchemy, an HTTP client."""
+LATE = {
+    "keys": ("fleet.keys.command", "keys"),
+    "local": ("fleet.local.command", "local"),
+    "budgets": ("fleet.budgets.command", "commands"),
+    "ledger": ("fleet.ledger.command", "ledger"),
+    "usage": ("fleet.reports.command", "usage"),
+    "requests": ("fleet.reports.command", "requests"),
+    "nodes": ("fleet.reports.command", "nodes"),
+}
+"""Commands by module and name that bring SQLAlchemy or an HTTP client along: read only by whoever asks for them."""
 
 
 class Commands(click.Group):
-    """With those of :data:`_READ_WHEN_ASKED_FOR`."""
+    """With those of :data:`LATE`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
-        return sorted([*super().list_commands(ctx), *_READ_WHEN_ASKED_FOR])
+        return sorted([*super().list_commands(ctx), *LATE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them."""
-        if (module := _READ_WHEN_ASKED_FOR.get(cmd_name)) is None:
+        if cmd_name not in LATE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        module, name = LATE[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
 

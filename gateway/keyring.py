@@ -1,4 +1,4 @@
-"""The keys of the database, as this gateway knows them: read again within a second of every change."""
+"""The keys and budgets of the database, as this gateway knows them: read again within a second of every change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.keys import Key
 from process.identity import now_ms
 from process.logging import Log
-from store import database
+from store import budgets, database
 from store import keys as table
 from store.database import reading
 from wire.errors import KeysUnavailable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from store.budgets import Budget
     from store.keys import StoredKey
 
 log = Log("gateway")
@@ -38,7 +39,9 @@ class Keyring:
         """Raises :class:`store.database.UnusableDatabase`."""
         self.tried = asyncio.Event()
         """Set once the database was asked, whatever came of it."""
-        self._engine = database.open(url)
+        self.engine = database.open(url)
+        self.budgets: dict[tuple[str, str], list[Budget]] = {}
+        """By scope and subject."""
         self._stale_s = stale_s
         self._poll_s = poll_s
         self._by_digest: dict[str, Key] = {}
@@ -88,7 +91,7 @@ class Keyring:
         """Ask it once. A database that is away leaves the keys as they are, and is told of once."""
         began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(READ_WAIT_S), reading(self._engine) as connection:
+            async with asyncio.timeout(READ_WAIT_S), reading(self.engine) as connection:
                 await self._read(connection, began)
         except Exception as error:
             # Whatever it is, the next second may be better; meanwhile old keys grow too old by themselves.
@@ -101,18 +104,20 @@ class Keyring:
 
     async def aclose(self) -> None:
         """Let go of the database."""
-        await self._engine.dispose()
+        await self.engine.dispose()
 
     async def _read(self, connection: AsyncConnection, now: float) -> None:
         self._has_tables = self._has_tables or await table.has_tables(connection)
         if not self._has_tables:
-            self._by_digest, self._version = {}, None  # nobody made a key yet, or all of them are gone
+            # Nobody made a key yet, or all of them are gone.
+            self._by_digest, self._version, self.budgets = {}, None, {}
             return
         version = await table.version(connection)
         if version == self._version and now - self._read_at < READ_ALL_S:
             return
         self._were_any = self._were_any or await table.count(connection) > 0
         self._by_digest = {stored.digest: _key(stored) for stored in await table.usable(connection, now_ms())}
+        self.budgets = await _budgets(connection)
         if self._version is not None and version != self._version:
             log.info("The keys have changed.", action="keys_read", keys=len(self._by_digest))
         self._version, self._read_at = version, now
@@ -138,6 +143,14 @@ class Keyring:
         self._works = True
 
 
+async def _budgets(connection: AsyncConnection) -> dict[tuple[str, str], list[Budget]]:
+    found: dict[tuple[str, str], list[Budget]] = {}
+    if await budgets.has_tables(connection):
+        for budget in await budgets.listed(connection):
+            found.setdefault(budget.id[:2], []).append(budget)
+    return found
+
+
 def _key(stored: StoredKey) -> Key:
     limits = stored.limits
     return Key(
@@ -147,4 +160,5 @@ def _key(stored: StoredKey) -> Key:
         tokens_per_min=limits.tokens_per_min,
         concurrent_max=limits.concurrent_max,
         expires_ms=stored.expires_ms,
+        tags=tuple(stored.tags.items()),
     )

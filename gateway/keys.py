@@ -27,6 +27,8 @@ class Key:
     concurrent_max: int | None = None
     expires_ms: int | None = None
     """Unix milliseconds."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """What its requests are counted under, whatever they say themselves."""
 
     @property
     def is_limited(self) -> bool:

@@ -19,7 +19,9 @@ from wire.request import Request
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.accepted import Accepted
     from gateway.admission import Admission, Place
+    from gateway.budgets import Budgets
     from gateway.conversations import Conversations
     from gateway.endpoints.endpoint import Asked, Endpoint
     from gateway.exchange import Exchange
@@ -58,7 +60,10 @@ class Reception:
         queue: RequestQueue,
         conversations: Conversations,
         metrics: GatewayMetrics,
+        accepted: Accepted,
     ) -> None:
+        self.budgets: Budgets | None = None
+        """Set where there is a database that has them."""
         self.leaving = False
         """Set when the gateway shuts down: open answers finish, new requests are refused."""
         self._settings = settings
@@ -70,6 +75,8 @@ class Reception:
         self._queue = queue
         self._conversations = conversations
         self._metrics = metrics
+        self._accepted = accepted
+        self._tag_names = settings.tag_names
 
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (see :class:`Window`)."""
@@ -123,11 +130,18 @@ class Reception:
         place = self._admission.admit(request.model, request.deadline_ms - now, now)
         try:
             await visit.admit(request)
+            if self.budgets is not None:
+                await self.budgets.reserve(request)
+        except BaseException:
+            place.leave()
+            raise
+        try:
             visit.exchange = self._conversations.open(
                 request, plain=asked.plain, keep_text=self._models.continues(request.model), place=place
             )
         except BaseException:
             place.leave()
+            self._release(request)
             raise
         return place, visit.exchange
 
@@ -155,6 +169,8 @@ class Reception:
             n=asked.n,
             max_tokens=asked.max_tokens,
             origin=origin(headers, self._models.has_node),
+            images=asked.images or None,
+            tags=self._tags(asked, scope["state"]["visit"]),
         )
 
     async def _publish(self, request: Request) -> None:
@@ -162,12 +178,23 @@ class Reception:
             async with asyncio.timeout((request.deadline_ms - now_ms()) / 1000):
                 await self._queue.publish(request)
         except TimeoutError:
-            return  # its deadline has ended it, receipt or not: that is what its client hears
+            pass  # its deadline has ended it, receipt or not: that is what its client hears
         except (NotPublished, Overloaded, BodyTooLarge):
             self._conversations.never_published(request.request_id)
+            self._release(request)
             raise
         except QueueUnavailable as error:
             # Perhaps it is in the topic after all. A node that has found it answers, and charges for that; one that
             # finds it later will be told that it has its end.
             if self._conversations.give_up(request.request_id, error):
+                self._accepted.add(request)
                 raise
+        self._accepted.add(request)
+
+    def _release(self, request: Request) -> None:
+        if self.budgets is not None:
+            self.budgets.release(request.request_id)
+
+    def _tags(self, asked: Asked, visit: Visit) -> dict[str, str]:
+        names = self._tag_names
+        return visit.tags({name: tag for name, tag in asked.tags.items() if names is None or name in names})

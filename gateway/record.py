@@ -13,10 +13,14 @@ from process.logging import Log
 from wire import codec
 from wire.event import (
     PREFIX,
+    PROMPT_BYTES_MAX,
+    AcceptedData,
+    AcceptedEventType,
     Event,
     EventType,
     GatewayData,
     GatewayEventType,
+    PromptData,
     RequestData,
     RequestEventType,
     Status,
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from process.lifecycle import Tasks
     from wire.errors import ErrorBody
     from wire.request import Request
+
+Data = RequestData | GatewayData | AcceptedData | PromptData
 
 log = Log("gateway")
 
@@ -76,11 +82,28 @@ class GatewayRecorder:
             body_bytes=body_bytes,
             n=request.n,
             max_tokens=request.max_tokens,
+            images=request.images,
+            tags=request.tags,
         )
         event = self._event(kind, request_event_id(kind, request.request_id), request.request_id, data)
         self._tell(event, request.request_id)
 
-    def gateway_event(self, kind: GatewayEventType, event_id: str, data: GatewayData) -> None:
+    def prompt(self, request: Request) -> None:
+        """Tell what a client sent, as far as one event holds it."""
+        data = PromptData(
+            request_id=request.request_id,
+            model=request.model,
+            endpoint=request.endpoint,
+            body=request.body[:PROMPT_BYTES_MAX],
+            body_bytes=len(request.body),
+            key_id=request.key_id,
+        )
+        id_ = request.request_id
+        self._tell(self._event("request.prompt", f"prompt-{id_}", id_, data), id_)
+
+    def gateway_event(
+        self, kind: GatewayEventType | AcceptedEventType, event_id: str, data: GatewayData | AcceptedData
+    ) -> None:
         """Tell something about this gateway."""
         self._tell(self._event(kind, event_id, self._gateway, data), kind)
 
@@ -93,7 +116,7 @@ class GatewayRecorder:
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=within_s)
 
-    def _event(self, kind: EventType, event_id: str, subject: str, data: RequestData | GatewayData) -> bytes:
+    def _event(self, kind: EventType, event_id: str, subject: str, data: Data) -> bytes:
         return codec.encode_event(
             Event(
                 id=event_id,

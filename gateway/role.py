@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 
 from broker.reaching import reach
+from gateway.accepted import Accepted
 from gateway.admission import Admission
 from gateway.app import build
 from gateway.backlog import Backlog
@@ -32,6 +33,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings
 from process.tls import tls_options
+from store.prices import PriceList, read_prices
 from wire import topics as names
 from wire.errors import ShuttingDown
 
@@ -90,10 +92,12 @@ async def run(
     metrics.waiting_elsewhere.set_function(lambda: backlog.waiting_elsewhere)
     neighbours = Neighbours(gateway, broker, topics, models, backlog, metrics)
     admission = Admission(models, backlog, cold_requests_max=settings.cold_requests_max)
-    reception = Reception(settings, gateway, model_names, models, admission, queue, conversations, metrics)
+    accepted = Accepted(gateway, recorder, with_prompts=settings.store_prompts)
+    reception = Reception(settings, gateway, model_names, models, admission, queue, conversations, metrics, accepted)
     stored = quota = None
     if settings.database_url is not None:
         # Both bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
+        from gateway.budgets import Budgets
         from gateway.keyring import Keyring
         from gateway.quota import Quota
         from store.database import UnusableDatabase
@@ -103,6 +107,14 @@ async def run(
         except UnusableDatabase as error:
             raise WrongSettings([f"DATABASE_URL: {error}."]) from None
         quota = Quota(settings.limits_storage_url.get_secret_value(), tasks, metrics.registry, sibling)
+        reception.budgets = Budgets(
+            stored,
+            read_prices(settings.prices_file) if settings.prices_file else PriceList(),
+            tasks,
+            metrics.registry,
+            answer_tokens=settings.budget_answer_tokens,
+            required=settings.budgets,
+        )
     own = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {}
     keys = ApiKeys(own, stored, anonymous=settings.lets_strangers_in)
 
@@ -151,6 +163,7 @@ async def run(
             await broker.ensure(topics.results, names.LEDGER)
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
             tasks.start(refusals.run(), "tell refusals")
+            tasks.start(accepted.run(), "tell accepted requests")
             await lines.start()
             await presence.start()
             await neighbours.start()
@@ -172,6 +185,7 @@ async def run(
         await conversations.all_settled(SETTLE_S)
         conversations.close_books()
         refusals.tell()
+        accepted.tell()
         await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 

@@ -18,6 +18,7 @@ from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
 from process.settings import SECONDS_MAX, Settings, check_host
 from process.tls import check_pair, check_readable
+from store.prices import read_prices
 
 MIB = 1024 * 1024
 
@@ -46,6 +47,23 @@ class GatewaySettings(Settings):
         SecretStr(MEMORY),
         description="where the uses of limited keys are counted: async+memory:// for each gateway alone, or a store "
         "that all share, such as async+redis://host:6379",
+    )
+    prices_file: Path | None = Field(
+        None, description="management's prices, by which budgets reserve what a request may cost: docs/money.md"
+    )
+    budgets: bool = Field(
+        False,
+        description="true to start only with what budgets need, DATABASE_URL and PRICES_FILE, and to serve nobody "
+        "while that database is away for too long; those of 'fleet budgets' hold without it too",
+    )
+    budget_answer_tokens: int = Field(
+        4096, ge=1, le=10**9, description="tokens that a budget reserves for an answer that its request does not bound"
+    )
+    metadata_tags: str = Field(
+        "*", description="names in a request's metadata that become tags, by commas, or * for all"
+    )
+    store_prompts: bool = Field(
+        False, description="true to keep what clients send: gateways send it, and management stores it, only then"
     )
     allow_anonymous: bool = Field(False, description="true to serve everyone without a key, beyond loopback too")
     models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
@@ -143,6 +161,13 @@ class GatewaySettings(Settings):
             except UnusableDatabase as error:
                 raise ValueError(str(error)) from None
         return url
+
+    @field_validator("prices_file")
+    @classmethod
+    def _usable_prices(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_prices(path)
+        return path
 
     @field_validator("limits_storage_url")
     @classmethod
@@ -247,6 +272,17 @@ class GatewaySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _budgets_are_shared(self) -> Self:
+        if self.budgets and self.database_url is None:
+            raise ValueError(
+                "BUDGETS=true needs the database that gateways and management share: set DATABASE_URL, for a budget "
+                "that each gateway counted for itself would be spent once by each"
+            )
+        if self.budgets and self.prices_file is None:
+            raise ValueError("BUDGETS=true needs prices to count by: set PRICES_FILE, as for management")
+        return self
+
+    @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:
         if not (self.api_keys or self.database_url or self.lets_strangers_in):
             raise ValueError(
@@ -254,6 +290,11 @@ class GatewaySettings(Settings):
                 "that is meant"
             )
         return self
+
+    @property
+    def tag_names(self) -> frozenset[str] | None:
+        """Which names in a request's metadata become tags; None for all."""
+        return None if self.metadata_tags.strip() == ANY else frozenset(split(self.metadata_tags))
 
     @property
     def cors(self) -> Cors | None:

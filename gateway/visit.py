@@ -30,6 +30,10 @@ class Visit:
         """What events call the key."""
         return self.key.name if self.key else None
 
+    def tags(self, asked: dict[str, str]) -> dict[str, str]:
+        """What a request is counted under: the key's own tags, and those it asked for beside them."""
+        return asked | dict(self.key.tags) if self.key else asked
+
     def sees(self, asked: str | None, model: str) -> bool:
         """Whether a model exists for this client, by the name that was asked for or the one behind an alias."""
         return self.key is None or self.key.models is None or bool({asked, model} & self.key.models)

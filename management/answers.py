@@ -1,97 +1,16 @@
-"""What the REST API answers, and what it may be asked: the models behind its OpenAPI document.
+"""What the REST API answers: the models behind its OpenAPI document.
 
 Times are Unix milliseconds by the clock of whoever told them.
 """
 
 from __future__ import annotations
 
-import datetime
-import re
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-CURSOR = "`next_cursor` of the page before."
-
-
-def _without_nul(text: str) -> str:
-    # PostgreSQL has no place for it, so no stored text can match.
-    if "\0" in text:
-        raise ValueError("it must not contain U+0000")
-    return text
-
-
-def _written_out(value: object) -> object:
-    # A bare number would be taken for seconds or milliseconds since 1970, by its size.
-    if isinstance(value, str) and not _DATE.match(value):
-        raise ValueError("it is written as 2026-03-01T12:00:00Z, or as 2026-03-01 where only days count")
-    return value
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-Day = Annotated[datetime.date, BeforeValidator(_written_out)]
-Text = Annotated[str, Field(max_length=512), AfterValidator(_without_nul)]
-EndStatus = Literal["answered", "failed", "cancelled", "expired", "dead", "abandoned"]
-"""How a request ended."""
-By = Literal["model", "key", "node", "day"]
-
-
-class Question(BaseModel):
-    """What every list may be asked. A parameter that is not known is refused: it would silently filter nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ChargesQuestion(Question):
-    """Filters of ``/api/v1/charges``."""
-
-    model: Text | None = None
-    key_id: Text | None = None
-    node: Text | None = None
-    request_id: Text | None = None
-    since: Time | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
-    until: Time | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
-    limit: int = Field(100, ge=1, le=1000, description="Charges per page.")
-    cursor: Text | None = Field(None, description=CURSOR)
-
-
-class EventsQuestion(Question):
-    """Filters of ``/api/v1/events``."""
-
-    type: Text | None = Field(None, description="For example `request.failed`, or a whole type as it was sent.")
-    request_id: Text | None = None
-    node: Text | None = None
-    model: Text | None = None
-    # Each of them may have 64 KiB.
-    limit: int = Field(100, ge=1, le=200, description="Events per page.")
-    cursor: Text | None = Field(None, description=CURSOR)
-
-
-class EndsQuestion(Question):
-    """Filters of ``/api/v1/ends``."""
-
-    status: EndStatus | None = None
-    model: Text | None = None
-    key_id: Text | None = None
-    node: Text | None = None
-    since: Time | None = Field(None, description="The earliest time, RFC 3339 with a zone.")
-    until: Time | None = Field(None, description="The time before which they lie, RFC 3339 with a zone.")
-    limit: int = Field(100, ge=1, le=1000, description="Ends per page.")
-    cursor: Text | None = Field(None, description=CURSOR)
-
-
-class UsageQuestion(Question):
-    """Filters of ``/api/v1/usage``."""
-
-    by: list[By] = Field([], max_length=4, description="What to group by; repeat it to combine. Without it: one total.")
-    model: Text | None = None
-    key_id: Text | None = None
-    node: Text | None = None
-    since: Day | None = Field(None, description="The first day, in UTC.")
-    until: Day | None = Field(None, description="The last day, in UTC.")
-    limit: int = Field(1000, ge=1, le=1000, description="Rows per page.")
-    cursor: Text | None = Field(None, description=CURSOR)
+from management.money_answers import Amount
+from management.questions import EndStatus
 
 
 class Charge(BaseModel):
@@ -136,6 +55,11 @@ class Charge(BaseModel):
     generation_ms: int | None
     settle_ms: int | None
     total_ms: int | None
+    images: int | None = Field(description="That its prompt shows.")
+    tags: dict[str, str]
+    amount: Amount | None = Field(description="What it costs the customer; null where there is no price for it.")
+    currency: str | None
+    price_version: str | None = Field(description="Of the prices that it was priced by.")
 
 
 class Charges(BaseModel):
@@ -145,28 +69,33 @@ class Charges(BaseModel):
     next_cursor: str | None = Field(description="Where the next page begins; null on the last one.")
 
 
-class Usage(BaseModel):
-    """Sums of charges. The fields that were not grouped by are absent; an empty key or node stands for none."""
+class Quarantined(BaseModel):
+    """A message that is no event: nothing but its digest is known."""
 
-    day: datetime.date | None = None
-    model: str | None = None
-    key_id: str | None = None
-    node: str | None = None
-    requests: int
-    estimated_requests: int = Field(description="Those whose tokens the node counted itself.")
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
+    digest: str = Field(description="SHA-256, in hexadecimal digits.")
+    size_bytes: int
+    reason: str
+    first_seen_ms: int
+    last_seen_ms: int
+    count: int
+
+
+class Quarantine(BaseModel):
+    """What was put aside, the last seen first."""
+
+    data: list[Quarantined]
+
+
+class Prompt(BaseModel):
+    """What a client sent."""
+
+    request_id: str
+    time_ms: int
+    model: str
+    key_id: str | None
+    endpoint: str
+    body: str = Field(description="Its beginning, if `body_bytes` are more.")
     body_bytes: int
-    answer_bytes: int
-
-
-class Usages(BaseModel):
-    """A page of sums, in the order of what they are grouped by."""
-
-    data: list[Usage]
-    next_cursor: str | None = Field(description="Where the next page begins; null on the last one.")
 
 
 class StoredEvent(BaseModel):
@@ -185,7 +114,7 @@ class Events(BaseModel):
 
 
 class End(BaseModel):
-    """How a request ended: the first end that was told."""
+    """How a request ended. Of several ends that were told a charge counts, then the weightiest, then the earliest."""
 
     request_id: str
     status: EndStatus

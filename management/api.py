@@ -1,4 +1,4 @@
-"""The REST API: charges, usage, requests and their ends, events and nodes. It only reads."""
+"""The REST API: charges, requests and their ends, events, nodes, and the exports. It only reads."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
 
-from management import queries
+from management import export, queries
 from management.answers import (
     Charge,
     Charges,
-    ChargesQuestion,
     End,
     Ends,
-    EndsQuestion,
     ErrorAnswer,
     Events,
-    EventsQuestion,
     Nodes,
+    Prompt,
+    Quarantine,
     RequestTimeline,
-    Text,
-    UsageQuestion,
-    Usages,
 )
+from management.money_api import money_api
+from management.questions import (  # noqa: TC001 (FastAPI reads annotations when a route is made)
+    ChargesQuestion,
+    EndsQuestion,
+    EventExportQuestion,
+    EventsQuestion,
+    ExportQuestion,
+    Text,
+)
+from store import amount
 from store.database import reading
 from wire.errors import NotFound
 
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from management.books import Books
     from management.nodes import NodeRegistry
     from wire.presence import Presence
 
@@ -39,6 +47,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
     503: {"model": ErrorAnswer, "description": "The database cannot be read at the moment."},
 }
+
+
+def _lines(*forms: str) -> dict[int | str, dict[str, Any]]:
+    content = {form: {"schema": {"type": "string"}} for form in forms}
+    return {200: {"description": "One line for each, its position first.", "content": content}}
+
+
 _PRESENT_FIELDS = (
     "name",
     "model",
@@ -59,9 +74,10 @@ _PRESENT_FIELDS = (
 )
 
 
-def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
+def api(engine: AsyncEngine, registry: NodeRegistry, books: Books) -> APIRouter:
     """The routes below ``/api/v1``."""
     router = APIRouter(prefix="/api/v1", responses=_ERRORS)
+    router.include_router(money_api(engine, books))
 
     async def rows(statement: Select[Any]) -> list[dict[str, Any]]:
         async with reading(engine) as connection:
@@ -70,13 +86,8 @@ def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
     @router.get("/charges", summary="Charges, the newest first", response_model=Charges)
     async def charges(question: Annotated[ChargesQuestion, Query()]) -> dict[str, Any]:
         page, more = _split(await rows(queries.charges(question)), question.limit)
-        return {"data": page, "next_cursor": str(page[-1]["position"]) if more else None}
-
-    @router.get("/usage", summary="Sums of charges", response_model=Usages, response_model_exclude_unset=True)
-    async def usage(question: Annotated[UsageQuestion, Query()]) -> dict[str, Any]:
-        page, more = _split(await rows(queries.usage(question)), question.limit)
-        cursor = queries.cursor_of_group(page[-1], queries.groups(question)) if more else None
-        return {"data": page, "next_cursor": cursor}
+        cursor = queries.cursor_of_time(page[-1]) if more else None
+        return {"data": [_charge(row) for row in page], "next_cursor": cursor}
 
     @router.get("/events", summary="Events, the newest first", response_model=Events)
     async def events(question: Annotated[EventsQuestion, Query()]) -> Response:
@@ -87,7 +98,7 @@ def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
     @router.get("/ends", summary="How requests ended, the newest first", response_model=Ends)
     async def ends(question: Annotated[EndsQuestion, Query()]) -> dict[str, Any]:
         page, more = _split(await rows(queries.ends(question)), question.limit)
-        return {"data": page, "next_cursor": str(page[-1]["position"]) if more else None}
+        return {"data": page, "next_cursor": queries.cursor_of_time(page[-1]) if more else None}
 
     @router.get(
         "/requests/{request_id}",
@@ -106,10 +117,47 @@ def api(engine: AsyncEngine, registry: NodeRegistry) -> APIRouter:
             {
                 "request_id": request_id,
                 "end": End(**end).model_dump() if end else None,
-                "charge": Charge(**charge).model_dump() if charge else None,
+                "charge": Charge(**_charge(charge)).model_dump() if charge else None,
                 "events": _stored(told),
             }
         )
+
+    @router.get(
+        "/requests/{request_id}/prompt",
+        summary="What its client sent, where that is stored",
+        response_model=Prompt,
+        responses={404: {"model": ErrorAnswer, "description": "It is not stored."}},
+    )
+    async def prompt(request_id: Annotated[Text, Path()]) -> dict[str, Any]:
+        found = await rows(queries.prompt_of(request_id))
+        if not found:
+            raise NotFound("No prompt of this request is stored.")
+        return found[0] | {"body": found[0]["body"].decode(errors="replace")}
+
+    @router.get("/quarantine", summary="What was told and is no event", response_model=Quarantine)
+    async def quarantine(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
+        return {"data": await rows(queries.quarantine(limit))}
+
+    @router.get(
+        "/export/charges",
+        summary="Charges in the order of their positions",
+        response_class=Response,
+        responses=_lines("application/jsonl", "text/csv"),
+    )
+    async def export_charges(question: Annotated[ExportQuestion, Query()]) -> Response:
+        as_csv = question.format == "csv"
+        lines = export.charges(engine, question.after, question.limit, as_csv=as_csv)
+        return StreamingResponse(lines, media_type="text/csv" if as_csv else "application/jsonl")
+
+    @router.get(
+        "/export/events",
+        summary="CloudEvents by position",
+        response_class=Response,
+        responses=_lines("application/jsonl"),
+    )
+    async def export_events(question: Annotated[EventExportQuestion, Query()]) -> Response:
+        lines = export.events(engine, question.after, question.limit)
+        return StreamingResponse(lines, media_type="application/jsonl")
 
     @router.get("/nodes", summary="Nodes that are there, and the latest of those that are gone", response_model=Nodes)
     async def nodes(gone: Annotated[int, Query(ge=0, le=1000, description="How many of them at most.")] = 100) -> Any:
@@ -130,6 +178,11 @@ def _stored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"position": row["position"], "stored_ms": row["stored_ms"], "event": msgspec.Raw(row["raw"].encode())}
         for row in rows
     ]
+
+
+def _charge(row: Any) -> dict[str, Any]:
+    tags = msgspec.json.decode(row["tags"]) if row["tags"] else {}
+    return {**row, "tags": tags, "amount": None if row["amount"] is None else amount.shown(row["amount"])}
 
 
 def _as_told(answer: dict[str, Any]) -> Response:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from management.books import Books
     from management.metrics import Metrics
     from management.nodes import NodeRegistry
     from management.readiness import Readiness
@@ -39,13 +40,18 @@ class DatabaseAway(FleetError):
 
 
 def application(
-    engine: AsyncEngine, registry: NodeRegistry, readiness: Readiness, metrics: Metrics, key: SecretStr | None
+    engine: AsyncEngine,
+    registry: NodeRegistry,
+    readiness: Readiness,
+    metrics: Metrics,
+    key: SecretStr | None,
+    books: Books,
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
     app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
     app.state.asks_for_key = key is not None
-    app.include_router(api(engine, registry))
+    app.include_router(api(engine, registry, books))
     _add_errors(app)
 
     @app.get("/livez", include_in_schema=False)

@@ -2,50 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, get_args
 
 import msgspec
 
+from store.prices import Use
 from wire import codec
 from wire.errors import UndecodableMessage
 from wire.event import (
     EVENT_BYTES_MAX,
     PREFIX,
+    AcceptedEventType,
     Durations,
     Event,
     GatewayEventType,
     NodeData,
     NodeEventType,
+    PromptData,
+    PromptEventType,
     RequestData,
     RequestEventType,
 )
 from wire.event import charge_id as charge_id_of
 from wire.usage import TOKENS_MAX
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 Reason = Literal[
-    "too_large", "not_an_event", "wrong_data", "wrong_time", "wrong_id", "number_out_of_range", "nul", "unstorable"
+    "too_large",
+    "not_an_event",
+    "wrong_data",
+    "wrong_time",
+    "wrong_id",
+    "number_out_of_range",
+    "nul",
+    "unstorable",
+    "too_old",
 ]
 """Why a message is in quarantine. A closed set of words: a decoder's own sentence may quote what it read."""
 
 BILLED = "request.billed"
 QUARANTINED = "node.quarantined"
-ENDS = frozenset(
-    ("request.billed", "request.failed", "request.cancelled", "request.expired", "request.dead", "request.abandoned")
+ACCEPTED = "gateway.accepted"
+PROMPT = "request.prompt"
+ENDS = (
+    BILLED,
+    "request.dead",
+    "request.failed",
+    "request.expired",
+    "request.cancelled",
+    "request.abandoned",
 )
-"""What tells the end of a request. The others tell of attempts, or of what an operator did after the end."""
+"""What tells the end of a request, the weightiest first: a charge says that it was answered after all, whatever was
+told before. The other types tell of attempts, or of what an operator did after the end."""
+REQUEST_TOKENS_MAX = 10**9
+"""Tokens of one prompt or answer: what tells of more is forged, or an error, and no charge."""
+TIME_MS_MAX = 4_102_444_800_000
+"""The year 2100: nothing tells of a later time."""
 _CHARGE = charge_id_of("")
 _REQUEST_TYPES: frozenset[str] = frozenset(get_args(RequestEventType))
 _NODE_TYPES: frozenset[str] = frozenset(get_args(NodeEventType))
 _GATEWAY_TYPES: frozenset[str] = frozenset(get_args(GatewayEventType))
-_KINDS = _REQUEST_TYPES | _NODE_TYPES | _GATEWAY_TYPES
+_OWN_TYPES: frozenset[str] = frozenset((*get_args(AcceptedEventType), *get_args(PromptEventType)))
+_KINDS = _REQUEST_TYPES | _NODE_TYPES | _GATEWAY_TYPES | _OWN_TYPES
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_DAY_MS = 86_400_000
 
 
 class Unreadable(Exception):
@@ -59,12 +80,15 @@ class Unreadable(Exception):
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One event as rows: of ``events`` and, where it tells of them, of ``charges``, ``ends`` and ``nodes``, without
-    positions."""
+    positions. ``use`` is what an attempt used, charged or not; ``prompt`` a row of ``prompts``, instead of an event."""
 
     event: dict[str, Any]
     charge: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
     node: dict[str, Any] | None = None
+    use: Use | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    prompt: dict[str, Any] | None = None
 
     @property
     def event_id(self) -> str:
@@ -118,6 +142,11 @@ def fact_of(payload: bytes) -> Fact:
         elif kind in _GATEWAY_TYPES:
             codec.decode_gateway_data(event.data)
             fact = Fact(row)
+        elif kind == ACCEPTED:
+            codec.decode_accepted_data(event.data)
+            fact = Fact(row)
+        elif kind == PROMPT:
+            fact = _prompt_fact(row, codec.decode_prompt_data(event.data))
         else:
             fact = Fact(row)
     except UndecodableMessage:
@@ -136,11 +165,6 @@ def same_content(raw: str, other: str) -> bool:
     return _content(one) == _content(two)
 
 
-def day_of(time_ms: int) -> date:
-    """The day in UTC to which a charge is counted."""
-    return date(1970, 1, 1) + timedelta(days=time_ms // _DAY_MS)
-
-
 def _content(event: Event) -> tuple[str, str, object]:
     return event.type, event.subject, msgspec.json.decode(event.data)
 
@@ -150,22 +174,54 @@ def _time_ms(text: str) -> int:
         time_ms = (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
     except (ValueError, TypeError, OverflowError):  # TypeError: it has no zone
         raise Unreadable("wrong_time") from None
-    if time_ms < 0:
+    if not 0 <= time_ms < TIME_MS_MAX:
         raise Unreadable("wrong_time")
     return time_ms
 
 
 def _request_fact(row: dict[str, Any], kind: str, data: RequestData) -> Fact:
-    for number in (data.attempt, data.body_bytes, data.answer_bytes, data.n, data.max_tokens):
+    for number in (data.attempt, data.body_bytes, data.answer_bytes, data.n, data.max_tokens, data.images):
         if number is not None and not 0 <= number <= TOKENS_MAX:
             raise Unreadable("number_out_of_range")
+    used = data.usage
+    if max(used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.reasoning_tokens) > REQUEST_TOKENS_MAX:
+        raise Unreadable("number_out_of_range")
     row.update(request_id=data.request_id, model=data.model, node=data.node, key_id=data.key_id)
     end = _end(row, kind, data) if kind in ENDS else None
     if kind != BILLED:
-        return Fact(row, end=end)
+        return Fact(row, end=end, use=_use(row["time_ms"], data) if used.total_tokens else None)
     if row["event_id"] != charge_id_of(data.request_id):
         raise Unreadable("wrong_id")
-    return Fact(row, charge=_charge(row["time_ms"], data), end=end)
+    charge = _charge(row["time_ms"], data)
+    return Fact(row, charge=charge, end=end, use=_use(row["time_ms"], data), tags=data.tags)
+
+
+def _use(time_ms: int, data: RequestData) -> Use:
+    return Use(
+        model=data.model,
+        provider=data.provider,
+        time_ms=time_ms,
+        prompt=data.usage.prompt_tokens,
+        completion=data.usage.completion_tokens,
+        cached=data.usage.cached_tokens,
+        reasoning=data.usage.reasoning_tokens,
+        images=data.images or 0,
+    )
+
+
+def _prompt_fact(row: dict[str, Any], data: PromptData) -> Fact:
+    if not 0 <= data.body_bytes <= TOKENS_MAX:
+        raise Unreadable("number_out_of_range")
+    prompt = {
+        "request_id": data.request_id,
+        "time_ms": row["time_ms"],
+        "model": data.model,
+        "key_id": data.key_id,
+        "endpoint": data.endpoint,
+        "body": data.body,
+        "body_bytes": data.body_bytes,
+    }
+    return Fact(row, prompt=prompt)
 
 
 def _end(row: dict[str, Any], kind: str, data: RequestData) -> dict[str, Any]:
@@ -175,6 +231,8 @@ def _end(row: dict[str, Any], kind: str, data: RequestData) -> dict[str, Any]:
         status = "cancelled" if data.status == "cancelled" else "answered"
     return {
         "request_id": data.request_id,
+        "rank": ENDS.index(kind),
+        "event_id": row["event_id"],
         "status": status,
         "time_ms": row["time_ms"],
         "model": data.model,
@@ -226,6 +284,8 @@ def _charge(time_ms: int, data: RequestData) -> dict[str, Any]:
         "generation_ms": durations.generation_ms,
         "settle_ms": durations.settle_ms,
         "total_ms": durations.total_ms,
+        "images": data.images,
+        "tags": msgspec.json.encode(data.tags, order="sorted").decode() if data.tags else None,
     }
 
 
@@ -252,5 +312,6 @@ def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
 
 
 def _has_nul(fact: Fact) -> bool:
-    rows: Iterable[dict[str, Any]] = (row for row in (fact.event, fact.charge, fact.end, fact.node) if row is not None)
-    return any(isinstance(value, str) and "\0" in value for row in rows for value in row.values())
+    rows: tuple[dict[str, Any] | None, ...] = (fact.event, fact.charge, fact.end, fact.node, fact.prompt, fact.tags)
+    texts = (text for row in rows if row for item in row.items() for text in item)
+    return any(isinstance(text, str) and "\0" in text for text in texts)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from management.books import Books
+from management.crossings import Crossing, crossings
 from management.facts import Fact, Reason, Unreadable, fact_of, same_content
 from management.projections import NewFact, project
+from store.budgets import release
 from store.database import is_contents_fault, writing
 from store.insertion import insert
-from store.tables import EVENTS, QUARANTINE
+from store.ledger_state import LedgerState, alone, state_of
+from store.tables import EVENTS, PROMPTS, QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +50,8 @@ class Written:
     """Those of the duplicates that told something else than the first: the first one counts."""
     latest_ms: int | None = None
     """The latest time that a fact of the batch tells."""
+    crossings: list[Crossing] = field(default_factory=list)
+    """Budgets that came to their threshold or their end by this batch."""
 
     def __iadd__(self, other: Written) -> Written:
         self.stored += other.stored
@@ -53,7 +59,15 @@ class Written:
         self.duplicates += other.duplicates
         self.conflicting += other.conflicting
         self.latest_ms = max((ms for ms in (self.latest_ms, other.latest_ms) if ms is not None), default=None)
+        self.crossings += other.crossings
         return self
+
+
+class WrongTimeZone(Exception):
+    """The ledger's days are those of another time zone: set TIME_ZONE back, or run 'fleet ledger rebuild'."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
 
 
 Entry = Fact | Quarantined
@@ -72,49 +86,62 @@ def quarantined(payload: bytes, reason: Reason) -> Quarantined:
     return Quarantined(hashlib.sha256(payload).hexdigest(), len(payload), reason)
 
 
-async def write(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
-    """Write all of them and commit. Raises the database's errors, and then has written nothing.
+async def write(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int, books: Books | None = None) -> Written:
+    """Write all of them and commit. Raises the database's errors and :class:`WrongTimeZone`, and then has
+    written nothing.
 
     What the database would never take, whatever its state, goes into quarantine instead; its neighbours stay.
     """
+    books = books or Books()
     try:
         async with writing(engine) as connection:
-            return await _write(connection, entries, now_ms)
+            return await _write(connection, entries, now_ms, books)
     except Exception as error:
         if not is_contents_fault(error):
             raise
         if len(entries) > 1:
-            return await _write_each(engine, entries, now_ms)
+            return await _write_each(engine, entries, now_ms, books)
         (entry,) = entries
         if isinstance(entry, Quarantined):
             raise
-        return await write(engine, [quarantined(entry.event["raw"].encode(), "unstorable")], now_ms)
+        return await write(engine, [quarantined(entry.event["raw"].encode(), "unstorable")], now_ms, books)
 
 
-async def _write_each(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
+async def _write_each(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int, books: Books) -> Written:
     # One of them is refused, and the database does not say which. Should it fail half-way, the caller writes the
     # whole batch once more, and what is in by then counts as a duplicate.
     written = Written()
     for entry in entries:
-        written += await write(engine, [entry], now_ms)
+        written += await write(engine, [entry], now_ms, books)
     return written
 
 
-async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: int) -> Written:
+async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: int, books: Books) -> Written:
     written = Written()
     first: dict[str, Fact] = {}
     again: list[Fact] = []
+    prompts: list[Fact] = []
     strange: Counter[Quarantined] = Counter()
+    state = await _enter(connection, books)
     for entry in entries:
         if isinstance(entry, Quarantined):
             strange[entry] += 1
+        elif entry.event["time_ms"] < state.horizon_ms:
+            # Whether it was counted before is not known any more: the events of its time are deleted.
+            strange[quarantined(entry.event["raw"].encode(), "too_old")] += 1
+        elif entry.prompt is not None:
+            prompts.append(entry)
         elif entry.event_id in first:
             again.append(entry)
         else:
             first[entry.event_id] = entry
     new = await _store(connection, list(first.values()), now_ms)
-    await project(connection, new)
+    spent = await project(connection, new, books)
+    await release(connection, {fact.end["request_id"] for _, fact in new if fact.end is not None})
+    written.crossings = await crossings(connection, spent, now_ms)
     await _quarantine(connection, strange, now_ms)
+    if books.keeps_prompts:
+        await _keep(connection, prompts)
 
     known = first.keys() - {fact.event_id for _, fact in new}
     repeated = [*again, *(first[event_id] for event_id in known)]
@@ -127,6 +154,15 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
     written.conflicting = sum(not same_content(told[fact.event_id], fact.event["raw"]) for fact in repeated)
     written.latest_ms = max((fact.event["time_ms"] for fact in first.values()), default=None)
     return written
+
+
+async def _enter(connection: AsyncConnection, books: Books) -> LedgerState:
+    """How the ledger stands, once nobody else writes it."""
+    await alone(connection)
+    state = await state_of(connection)
+    if state.time_zone not in (None, books.zone_name):
+        raise WrongTimeZone
+    return state
 
 
 def insert_events(dialect: str) -> ReturningInsert[int, str]:
@@ -156,6 +192,12 @@ async def _store(connection: AsyncConnection, facts: Sequence[Fact], now_ms: int
         for position, event_id in await connection.execute(insert_events(connection.dialect.name), rows)
     }
     return [(positions[fact.event_id], fact) for fact in facts if fact.event_id in positions]
+
+
+async def _keep(connection: AsyncConnection, prompts: Sequence[Fact]) -> None:
+    rows = [fact.prompt for fact in prompts if fact.prompt is not None]
+    if rows:
+        await connection.execute(insert(connection.dialect.name, PROMPTS).on_conflict_do_nothing(), rows)
 
 
 async def _raw_of(connection: AsyncConnection, event_ids: Sequence[str]) -> dict[str, str]:

@@ -93,6 +93,12 @@ class Ledger:
                 count=written.quarantined.total(),
                 reasons=",".join(sorted(written.quarantined)),
             )
+        for crossing in written.crossings:
+            log.warning(
+                "A budget is spent." if crossing.state == "exhausted" else "A budget is near its end.",
+                action=f"budget_{crossing.state}",
+                budget=crossing.budget.id,
+            )
         if written.conflicting:
             log.error(
                 "Events were told again with another content: the first one counts.",

@@ -37,6 +37,9 @@ class Metrics:
         self.commit_seconds = Histogram(
             "ledger_commit_seconds", "Time of one transaction.", buckets=_COMMIT_SECONDS, registry=registry
         )
+        self._crossings = Counter(
+            "ledger_budget_crossings", "Budgets that came to a state.", ["state"], registry=registry
+        )
         self._lag = Gauge(
             "ledger_lag_seconds", "Age of the youngest event of the last batch when it was stored.", registry=registry
         )
@@ -54,5 +57,7 @@ class Metrics:
             self._quarantined.labels(reason).inc(count)
         self._duplicates.inc(written.duplicates)
         self._conflicting.inc(written.conflicting)
+        for crossing in written.crossings:
+            self._crossings.labels(crossing.state).inc()
         if written.latest_ms is not None:
             self._lag.set(max(0.0, (now_ms() - written.latest_ms) / 1000))

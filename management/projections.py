@@ -1,69 +1,88 @@
-"""What the ledger sums up, from facts that are new: one row per charge, one per request that ended, one
-per day and customer, one per node."""
+"""What the ledger makes of facts that are new: one row per charge, one per request that ended, one per node, and sums
+by day of usage and money."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, insert
+from sqlalchemy import case, collate, insert, tuple_
 
-from management.facts import Fact, day_of
+from management.books import Priced, price
+from management.sums import add_up, daily_money, daily_usage
 from store.insertion import insert as insert_or
+from store.money_tables import MONEY_DAILY, PRICED, SPENT_DAILY
 from store.tables import CHARGES, ENDS, NODES, USAGE_DAILY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-NewFact = tuple[int, Fact]
+    from management.books import Books
+    from management.facts import Fact
+    from store.prices import PriceList
+
+NewFact = tuple[int, "Fact"]
 """A fact and its position among the events."""
 
-USAGE_KEYS = tuple(column.name for column in USAGE_DAILY.primary_key.columns)
-USAGE_SUMS = tuple(column.name for column in USAGE_DAILY.columns if not column.primary_key)
-_CHARGE_SUMS = tuple(name for name in USAGE_SUMS if name in CHARGES.c)
 
+async def project(
+    connection: AsyncConnection,
+    new: Sequence[NewFact],
+    books: Books,
+    lists: Mapping[int, PriceList] | None = None,
+) -> list[dict[str, Any]]:
+    """Carry new facts over into the projections. The caller sees to it that none comes twice, and commits.
 
-async def project(connection: AsyncConnection, new: Sequence[NewFact]) -> None:
-    """Carry new facts over into the projections. The caller sees to it that none comes twice, and commits."""
-    charges = [{"position": position, **fact.charge} for position, fact in new if fact.charge is not None]
-    nodes = latest_of_nodes(fact.node for _, fact in new if fact.node is not None)
-    ends = first_ends(new)
+    ``lists`` has the prices, by position, of what was priced before. Returns what was added to ``spent_daily``.
+    """
     dialect = connection.dialect.name
-    if ends:
+    charges = [{"position": position, **fact.charge} for position, fact in new if fact.charge is not None]
+    if ends := weightiest_ends(new):
         await connection.execute(tell_end(dialect), ends)
     if charges:
         await connection.execute(insert(CHARGES), charges)
-        await connection.execute(add_usage(dialect), daily_usage(charges))
-    if nodes:
+        await connection.execute(add_up(dialect, USAGE_DAILY), daily_usage((fact for _, fact in new), books))
+    if nodes := latest_of_nodes(fact.node for _, fact in new if fact.node is not None):
         await connection.execute(tell_node(dialect), nodes)
+    return await project_money(connection, new, books, lists)
 
 
-def daily_usage(charges: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of ``usage_daily`` that these charges add up to."""
-    sums: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for charge in charges:
-        day = day_of(charge["time_ms"])
-        key = (day, charge["model"], charge["key_id"] or "", charge["node"] or "")
-        row = sums.get(key)
-        if row is None:
-            row = sums[key] = dict(zip(USAGE_KEYS, key, strict=True)) | dict.fromkeys(USAGE_SUMS, 0)
-        row["requests"] += 1
-        row["estimated_requests"] += charge["estimated"]
-        for name in _CHARGE_SUMS:
-            row[name] += charge[name] or 0
-    # Always in one order, so that two writers never wait for each other's rows in a circle.
-    return [sums[key] for key in sorted(sums)]
+async def project_money(
+    connection: AsyncConnection,
+    new: Sequence[NewFact],
+    books: Books,
+    lists: Mapping[int, PriceList] | None = None,
+) -> list[dict[str, Any]]:
+    """Only those of money; see :func:`project`."""
+    dialect, known = connection.dialect.name, lists or {}
+    priced: list[tuple[int, Fact, Priced]] = [
+        (position, fact, price(fact.use, known.get(position, books.prices), is_charged=fact.charge is not None))
+        for position, fact in new
+        if fact.use is not None
+    ]
+    if not priced:
+        return []
+    await connection.execute(insert(PRICED), [_priced_row(*one) for one in priced])
+    money, spent = daily_money(((fact, worth) for _, fact, worth in priced), books)
+    await connection.execute(add_up(dialect, MONEY_DAILY), money)
+    if spent:
+        await connection.execute(add_up(dialect, SPENT_DAILY), spent)
+    return spent
 
 
-def first_ends(new: Iterable[NewFact]) -> list[dict[str, Any]]:
-    """One row per request: the end with the lowest position."""
-    first: dict[str, dict[str, Any]] = {}
-    for position, fact in sorted(new, key=lambda item: item[0]):
-        if fact.end is not None:
-            first.setdefault(fact.end["request_id"], {"position": position, **fact.end})
-    return [first[key] for key in sorted(first)]
+def weightiest_ends(new: Iterable[NewFact]) -> list[dict[str, Any]]:
+    """One row per request: its end with the lowest rank, then time, then event id. So no order of telling matters."""
+    best: dict[str, dict[str, Any]] = {}
+    for position, fact in new:
+        if (end := fact.end) is None:
+            continue
+        known = best.get(end["request_id"])
+        if known is None or _weight(end) < _weight(known):
+            best[end["request_id"]] = {"position": position, **end}
+    return [best[key] for key in sorted(best)]
 
 
 def latest_of_nodes(nodes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,18 +98,21 @@ def latest_of_nodes(nodes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [latest[key] for key in sorted(latest)]
 
 
-def add_usage(dialect: str) -> Insert:
-    """Add sums to the rows of a day."""
-    statement = insert_or(dialect, USAGE_DAILY)
-    return statement.on_conflict_do_update(
-        index_elements=list(USAGE_KEYS),
-        set_={name: USAGE_DAILY.c[name] + statement.excluded[name] for name in USAGE_SUMS},
-    )
-
-
 def tell_end(dialect: str) -> Insert:
-    """Write how a request ended, unless that is known already."""
-    return insert_or(dialect, ENDS).on_conflict_do_nothing(index_elements=["request_id"])
+    """Write how a request ended, unless a weightier end is known."""
+    statement = insert_or(dialect, ENDS)
+    told = statement.excluded
+    # By code points, as Python compares, and not by the rules of a language.
+    by_bytes = "C" if dialect == "postgresql" else "BINARY"
+
+    def weight(end: Any) -> ColumnElement[Any]:
+        return tuple_(end.rank, end.time_ms, collate(end.event_id, by_bytes))
+
+    return statement.on_conflict_do_update(
+        index_elements=["request_id"],
+        set_={column.name: told[column.name] for column in ENDS.columns if not column.primary_key},
+        where=weight(told) < weight(ENDS.c),
+    )
 
 
 def tell_node(dialect: str) -> Insert:
@@ -105,3 +127,19 @@ def tell_node(dialect: str) -> Insert:
     }
     changes["first_ms"] = case((told.first_ms < NODES.c.first_ms, told.first_ms), else_=NODES.c.first_ms)
     return statement.on_conflict_do_update(index_elements=["node"], set_=changes)
+
+
+def _weight(end: dict[str, Any]) -> tuple[int, int, str]:
+    return end["rank"], end["time_ms"], end["event_id"]
+
+
+def _priced_row(position: int, fact: Fact, worth: Priced) -> dict[str, Any]:
+    return {
+        "position": position,
+        "time_ms": fact.event["time_ms"],
+        "price_version": worth.version,
+        "amount": worth.amount,
+        "currency": worth.currency,
+        "cost": worth.cost,
+        "cost_currency": worth.cost_currency,
+    }

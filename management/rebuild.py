@@ -1,21 +1,34 @@
-"""Rebuilds every projection from the events alone."""
+"""Makes projections anew from the events alone: all of them, or only those of money by other prices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 
+from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
-from management.projections import NewFact, project
+from management.projections import NewFact, project, project_money
 from store.database import writing
-from store.tables import EVENTS, PROJECTIONS
+from store.ledger_state import alone, set_time_zone, state_of
+from store.money_tables import MONEY, PRICE_LISTS, PRICED, ROWS, SUMS
+from store.prices import PriceList, load
+from store.tables import EVENTS, NODES
 
 if TYPE_CHECKING:
+    import datetime
+
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 PAGE_EVENTS = 1_000
+
+
+class ZoneIsFixed(Exception):
+    """The time zone cannot be changed any more: events are deleted, and the sums of their days cannot be made anew."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +40,82 @@ class Rebuilt:
     unreadable: int
 
 
-async def rebuild(engine: AsyncEngine) -> Rebuilt:
+async def rebuild(engine: AsyncEngine, books: Books | None = None) -> Rebuilt:
     """Empty the projections and fill them from the events, in one transaction: readers see the old ones until then.
 
-    A ledger that runs at the same time waits. The quarantine, of which no events are kept, stays as it is.
+    A ledger that runs at the same time waits. What was priced keeps its version of the prices. Of days whose events
+    are deleted, the projections stay as they are, and so does the quarantine, of which no events are kept. Raises
+    :class:`ZoneIsFixed`.
     """
+    books = books or Books()
+    async with writing(engine) as connection:
+        await alone(connection)
+        state = await state_of(connection)
+        if state.time_zone != books.zone_name:
+            if state.horizon_ms and state.time_zone is not None:
+                raise ZoneIsFixed
+            await set_time_zone(connection, books.zone_name)
+        for table in ROWS:
+            await connection.execute(delete(table).where(table.c.time_ms >= state.horizon_ms))
+        for table in SUMS:
+            await connection.execute(delete(table).where(table.c.day >= books.day(state.horizon_ms)))
+        await connection.execute(delete(NODES).where(NODES.c.first_ms >= state.horizon_ms))
+        return await _replay(connection, books, state.horizon_ms, only_money=False)
+
+
+async def reprice(engine: AsyncEngine, books: Books, since: datetime.date | None = None) -> Rebuilt:
+    """Price everything since a day by the prices of ``books``, whatever it was priced by before, in one transaction."""
+    async with writing(engine) as connection:
+        await alone(connection)
+        horizon_ms = (await state_of(connection)).horizon_ms
+        since_ms = horizon_ms if since is None else max(horizon_ms, books.begins_ms(since))
+        for table in MONEY:
+            await connection.execute(delete(table).where(table.c.day >= books.day(since_ms)))
+        return await _replay(connection, books, since_ms, only_money=True)
+
+
+async def _replay(connection: AsyncConnection, books: Books, since_ms: int, *, only_money: bool) -> Rebuilt:
     events = charges = unreadable = 0
     position = -1
-    async with writing(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(text("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE"))
-        for table in PROJECTIONS:
-            await connection.execute(delete(table))
-        while page := await _page(connection, position):
-            facts: list[NewFact] = []
-            for position, raw in page:
-                fact = _readable(raw)
-                if fact is None:
-                    unreadable += 1
-                else:
-                    facts.append((position, fact))
-                    charges += fact.charge is not None
-            await project(connection, facts)
-            events += len(page)
+    lists: dict[str, PriceList] = {}
+    while page := await _page(connection, position, since_ms):
+        facts: list[NewFact] = []
+        position = page[-1][0]
+        for place, raw in page:
+            fact = _readable(raw)
+            if fact is None:
+                unreadable += 1
+            else:
+                facts.append((place, fact))
+                charges += fact.charge is not None
+        # The page's rows are gone for, and with what they were priced by.
+        known = {} if only_money else await _versions(connection, page[0][0], position, lists)
+        places = [place for place, _ in facts]
+        await connection.execute(delete(PRICED).where(PRICED.c.position.in_(places)))
+        if only_money:
+            await project_money(connection, facts, books)
+        else:
+            await project(connection, facts, books, known)
+        events += len(page)
     return Rebuilt(events, charges, unreadable)
 
 
-async def _page(connection: AsyncConnection, after: int) -> list[tuple[int, str]]:
-    statement = select(EVENTS.c.position, EVENTS.c.raw).where(EVENTS.c.position > after)
+async def _page(connection: AsyncConnection, after: int, since_ms: int) -> list[tuple[int, str]]:
+    statement = select(EVENTS.c.position, EVENTS.c.raw).where(EVENTS.c.position > after, EVENTS.c.time_ms >= since_ms)
     rows = await connection.execute(statement.order_by(EVENTS.c.position).limit(PAGE_EVENTS))
     return [(position, raw) for position, raw in rows]
+
+
+async def _versions(
+    connection: AsyncConnection, first: int, last: int, lists: dict[str, PriceList]
+) -> dict[int, PriceList]:
+    """The prices by which these events were priced, by position. ``lists`` remembers those that were read."""
+    statement = select(PRICED.c.position, PRICED.c.price_version).where(PRICED.c.position.between(first, last))
+    versions: dict[int, str] = dict((await connection.execute(statement)).all())
+    if missing := set(versions.values()) - lists.keys():
+        found = select(PRICE_LISTS.c.version, PRICE_LISTS.c.content).where(PRICE_LISTS.c.version.in_(sorted(missing)))
+        lists.update({version: load(content) for version, content in await connection.execute(found)})
+    return {position: lists[version] for position, version in versions.items() if version in lists}
 
 
 def _readable(raw: str) -> Fact | None:

@@ -14,8 +14,10 @@ from management.journal import write
 from management.ledger import Ledger
 from management.metrics import Metrics
 from management.nodes import NodeRegistry, PresenceListener
+from management.opening import open_books
 from management.persistence import Persistence, Stopping
 from management.readiness import Readiness
+from management.retention import keep
 from process.http import bind, serving
 from process.identity import now_ms
 from process.logging import Log
@@ -57,12 +59,14 @@ async def run(
     metrics.nodes_present.set_function(lambda: len(registry))
     persistence = Persistence(readiness, stop, retry_s_max=settings.ledger_retry_ms_max / 1000)
 
+    books = settings.books
+
     async def write_now(entries: Sequence[Entry]) -> Written:
-        return await write(engine, entries, now_ms())
+        return await write(engine, entries, now_ms(), books)
 
     ledger = Ledger(settings, write_now, persistence, metrics)
     listener = PresenceListener(settings, registry, persistence, metrics)
-    app = application(engine, registry, readiness, metrics, settings.management_key)
+    app = application(engine, registry, readiness, metrics, settings.management_key, books)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:
@@ -71,13 +75,14 @@ async def run(
             log.info("Management listens.", action="listens", port=port)
             if listening is not None:
                 listening(port)
-            await _work(engine, broker, persistence, ledger, listener, stop)
+            await _work(settings, engine, broker, persistence, ledger, listener, stop)
     finally:
         await engine.dispose()
     log.info("Management has ended.", action="ended")
 
 
 async def _work(
+    settings: ManagementSettings,
     engine: AsyncEngine,
     broker: Broker,
     persistence: Persistence,
@@ -89,14 +94,23 @@ async def _work(
         await persistence.until_done(
             "database", "The database cannot be opened at the moment.", partial(upgrade, engine)
         )
+        await persistence.until_done(
+            "database",
+            "The database cannot be written at the moment.",
+            lambda: open_books(engine, settings.books, now_ms()),
+        )
         await persistence.until_done("broker", "The broker cannot be reached at the moment.", broker.connect)
     except Stopping:
         return
     # Neither of them ends by itself. Should one fail in a way that nobody foresaw, the process ends with it, and
     # what was not acknowledged waits in the topic.
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(ledger.run(broker, stop), name="ledger")
+        sweeping = tasks.create_task(keep(engine, settings.retention, settings.books), name="retention")
         tasks.create_task(listener.run(broker, stop), name="presence")
+        try:
+            await ledger.run(broker, stop)
+        finally:
+            sweeping.cancel()
 
 
 async def standalone(settings: ManagementSettings, stop: asyncio.Event) -> None:

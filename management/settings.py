@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import cached_property
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from management.books import Books
+from management.retention import Retention
 from process.settings import Settings
 from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check
+from store.prices import PriceList, read_prices
+
+DAYS_MAX = 36_500
 
 
 class ManagementSettings(Settings):
@@ -39,6 +46,40 @@ class ManagementSettings(Settings):
     ledger_retry_ms_max: int = Field(5_000, ge=10, le=600_000, description="the longest pause before another attempt")
     presence_waiting_max: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
     presence_nodes_max: int = Field(10_000, ge=1, description="nodes that are remembered at the same time")
+
+    time_zone: str = Field("UTC", description="whose days the ledger's days are, such as Europe/Berlin")
+    prices_file: Path | None = Field(
+        None, description="a TOML file with what customers pay for models, and what attempts cost: docs/money.md"
+    )
+    store_prompts: bool = Field(
+        False, description="true to keep what clients send: gateways send it, and management stores it, only then"
+    )
+    retention_events_days: int | None = Field(
+        None, ge=1, le=DAYS_MAX, description="days that events are kept, from which all sums can be made anew"
+    )
+    retention_requests_days: int | None = Field(
+        None, ge=1, le=DAYS_MAX, description="days that single charges and ends are kept; sums by day stay"
+    )
+    retention_prompts_days: int = Field(30, ge=1, le=DAYS_MAX, description="days that prompts are kept, if any are")
+    retention_quarantine_days: int | None = Field(
+        None, ge=1, le=DAYS_MAX, description="days that digests of unreadable messages are kept"
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no time zone of this name is known: write one such as Europe/Berlin") from None
+        return name
+
+    @field_validator("prices_file")
+    @classmethod
+    def _usable_prices(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_prices(path)
+        return path
 
     @field_validator("database_url")
     @classmethod
@@ -71,6 +112,22 @@ class ManagementSettings(Settings):
                 "machines. Set a key, or listen on 127.0.0.1"
             )
         return self
+
+    @cached_property
+    def books(self) -> Books:
+        """What sums are made with."""
+        prices = read_prices(self.prices_file) if self.prices_file else PriceList()
+        return Books(ZoneInfo(self.time_zone), prices, self.store_prompts)
+
+    @property
+    def retention(self) -> Retention:
+        """How long what is kept."""
+        return Retention(
+            self.retention_events_days,
+            self.retention_requests_days,
+            self.retention_prompts_days,
+            self.retention_quarantine_days,
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -55,8 +55,10 @@ def open(url: str) -> AsyncEngine:
     parsed = check(url)
     if parsed.drivername == SQLITE:
         return _open_sqlite(parsed)
+    # As for SQLite: whatever the server is set to, a commit that it could take back would be a lost charge.
+    options = {"timeout": 10, "server_settings": {"synchronous_commit": "on"}}
     # A connection that died with the server is noticed before a batch is written on it.
-    return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args={"timeout": 10})
+    return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=options)
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ bits: nobody can try them out. A name is never given twice, so that a line of th
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, inspect, or_, select, update
@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from store.tables import API_KEYS, API_KEYS_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from sqlalchemy import RowMapping
@@ -57,6 +58,8 @@ class StoredKey:
     created_ms: int
     expires_ms: int | None = None
     revoked_ms: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What its requests are counted under."""
 
     def state(self, now_ms: int) -> str:
         """``active``, ``revoked`` or ``expired``."""
@@ -102,7 +105,13 @@ async def listed(connection: AsyncConnection) -> list[StoredKey]:
 
 
 async def create(
-    connection: AsyncConnection, name: str, secret: NewSecret, limits: KeyLimits, now_ms: int, expires_ms: int | None
+    connection: AsyncConnection,
+    name: str,
+    secret: NewSecret,
+    limits: KeyLimits,
+    now_ms: int,
+    expires_ms: int | None,
+    tags: Mapping[str, str] | None = None,
 ) -> StoredKey:
     """Add a key. Raises :class:`NameTaken`; the transaction is then of no further use."""
     await _changed(connection)
@@ -114,6 +123,7 @@ async def create(
         limits=limits,
         created_ms=now_ms,
         expires_ms=expires_ms,
+        tags=tags or {},
     )
     try:
         await connection.execute(insert(API_KEYS), [_row(key)])
@@ -135,7 +145,7 @@ async def revoke(connection: AsyncConnection, name: str, now_ms: int) -> int:
 async def rotate(
     connection: AsyncConnection, name: str, secret: NewSecret, now_ms: int, old_until_ms: int
 ) -> StoredKey:
-    """Add a secret with the limits and the expiry of the newest one; the others are good until ``old_until_ms``.
+    """Add a secret with the limits, tags and expiry of the newest one; the others are good until ``old_until_ms``.
 
     None of them becomes good for longer than it was. Raises :class:`NoSuchKey` where none is good now.
     """
@@ -185,6 +195,7 @@ def _row(key: StoredKey) -> dict[str, object]:
         "requests_per_min": limits.requests_per_min,
         "tokens_per_min": limits.tokens_per_min,
         "concurrent_max": limits.concurrent_max,
+        "tags": json.dumps(dict(key.tags)) if key.tags else None,
         "created_ms": key.created_ms,
         "expires_ms": key.expires_ms,
         "revoked_ms": key.revoked_ms,
@@ -206,4 +217,5 @@ def _stored(row: RowMapping | dict[str, Any]) -> StoredKey:
         created_ms=row["created_ms"],
         expires_ms=row["expires_ms"],
         revoked_ms=row["revoked_ms"],
+        tags=json.loads(row["tags"]) if row["tags"] else {},
     )

@@ -1,14 +1,28 @@
 """The tables. ``events`` holds facts and only grows; ``charges``, ``ends``, ``usage_daily`` and ``nodes`` are
-projections of it.
+projections of it, and so are those of :mod:`store.money_tables`.
 
 A projection can be emptied and rebuilt from the events at any time. Times are Unix milliseconds, and absent texts in
 a primary key are ``''``, so that both databases compare them alike. Texts have no length here: the wire limits them.
+No row refers to an event by a foreign key: events may be deleted before what was made of them.
 ``api_keys`` stands apart: people write it, by ``fleet keys``, and gateways read it.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
 
 # SQLite numbers rows by itself only where the column is exactly INTEGER, which is 64 bits wide there.
 _POSITION = BigInteger().with_variant(Integer, "sqlite")
@@ -40,12 +54,26 @@ EVENTS = Table(
     Column("raw", Text, nullable=False),
     Index(None, "request_id"),
     Index(None, "type", "position"),
+    Index(None, "model", "position"),
+    Index(None, "node", "position"),
+    Index(None, "time_ms"),
+)
+
+LEDGER_STATE = Table(
+    "ledger_state",
+    METADATA,
+    # One row: what all sums were made with.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    # Whose days the days are, by its IANA name; NULL before the first management.
+    Column("time_zone", String),
+    # Events of an earlier time are deleted, or will be, and none is taken any more.
+    Column("horizon_ms", BigInteger, nullable=False),
 )
 
 CHARGES = Table(
     "charges",
     METADATA,
-    Column("position", _POSITION, ForeignKey(EVENTS.c.position), primary_key=True, autoincrement=False),
+    Column("position", _POSITION, primary_key=True, autoincrement=False),
     Column("request_id", String, nullable=False, unique=True),
     Column("time_ms", BigInteger, nullable=False),
     Column("model", String, nullable=False),
@@ -87,31 +115,40 @@ CHARGES = Table(
     Column("generation_ms", BigInteger),
     Column("settle_ms", BigInteger),
     Column("total_ms", BigInteger),
-    Index(None, "time_ms"),
-    Index(None, "key_id", "position"),
-    Index(None, "model", "position"),
-    Index(None, "node", "position"),
+    Column("images", BigInteger),
+    # A JSON object of texts; NULL for none.
+    Column("tags", Text),
+    Index(None, "time_ms", "position"),
+    Index(None, "key_id", "time_ms", "position"),
+    Index(None, "model", "time_ms", "position"),
+    Index(None, "node", "time_ms", "position"),
 )
 
 ENDS = Table(
     "ends",
     METADATA,
-    # How a request ended: the first end that was told counts.
+    # How a request ended: of what was told, the end with the lowest rank, then time, then event id.
     Column("request_id", String, primary_key=True),
-    Column("position", _POSITION, ForeignKey(EVENTS.c.position), nullable=False, unique=True),
+    Column("position", _POSITION, nullable=False, unique=True),
+    Column("rank", SmallInteger, nullable=False),
+    Column("event_id", String, nullable=False),
     Column("status", String, nullable=False),
     Column("time_ms", BigInteger, nullable=False),
     Column("model", String, nullable=False),
     Column("key_id", String),
     Column("node", String),
-    Index(None, "status", "position"),
-    Index(None, "key_id", "position"),
-    Index(None, "model", "position"),
+    Index(None, "time_ms", "position"),
+    Index(None, "status", "time_ms", "position"),
+    Index(None, "key_id", "time_ms", "position"),
+    Index(None, "model", "time_ms", "position"),
+    Index(None, "node", "time_ms", "position"),
 )
 
 USAGE_DAILY = Table(
     "usage_daily",
     METADATA,
+    # `''` for all charges; `name=value` for those with this tag, which are there once more.
+    Column("tag", String, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("model", String, primary_key=True),
     Column("key_id", String, primary_key=True),
@@ -158,6 +195,21 @@ QUARANTINE = Table(
     Column("count", BigInteger, nullable=False),
 )
 
+PROMPTS = Table(
+    "prompts",
+    METADATA,
+    # Empty unless STORE_PROMPTS is set, here and at a gateway.
+    Column("request_id", String, primary_key=True),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("model", String, nullable=False),
+    Column("key_id", String),
+    Column("endpoint", String, nullable=False),
+    # Its beginning, if it is long.
+    Column("body", LargeBinary, nullable=False),
+    Column("body_bytes", BigInteger, nullable=False),
+    Index(None, "time_ms"),
+)
+
 API_KEYS = Table(
     "api_keys",
     METADATA,
@@ -172,6 +224,8 @@ API_KEYS = Table(
     Column("requests_per_min", BigInteger),
     Column("tokens_per_min", BigInteger),
     Column("concurrent_max", BigInteger),
+    # A JSON object of texts; NULL for none.
+    Column("tags", Text),
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger),
     Column("revoked_ms", BigInteger),
@@ -180,10 +234,7 @@ API_KEYS = Table(
 API_KEYS_VERSION = Table(
     "api_keys_version",
     METADATA,
-    # One row, counted up by every change of `api_keys`: what gateways ask for each second.
+    # One row, counted up by every change of `api_keys` and `budgets`: what gateways ask for each second.
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
 )
-
-PROJECTIONS = (CHARGES, ENDS, USAGE_DAILY, NODES)
-"""What :mod:`management.rebuild` may empty."""

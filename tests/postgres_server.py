@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -69,6 +70,16 @@ class PostgresServer:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            self._wait_until_gone()
+
+    def _wait_until_gone(self) -> None:
+        # Its parent was killed first: somebody else collects it, in a moment, and until then its data is taken.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int((self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+            deadline = time.monotonic() + _READY_S
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """End it; nobody needs its data any more."""

@@ -33,19 +33,18 @@ def caught(module: Any, name: str) -> Iterator[list[FastAPI]]:
 def routes_of(app: FastAPI, value: str) -> list[tuple[str, str]]:
     """Methods and paths of all its routes; ``value`` stands for what a path leaves open."""
     found = [
-        (method, re.sub(r"\{[^}]+\}", value, route.path))
-        for route in _flat(app.routes)
+        (method, re.sub(r"\{[^}]+\}", value, path))
+        for path, route in _flat(app.routes)
         for method in sorted(route.methods or ())
     ]
     assert found
     return found
 
 
-def _flat(routes: Any) -> Iterator[Route]:
+def _flat(routes: Any, prefix: str = "") -> Iterator[tuple[str, Route]]:
     for route in routes:
         if (router := getattr(route, "original_router", None)) is not None:  # one that FastAPI includes as a whole
-            assert not route.include_context.prefix
-            yield from _flat(router.routes)
+            yield from _flat(router.routes, prefix + route.include_context.prefix)
         else:
             assert isinstance(route, Route), f"{route} is neither a route nor looked into here"
-            yield route
+            yield prefix + route.path, route

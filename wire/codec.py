@@ -15,7 +15,7 @@ from wire.backlog import BacklogReport
 from wire.control import ControlMessage, Word
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
-from wire.event import EVENT_BYTES_MAX, Event, GatewayData, NodeData, RequestData
+from wire.event import EVENT_BYTES_MAX, AcceptedData, Event, GatewayData, NodeData, PromptData, RequestData
 from wire.piece import Echo, Frame, LinkMessage
 from wire.presence import CredentialPresence, Presence, RollCall
 from wire.request import Request
@@ -48,6 +48,8 @@ _event: _Decoder[Event] = msgspec.json.Decoder(Event)
 _request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
 _node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
 _gateway_data: _Decoder[GatewayData] = msgspec.json.Decoder(GatewayData)
+_accepted_data: _Decoder[AcceptedData] = msgspec.json.Decoder(AcceptedData)
+_prompt_data: _Decoder[PromptData] = msgspec.json.Decoder(PromptData)
 
 
 def encode(
@@ -72,7 +74,7 @@ def encode_event(event: Event) -> bytes:
     return _json_encoder.encode(event)
 
 
-def encode_event_data(data: RequestData | NodeData | GatewayData) -> msgspec.Raw:
+def encode_event_data(data: RequestData | NodeData | GatewayData | AcceptedData | PromptData) -> msgspec.Raw:
     """The ``data`` of an event."""
     return msgspec.Raw(_json_encoder.encode(data))
 
@@ -145,8 +147,18 @@ def decode_node_data(data: msgspec.Raw) -> NodeData:
 
 
 def decode_gateway_data(data: msgspec.Raw) -> GatewayData:
-    """The ``data`` of a gateway event."""
+    """The ``data`` of ``gateway.refusals``."""
     return _checked(_gateway_data, data)
+
+
+def decode_accepted_data(data: msgspec.Raw) -> AcceptedData:
+    """The ``data`` of ``gateway.accepted``."""
+    return _checked(_accepted_data, data)
+
+
+def decode_prompt_data(data: msgspec.Raw) -> PromptData:
+    """The ``data`` of ``request.prompt``."""
+    return _checked(_prompt_data, data)
 
 
 def _decode(decoder: _Decoder[T], message: bytes) -> T:

@@ -190,6 +190,18 @@ class RateLimited(FleetError):
     code, http_status, type, retryable = "rate_limit_exceeded", 429, "rate_limit_error", True
 
 
+class InsufficientQuota(FleetError):
+    """A budget has no room for this request."""
+
+    code, http_status, type, retryable = "insufficient_quota", 429, "insufficient_quota", False
+
+
+class BudgetsUnavailable(FleetError):
+    """Budgets cannot be checked at the moment. Try again shortly."""
+
+    code, http_status, type, retryable = "budgets_unavailable", 503, "server_error", True
+
+
 class KeysUnavailable(FleetError):
     """API keys cannot be checked at the moment. Try again shortly."""
 

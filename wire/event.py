@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wire.request import Id, Millis
+from wire.request import Endpoint, Id, Millis, Tags
 from wire.usage import TOKENS_MAX, Usage
 
 PREFIX = "io.workernode."
@@ -40,7 +40,9 @@ NodeEventType = Literal[
     "node.quarantined",
 ]
 GatewayEventType = Literal["gateway.refusals"]
-EventType = RequestEventType | NodeEventType | GatewayEventType
+AcceptedEventType = Literal["gateway.accepted"]
+PromptEventType = Literal["request.prompt"]
+EventType = RequestEventType | NodeEventType | GatewayEventType | AcceptedEventType | PromptEventType
 
 Status = Literal[
     "answered", "refused", "failed", "cancelled", "expired", "superseded", "handed_back", "abandoned", "dead"
@@ -48,6 +50,10 @@ Status = Literal[
 """How the request, or the attempt that an event tells about, ended."""
 
 EVENT_BYTES_MAX = 64 * 1024
+ACCEPTED_MAX = 1_000
+"""Requests that one ``gateway.accepted`` names."""
+PROMPT_BYTES_MAX = 44 * 1024
+"""What a prompt's event holds of a body: with base64 and envelope it stays below :data:`EVENT_BYTES_MAX`."""
 Short = Annotated[str, msgspec.Meta(max_length=512)]
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
 
@@ -121,6 +127,22 @@ class RequestData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     answer_bytes: int | None = None
     n: int | None = None
     max_tokens: int | None = None
+    images: int | None = None
+    tags: Tags = {}
+
+
+class PromptData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client sent, as far as :data:`PROMPT_BYTES_MAX`. Told only by a gateway with ``STORE_PROMPTS=true``.
+
+    ``body_bytes`` is the size of the whole body.
+    """
+
+    request_id: Id
+    model: Short
+    endpoint: Endpoint
+    body: Annotated[bytes, msgspec.Meta(max_length=PROMPT_BYTES_MAX)]
+    body_bytes: int
+    key_id: Short | None = None
 
 
 class NodeData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +172,15 @@ class GatewayData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     since_ms: Millis
     until_ms: Millis
     refused: dict[Annotated[str, msgspec.Meta(max_length=3)], Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]]
+
+
+class AcceptedData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which requests a gateway took in between two moments: each of them owes the ledger an end."""
+
+    gateway: Short
+    since_ms: Millis
+    until_ms: Millis
+    requests: Annotated[list[Id], msgspec.Meta(max_length=ACCEPTED_MAX)]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,18 @@ Millis = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 Id = Annotated[str, msgspec.Meta(min_length=4, max_length=96)]
 """An opaque id. What becomes part of a topic name is checked again by :mod:`wire.topics`."""
 
+TAGS_MAX = 24
+TAG_NAME_CHARS_MAX = 64
+TAG_VALUE_CHARS_MAX = 128
+Tags = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=TAG_NAME_CHARS_MAX)],
+        Annotated[str, msgspec.Meta(max_length=TAG_VALUE_CHARS_MAX)],
+    ],
+    msgspec.Meta(max_length=TAGS_MAX),
+]
+"""What a request is counted under, beside its key and model: ``{"team": "search"}``."""
+
 
 HOPS_MAX = 4
 """So many nodes may stand one behind the other."""
@@ -35,7 +47,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     ``gateway`` is the incarnation whose link gets the answer. ``usage_asked`` tells whether the client wants the
     usage chunk at the end of a stream (``stream_options.include_usage``). ``key_id`` names the API key; the key
     itself never travels. Times are the gateway's clock; a node decides about the deadline by the ``remaining_ms``
-    of :class:`wire.control.Go`, not by its own clock.
+    of :class:`wire.control.Go`, not by its own clock. ``images`` counts those that the body shows.
     """
 
     request_id: Id
@@ -52,3 +64,5 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     n: int | None = None
     max_tokens: int | None = None
     origin: Origin | None = None
+    images: int | None = None
+    tags: Tags = {}

@@ -156,6 +156,8 @@ class Recorder:
             answer_bytes=attempt.answer_bytes,
             n=request.n,
             max_tokens=request.max_tokens,
+            images=request.images,
+            tags=request.tags,
         )
 
     def _event(self, kind: EventType, event_id: str, subject: str, data: RequestData | NodeData) -> bytes:

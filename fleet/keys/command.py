@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy.exc import DBAPIError
 
+from fleet.database_command import EXIT_NOT_DONE, run_with_database
 from fleet.keys.report import as_json as in_json
 from fleet.keys.report import as_line
 from fleet.keys.secret import new_secret
-from fleet.keys.settings import KeysSettings
 from fleet.keys.span import Span
+from gateway.endpoints.metadata import TAGS_MAX as METADATA_TAGS_MAX
+from gateway.endpoints.metadata import is_tag
 from gateway.keys import NAME_CHARS_MAX
-from process.identity import now_ms
-from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
-from store import database
 from store import keys as table
-from store.database import UnusableDatabase, reading, writing
+from store.database import reading, writing
 from store.keys import KeyLimits, NameTaken, NoSuchKey
-from store.migrate import upgrade
 from wire.errors import InvalidName
+from wire.request import TAGS_MAX
 from wire.topics import segment
 
 if TYPE_CHECKING:
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
     from store.keys import StoredKey
 
-EXIT_NOT_DONE = 1
-EXIT_NO_DATABASE = 4
 AMOUNT_MAX = 10**9
 TIME_MS_MAX = 253_402_300_799_000
 """The end of the year 9999, the last that can be shown."""
@@ -70,6 +65,18 @@ def _models(_: Context, __: Parameter, models: tuple[str, ...]) -> tuple[str, ..
     return models
 
 
+def _tags(_: Context, __: Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not is_tag(name, value) or name in tags:
+            raise click.BadParameter("write each tag once, as name=value, short and printable.")
+        tags[name] = value
+    if len(tags) > TAGS_MAX - METADATA_TAGS_MAX:
+        raise click.BadParameter(f"a key has at most {TAGS_MAX - METADATA_TAGS_MAX} tags.")
+    return tags
+
+
 name_argument = click.argument("name", callback=_name)
 
 
@@ -80,6 +87,7 @@ name_argument = click.argument("name", callback=_name)
 @click.option("--requests-per-min", type=AMOUNT, help="Requests in any minute.")
 @click.option("--tokens-per-min", type=AMOUNT, help="Tokens in a minute, of prompts and answers together.")
 @click.option("--concurrent", "concurrent_max", type=AMOUNT, help="Requests at once, in each gateway.")
+@click.option("--tag", "tags", multiple=True, callback=_tags, help="What it is counted under, as team=search.")
 @json_option
 def create(
     name: str,
@@ -88,6 +96,7 @@ def create(
     requests_per_min: int | None,
     tokens_per_min: int | None,
     concurrent_max: int | None,
+    tags: dict[str, str],
     *,
     as_json: bool,
 ) -> None:
@@ -103,7 +112,7 @@ def create(
     async def work(engine: AsyncEngine, now: int) -> None:
         until = None if expires_ms is None else min(now + expires_ms, TIME_MS_MAX)
         async with writing(engine) as connection:
-            key = await table.create(connection, name, stored, limits, now, until)
+            key = await table.create(connection, name, stored, limits, now, until, tags)
         _show_secret(secret, key, now, as_json=as_json)
 
     sys.exit(_run(work))
@@ -169,37 +178,10 @@ def _show_secret(secret: str, key: StoredKey, now: int, *, as_json: bool) -> Non
 
 
 def _run(work: Callable[[AsyncEngine, int], Awaitable[None]]) -> int:
-    """Open the database of the settings, do the work, and tell what went wrong in a sentence."""
     try:
-        settings = load(KeysSettings)
-    except WrongSettings as wrong:
-        for problem in wrong.problems:
-            click.echo(problem, err=True)
-        return EXIT_WRONG_SETTING
-
-    async def with_database() -> None:
-        engine = database.open(settings.database_url.get_secret_value())
-        try:
-            await upgrade(engine)
-            await work(engine, now_ms())
-        finally:
-            await engine.dispose()
-
-    try:
-        asyncio.run(with_database())
-    except UnusableDatabase as error:
-        click.echo(f"DATABASE_URL: {error}.", err=True)
-        return EXIT_WRONG_SETTING
-    except (DBAPIError, OSError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        click.echo(f"The database cannot be used at the moment: {cause}"[:500], err=True)
-        return EXIT_NO_DATABASE
+        return run_with_database(work)
     except NameTaken as taken:
         click.echo(f"There is, or was, a key named {taken}. Choose another name, or rotate that key.", err=True)
-        return EXIT_NOT_DONE
     except NoSuchKey as missing:
         click.echo(f"There is no key named {missing} that is still good. See 'fleet keys list'.", err=True)
-        return EXIT_NOT_DONE
-    if "database_url" not in settings.model_fields_set:
-        click.echo("DATABASE_URL is not set: this was management's default file. Set it for the gateway too.", err=True)
-    return 0
+    return EXIT_NOT_DONE

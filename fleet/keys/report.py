@@ -21,6 +21,7 @@ def as_json(key: StoredKey, now_ms: int) -> dict[str, Any]:
         "requests_per_min": limits.requests_per_min,
         "tokens_per_min": limits.tokens_per_min,
         "concurrent_max": limits.concurrent_max,
+        "tags": dict(key.tags),
         "created": _time(key.created_ms),
         "expires": _time(key.expires_ms),
         "revoked": _time(key.revoked_ms),
@@ -39,6 +40,7 @@ def as_line(key: StoredKey, now_ms: int) -> str:
     ):
         if amount is not None:
             words.append(f"{amount} {unit}")
+    words += [f"{name}={value}" for name, value in key.tags.items()]
     for verb, at in (("revoked", key.revoked_ms), ("expires", key.expires_ms)):
         if at is not None:
             words.append(f"{verb} {_time(at)}")

@@ -13,6 +13,7 @@ from gateway.endpoints.chat_request import RULES, ChatRequest, FastChatRequest, 
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import check_stream_options, named, usage_asked
 from gateway.endpoints.media_address import reachable_from_outside
+from gateway.endpoints.metadata import tags
 from gateway.endpoints.reading import BodyReader, JsonValue, lacking
 from gateway.schema_check import SchemaChecks
 from wire.errors import InvalidRequest
@@ -57,6 +58,8 @@ class ChatCompletions:
             usage_asked=usage_asked(request),
             n=request.n,
             max_tokens=request.max_completion_tokens or request.max_tokens,
+            images=_images(request),
+            tags=tags(request.metadata),
             plain=_is_plain(request),
             body=rewritten,
         )
@@ -73,6 +76,11 @@ def _with_messages(body: bytes) -> bytes | None:
         return None  # the reader says what is wrong
     fields["messages"] = msgspec.Raw(_encoder.encode([{"role": "user", "content": text}]))
     return _encoder.encode(fields)
+
+
+def _images(request: ChatRequest) -> int:
+    parts = (part for each in request.messages if isinstance(each.content, list) for part in each.content)
+    return sum(part.image_url is not UNSET for part in parts)
 
 
 def _is_plain(request: ChatRequest) -> bool:

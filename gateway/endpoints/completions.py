@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import Generation, check_stream_options, named, usage_asked
+from gateway.endpoints.metadata import tags
 from gateway.endpoints.prompts import Prompts, count
 from gateway.endpoints.reading import BodyReader
 from gateway.endpoints.rules import REFUSED, STREAM_OPTIONS
@@ -62,6 +63,7 @@ class Completions:
             usage_asked=usage_asked(request),
             n=request.n,
             max_tokens=request.max_tokens,
+            tags=tags(request.metadata),
             plain=_is_plain(request, prompts),
         )
 

@@ -22,6 +22,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     usage_asked: bool = False
     n: int | None = None
     max_tokens: int | None = None
+    images: int = 0
+    """How many its prompt shows."""
+    tags: dict[str, str] = {}
+    """What its ``metadata`` says that can be a tag."""
     plain: bool = False
     """Whether the answer is one streamed choice of plain text: only such a one may be continued by another attempt."""
     body: bytes | None = None

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.endpoints.reading import JsonValue
 from wire.errors import InvalidRequest
 
 STOPS_MAX = 16
@@ -50,6 +51,7 @@ class Generation(msgspec.Struct, kw_only=True):
     ) = None
     stop: str | Annotated[list[str], Meta(max_length=STOPS_MAX)] | None = None
     user: User | None = None
+    metadata: JsonValue = UNSET
 
 
 def check_stream_options(request: Generation) -> None:

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import store.money_tables  # noqa: F401 (it adds its tables)
 from store.tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)

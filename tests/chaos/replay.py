@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from management.journal import read, write
-from management.projections import USAGE_SUMS
+from management.sums import USAGE_SUMS
 from store import database
 from store.database import reading
 from store.migrate import upgrade
@@ -33,7 +33,7 @@ async def replayed_sums(events: list[str], directory: Path, random: Random) -> d
             await write(engine, [read(event.encode()) for event in told[start : start + BATCH]], 0)
         sums = [func.coalesce(func.sum(USAGE_DAILY.c[name]), 0).label(name) for name in USAGE_SUMS]
         async with reading(engine) as connection:
-            row = (await connection.execute(select(*sums))).mappings().one()
+            row = (await connection.execute(select(*sums).where(USAGE_DAILY.c.tag == ""))).mappings().one()
     finally:
         await engine.dispose()
     return dict(row)

@@ -13,15 +13,21 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 
 import management.role
 from broker.interface import PAYLOAD_BYTES_MAX
 from broker.memory import MemoryBroker
-from management.journal import write
+from management.books import Books
+from management.journal import read, write
+from management.opening import open_books
 from store import database
+from store.database import reading
+from store.migrate import upgrade
+from store.tables import EVENTS, USAGE_DAILY
 from tests.billing import billed
 from tests.counting_house import CountingHouse
+from tests.postgres_server import PostgresMissing, PostgresServer
 from tests.waiting import until
 from wire.usage import Usage
 
@@ -63,8 +69,8 @@ async def test_a_kill_between_the_commit_and_the_acknowledgement_charges_once(
 ) -> None:
     committed = asyncio.Event()
 
-    async def commit_and_hang(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int) -> Written:
-        await write(engine, entries, now_ms)
+    async def commit_and_hang(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int, books: Books) -> Written:
+        await write(engine, entries, now_ms, books)
         committed.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -121,7 +127,7 @@ async def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(house
     full = True
 
     def limit(connection: Connection) -> None:
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {50 if full else 1_000_000}")
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {150 if full else 1_000_000}")
 
     event.listen(Engine, "begin", limit)
     try:
@@ -246,3 +252,53 @@ def test_a_wrong_path_ends_the_process_with_a_sentence(tmp_path: Path) -> None:
 async def _not_ready(house: CountingHouse, sentence: str) -> bool:
     status, answer = await house.get("/readyz")
     return status == 503 and sentence in answer["reasons"]
+
+
+async def test_a_server_that_is_gone_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    server = PostgresServer()
+    try:
+        server.start()
+    except PostgresMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+    house = CountingHouse(tmp_path)
+    house.url = server.new_database()
+    try:
+        await house.start()
+        await house.publish(*(billed(number) for number in range(20)))
+        await house.settled()
+        await asyncio.to_thread(server.kill)
+        await house.publish(*(billed(number) for number in range(10, 40)))
+        await until(lambda: _not_ready(house, "The database cannot be written at the moment."), within_s=20)
+        assert house.ledger.held + house.ledger.backlog == 30
+        await asyncio.to_thread(server.start)
+        await until(lambda: house.ledger.backlog == 0 and house.ledger.held == 0, within_s=30)
+        assert await house.counted() == (40, 40)
+    finally:
+        await house.end()
+        await asyncio.to_thread(server.stop)
+
+
+async def test_two_ledgers_that_write_at_once_count_nothing_twice(database_url: str) -> None:
+    books = Books()
+    engines = [database.open(database_url) for _ in range(2)]
+    await upgrade(engines[0])
+    await open_books(engines[0], books, 1)
+    told = [read(billed(number, tags={"team": "search"})) for number in range(200)]
+
+    async def tell(engine: AsyncEngine, entries: list[Entry]) -> int:
+        stored = 0
+        for start in range(0, len(entries), 20):
+            stored += (await write(engine, entries[start : start + 20], 1, books)).stored.total()
+        return stored
+
+    stored = await asyncio.gather(tell(engines[0], told), tell(engines[1], told[::-1]))
+    assert sum(stored) == 200
+    async with reading(engines[0]) as connection:
+        rows = (await connection.execute(select(USAGE_DAILY.c.tag, USAGE_DAILY.c.requests))).all()
+        positions = list(await connection.scalars(select(EVENTS.c.position).order_by(EVENTS.c.position)))
+    assert sorted(map(tuple, rows)) == [("", 200), ("team=search", 200)]
+    assert len(positions) == 200
+    for engine in engines:
+        await engine.dispose()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from management.facts import REQUEST_TOKENS_MAX
 from management.journal import read, write
 from management.rebuild import rebuild
 from store import database
@@ -20,7 +21,7 @@ from store.database import reading
 from store.migrate import upgrade
 from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY
 from tests.billing import billed, event, node_event, request_data, request_id_of
-from wire.usage import TOKENS_MAX, Usage
+from wire.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ def _garbage(text: bytes) -> Told:
     return Told(b"\xff" + text, "")
 
 
-tokens = st.integers(0, 1000) | st.just(TOKENS_MAX)
+tokens = st.integers(0, 1000) | st.just(REQUEST_TOKENS_MAX)
 charges = st.builds(
     _billed,
     st.integers(0, 12),
@@ -98,6 +99,9 @@ messages = st.one_of(
     ),
     st.builds(_garbage, st.binary(max_size=2)),
 )
+
+
+WEIGHTS = ("answered", "dead", "failed", "expired", "cancelled", "abandoned")
 
 
 class Dictionary:
@@ -125,7 +129,9 @@ class Dictionary:
             requests, prompt, completion = self.usage.get(one.usage_key, (0, 0, 0))
             self.usage[one.usage_key] = (requests + 1, prompt + one.usage[0], completion + one.usage[1])
         if one.end is not None:
-            self.ends.setdefault(*one.end)
+            request_id, status = one.end
+            known = self.ends.get(request_id, status)
+            self.ends[request_id] = min(known, status, key=WEIGHTS.index)
         if one.node is not None:
             node, moment, kind = one.node
             self.nodes[node] = max(self.nodes.get(node, (-1, "")), (moment, kind))

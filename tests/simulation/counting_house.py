@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from management.books import Books as HowToCount
 from management.facts import Fact, same_content
 from management.journal import Written, read
-from management.projections import USAGE_SUMS, daily_usage, first_ends
+from management.projections import weightiest_ends
+from management.sums import USAGE_SUMS, daily_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,12 +64,12 @@ class Books:
     @property
     def ends(self) -> list[dict[str, Any]]:
         """Rows as of the table of ends: one for each request that ended."""
-        return first_ends(enumerate(self.facts.values()))
+        return weightiest_ends(enumerate(self.facts.values()))
 
     @property
     def usage(self) -> dict[str, int]:
         """What the daily rows add up to."""
-        days = daily_usage(self.charges)
+        days = daily_usage(self.facts.values(), HowToCount())
         return {name: sum(day[name] for day in days) for name in USAGE_SUMS}
 
     def replayed(self, random: Random) -> dict[str, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import pickle
 
 import msgspec
 import pytest
 
-from management.facts import Unreadable, day_of, fact_of, same_content
+from management.facts import Unreadable, fact_of, same_content
 from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id
@@ -150,9 +149,3 @@ def test_content_is_compared_whatever_its_whitespace_and_time() -> None:
     assert same_content(one, later)
     assert same_content(one, one.replace('":', '": '))
     assert not same_content(one, other)
-
-
-def test_days_begin_at_midnight_utc() -> None:
-    midnight = NOON_MS - 12 * 3_600_000
-    assert day_of(midnight) == datetime.date(2026, 3, 1)
-    assert day_of(midnight - 1) == datetime.date(2026, 2, 28)

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from management import queries
-from management.answers import ChargesQuestion, EndsQuestion, EventsQuestion, UsageQuestion
+from management import queries, sum_queries
 from management.journal import count_quarantined, insert_events
-from management.projections import add_usage, tell_end, tell_node
-from store.tables import METADATA
+from management.projections import tell_end, tell_node
+from management.questions import ChargesQuestion, CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
+from management.sums import add_up
+from store.tables import METADATA, USAGE_DAILY
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,19 +30,22 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
     statements = [
         insert_events(dialect.name),
         count_quarantined(dialect.name),
-        add_usage(dialect.name),
+        add_up(dialect.name, USAGE_DAILY),
         tell_end(dialect.name),
         tell_node(dialect.name),
-        queries.ends(EndsQuestion(status="failed", key_id="k", since="2026-01-01T00:00:00Z", cursor="7")),
+        queries.ends(EndsQuestion(status="failed", key_id="k", since="2026-01-01T00:00:00Z", cursor="8-7")),
         queries.end_of("req_1"),
         queries.charge_of("req_1"),
         queries.timeline("req_1"),
         queries.charges(
-            ChargesQuestion(model="m", since="2026-01-01T00:00:00Z", until="2026-02-01T00:00:00Z", cursor="7")
+            ChargesQuestion(model="m", since="2026-01-01T00:00:00Z", until="2026-02-01T00:00:00Z", cursor="8-7")
         ),
         queries.events(EventsQuestion(type="request.failed", node="n", cursor="7")),
-        queries.usage(UsageQuestion(by=["day", "model"], cursor='["2026-01-01","m"]')),
-        queries.usage(UsageQuestion()),
+        sum_queries.usage(UsageQuestion(by=["day", "model"], cursor='["2026-01-01","m"]')),
+        sum_queries.usage(UsageQuestion()),
+        sum_queries.usage(UsageQuestion(by=["tag"], tag="team")),
+        sum_queries.amounts(UsageQuestion(by=["day"]), [{"day": NEW_YEAR.date()}]),
+        sum_queries.costs(CostsQuestion(by=["provider"], cursor='["a","cost","USD"]')),
         queries.nodes(10),
         queries.nodes_named(["a"]),
     ]
@@ -59,7 +63,7 @@ def test_events_number_themselves_on_both_databases() -> None:
     assert "position INTEGER" in str(CreateTable(events).compile(dialect=sqlite.dialect()))
 
 
-@pytest.mark.parametrize("cursor", ["", "-1", "x", "1" * 20, str(2**63), "٣"])
+@pytest.mark.parametrize("cursor", ["", "-1", "1", "1-2-3", "x-1", "1-" + "1" * 20, f"1-{2**63}", "٣-٣"])
 def test_a_wrong_position_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest):
         queries.charges(ChargesQuestion(cursor=cursor))
@@ -70,9 +74,9 @@ def test_a_wrong_position_is_refused(cursor: str) -> None:
 )
 def test_a_wrong_group_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest):
-        queries.usage(UsageQuestion(by=["day", "model"], cursor=cursor))
+        sum_queries.usage(UsageQuestion(by=["day", "model"], cursor=cursor))
 
 
 def test_a_total_has_no_second_page() -> None:
     with pytest.raises(InvalidRequest):
-        queries.usage(UsageQuestion(cursor="[]"))
+        sum_queries.usage(UsageQuestion(cursor="[]"))

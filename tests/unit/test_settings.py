@@ -25,6 +25,7 @@ CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
 FREE_TEXT = {
     *("static_answer", "management_host", "pulsar_token_file", "api_key_file", "tokenizer"),
+    "metadata_tags",
     *("model_path", "local_program", "local_log", "lora", "revision", "chat_template"),
     *SECRETS_THAT_CANNOT_BE_WRONG,
 }
@@ -57,6 +58,8 @@ SPECIAL = {
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
     "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
                            f"async+mongodb://u:{CANARY}@host"],
+    "prices_file": ["/nowhere/prices.toml", "/"],
+    "time_zone": ["Nowhere/Land", "/etc/passwd", "Europe"],
     "ssl_certfile": ["/nowhere/cert.pem", "/"],
     "ssl_keyfile": ["/nowhere/key.pem", "/"],
     "management_ssl_certfile": ["/nowhere/cert.pem", "/"],

@@ -13,14 +13,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Table, select, text
 
-from management.journal import read, write
+from management.books import Books
+from management.facts import fact_of
 from management.rebuild import rebuild
 from store import database, migrate
 from store.database import UnusableDatabase, reading, writing
 from store.migrate import upgrade
-from store.tables import ENDS, METADATA
+from store.tables import ENDS, METADATA, USAGE_DAILY
 from tests.billing import billed, event, request_data
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def _differences(connection: Connection) -> list[object]:
     return found
 
 
-async def test_the_migrations_make_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
-    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+async def test_the_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> None:
+    engine = database.open(database_url)
     await upgrade(engine)
     await upgrade(engine)
     async with reading(engine) as connection:
@@ -81,8 +82,23 @@ def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
         assert process.returncode == 0, told
 
 
-async def test_ends_of_events_that_were_there_before_are_those_of_a_rebuild(tmp_path: Path) -> None:
-    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+OLD_EVENT = text(
+    "INSERT INTO events (position, event_id, type, time_ms, stored_ms, source, subject, request_id,"
+    " model, key_id, node, raw)"
+    " VALUES (:position, :event_id, :type, :time_ms, 1, 's', 's', :request_id, :model, :key_id, :node, :raw)"
+)
+OLD_CHARGE = text(
+    "INSERT INTO charges (position, request_id, time_ms, model, endpoint, status, stream, prompt_tokens,"
+    " completion_tokens, cached_tokens, reasoning_tokens, estimated)"
+    " VALUES (:position, :request_id, :time_ms, :model, 'chat/completions', :status, false, 10, 5, 0, 0, false)"
+)
+
+
+async def test_a_ledger_of_the_first_revision_is_carried_over_as_a_rebuild_makes_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = database.open(database_url)
+    monkeypatch.setattr(migrate, "HEAD", "0001")
     await upgrade(engine)
     told = [
         event("cost-1", "request.cost", request_data(1)),
@@ -90,21 +106,31 @@ async def test_ends_of_events_that_were_there_before_are_those_of_a_rebuild(tmp_
         billed(1),
         billed(2, status="cancelled"),
         event("failed-3", "request.failed", request_data(3, status="refused", node=None)),
+        event("expired-3", "request.expired", request_data(3, status="expired"), time="2026-03-01T11:00:00Z"),
     ]
-    await write(engine, [read(payload) for payload in told], now_ms=1)
     async with writing(engine) as connection:
-        for later in ("ends", "api_keys", "api_keys_version"):
-            await connection.execute(text(f"DROP TABLE {later}"))
-        await connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        for position, payload in enumerate(told, 1):
+            fact = fact_of(payload)
+            await connection.execute(OLD_EVENT, {"position": position, **fact.event})
+            if fact.charge is not None:
+                await connection.execute(OLD_CHARGE, {"position": position, **fact.charge})
+        await connection.execute(
+            text("INSERT INTO usage_daily VALUES ('2026-03-01', 'small', 'key-a', 'node-a', 2, 0, 20, 10, 0, 0, 0, 0)")
+        )
+    monkeypatch.undo()
     await upgrade(engine)
-    filled = await _ends(engine)
-    assert [row["status"] for row in filled] == ["dead", "cancelled", "failed"]
-    await rebuild(engine)
-    assert await _ends(engine) == filled
+    filled = await _rows(engine, ENDS, USAGE_DAILY)
+    assert [row["status"] for row in filled[0]] == ["answered", "cancelled", "failed"]
+    await rebuild(engine, Books())
+    assert await _rows(engine, ENDS, USAGE_DAILY) == filled
+    async with reading(engine) as connection:
+        assert await connection.run_sync(_differences) == []
     await engine.dispose()
 
 
-async def _ends(engine: AsyncEngine) -> list[dict[str, Any]]:
+async def _rows(engine: AsyncEngine, *tables: Table) -> list[list[dict[str, Any]]]:
     async with reading(engine) as connection:
-        rows = await connection.execute(select(ENDS).order_by(ENDS.c.request_id))
-        return [dict(row) for row in rows.mappings()]
+        return [
+            [dict(row) for row in (await connection.execute(select(table).order_by(*table.primary_key))).mappings()]
+            for table in tables
+        ]

@@ -126,6 +126,11 @@ def test_every_word_and_frame_is_described(document: dict[str, Any]) -> None:
         assert word.__name__ in schemas
 
 
+def _family(name: str) -> str:
+    own = {"event.gateway.accepted": "AcceptedEvent", "event.request.prompt": "PromptEvent"}
+    return own.get(name, f"{name.split('.')[1].title()}Event")
+
+
 EXAMPLES = [
     *(("Request", word) for word in REQUESTS.values()),
     *(("DeadLetter", word) for word in DEAD_LETTERS.values()),
@@ -135,7 +140,7 @@ EXAMPLES = [
     *(("Presence", word) for word in PRESENCES.values()),
     *(("RollCall", word) for word in ROLL_CALLS.values()),
     *(("BacklogReport", word) for word in BACKLOGS.values()),
-    *((f"{name.split('.')[1].title()}Event", word) for name, word in EVENTS.items()),
+    *((_family(name), word) for name, word in EVENTS.items()),
 ]
 
 

@@ -37,12 +37,14 @@ from wire.dead_letter import DeadLetter
 from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import (
     PREFIX,
+    AcceptedData,
     Event,
     EventType,
     GatewayData,
     GatewayEventType,
     NodeData,
     NodeEventType,
+    PromptData,
     RequestData,
     RequestEventType,
     Status,
@@ -84,6 +86,7 @@ TIMES = Times(
     settled_ms=AT + 306,
 )
 
+TAGS = {"team": "search", "größe": "🦙"}
 BODY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Hi"}]}'
 REQUESTS = {
     "request": Request(
@@ -129,6 +132,17 @@ REQUESTS = {
         received_ms=AT,
         deadline_ms=AT + 600_000,
         stream=True,
+    ),
+    "request.tags": Request(
+        request_id=REQUEST,
+        model="gpt-4o",
+        endpoint="chat/completions",
+        body=BODY,
+        gateway=GATEWAY,
+        received_ms=AT,
+        deadline_ms=AT + 600_000,
+        images=2,
+        tags=TAGS,
     ),
     "request.embeddings": Request(
         request_id=REQUEST,
@@ -335,8 +349,43 @@ def _gateway_event(kind: GatewayEventType) -> Event:
     return _event(kind, f"refusals-{GATEWAY}-{AT}", f"/gateways/{GATEWAY}", GATEWAY, data)
 
 
+def _tagged_charge() -> Event:
+    data = RequestData(
+        request_id=REQUEST,
+        endpoint="chat/completions",
+        model="gpt-4o",
+        status="answered",
+        usage=USAGE,
+        key_id="team-a",
+        images=2,
+        tags=TAGS,
+    )
+    return _event("request.billed", charge_id(REQUEST), f"/nodes/{NODE}", REQUEST, data)
+
+
+def _accepted_event() -> Event:
+    data = AcceptedData(gateway=GATEWAY, since_ms=AT, until_ms=AT + 1000, requests=[REQUEST, REQUEST[:-1] + "0"])
+    return _event("gateway.accepted", f"accepted-{GATEWAY}-1", f"/gateways/{GATEWAY}", GATEWAY, data)
+
+
+def _prompt_event() -> Event:
+    data = PromptData(
+        request_id=REQUEST,
+        model="gpt-4o",
+        endpoint="chat/completions",
+        body=BODY,
+        body_bytes=len(BODY),
+        key_id="team-a",
+    )
+    return _event("request.prompt", f"prompt-{REQUEST}", f"/gateways/{GATEWAY}", REQUEST, data)
+
+
 def _event(
-    kind: EventType, event_id: str, source: str, subject: str, data: RequestData | NodeData | GatewayData
+    kind: EventType,
+    event_id: str,
+    source: str,
+    subject: str,
+    data: RequestData | NodeData | GatewayData | AcceptedData | PromptData,
 ) -> Event:
     return Event(
         id=event_id,
@@ -352,6 +401,9 @@ EVENTS: dict[str, Event] = {
     **{f"event.{kind}": _request_event(kind) for kind in REQUEST_EVENTS},
     **{f"event.{kind}": _node_event(kind) for kind in get_args(NodeEventType)},
     **{f"event.{kind}": _gateway_event(kind) for kind in get_args(GatewayEventType)},
+    "event.request.billed.tags": _tagged_charge(),
+    "event.gateway.accepted": _accepted_event(),
+    "event.request.prompt": _prompt_event(),
 }
 
 
@@ -437,12 +489,20 @@ def test_a_word_that_is_not_known_does_not_cost_the_words_beside_it() -> None:
 @pytest.mark.parametrize("name", EVENTS)
 def test_the_data_of_a_stored_event_is_read_by_its_type(name: str) -> None:
     event = codec.decode_event(_stored(name))
-    if event.type.startswith(f"{PREFIX}request."):
-        assert codec.decode_request_data(event.data).request_id == REQUEST
-    elif event.type.startswith(f"{PREFIX}gateway."):
-        assert codec.decode_gateway_data(event.data).gateway == GATEWAY
+    data = _reader_of(event)(event.data)
+    if isinstance(data, RequestData | PromptData):
+        assert data.request_id == REQUEST
+    elif isinstance(data, NodeData):
+        assert data.node == NODE
     else:
-        assert codec.decode_node_data(event.data).node == NODE
+        assert data.gateway == GATEWAY
+
+
+def _reader_of(event: Event) -> Callable[[msgspec.Raw], Any]:
+    kind = event.type.removeprefix(PREFIX)
+    own = {"request.prompt": codec.decode_prompt_data, "gateway.accepted": codec.decode_accepted_data}
+    families = {"request": codec.decode_request_data, "gateway": codec.decode_gateway_data}
+    return own.get(kind) or families.get(kind.partition(".")[0], codec.decode_node_data)
 
 
 def _with_unknown_field(name: str) -> bytes:
@@ -457,7 +517,8 @@ def _with_unknown_field(name: str) -> bytes:
         if isinstance(value, list):
             return [widen(item) for item in value]
         if isinstance(value, dict):
-            return {"a_new_field": {"deep": [1, None]}} | {key: widen(item) for key, item in value.items()}
+            widened = {key: item if key == "tags" else widen(item) for key, item in value.items()}
+            return {"a_new_field": {"deep": [1, None]}} | widened
         return value
 
     return b"\x01" + msgspec.msgpack.encode(widen(msgspec.msgpack.decode(_stored(name)[1:])))
@@ -471,10 +532,7 @@ def test_an_unknown_field_is_passed_over(name: str, word: Any, decode: Callable[
     elif isinstance(word, ControlMessage):
         assert [codec.decode_word(raw) for raw in widened.words] == [codec.decode_word(raw) for raw in word.words]
     elif isinstance(word, Event):
-        families = {"request": codec.decode_request_data, "gateway": codec.decode_gateway_data}
-        read: Callable[[msgspec.Raw], Any] = families.get(
-            word.type.removeprefix(PREFIX).partition(".")[0], codec.decode_node_data
-        )
+        read = _reader_of(word)
         assert read(widened.data) == read(word.data)
     else:
         assert widened == word

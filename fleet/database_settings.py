@@ -1,4 +1,4 @@
-"""Where ``fleet keys`` finds the database."""
+"""Where commands find the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from process.settings import Settings
 from store.database import UnusableDatabase, check
 
 
-class KeysSettings(Settings):
+class DatabaseSettings(Settings):
     """The one setting of these commands; its default is management's."""
 
     database_url: SecretStr = Field(

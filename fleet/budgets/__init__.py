@@ -1,0 +1,1 @@
+"""``fleet budgets``: what keys, tags and models may cost."""

@@ -1,0 +1,1 @@
+"""``fleet ledger``: making sums anew, and looking for what does not fit."""

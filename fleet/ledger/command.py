@@ -1,0 +1,148 @@
+"""The commands ``fleet ledger rebuild | reprice | reconcile | export``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.database_command import EXIT_NOT_DONE, run_on, settings_or_none
+from management import export as exporting
+from management.opening import store_prices
+from management.rebuild import Rebuilt, ZoneIsFixed
+from management.rebuild import rebuild as make_anew
+from management.rebuild import reprice as price_anew
+from management.reconcile import Reconciled
+from management.reconcile import reconcile as compare
+from management.settings import ManagementSettings
+from process.settings import EXIT_WRONG_SETTING
+from store.database import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from management.books import Books
+
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+DATE = click.DateTime(["%Y-%m-%d"])
+
+
+@click.group()
+def ledger() -> None:
+    """Management's ledger, in its database: DATABASE_URL, with TIME_ZONE and PRICES_FILE as management has them.
+
+    \b
+    Exit codes: 0 done and all fits, 1 something does not fit, 2 a wrong setting or option, 4 no database.
+    """
+
+
+@ledger.command()
+@json_option
+def rebuild(*, as_json: bool) -> None:
+    """Make all sums and lists anew from the events. A ledger that runs waits meanwhile.
+
+    What was priced keeps its prices. A new TIME_ZONE holds from here on. Days whose events are deleted stay as they
+    are.
+    """
+
+    async def work(engine: AsyncEngine, books: Books, _: int) -> None:
+        _show(await make_anew(engine, books), as_json=as_json)
+
+    try:
+        sys.exit(_run(work))
+    except ZoneIsFixed as fixed:
+        click.echo(f"TIME_ZONE: {fixed}", err=True)
+        sys.exit(EXIT_WRONG_SETTING)
+
+
+@ledger.command()
+@click.option("--since", type=DATE, help="The first day to price anew; all without it.")
+@json_option
+def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
+    """Price charges and costs anew by PRICES_FILE as it is now. What customers were told before changes with it."""
+
+    async def work(engine: AsyncEngine, books: Books, now: int) -> None:
+        async with writing(engine) as connection:
+            await store_prices(connection, books, now)
+        _show(await price_anew(engine, books, since.date() if since else None), as_json=as_json)
+
+    sys.exit(_run(work))
+
+
+@ledger.command()
+@click.option("--days", type=click.IntRange(1), default=7, show_default=True, help="How many days to look at.")
+@click.option(
+    "--open-min", type=click.IntRange(1), default=15, show_default=True, help="Minutes that a request may be open."
+)
+@json_option
+def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
+    """Find requests without an end, ends without a request, and charges or sums that are not those of their events.
+
+    Sums and charges are compared up to the end of yesterday.
+    """
+    results: list[Reconciled] = []
+
+    async def work(engine: AsyncEngine, books: Books, now: int) -> None:
+        since_ms = books.begins_ms(books.day(now) - datetime.timedelta(days=days))
+        results.append(await compare(engine, books, max(0, since_ms), now - open_min * MINUTE_MS))
+
+    code = _run(work)
+    for found in results:
+        findings = found.findings
+        if as_json:
+            told = {name.replace(" ", "_"): vars(finding) for name, finding in findings.items()}
+            click.echo(json.dumps({"requests": found.requests, "charges": found.charges, **told}))
+        else:
+            click.echo(f"{found.requests} requests and {found.charges} charges were looked at.")
+            for name, finding in findings.items():
+                click.echo(f"{finding.count:>8}  {name}")
+                for example in finding.examples:
+                    click.echo(f"          {example}")
+        code = EXIT_NOT_DONE if any(finding.count for finding in findings.values()) else code
+    sys.exit(code)
+
+
+@ledger.command()
+@click.argument("what", type=click.Choice(["charges", "events"]), default="charges")
+@click.option("--csv", "as_csv", is_flag=True, help="Charges as CSV instead of JSON lines.")
+@click.option("--after", type=click.IntRange(0), default=0, show_default=True, help="The last position that is known.")
+@click.option("--limit", type=click.IntRange(1), default=2**62, help="Lines at most.")
+def export(what: str, after: int, limit: int, *, as_csv: bool) -> None:
+    """Write charges or events to standard output in the order of their positions; go on with --after the last one."""
+    if as_csv and what == "events":
+        raise click.BadParameter("events are JSON.")
+
+    async def work(engine: AsyncEngine, _: Books, __: int) -> None:
+        if what == "events":
+            lines = exporting.events(engine, after, limit)
+        else:
+            lines = exporting.charges(engine, after, limit, as_csv=as_csv)
+        async for part in lines:
+            click.echo(part, nl=False)
+
+    sys.exit(_run(work))
+
+
+def _show(rebuilt: Rebuilt, *, as_json: bool) -> None:
+    if as_json:
+        shown = {"events": rebuilt.events, "charges": rebuilt.charges, "unreadable": rebuilt.unreadable}
+        click.echo(json.dumps(shown))
+    else:
+        click.echo(f"{rebuilt.events} events were read, {rebuilt.charges} of them charges.")
+        if rebuilt.unreadable:
+            click.echo(f"{rebuilt.unreadable} could not be read by this version, and are in no sum.", err=True)
+
+
+def _run(work: Callable[[AsyncEngine, Books, int], Awaitable[None]]) -> int:
+    settings = settings_or_none(ManagementSettings)
+    if settings is None:
+        return EXIT_WRONG_SETTING
+    books = settings.books
+    return run_on(settings.database_url, lambda engine, now: work(engine, books, now))

@@ -1,0 +1,1 @@
+"""``fleet usage``, ``fleet requests`` and ``fleet nodes``: what management's REST API tells, as tables."""

@@ -1,0 +1,21 @@
+"""Where these commands find management."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr, field_validator
+
+from process.settings import Settings
+
+
+class ReportSettings(Settings):
+    """Management's address, and the key that it asks for."""
+
+    management_url: str = Field("http://127.0.0.1:8082", description="where management's REST API is")
+    management_key: SecretStr | None = Field(None, description="the key that callers of the REST API must show")
+
+    @field_validator("management_url")
+    @classmethod
+    def _usable_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")) or not url.isprintable() or " " in url:
+            raise ValueError("it begins with http:// or https://")
+        return url.rstrip("/")

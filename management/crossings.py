@@ -1,0 +1,48 @@
+"""Which budgets came to their threshold, or to their end, by what a batch added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from store.budgets import Standing, listed, standings, today
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from store.budgets import Budget
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """``state`` is ``warning`` or ``exhausted``, and was something else before."""
+
+    budget: Budget
+    state: str
+
+
+async def crossings(connection: AsyncConnection, added: Sequence[dict[str, Any]], now_ms: int) -> list[Crossing]:
+    """``added`` are rows of ``spent_daily`` that this transaction has just added."""
+    if not added:
+        return []
+    touched = {(row["scope"], row["subject"], row["currency"]) for row in added}
+    budgets = [each for each in await listed(connection) if (*each.id[:2], each.currency) in touched]
+    if not budgets:
+        return []
+    day = await today(connection, now_ms)
+    found = []
+    for budget in budgets:
+        after = (await standings(connection, [budget], day, now_ms))[budget.id]
+        first = {"day": day, "month": day.replace(day=1), "total": day.min}[budget.id.period]
+        share = sum(
+            row["amount"]
+            for row in added
+            if (row["scope"], row["subject"], row["currency"]) == (*budget.id[:2], budget.currency)
+            and row["day"] >= first
+        )
+        state = after.state(budget)
+        if state not in ("ok", Standing(after.spent - share).state(budget)):
+            found.append(Crossing(budget, state))
+    return found

@@ -1,0 +1,103 @@
+"""How long what is kept: old rows are deleted in small transactions, and the sums by day stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, select
+
+from process.identity import now_ms
+from process.logging import Log
+from store.budgets import forget_expired
+from store.database import writing
+from store.ledger_state import alone, set_horizon
+from store.money_tables import PRICED
+from store.tables import CHARGES, ENDS, EVENTS, PROMPTS, QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Column, Table
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from management.books import Books
+
+log = Log("management")
+
+EVERY_S = 3600.0
+FIRST_S = 60.0
+"""After the start, which has other things to do."""
+BATCH_ROWS = 500
+BETWEEN_S = 0.05
+"""Between two transactions, so that the ledger is written meanwhile."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Whole days that each class of tables is kept, today's not counted; None for ever."""
+
+    events_days: int | None = None
+    requests_days: int | None = None
+    prompts_days: int | None = None
+    quarantine_days: int | None = None
+
+
+async def keep(engine: AsyncEngine, retention: Retention, books: Books) -> None:
+    """Sweep for ever. A database that is away is swept the next time."""
+    await asyncio.sleep(FIRST_S)
+    while True:
+        try:
+            deleted = await sweep(engine, retention, books, now_ms())
+        except Exception as error:
+            log.warning("Old rows could not be deleted.", action="retention_failed", error=type(error).__name__)
+        else:
+            if deleted:
+                log.info("Old rows were deleted.", action="retention", **deleted)
+        await asyncio.sleep(EVERY_S)
+
+
+async def sweep(engine: AsyncEngine, retention: Retention, books: Books, now: int) -> Counter[str]:
+    """Delete what is too old; how many rows of which table that were."""
+    deleted: Counter[str] = Counter()
+    async with writing(engine) as connection:
+        await forget_expired(connection, now)
+        if retention.events_days is not None:
+            # First the line, then the rows: what is told of an earlier time might have been counted, and is refused.
+            await alone(connection)
+            await set_horizon(connection, _before(retention.events_days, books, now))
+    for table, time, days in _classes(retention):
+        while count := await _batch(engine, table, time, _before(days, books, now)):
+            deleted[table.name] += count
+            await asyncio.sleep(BETWEEN_S)
+    return deleted
+
+
+def _classes(retention: Retention) -> Iterator[tuple[Table, Column[int], int]]:
+    for table, time, days in (
+        (EVENTS, EVENTS.c.time_ms, retention.events_days),
+        (CHARGES, CHARGES.c.time_ms, retention.requests_days),
+        (ENDS, ENDS.c.time_ms, retention.requests_days),
+        (PRICED, PRICED.c.time_ms, retention.requests_days),
+        (PROMPTS, PROMPTS.c.time_ms, retention.prompts_days),
+        (QUARANTINE, QUARANTINE.c.last_seen_ms, retention.quarantine_days),
+    ):
+        if days is not None:
+            yield table, time, days
+
+
+async def _batch(engine: AsyncEngine, table: Table, time: Column[int], before_ms: int) -> int:
+    (key,) = table.primary_key.columns
+    old = select(key).where(time < before_ms).limit(BATCH_ROWS)
+    if table is EVENTS:
+        # The last one stays: SQLite would else number the next event like one that was deleted.
+        old = old.where(key < select(func.max(EVENTS.c.position)).scalar_subquery())
+    async with writing(engine) as connection:
+        return (await connection.execute(delete(table).where(key.in_(old)))).rowcount
+
+
+def _before(days: int, books: Books, now: int) -> int:
+    return books.begins_ms(books.day(now) - timedelta(days=days))

@@ -1,0 +1,136 @@
+"""The statements behind the REST API's sums, for both databases."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from sqlalchemy import BigInteger, Select, cast, func, literal, select, tuple_
+
+from management.queries import wrong_cursor
+from management.sums import USAGE_SUMS
+from store.amount import NANOS
+from store.money_tables import MONEY_DAILY
+from store.tables import USAGE_DAILY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Table
+
+    from management.questions import CostsQuestion, UsageQuestion
+
+By = Literal["day", "model", "key", "node", "tag", "provider"]
+_COLUMNS = {"day": "day", "model": "model", "key": "key_id", "node": "node", "tag": "tag", "provider": "provider"}
+_COST_KEYS = ("side", "currency")
+
+
+def groups(by: Sequence[str]) -> list[str]:
+    """The columns to group by, in one order whatever the order asked for."""
+    return [column for name, column in _COLUMNS.items() if name in by]
+
+
+def usage(question: UsageQuestion) -> Select[Any]:
+    """A page of sums of usage and one more, ordered by their groups."""
+    names = groups(question.by)
+    statement = _grouped(USAGE_DAILY, names, USAGE_SUMS).where(*_wanted(USAGE_DAILY, question, question.tag))
+    return _page(statement, USAGE_DAILY, names, question.cursor, question.limit)
+
+
+def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
+    """What the charges of these sums come to, by currency: the rows of a page of :func:`usage`."""
+    names = groups(question.by)
+    statement = _grouped(MONEY_DAILY, [*names, "currency"], ("requests",)).add_columns(*_exact_sum())
+    statement = statement.where(*_wanted(MONEY_DAILY, question, question.tag), MONEY_DAILY.c.side == "charge")
+    if names:
+        keys = tuple_(*(MONEY_DAILY.c[name] for name in names))
+        first, last = ([row[name] for name in names] for row in (page[0], page[-1]))
+        statement = statement.where(keys >= _literals(MONEY_DAILY, names, first))
+        statement = statement.where(keys <= _literals(MONEY_DAILY, names, last))
+    return statement.order_by(*(MONEY_DAILY.c[name] for name in (*names, "currency")))
+
+
+def costs(question: CostsQuestion) -> Select[Any]:
+    """A page of sums of what attempts cost the operator and one more, ordered by their groups."""
+    names = cost_groups(question)
+    statement = _grouped(MONEY_DAILY, names, ("requests", "tokens")).add_columns(*_exact_sum())
+    statement = statement.where(*_wanted(MONEY_DAILY, question, None), MONEY_DAILY.c.side.in_(("cost", "waste")))
+    return _page(statement, MONEY_DAILY, names, question.cursor, question.limit)
+
+
+def cost_groups(question: CostsQuestion) -> list[str]:
+    """The columns that :func:`costs` groups by."""
+    return [*groups(question.by), *_COST_KEYS]
+
+
+def amount_of(row: Any) -> int:
+    """The nanos of a row of :func:`amounts` or :func:`costs`."""
+    return int(row["units"]) * NANOS + int(row["rest"])
+
+
+def cursor_of_group(row: dict[str, Any], names: Sequence[str]) -> str:
+    """Where the page after this row of sums begins."""
+    return msgspec.json.encode([row[name] for name in names]).decode()
+
+
+def _grouped(table: Table, names: Sequence[str], sums: Sequence[str]) -> Select[Any]:
+    keys = [table.c[name] for name in names]
+    statement = select(*keys, *(_sum(table.c[name]).label(name) for name in sums))
+    return statement.group_by(*keys) if keys else statement
+
+
+def _exact_sum() -> list[ColumnElement[int]]:
+    # In two parts: a sum of nanos might not fit into 64 bits.
+    amount = MONEY_DAILY.c.amount
+    return [_sum(amount // NANOS).label("units"), _sum(amount % NANOS).label("rest")]
+
+
+def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
+    # PostgreSQL sums 64-bit integers into a numeric, which would come back as a Decimal.
+    return cast(func.coalesce(func.sum(column), 0), BigInteger)
+
+
+def _wanted(table: Table, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
+    columns = table.c
+    wanted = [
+        columns[name] == value
+        for name in ("model", "key_id", "node", "provider")
+        if (value := getattr(question, name, None)) is not None
+    ]
+    if tag is not None and "=" not in tag:
+        wanted.append(columns.tag.startswith(f"{tag}=", autoescape=True))
+    elif tag is not None:
+        wanted.append(columns.tag == tag)
+    else:
+        wanted.append(columns.tag != "" if "tag" in question.by else columns.tag == "")
+    if question.since is not None:
+        wanted.append(columns.day >= question.since)
+    if question.until is not None:
+        wanted.append(columns.day <= question.until)
+    return wanted
+
+
+def _page(statement: Select[Any], table: Table, names: Sequence[str], cursor: str | None, limit: int) -> Select[Any]:
+    keys = [table.c[name] for name in names]
+    if cursor is not None:
+        statement = statement.where(tuple_(*keys) > _literals(table, names, _values(cursor, table, names)))
+    # One more than asked for tells whether there is another page.
+    return (statement.order_by(*keys) if keys else statement).limit(limit + 1)
+
+
+def _literals(table: Table, names: Sequence[str], values: Sequence[Any]) -> Any:
+    return tuple_(*(literal(value, table.c[name].type) for name, value in zip(names, values, strict=True)))
+
+
+def _values(cursor: str, table: Table, names: Sequence[str]) -> list[Any]:
+    try:
+        values = msgspec.json.decode(cursor, type=list[str])
+        if not names or len(values) != len(names) or any("\0" in value for value in values):
+            raise ValueError
+        return [
+            datetime.date.fromisoformat(value) if table.c[name].type.python_type is datetime.date else value
+            for name, value in zip(names, values, strict=True)
+        ]
+    except (ValueError, msgspec.DecodeError):
+        raise wrong_cursor() from None

@@ -1,0 +1,237 @@
+"""Budgets: what a key, a tag or a model may cost in a day, in a month or at all, exactly, whoever asks at once.
+
+A request *reserves* the most that it may come to cost when it is admitted; its end releases that, and in the same
+transaction its charge is added to what is spent. Spent and reserved together never exceed a budget when a request is
+admitted. People write budgets by ``fleet budgets``, gateways reserve, management settles.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    cast,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+
+from store.insertion import insert as insert_or
+from store.ledger_state import state_of
+from store.money_tables import BUDGETS, RESERVATIONS, SPENT_DAILY
+from store.tables import API_KEYS_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+Scope = Literal["key", "tag", "model"]
+Period = Literal["day", "month", "total"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+PERIODS: tuple[Period, ...] = get_args(Period)
+
+
+class BudgetId(NamedTuple):
+    """One budget: of a key's name, of a tag as ``name=value``, or of a model's name."""
+
+    scope: Scope
+    subject: str
+    period: Period
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.subject!r} {'in all' if self.period == 'total' else 'a ' + self.period}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """``amount_max`` nanos of ``currency``; people are warned at ``warn_percent`` of it."""
+
+    id: BudgetId
+    currency: str
+    amount_max: int
+    warn_percent: int
+    created_ms: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What of a budget is spent in its present period, and what is reserved: nanos."""
+
+    spent: int = 0
+    held: int = 0
+
+    def state(self, budget: Budget) -> str:
+        """``ok``, ``warning`` or ``exhausted``."""
+        if self.spent >= budget.amount_max:
+            return "exhausted"
+        return "warning" if self.spent * 100 >= budget.amount_max * budget.warn_percent else "ok"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request that wants to be admitted: what it may come to cost, for each budget that it touches."""
+
+    request_id: str
+    amounts: Mapping[BudgetId, int]
+    expires_ms: int
+
+
+def tags_of(tags: Mapping[str, str]) -> list[str]:
+    """Tags as sums and budgets name them."""
+    return [f"{name}={value}" for name, value in sorted(tags.items())]
+
+
+def subjects_of(model: str, key_id: str | None, tags: Mapping[str, str]) -> list[tuple[Scope, str]]:
+    """Whose budgets a request touches."""
+    subjects: list[tuple[Scope, str]] = [("key", key_id)] if key_id else []
+    return [*subjects, ("model", model), *(("tag", tag) for tag in tags_of(tags))]
+
+
+async def has_tables(connection: AsyncConnection) -> bool:
+    """Whether the schema knows budgets."""
+    return await connection.run_sync(lambda sync: inspect(sync).has_table(BUDGETS.name))
+
+
+async def listed(connection: AsyncConnection) -> list[Budget]:
+    """All of them, in the order of their ids."""
+    statement = select(BUDGETS).order_by(BUDGETS.c.scope, BUDGETS.c.subject, BUDGETS.c.period)
+    return [_budget(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def put(connection: AsyncConnection, budget: Budget) -> None:
+    """Add a budget, or change it; what is spent stays spent."""
+    await _changed(connection)
+    row = {
+        **budget.id._asdict(),
+        "currency": budget.currency,
+        "amount_max": budget.amount_max,
+        "warn_percent": budget.warn_percent,
+        "created_ms": budget.created_ms,
+    }
+    statement = insert_or(connection.dialect.name, BUDGETS)
+    names = ("currency", "amount_max", "warn_percent")
+    changes = {name: statement.excluded[name] for name in names}
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["scope", "subject", "period"], set_=changes), [row]
+    )
+
+
+async def remove(connection: AsyncConnection, id_: BudgetId) -> bool:
+    """Take a budget away; whether there was one."""
+    await _changed(connection)
+    await connection.execute(delete(RESERVATIONS).where(_is(RESERVATIONS, [id_])))
+    return bool((await connection.execute(delete(BUDGETS).where(_is(BUDGETS, [id_])))).rowcount)
+
+
+async def today(connection: AsyncConnection, now_ms: int) -> datetime.date:
+    """The day by the ledger's time zone."""
+    zone = (await state_of(connection)).time_zone
+    return datetime.datetime.fromtimestamp(now_ms // 1000, ZoneInfo(zone) if zone else datetime.UTC).date()
+
+
+async def standings(
+    connection: AsyncConnection, budgets: Sequence[Budget], day: datetime.date, now_ms: int
+) -> dict[BudgetId, Standing]:
+    """How each of them stands on a day."""
+    if not budgets:
+        return {}
+    # One statement sees one state: a charge that is settled meanwhile is either reserved or spent, never neither.
+    parts = [part for budget in budgets for part in (_spent(budget, day), _held(budget.id, now_ms))]
+    found = {budget.id: [0, 0] for budget in budgets}
+    for kind, scope, subject, period, amount in await connection.execute(union_all(*parts)):
+        found[BudgetId(scope, subject, period)][kind] = int(amount or 0)
+    return {id_: Standing(*amounts) for id_, amounts in found.items()}
+
+
+async def reserve(connection: AsyncConnection, asks: Sequence[Ask], now_ms: int) -> list[Budget | None]:
+    """For each, in order: the budget that has no room for it, or None, and then it is reserved.
+
+    In a transaction that :func:`store.database.writing` began. Others that ask for the same budgets wait.
+    """
+    ids = sorted({id_ for ask in asks for id_ in ask.amounts})
+    statement = select(BUDGETS).where(_is(BUDGETS, ids)).order_by(BUDGETS.c.scope, BUDGETS.c.subject, BUDGETS.c.period)
+    locked = (await connection.execute(statement.with_for_update())).mappings()
+    budgets = {budget.id: budget for budget in map(_budget, locked)}
+    day = await today(connection, now_ms)
+    standing = await standings(connection, list(budgets.values()), day, now_ms)
+    room = {id_: budgets[id_].amount_max - each.spent - each.held for id_, each in standing.items()}
+    answers: list[Budget | None] = []
+    rows: list[dict[str, Any]] = []
+    for ask in asks:
+        amounts = {id_: amount for id_, amount in ask.amounts.items() if id_ in budgets}
+        full = next((budgets[id_] for id_, amount in amounts.items() if amount > room[id_]), None)
+        answers.append(full)
+        if full is None:
+            for id_, amount in amounts.items():
+                room[id_] -= amount
+                rows.append(
+                    {"request_id": ask.request_id, **id_._asdict(), "amount": amount, "expires_ms": ask.expires_ms}
+                )
+    if rows:
+        await connection.execute(insert(RESERVATIONS), rows)
+    return answers
+
+
+async def release(connection: AsyncConnection, request_ids: Iterable[str]) -> None:
+    """What is reserved for these requests is free."""
+    if ids := sorted(request_ids):
+        await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.request_id.in_(ids)))
+
+
+async def forget_expired(connection: AsyncConnection, now_ms: int) -> None:
+    """Delete what counts no more: the ends of these requests were never told."""
+    await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.expires_ms <= now_ms))
+
+
+def _spent(budget: Budget, day: datetime.date) -> Select[Any]:
+    table, id_ = SPENT_DAILY.c, budget.id
+    statement = select(*_named(0, id_), cast(func.sum(table.amount), BigInteger)).where(
+        table.scope == id_.scope, table.subject == id_.subject, table.currency == budget.currency
+    )
+    if id_.period == "total":
+        return statement
+    first = day.replace(day=1) if id_.period == "month" else day
+    return statement.where(table.day >= first)
+
+
+def _held(id_: BudgetId, now_ms: int) -> Select[Any]:
+    table = RESERVATIONS.c
+    return select(*_named(1, id_), cast(func.sum(table.amount), BigInteger)).where(
+        table.scope == id_.scope, table.subject == id_.subject, table.period == id_.period, table.expires_ms > now_ms
+    )
+
+
+def _named(kind: int, id_: BudgetId) -> list[Any]:
+    return [literal(kind), literal(id_.scope), literal(id_.subject), literal(id_.period)]
+
+
+def _is(table: Any, ids: Sequence[BudgetId]) -> Any:
+    return tuple_(table.c.scope, table.c.subject, table.c.period).in_([tuple(id_) for id_ in ids])
+
+
+async def _changed(connection: AsyncConnection) -> None:
+    # As for keys: the row's lock puts writers one behind the other.
+    await connection.execute(update(API_KEYS_VERSION).values(version=API_KEYS_VERSION.c.version + 1))
+
+
+def _budget(row: Any) -> Budget:
+    return Budget(
+        id=BudgetId(row["scope"], row["subject"], row["period"]),
+        currency=row["currency"],
+        amount_max=row["amount_max"],
+        warn_percent=row["warn_percent"],
+        created_ms=row["created_ms"],
+    )

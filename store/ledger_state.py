@@ -1,0 +1,48 @@
+"""What all sums of a ledger were made with: whose days its days are, and from when on its events are still there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text, update
+
+from store.tables import LEDGER_STATE
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+_ADVISORY_LOCK = 0x6C656467  # any number, the same in every process
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """``horizon_ms``: events of an earlier time are deleted, or will be; none is taken any more."""
+
+    time_zone: str | None = None
+    horizon_ms: int = 0
+
+
+async def alone(connection: AsyncConnection) -> None:
+    """Until this transaction ends nobody else writes events: positions become visible in their order, so that who reads
+    on from one misses nothing. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+
+
+async def state_of(connection: AsyncConnection) -> LedgerState:
+    """As it stands."""
+    row = (await connection.execute(select(LEDGER_STATE.c.time_zone, LEDGER_STATE.c.horizon_ms))).one()
+    return LedgerState(*row)
+
+
+async def set_time_zone(connection: AsyncConnection, name: str) -> None:
+    """From now on its days are those of this zone: whoever calls this makes all sums anew, or there are none."""
+    await connection.execute(update(LEDGER_STATE).values(time_zone=name))
+
+
+async def set_horizon(connection: AsyncConnection, horizon_ms: int) -> None:
+    """Take no event of an earlier time any more. It never moves back."""
+    earlier = LEDGER_STATE.c.horizon_ms < horizon_ms
+    await connection.execute(update(LEDGER_STATE).where(earlier).values(horizon_ms=horizon_ms))

@@ -1,0 +1,217 @@
+"""Budgets at real gateways, two before one database: never a request too much, whoever asks at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from broker.memory import MemoryBroker, MemoryServer
+from fleet.__main__ import main
+from gateway.settings import GatewaySettings
+from process.settings import WrongSettings, load
+from store import budgets as table
+from store import database
+from store.database import reading
+from store.money_tables import RESERVATIONS
+from tests.in_process import InProcessFleet
+from tests.keys import Keys, ask
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PRICES = """
+[[price]]
+model = "static"
+currency = "USD"
+input = 0
+output = 0
+per_request = 1
+
+[[price]]
+model = "by-tokens"
+currency = "USD"
+input = 0
+output = 1000000
+"""
+
+
+class Treasury:
+    """A database with its commands."""
+
+    def __init__(self, url: str, prices: Path) -> None:
+        self.url, self.keys = url, Keys(url)
+        self.environment = {"DATABASE_URL": url, "PRICES_FILE": str(prices)}
+
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        """A command of ``fleet``."""
+
+        def invoke() -> str:
+            result = CliRunner(env=self.environment).invoke(main, arguments)
+            assert result.exit_code == code, result.output
+            return result.stdout
+
+        return await asyncio.to_thread(invoke)
+
+    async def standing(self) -> dict[str, Any]:
+        """The one budget there is."""
+        (budget,) = json.loads(await self.run("budgets", "list", "--json"))["data"]
+        shown: dict[str, Any] = budget
+        return shown
+
+    async def reserved(self) -> int:
+        """How many reservations there are."""
+        engine = database.open(self.url)
+        async with reading(engine) as connection:
+            found = (await connection.execute(RESERVATIONS.select())).all()
+        await engine.dispose()
+        return len(found)
+
+
+@pytest.fixture
+def treasury(database_url: str, tmp_path: Path) -> Treasury:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICES)
+    return Treasury(database_url, prices)
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[InProcessFleet]:
+    server = MemoryServer()
+    started = InProcessFleet(lambda: MemoryBroker(server), {})
+    yield started
+    await started.aclose()
+
+
+async def test_of_200_requests_at_once_at_two_gateways_exactly_as_many_pass_as_the_budget_pays(
+    treasury: Treasury, fleet: InProcessFleet
+) -> None:
+    key = await treasury.keys.create("alice")
+    await treasury.run("budgets", "set", "key", "alice", "month", "50.00")
+    await fleet.management(treasury.url, PRICES_FILE=treasury.environment["PRICES_FILE"])
+    await fleet.node()
+    gateways = [await fleet.gateway(BUDGETS="true", **treasury.environment) for _ in range(2)]
+    answers = await asyncio.gather(*(ask(gateways[number % 2].port, key, "static") for number in range(200)))
+    assert Counter(answer.status for answer in answers) == {200: 50, 429: 150}
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert (refused.error["code"], refused.error["type"]) == ("insufficient_quota", "insufficient_quota")
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
+    assert "key 'alice' a month" in refused.error["message"]
+
+    async def is_settled() -> bool:
+        standing = await treasury.standing()
+        return (standing["spent"], standing["reserved"], standing["state"]) == ("50.00", "0.00", "exhausted")
+
+    await until(is_settled, within_s=20)
+    assert (await ask(gateways[0].port, key, "static")).status == 429
+    # What it has nothing to do with goes on, without the database.
+    other = await treasury.keys.create("bob")
+    await until(lambda: _passes(gateways[1].port, other), within_s=5)
+
+
+async def _passes(port: int, key: str) -> bool:
+    return (await ask(port, key, "static")).status == 200
+
+
+async def test_what_is_not_used_of_a_reservation_can_be_used_by_others(
+    treasury: Treasury, fleet: InProcessFleet
+) -> None:
+    key = await treasury.keys.create("alice", "--tag", "team=search")
+    # Room for one answer of 100 tokens at a time, of which 2 are used.
+    await treasury.run("budgets", "set", "tag", "team=search", "total", "110")
+    await fleet.management(treasury.url, PRICES_FILE=treasury.environment["PRICES_FILE"])
+    node = {"MODEL_NAME": "by-tokens", "STATIC_ANSWER": "one two"}
+    await fleet.node(**node)
+    gateway = await fleet.gateway(**treasury.environment)
+    spent: list[int] = []
+    for _ in range(3):
+        answer = await ask(gateway.port, key, "by-tokens", max_tokens=100)
+        assert answer.status == 200, answer.body
+        spent.append(json.loads(answer.body)["usage"]["completion_tokens"])
+        await until(lambda: _nothing_reserved(treasury), within_s=10)
+    assert (await treasury.standing())["spent"] == f"{sum(spent)}.00"
+    assert (await ask(gateway.port, key, "by-tokens", max_tokens=111)).status == 429
+    # One without a bound reserves BUDGET_ANSWER_TOKENS.
+    assert (await ask(gateway.port, key, "by-tokens")).status == 429
+
+
+async def _nothing_reserved(treasury: Treasury) -> bool:
+    return await treasury.reserved() == 0
+
+
+async def test_an_end_without_a_charge_releases_what_was_reserved(treasury: Treasury, fleet: InProcessFleet) -> None:
+    key = await treasury.keys.create("alice")
+    await treasury.run("budgets", "set", "model", "static", "day", "1.00")
+    await fleet.management(treasury.url, PRICES_FILE=treasury.environment["PRICES_FILE"])
+    gateway = await fleet.gateway(MODELS="static", REQUEST_TIMEOUT_S="0.5", **treasury.environment)
+    waiting = asyncio.create_task(ask(gateway.port, key, "static"))
+    await until(lambda: _some_reserved(treasury), within_s=10)
+    assert (await ask(gateway.port, key, "static")).status == 429
+    assert (await waiting).status == 504  # nobody serves it
+    await until(lambda: _nothing_reserved(treasury), within_s=10)
+    assert (await treasury.standing())["spent"] == "0.00"
+
+
+async def _some_reserved(treasury: Treasury) -> bool:
+    return await treasury.reserved() == 1
+
+
+async def test_what_cannot_be_counted_is_refused(treasury: Treasury, fleet: InProcessFleet) -> None:
+    key = await treasury.keys.create("alice")
+    await treasury.run("budgets", "set", "key", "alice", "total", "1000", "--currency", "EUR")
+    await fleet.node()
+    gateway = await fleet.gateway(**treasury.environment)
+    answer = await ask(gateway.port, key, "static")
+    assert (answer.status, answer.error["code"]) == (429, "insufficient_quota")
+    assert "has no price in it" in answer.error["message"]
+
+
+async def test_without_the_database_who_has_a_budget_waits_and_others_pass(
+    treasury: Treasury, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await treasury.keys.create("alice"), await treasury.keys.create("bob")
+    await treasury.run("budgets", "set", "key", "alice", "total", "1000")
+    await fleet.node()
+    gateway = await fleet.gateway(**treasury.environment)
+
+    async def away(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(table, "reserve", away)
+    answer = await ask(gateway.port, alice, "static")
+    assert (answer.status, answer.error["code"]) == (503, "budgets_unavailable")
+    assert (await ask(gateway.port, bob, "static")).status == 200
+
+
+async def test_a_removed_budget_holds_nobody(treasury: Treasury, fleet: InProcessFleet) -> None:
+    key = await treasury.keys.create("alice")
+    await treasury.run("budgets", "set", "key", "alice", "day", "0.5")
+    await fleet.node()
+    gateway = await fleet.gateway(**treasury.environment)
+    assert (await ask(gateway.port, key, "static")).status == 429
+    await treasury.run("budgets", "remove", "key", "alice", "day")
+    await until(lambda: _passes(gateway.port, key), within_s=5)
+    await treasury.run("budgets", "remove", "key", "alice", "day", code=1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"PRICES_FILE": "{prices}"}, "BUDGETS=true needs the database that gateways and management share"),
+        ({"DATABASE_URL": "sqlite+aiosqlite:///x.db"}, "BUDGETS=true needs prices to count by"),
+    ],
+)
+def test_a_gateway_that_could_not_keep_to_budgets_does_not_start(
+    tmp_path: Path, environment: dict[str, str], sentence: str
+) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES)
+    given = {name: value.format(prices=tmp_path / "prices.toml") for name, value in environment.items()}
+    with pytest.raises(WrongSettings, match=sentence):
+        load(GatewaySettings, {"BUDGETS": "true", **given})

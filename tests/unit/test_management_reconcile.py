@@ -1,0 +1,83 @@
+"""Reconciling finds what does not fit, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from management.books import Books
+from management.journal import read, write
+from management.opening import open_books
+from management.reconcile import reconcile
+from store import database
+from store.database import writing
+from store.migrate import upgrade
+from tests.billing import NOON, NOON_MS, billed, event, request_data, request_id_of
+from wire import codec
+from wire.event import AcceptedData
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+DAY_MS = 86_400_000
+BOOKS = Books()
+
+
+def accepted(number: int, requests: range, *, time: str = NOON) -> bytes:
+    data = AcceptedData(
+        gateway="gateway-a", since_ms=NOON_MS, until_ms=NOON_MS + 1000, requests=[request_id_of(n) for n in requests]
+    )
+    return event(f"accepted-gateway-a-{number}", "gateway.accepted", codec.encode_event_data(data), time=time)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """Ten requests, all of them accepted and charged, and one that failed."""
+    engine = database.open(database_url)
+    await upgrade(engine)
+    await open_books(engine, BOOKS, 1)
+    told = [accepted(1, range(6)), accepted(2, range(6, 11)), *(billed(number) for number in range(10))]
+    told.append(event("failed-x", "request.failed", request_data(10, status="failed")))
+    await write(engine, [read(payload) for payload in told], 1, BOOKS)
+    yield engine
+    await engine.dispose()
+
+
+async def _found(engine: AsyncEngine) -> dict[str, list[str]]:
+    found = await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)
+    assert (found.requests, found.charges) == (11 + (found.requests > 11), 10 + (found.charges > 10))
+    return {name: finding.examples for name, finding in found.findings.items() if finding.count}
+
+
+async def test_a_ledger_that_fits_has_nothing_to_find(engine: AsyncEngine) -> None:
+    assert await _found(engine) == {}
+
+
+async def test_a_request_without_an_end_is_found(engine: AsyncEngine) -> None:
+    await write(engine, [read(accepted(3, range(50, 51)))], 1, BOOKS)
+    assert await _found(engine) == {"requests without an end": [request_id_of(50)]}
+
+
+async def test_an_end_without_a_request_is_found(engine: AsyncEngine) -> None:
+    await write(engine, [read(billed(77))], 1, BOOKS)
+    assert await _found(engine) == {"ends without a request": [request_id_of(77)]}
+
+
+async def test_a_request_that_may_still_be_open_is_not_found(engine: AsyncEngine) -> None:
+    await write(engine, [read(accepted(3, range(50, 51), time="2026-03-04T00:00:00Z"))], 1, BOOKS)
+    assert await _found(engine) == {}
+
+
+async def test_a_charge_and_a_sum_that_were_changed_are_found(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        await connection.execute(text("UPDATE charges SET completion_tokens = 6000 WHERE prompt_tokens = 10 AND "
+                                      f"request_id = '{request_id_of(4)}'"))  # fmt: skip
+        await connection.execute(text("UPDATE usage_daily SET requests = 9"))
+    assert await _found(engine) == {
+        "charges that differ from their event": [request_id_of(4)],
+        "sums that differ from their charges": ["2026-03-01 small key-a node-a"],
+    }

@@ -1,0 +1,107 @@
+"""Old rows go, sums stay, and nothing is counted twice because its event is gone."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Table, func, select
+
+from management import retention
+from management.books import Books
+from management.journal import read, write
+from management.opening import open_books
+from management.rebuild import ZoneIsFixed, rebuild
+from management.retention import Retention, sweep
+from store import database
+from store.database import reading
+from store.migrate import upgrade
+from store.money_tables import MONEY_DAILY, PRICED
+from store.prices import Price, PriceList
+from store.tables import CHARGES, ENDS, EVENTS, QUARANTINE, USAGE_DAILY
+from tests.billing import NOON_MS, billed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+DAY_MS = 86_400_000
+BOOKS = Books(ZoneInfo("Europe/Berlin"), PriceList([Price(model="small", currency="USD", input=10**9)]))
+NOW_MS = NOON_MS + 9 * DAY_MS
+
+
+def _time(days: int) -> str:
+    return (datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC) + datetime.timedelta(days=days)).isoformat()
+
+
+@pytest.fixture
+async def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncEngine]:
+    """Ten days of ten charges each."""
+    monkeypatch.setattr(retention, "BETWEEN_S", 0)
+    monkeypatch.setattr(retention, "BATCH_ROWS", 7)
+    engine = database.open(database_url)
+    await upgrade(engine)
+    await open_books(engine, BOOKS, 1)
+    for day in range(10):
+        told = [read(billed(10 * day + number, time=_time(day))) for number in range(10)]
+        await write(engine, [*told, read(b"garbage")], NOON_MS + day * DAY_MS, BOOKS)
+    yield engine
+    await engine.dispose()
+
+
+async def _count(engine: AsyncEngine, table: Table) -> int:
+    async with reading(engine) as connection:
+        return await connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+async def _sums(engine: AsyncEngine) -> list[Any]:
+    async with reading(engine) as connection:
+        return [
+            (await connection.execute(select(table).order_by(*table.primary_key))).all()
+            for table in (USAGE_DAILY, MONEY_DAILY)
+        ]
+
+
+async def test_each_class_of_tables_has_its_own_age_and_sums_have_none(engine: AsyncEngine) -> None:
+    before = await _sums(engine)
+    deleted = await sweep(engine, Retention(events_days=3, requests_days=5, quarantine_days=4), BOOKS, NOW_MS)
+    assert deleted == {"events": 60, "charges": 40, "ends": 40, "priced": 40}
+    counts = [await _count(engine, table) for table in (EVENTS, CHARGES, ENDS, PRICED, QUARANTINE)]
+    assert counts == [40, 60, 60, 60, 1]
+    assert await _sums(engine) == before
+    assert not await sweep(engine, Retention(events_days=3, requests_days=5), BOOKS, NOW_MS)
+
+
+async def test_a_rebuild_leaves_the_sums_of_days_whose_events_are_gone(engine: AsyncEngine) -> None:
+    before = await _sums(engine)
+    await sweep(engine, Retention(events_days=3), BOOKS, NOW_MS)
+    assert (await rebuild(engine, BOOKS)).events == 40
+    assert await _sums(engine) == before
+    assert await _count(engine, CHARGES) == 100
+    with pytest.raises(ZoneIsFixed):
+        await rebuild(engine, Books(ZoneInfo("Asia/Tokyo")))
+
+
+async def test_what_is_told_again_of_a_deleted_time_is_not_counted_again(engine: AsyncEngine) -> None:
+    before = await _sums(engine)
+    await sweep(engine, Retention(events_days=3, requests_days=3), BOOKS, NOW_MS)
+    again = [read(billed(number, time=_time(number // 10))) for number in range(100)]
+    written = await write(engine, again, NOW_MS, BOOKS)
+    assert written.quarantined == {"too_old": 60}
+    assert written.duplicates == 40
+    assert await _sums(engine) == before
+
+
+async def test_positions_go_on_although_every_event_is_old(engine: AsyncEngine) -> None:
+    async with reading(engine) as connection:
+        last = await connection.scalar(select(func.max(EVENTS.c.position)))
+    later = NOW_MS + 100 * DAY_MS
+    await sweep(engine, Retention(events_days=1), BOOKS, later)
+    assert await _count(engine, EVENTS) == 1
+    await write(engine, [read(billed(1000, time=_time(109)))], later, BOOKS)
+    async with reading(engine) as connection:
+        assert (await connection.scalar(select(func.max(EVENTS.c.position))) or 0) > (last or 0)
+    assert await _count(engine, CHARGES) == 101
