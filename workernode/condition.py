@@ -27,6 +27,7 @@ _TROUBLES: dict[str, Trouble] = {
     "upstream_authentication_failed": "authentication_failed",
     "upstream_model_unknown": "misconfigured",
     "upstream_quota_exhausted": "quota_exhausted",
+    "upstream_tls_failed": "misconfigured",
 }
 TROUBLE_EVENTS: dict[Trouble, NodeEventType] = {
     "authentication_failed": "node.authentication_failed",
@@ -37,10 +38,16 @@ TROUBLE_EVENTS: dict[Trouble, NodeEventType] = {
 """Which event begins an episode."""
 _REMEDIES: dict[Trouble, str] = {
     "authentication_failed": "Write a valid key to API_KEY_FILE, or set API_KEY and restart the node.",
-    "misconfigured": "Set UPSTREAM_MODEL to a name that the provider knows and restart the node.",
+    "misconfigured": "Check API_URL and UPSTREAM_MODEL and restart the node.",
     "quota_exhausted": "Add quota or credit at the provider.",
     "unreachable": "Check API_URL and the provider; the node tries again by itself.",
 }
+
+_REMEDIES_OF: dict[str, str] = {
+    "upstream_model_unknown": "Set UPSTREAM_MODEL to a name that the provider knows and restart the node.",
+    "upstream_tls_failed": "Check API_URL; SSL_CERT_FILE names the certificates of an authority of your own.",
+}
+"""By code, where a state has several."""
 
 _NOT_THE_UPSTREAM = ("cannot_continue", EngineDied.code, EngineAway.code)
 """It was never asked, or whoever keeps the engine tells of it."""
@@ -48,12 +55,16 @@ _NOT_THE_UPSTREAM = ("cannot_continue", EngineDied.code, EngineAway.code)
 
 @dataclass(frozen=True)
 class Worse:
-    """Trouble begins or goes on: take nothing for ``again_s`` seconds. ``news``: nobody was told of it yet."""
+    """Trouble begins or goes on: take nothing for ``again_s`` seconds. ``news``: nobody was told of it yet.
+
+    ``sentence`` is ours; ``said`` is the upstream's, for operators alone.
+    """
 
     state: Trouble
     sentence: str
     again_s: float
     news: bool
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,12 +100,12 @@ class Condition:
                     return None
                 self.trouble = None
                 return Better("The provider answers again.")
-            case Later(error) if error.code not in _NOT_THE_UPSTREAM:
-                return self._worse(error, trying=trying)
+            case Later(error, said) if error.code not in _NOT_THE_UPSTREAM:
+                return self._worse(error, said, trying=trying)
             case _:
                 return None  # a cancelled or interrupted attempt says nothing about the upstream
 
-    def _worse(self, error: ErrorBody, *, trying: bool) -> Worse | None:
+    def _worse(self, error: ErrorBody, said: str, *, trying: bool) -> Worse | None:
         trouble = _TROUBLES.get(error.code, "unreachable")
         if trouble == self.trouble and not trying:
             return None  # one of many that were under way when it began
@@ -107,4 +118,5 @@ class Condition:
         self._tries = min(self._tries + 1, 10)
         if error.retry_after_ms is not None:
             again_s = max(again_s, error.retry_after_ms / 1000)
-        return Worse(trouble, f"{error.message} {_REMEDIES[trouble]}", again_s, news)
+        remedy = _REMEDIES_OF.get(error.code) or _REMEDIES[trouble]
+        return Worse(trouble, f"{error.message} {remedy}", again_s, news, said)

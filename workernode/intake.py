@@ -95,12 +95,13 @@ class Intake:
         """Stop taking work while the upstream is in trouble, and take it again when it is well."""
         change = self._condition.after(outcome, trying=trying) if outcome is not None else None
         match change:
-            case Worse(state, sentence, again_s, news):
+            case Worse(state, sentence, again_s, news, said):
                 self.gate.close()
                 self._try_in(again_s)
                 if news:
-                    log.warning(sentence, action=state, again_s=round(again_s, 1))
-                    self._tell(TROUBLE_EVENTS[state], sentence)
+                    told = f'{sentence} It says: "{said}"' if said else sentence
+                    log.warning(told, action=state, again_s=round(again_s, 1))
+                    self._tell(TROUBLE_EVENTS[state], told)
                 self._worse, self._worse_until_ms = change, now_ms() + round(again_s * 1000)
                 self._show()
             case Better(sentence):

@@ -28,9 +28,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Later:
-    """Not here and not now: another node, or this one after a while, may answer."""
+    """Not here and not now: another node, or this one after a while, may answer.
+
+    ``said``: an upstream's own words, masked and bounded, for operators alone.
+    """
 
     error: ErrorBody
+    said: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from tests.in_process import InProcessFleet, Running
 
 
-async def events(management: Running) -> list[str]:
-    """The types of node events, oldest first."""
+async def told(management: Running) -> list[tuple[str, dict[str, Any]]]:
+    """Types and data of events."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{management.url}/api/v1/events?limit=200") as response,
     ):
-        data: list[dict[str, Any]] = (await response.json())["data"]
-        types = [stored["event"]["type"].removeprefix("io.workernode.") for stored in data]
-        return sorted(kind for kind in types if kind.startswith("node."))
+        stored: list[dict[str, Any]] = (await response.json())["data"]
+        return [(each["event"]["type"].removeprefix("io.workernode."), each["event"]["data"]) for each in stored]
+
+
+async def events(management: Running) -> list[str]:
+    """The types of node events."""
+    return sorted(kind for kind, _ in await told(management) if kind.startswith("node."))
 
 
 async def test_a_refused_key_is_told_once_and_recovers_by_itself(fleet: InProcessFleet, tmp_path: Path) -> None:
@@ -61,15 +65,24 @@ async def test_a_refused_key_is_told_once_and_recovers_by_itself(fleet: InProces
 
         await until(recovered)
         assert await events(management) == ["node.authentication_failed", "node.recovered", "node.started"]
+        (message,) = [data["message"] for kind, data in await told(management) if kind == "node.authentication_failed"]
+        assert "API_KEY_FILE" in message  # what to do
+        assert 'It says: "Incorrect API key provided' in message
 
 
-async def test_requests_go_to_another_provider_of_the_model_when_one_is_down(fleet: InProcessFleet) -> None:
+async def test_requests_go_to_another_provider_of_the_model_when_one_is_down(
+    fleet: InProcessFleet, tmp_path: Path
+) -> None:
     async with FakeUpstream() as good, FakeUpstream(api_key="other") as bad:
         gateway = await fleet.gateway()
+        management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
         await fleet.node(**PUBLIC, API_URL=bad.url)
-        node = await fleet.node(**PUBLIC, API_URL=good.url)
+        node = await fleet.node(**PUBLIC, API_URL=good.url.replace("127.0.0.1", "localhost"))
         await known(gateway, node.model)
         async with client_of(gateway) as client:
             answers = await asyncio.gather(*(whole(client, node.model, f"r{n} tokens=1") for n in range(20)))
         assert answers == [f"r{n} t0" for n in range(20)]
         assert good.answered == 20
+        await charges(management, 20)
+        providers = {kind: data["provider"] for kind, data in await told(management) if "provider" in data}
+        assert (providers["request.billed"], providers["node.authentication_failed"]) == ("localhost", "127.0.0.1")

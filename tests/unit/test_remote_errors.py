@@ -201,6 +201,25 @@ def test_what_is_stated_beside_a_failure_travels_with_it() -> None:
     assert said.per_min == 60
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, {}), (403, {}), (402, {}), (429, {"code": "insufficient_quota"}), (404, {"code": "model_not_found"})],
+)
+def test_of_lasting_trouble_the_providers_words_are_told_without_the_key(status: int, error: dict[str, str]) -> None:
+    outcome = failed(status, openai(f"The key {KEY} is not good." + "x" * 1000, **error)).outcome
+    assert isinstance(outcome, Later)
+    assert outcome.said.startswith("The key *** is not good.")
+    assert len(outcome.said) == 500
+    assert "not good" not in outcome.error.message
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_of_other_trouble_they_are_not_for_they_may_repeat_the_prompt(status: int) -> None:
+    outcome = failed(status, openai("Canary prompt.")).outcome
+    assert isinstance(outcome, Later)
+    assert "anary" not in repr(outcome)
+
+
 def test_a_failure_after_the_first_token_ends_the_request() -> None:
     for failure in (failed(503), failed(401), failed(429), unreachable(), too_slow()):
         later = after_first_token(failure)

@@ -1,16 +1,19 @@
 """A provider's failure: the reading of error bodies in their many shapes, and what :mod:`.rules` makes of them.
 
 The provider's own words reach only the client whose request it refused, bounded and without the API key. What hands a
-request back has sentences of ours: they also end in logs and events, and a provider's words may repeat the prompt.
+request back has sentences of ours: they also end in logs and events, and a provider's words may repeat the prompt. Of
+lasting trouble, with a key, an account or a model, its words are told to the operator too.
 """
 
 from __future__ import annotations
 
 import email.utils
 import re
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import msgspec
 
 from wire.errors import (
@@ -22,7 +25,18 @@ from wire.errors import (
     UpstreamRefused,
 )
 from workernode.outcome import Later, Refused
-from workernode.remote.rules import AGAIN, AUTHENTICATION, RATE, STRANGE, Rule, row_for
+from workernode.remote.rules import (
+    AGAIN,
+    AUTHENTICATION,
+    AWAY,
+    LASTING,
+    NAMELESS,
+    RATE,
+    STRANGE,
+    TLS,
+    Rule,
+    row_for,
+)
 from workernode.remote.stated import stated
 
 if TYPE_CHECKING:
@@ -35,6 +49,7 @@ ERROR_BYTES_MAX = 64 * 1024
 RETRY_AFTER_S_MAX = 24 * 3600
 _RETRY_AFTER_MS = ("retry-after-ms", "x-ms-retry-after-ms")
 _WORD_CHARS_MAX = 128
+_SAID_CHARS_MAX = 500
 _STATUS = re.compile(r"[45]\d\d")
 _REFUSALS = ("invalid_request_error", "badrequesterror", "bad_request", "invalid_argument")
 _NO_MESSAGE = "provider returned error"
@@ -88,7 +103,8 @@ def failure_of(
         wait_s = error.retry_s
     if rule.refused:
         return Failure(Refused(_refusal(rule, status, error, key)))
-    failure = Failure(Later(_handed_back(rule, wait_s)), again=rule.again, wait_s=wait_s or 0.0)
+    later = Later(_handed_back(rule, wait_s), said=_words(rule, error, key))
+    failure = Failure(later, again=rule.again, wait_s=wait_s or 0.0)
     failure.said = stated(headers, now_s)
     return failure
 
@@ -109,9 +125,12 @@ def failed_inside() -> Failure:
     return Failure(Later(_handed_back(AGAIN, None)), again=True)
 
 
-def unreachable() -> Failure:
+def unreachable(why: BaseException | None = None) -> Failure:
     """No connection, or it broke before anything of the answer was shown."""
-    return Failure(Later(UpstreamFailed("The provider of this model could not be reached.").body()), again=True)
+    if (reason := _tls_reason(why)) is not None:
+        return Failure(Later(_handed_back(TLS, None), said=reason))
+    rule = NAMELESS if isinstance(why, aiohttp.ClientConnectorDNSError) else AWAY
+    return Failure(Later(_handed_back(rule, None)), again=rule.again)
 
 
 def too_slow() -> Failure:
@@ -196,6 +215,25 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return None if seconds is None else min(seconds, RETRY_AFTER_S_MAX)
+
+
+def _words(rule: Rule, error: ProviderError | None, key: str | None) -> str:
+    """What an operator needs to hear of an account, a key or a model; other errors may repeat what the client sent."""
+    return masked(error.message, key)[:_SAID_CHARS_MAX] if error is not None and rule in LASTING else ""
+
+
+def _tls_reason(why: BaseException | None) -> str | None:
+    """Why TLS cannot be had at all, in OpenSSL's words; None if that is not what failed."""
+    inner: BaseException
+    match why:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=inner):
+            pass
+        case aiohttp.ClientConnectorSSLError(os_error=inner) if not isinstance(inner, ssl.SSLEOFError):
+            pass  # an end in mid-handshake is a connection that broke
+        case _:
+            return None
+    reason = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or type(inner).__name__
+    return str(reason).lower().replace("_", " ")[:_SAID_CHARS_MAX]
 
 
 def masked(text: str, key: str | None) -> str:

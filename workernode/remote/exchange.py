@@ -79,8 +79,8 @@ class Exchange:
         try:
             async with asyncio.timeout_at(due):
                 response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, ConnectionError):
-            raise unreachable() from None  # a slow connection is one of these
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise unreachable(error) from None  # a slow connection is one of these
         except TimeoutError:
             raise too_slow() from None
         except OSError:

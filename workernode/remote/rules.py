@@ -63,6 +63,11 @@ RATE = Rule(
 _UNKNOWN_MODEL = Rule(
     "The provider does not know this node's model: UPSTREAM_MODEL may be wrong.", code="upstream_model_unknown"
 )
+AWAY = Rule("The provider of this model could not be reached.", again=True)
+NAMELESS = Rule("No address is known for the host in API_URL.", again=True)
+TLS = Rule("The provider of this model could not be reached safely, by TLS.", code="upstream_tls_failed")
+LASTING = (AUTHENTICATION, _QUOTA, _UNKNOWN_MODEL)
+"""Until someone acts."""
 STRANGE = Rule("The provider of this model gave something that is no answer: API_URL may be wrong.")
 
 
