@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from wire.errors import FleetError
     from wire.piece import Content
 
+AFTERWARDS_S = 0.5
+
 
 def _any_ones_pieces(self: Conversation, node: str, piece: Content) -> list[Decision]:
     """Fencing off: what a superseded attempt still says is shown as the holder's."""
@@ -55,8 +57,13 @@ def _always(self: Conversations, request_id: str, error: FleetError) -> bool:
 
 
 async def _not_waiting(self: Recorder, event: bytes) -> None:
-    """The charge is on its way, and the request is acknowledged meanwhile."""
-    asyncio.get_running_loop().create_task(_publish(self, event))
+    """The request is acknowledged, and then the charge is published."""
+
+    async def afterwards() -> None:
+        await asyncio.sleep(AFTERWARDS_S)
+        await _publish(self, event)
+
+    asyncio.get_running_loop().create_task(afterwards())
 
 
 _content = Conversation.content

@@ -204,7 +204,7 @@ def _nodes(stage: Stage) -> list[tuple[ModuleType, str, Any]]:
         (workernode.role, "bind", _bind),
         (workernode.role, "health_server", health_server),
         (workernode.role, "Node", node),
-        (workernode.role, "_engine", lambda _: stage.engine(_owner())),
+        (workernode.role, "_engine", lambda _settings, _identity: stage.engine(_owner())),
     ]
 
 
@@ -213,10 +213,10 @@ def _managements(stage: Stage, clock: _Clock) -> list[tuple[ModuleType, str, Any
     async def serving(*_: Any, **__: Any) -> AsyncIterator[None]:
         yield
 
-    async def upgrade(_: Any) -> None:
+    async def nothing(*_: Any) -> None:
         await asyncio.sleep(0)
 
-    async def write(_: Any, entries: Sequence[Entry], __: int) -> Written:
+    async def write(_: Any, entries: Sequence[Entry], *__: Any) -> Written:
         return await stage.commit(_owner(), entries)
 
     module = management.role
@@ -225,7 +225,7 @@ def _managements(stage: Stage, clock: _Clock) -> list[tuple[ModuleType, str, Any
         (module, "serving", serving),
         (module, "application", lambda *_: None),
         (module, "database", _NoDatabase()),
-        (module, "upgrade", upgrade),
+        *((module, name, nothing) for name in ("upgrade", "open_books", "keep")),
         (module, "write", write),
         (module, "NodeRegistry", lambda **settings: NodeRegistry(**settings, clock=clock.monotonic)),
     ]

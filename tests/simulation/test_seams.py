@@ -26,9 +26,11 @@ ELSEWHERE = {
     "gateway.limit_storage": "limits of keys in a database",
     "management.nodes": "its clock is an argument, which the seams give",
     "process.identity": "replaced as a whole",
+    "process.guard": "real processes",
     "process.http": "HTTP servers",
     "process.lifecycle": "real processes",
     "store": "databases",
+    "workernode.local": "child processes",
     "workernode.remote": "providers over HTTP",
 }
 """Where episodes never come, or whose clock they bring along."""
