@@ -21,11 +21,7 @@ _CONFLICT = 409
 
 
 class BrokerAdminError(Exception):
-    """The broker did not do what was asked; the sentence says why. ``refused``: asking again changes nothing."""
-
-    def __init__(self, sentence: str, *, refused: bool = False) -> None:
-        self.refused = refused
-        super().__init__(sentence)
+    """The broker did not do what was asked; the sentence says why."""
 
 
 class BrokerAdmin:
@@ -46,13 +42,13 @@ class BrokerAdmin:
             await self._ask("PUT", _path(topic), fine=(_CONFLICT,))
             await self._ask("PUT", f"{_path(topic)}/subscription/{subscription}", _EARLIEST, fine=(_CONFLICT,))
 
-    async def backlog(self, model: str) -> int:
-        """Requests that wait or are being worked on, as KEDA counts them."""
-        stats = await self._ask("GET", f"{_path(self._topics.requests(model))}/stats")
+    async def backlog(self, model: str) -> int | None:
+        """Requests that wait or are being worked on, as KEDA counts them; None if there is no such queue."""
+        stats = await self._ask("GET", f"{_path(self._topics.requests(model))}/stats", fine=(404,))
         try:
             return int(stats["subscriptions"][WORKERS]["msgBacklog"])
         except (KeyError, TypeError, ValueError):
-            raise BrokerAdminError(f"The broker knows no subscription {WORKERS!r} of {model!r}.") from None
+            return None
 
     async def delete(self, model: str) -> None:
         """Delete a model's topics with what is in them, those who still listen notwithstanding."""
@@ -70,7 +66,7 @@ class BrokerAdmin:
             url = f"{self._url}/admin/v2/{path}"
             async with self._session.request(method, url, json=body, headers=headers) as answer:
                 if answer.status >= 300 and answer.status not in fine:
-                    raise BrokerAdminError(_sentence(answer.status), refused=answer.status in (401, 403))
+                    raise BrokerAdminError(_sentence(answer.status))
                 return await answer.json(content_type=None) if answer.status == 200 else None
         except TimeoutError:
             raise BrokerAdminError("The broker's admin interface did not answer in time.") from None
@@ -93,4 +89,3 @@ def _sentence(status: int) -> str:
         case 404:
             return "The broker has no such tenant, namespace or topic (404): make the tenant and its namespaces."
     return f"The broker's admin interface answered {status}."
-

@@ -1,4 +1,4 @@
-"""The API server, as far as the controller needs it: the official client's connection, and objects as they are on it."""
+"""The API server, as far as the controller needs it: the official client's connection, and objects as they are."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ class Cluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """One object, None if there is none."""
-        return await self._unless_missing("GET", kind.path(namespace, name))
+        found: Manifest | None = await self._unless_missing("GET", kind.path(namespace, name))
+        return found
 
-    async def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Manifest]:
+    async def all(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Manifest]:
         """All objects of a kind with these labels."""
         items, _ = await self.listing(kind, namespace, labels)
         return items
@@ -68,7 +69,7 @@ class Cluster:
     async def listing(
         self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None
     ) -> tuple[list[Manifest], str]:
-        """As :meth:`list`, and the version to watch from."""
+        """As :meth:`all`, and the version to watch from."""
         items: list[Manifest] = []
         query = {"limit": str(PAGE), **_by_labels(labels)}
         while True:
@@ -103,7 +104,8 @@ class Cluster:
         metadata = manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": manager, "force": str(force).lower()}
-        return await self._ask("PATCH", path, query, manifest, APPLY)
+        applied: Manifest = await self._ask("PATCH", path, query, manifest, APPLY)
+        return applied
 
     async def patch(self, kind: Kind, namespace: str, name: str, steps: list[Any], *, subresource: str = "") -> None:
         """JSON Patch. An object that is gone, or that has changed against a step's test, stays as it is."""
@@ -113,13 +115,13 @@ class Cluster:
             if error.status not in (404, 422):
                 raise
 
-    async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
+    async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> None:
         """A new object."""
-        return await self._ask("POST", kind.path(namespace), None, manifest)
+        await self._ask("POST", kind.path(namespace), None, manifest)
 
-    async def replace(self, kind: Kind, namespace: str, name: str, manifest: Manifest) -> Manifest:
+    async def replace(self, kind: Kind, namespace: str, name: str, manifest: Manifest) -> None:
         """The whole object; 409 if its version is not the one there is."""
-        return await self._ask("PUT", kind.path(namespace, name), None, manifest)
+        await self._ask("PUT", kind.path(namespace, name), None, manifest)
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
         """Let it be deleted, if it is there."""

@@ -22,8 +22,12 @@ class ControllerSettings(Settings):
     )
     watch_namespace: str = Field("", description="the one namespace whose AIModels count; all if empty")
     lease_namespace: str = Field("workernode", description="the namespace of the Lease by which controllers elect one")
-    lease_s: int = Field(15, ge=3, le=3600, description="seconds after which another one takes over from a leader that is gone")
-    resync_s: float = Field(30.0, gt=0, le=3600, description="seconds between two looks at an AIModel where nothing changed")
+    lease_s: int = Field(
+        15, ge=3, le=3600, description="seconds after which another one takes over from a leader that is gone"
+    )
+    resync_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds between two looks at an AIModel where nothing changed"
+    )
     kubeconfig: Path | None = Field(None, description="a kubeconfig file; the Pod's own service account if empty")
     image: str = Field(f"workernode:{__version__}", description="the image of nodes whose AIModel names none")
     image_pull_secret: str = Field("", description="the Secret, in each AIModel's namespace, to pull that image with")

@@ -114,11 +114,15 @@ def _probe(path: str, *, every_s: int, failures: int) -> Manifest:
 
 def _resources(model: AIModel) -> Manifest:
     asked = model.spec.resources
-    resources: Manifest = {
-        name: {what: str(amount) for what, amount in amounts.items()}
-        for name, amounts in (("requests", asked.requests), ("limits", asked.limits))
-        if amounts
-    } if asked else {kind: dict(amounts) for kind, amounts in _LIGHT.items()}
+    resources: Manifest = (
+        {
+            name: {what: str(amount) for what, amount in amounts.items()}
+            for name, amounts in (("requests", asked.requests), ("limits", asked.limits))
+            if amounts
+        }
+        if asked
+        else {kind: dict(amounts) for kind, amounts in _LIGHT.items()}
+    )
     if model.spec.local is not None and model.spec.local.gpus:
         resources.setdefault("limits", {})[model.spec.local.gpu_resource] = str(model.spec.local.gpus)
     return resources

@@ -16,7 +16,7 @@ LEAVE_S = 5
 
 
 def environment(model: AIModel, place: Place) -> list[Manifest]:
-    """Named entries, those of the AIModel's own ``env`` last."""
+    """Named entries; those of the AIModel's own ``env`` come last, and in place of ours."""
     spec = model.spec
     values: dict[str, str | int | None] = {
         "NODE_TYPE": spec.type,
@@ -35,7 +35,12 @@ def environment(model: AIModel, place: Place) -> list[Manifest]:
         **_broker(place),
         **_engine(spec),
     }
-    named: list[Manifest] = [{"name": name, "value": str(value)} for name, value in values.items() if value is not None]
+    theirs = {entry["name"] for entry in spec.env}
+    named: list[Manifest] = [
+        {"name": name, "value": str(value)}
+        for name, value in values.items()
+        if value is not None and name not in theirs
+    ]
     pod_name = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
     return [*named, {"name": "NODE_NAME", "valueFrom": pod_name}, *spec.env]
 

@@ -33,9 +33,7 @@ class Place:
     ceiling: int | None = None
 
     @classmethod
-    def of(
-        cls, settings: ControllerSettings, *, keda: bool, pod_monitors: bool, ceiling: int | None = None
-    ) -> Place:
+    def of(cls, settings: ControllerSettings, *, keda: bool, pod_monitors: bool, ceiling: int | None = None) -> Place:
         """The place that the settings describe, in a cluster that offers so much."""
         return cls(
             settings.pulsar_url,

@@ -1,4 +1,4 @@
-"""A real API server of Kubernetes with its etcd, on free loopback ports, for tests. There is no kubelet: no Pod runs."""
+"""A real API server of Kubernetes with its etcd, on free loopback ports, for tests. Without a kubelet no Pod runs."""
 
 from __future__ import annotations
 

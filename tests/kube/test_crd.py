@@ -40,7 +40,11 @@ def remote(**changed: Any) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
-    "remote without a provider": ("m", {"type": "remote", "model": "m"}, "needs spec.remote with apiURL and apiKeySecret"),
+    "remote without a provider": (
+        "m",
+        {"type": "remote", "model": "m"},
+        "needs spec.remote with apiURL and apiKeySecret",
+    ),
     "remote without a key": (
         "m",
         {"type": "remote", "model": "m", "remote": {"apiURL": "https://a.example/v1"}},
@@ -51,7 +55,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"type": "remote", "model": "m", "remote": {"apiKeySecret": KEY}},
         "spec.remote.apiURL: Required value",
     ),
-    "an address without a scheme": ("m", remote(apiURL="api.example.com"), "apiURL must begin with https:// or http://"),
+    "an address without a scheme": (
+        "m",
+        remote(apiURL="api.example.com"),
+        "apiURL must begin with https:// or http://",
+    ),
     "a password in the address": ("m", remote(apiURL="https://u:p@a.example"), "the key belongs in apiKeySecret"),
     "local without a model": ("m", LOCAL | {"local": None}, "needs spec.local with the model's source"),
     "local without resources": ("m", LOCAL | {"resources": None}, "type local needs spec.resources"),
@@ -73,7 +81,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "no model": ("m", {"type": "static"}, "spec.model: Required value"),
     "a field that is none": ("m", STATIC | {"slotz": 3}, 'unknown field "spec.slotz"'),
     "no slots": ("m", STATIC | {"slots": 0}, "spec.slots in body should be greater than or equal to 1"),
-    "more at once than slots": ("m", STATIC | {"limits": {"concurrency": 17}}, "limits.concurrency must not be more than slots"),
+    "more at once than slots": (
+        "m",
+        STATIC | {"limits": {"concurrency": 17}},
+        "limits.concurrency must not be more than slots",
+    ),
     "an alias that is the name": ("m", STATIC | {"aliases": ["static"]}, "an alias is another name than spec.model"),
     "a setting of the controller's": (
         "m",
