@@ -62,7 +62,8 @@ class BrokerAdmin:
     async def _ask(self, method: str, path: str, body: object = None, *, fine: tuple[int, ...] = ()) -> Any:
         try:
             token = self._token()
-            headers = {"authorization": f"Bearer {token}"} if token else {}
+            # The broker refuses even a request without body that does not name its type.
+            headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
             url = f"{self._url}/admin/v2/{path}"
             async with self._session.request(method, url, json=body, headers=headers) as answer:
                 if answer.status >= 300 and answer.status not in fine:

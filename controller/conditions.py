@@ -106,6 +106,8 @@ def _topics(model: AIModel, seen: Observed) -> Condition:
 
 def _scaling(model: AIModel, seen: Observed) -> Condition:
     spec = model.spec
+    if not seen.topics.made:
+        return Condition("ScalingActive", "False", "WaitingForTopics", "There is no queue to scale by yet.")
     if not seen.keda:
         return Condition(
             "ScalingActive",

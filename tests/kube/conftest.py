@@ -71,3 +71,25 @@ def install(server: ApiServer, crd: dict[str, Any]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def controller_token(api_server: ApiServer) -> str:
+    """The token of the controller's service account, with the permissions that deploy/k8s gives it."""
+    ensure_namespace(api_server, "workernode")
+    for manifest in yaml.safe_load_all((CRD.parent / "controller-role.yaml").read_text()):
+        metadata = manifest["metadata"]
+        place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        path = f"/apis/rbac.authorization.k8s.io/v1{place}/{manifest['kind'].lower()}s/{metadata['name']}"
+        query = "?fieldManager=test&force=true&fieldValidation=Strict"
+        api_server.ask("PATCH", path + query, manifest, content="application/apply-patch+yaml")
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "workernode-controller"}}
+    api_server.ask("POST", "/api/v1/namespaces/workernode/serviceaccounts", account)
+    return api_server.token_of("workernode", "workernode-controller")
+
+
+def ensure_namespace(api_server: ApiServer, name: str) -> None:
+    """A namespace, if it is not there."""
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    path = f"/api/v1/namespaces/{name}?fieldManager=test"
+    api_server.ask("PATCH", path, body, content="application/apply-patch+yaml")
