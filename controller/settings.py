@@ -30,7 +30,10 @@ class ControllerSettings(Settings):
     )
     kubeconfig: Path | None = Field(None, description="a kubeconfig file; the Pod's own service account if empty")
     image: str = Field(f"workernode:{__version__}", description="the image of nodes whose AIModel names none")
-    image_pull_secret: str = Field("", description="the Secret, in each AIModel's namespace, to pull that image with")
+    local_image: str = Field(
+        f"workernode-local:{__version__}", description="the same for nodes with a local model, which need PyTorch"
+    )
+    image_pull_secret: str = Field("", description="the Secret, in each AIModel's namespace, to pull images with")
     node_token_secret: str = Field(
         "", description="the Secret, in each AIModel's namespace, whose 'token' nodes and KEDA show to the broker"
     )

@@ -88,7 +88,7 @@ def _pod(model: AIModel, place: Place) -> Manifest:
 def _container(model: AIModel, place: Place) -> Manifest:
     return {
         "name": CONTAINER,
-        "image": model.spec.image or place.image,
+        "image": model.spec.image or (place.local_image if model.spec.local else place.image),
         "args": ["node"],
         "env": environment(model, place),
         "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],

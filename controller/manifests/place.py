@@ -25,6 +25,7 @@ class Place:
     admin_url: str
     topics: Topics
     image: str
+    local_image: str
     image_pull_secret: str = ""
     token_secret: str = ""
     ca_configmap: str = ""
@@ -40,6 +41,7 @@ class Place:
             settings.pulsar_admin_url,
             settings.topics,
             settings.image,
+            settings.local_image,
             settings.image_pull_secret,
             settings.node_token_secret,
             settings.node_ca_configmap,

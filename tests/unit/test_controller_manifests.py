@@ -29,6 +29,7 @@ ENVIRON = {
     "PULSAR_URL": "pulsar://pulsar.workernode:6650",
     "PULSAR_ADMIN_URL": "http://pulsar.workernode:8080",
     "IMAGE": "registry.example/workernode:1.2.3",
+    "LOCAL_IMAGE": "registry.example/workernode-local:1.2.3",
 }
 SECURED = ENVIRON | {
     "PULSAR_URL": "pulsar+ssl://proxy.example:6651",
@@ -143,7 +144,7 @@ def test_every_setting_of_a_node_is_one_that_docs_settings_md_has(name: str) -> 
     assert set(_env(name)) <= known
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "local"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_node_can_read_the_settings_it_is_given(name: str, tmp_path: Path) -> None:
     mounted = tmp_path / "mounted"
     mounted.write_text("secret")
