@@ -47,7 +47,7 @@ class Lease:
         said = ""
         while True:
             try:
-                if await self._try():
+                if await self.try_once():
                     self.held = True
                     log.info("This controller leads.", action="leads", me=self._me)
                     return
@@ -63,7 +63,7 @@ class Lease:
             await asyncio.sleep(self._lease_s * RENEW_PART)
             try:
                 async with asyncio.timeout(self._renewed_at + self._lease_s * GIVE_UP_PART - self._clock()):
-                    if not await self._try():
+                    if not await self.try_once():
                         break
             except (ClusterError, TimeoutError) as error:
                 if self._clock() < self._renewed_at + self._lease_s * GIVE_UP_PART:
@@ -86,7 +86,7 @@ class Lease:
         except ClusterError as error:
             log.debug("The Lease was not given back; it ends by itself.", action="lease_kept", why=str(error))
 
-    async def _try(self) -> bool:
+    async def try_once(self) -> bool:
         """Take or renew it, if it is ours to take."""
         began = self._clock()
         found = await self._cluster.get(LEASE, self._namespace, NAME)

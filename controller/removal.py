@@ -62,8 +62,6 @@ class Removal:
         where = model.namespace, model.object_name
         if keda:
             await self._cluster.delete(SCALED_OBJECT, *where)  # it would bring nodes back
-            if await self._cluster.get(SCALED_OBJECT, *where) is not None:
-                return max(1, len(await self._pods(model)))
         deployment = await self._cluster.get(DEPLOYMENT, *where)
         if deployment is not None and deployment["spec"].get("replicas") != 0:
             await self._cluster.apply(DEPLOYMENT, replicas_only(model, 0), manager=KEEPER)

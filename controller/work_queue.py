@@ -37,11 +37,15 @@ class WorkQueue(Generic[K]):
     def add_in(self, key: K, seconds: float) -> None:
         """Have it looked at after a while, or before if there is a reason."""
         loop = asyncio.get_running_loop()
-        timer = self._timers.get(key)
-        if timer is not None and timer.when() <= loop.time() + seconds:
+        if self.due_at(key) <= loop.time() + seconds:
             return
         self._cancel_timer(key)
         self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    def due_at(self, key: K) -> float:
+        """When it comes by itself, by the loop's clock; infinity if it does not."""
+        timer = self._timers.get(key)
+        return timer.when() if timer is not None else float("inf")
 
     async def take(self) -> K:
         """The next key; :meth:`done` or :meth:`failed` must follow."""

@@ -77,14 +77,15 @@ def install(server: ApiServer, crd: dict[str, Any]) -> None:
 def controller_token(api_server: ApiServer) -> str:
     """The token of the controller's service account, with the permissions that deploy/k8s gives it."""
     ensure_namespace(api_server, "workernode")
-    for manifest in yaml.safe_load_all((CRD.parent / "controller-role.yaml").read_text()):
+    for manifest in yaml.safe_load_all((CRD.parent / "base" / "controller-role.yaml").read_text()):
         metadata = manifest["metadata"]
         place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
         path = f"/apis/rbac.authorization.k8s.io/v1{place}/{manifest['kind'].lower()}s/{metadata['name']}"
         query = "?fieldManager=test&force=true&fieldValidation=Strict"
         api_server.ask("PATCH", path + query, manifest, content="application/apply-patch+yaml")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "workernode-controller"}}
-    api_server.ask("POST", "/api/v1/namespaces/workernode/serviceaccounts", account)
+    path = "/api/v1/namespaces/workernode/serviceaccounts/workernode-controller?fieldManager=test&force=true"
+    api_server.ask("PATCH", path, account, content="application/apply-patch+yaml")
     return api_server.token_of("workernode", "workernode-controller")
 
 
