@@ -59,12 +59,14 @@ class ApiServer:
 
     def kill_server(self) -> None:
         """End the API server as a power cut would; etcd keeps what it had."""
-        self._server = _ended(self._server)
+        process, self._server = self._server, None
+        _end(process)
 
     def stop(self) -> None:
         """End both; nobody needs their data any more."""
         self.kill_server()
-        self._etcd = _ended(self._etcd)
+        process, self._etcd = self._etcd, None
+        _end(process)
         shutil.rmtree(self.home, ignore_errors=True)
 
     @property
@@ -190,7 +192,7 @@ def _program() -> Path:
     return Path(built.stdout.strip())
 
 
-def _ended(process: subprocess.Popen[bytes] | None) -> None:
+def _end(process: subprocess.Popen[bytes] | None) -> None:
     if process is not None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

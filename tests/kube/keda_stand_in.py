@@ -59,7 +59,7 @@ class KedaStandIn:
 
     def _wish(self, spec: dict[str, Any], metadata: dict[str, str], backlog: int, now: int) -> int:
         time = asyncio.get_running_loop().time()
-        least, most = spec["minReplicaCount"], spec["maxReplicaCount"]
+        least, most = int(spec["minReplicaCount"]), int(spec["maxReplicaCount"])
         active = backlog > int(metadata["activationMsgBacklogThreshold"])
         if active:
             self._idle_since = None
@@ -68,13 +68,13 @@ class KedaStandIn:
         if now == 0:
             return max(1, least) if active else 0
         if self._idle_since is not None and time - self._idle_since >= spec["cooldownPeriod"]:
-            return int(least)
+            return least
         wished = max(1, least, min(most, math.ceil(backlog / int(metadata["msgBacklogThreshold"]))))
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         window_s = behavior["scaleDown"]["stabilizationWindowSeconds"]
         self._wished = [(at, each) for at, each in [*self._wished, (time, wished)] if time - at <= window_s]
         stable = max(each for _, each in self._wished)
-        return wished if wished > now else min(now, max(stable, wished))
+        return wished if wished > now else min(int(now), stable)
 
 
 async def _backlog(session: aiohttp.ClientSession, metadata: dict[str, str]) -> int:
