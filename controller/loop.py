@@ -50,6 +50,16 @@ async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics
         queue.close()
 
 
+def _tell(error: Exception, key: Key) -> None:
+    sentence, fields = "An AIModel could not be looked at; that is tried again.", {"aimodel": "/".join(key)}
+    if not isinstance(error, ClusterError):
+        log.error(sentence, error=error, action="look_failed", **fields)
+    elif error.status == 409:  # somebody else wrote at the same time
+        log.debug(sentence, action="look_failed", why=str(error), **fields)
+    else:
+        log.warning(sentence, action="look_failed", why=str(error), **fields)
+
+
 async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: ControllerMetrics) -> None:
     while True:
         key = await queue.take()
@@ -58,15 +68,7 @@ async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: Contro
             again_s = await reconciler.look(key)
         except Exception as error:
             # One AIModel that cannot be dealt with must not keep the others waiting.
-            expected = isinstance(error, ClusterError)
-            why = str(error) if expected else None
-            log.error(
-                "An AIModel could not be looked at; that is tried again.",
-                error=None if expected else error,
-                action="look_failed",
-                aimodel="/".join(key),
-                why=why,
-            )
+            _tell(error, key)
             metrics.looks.labels("failed").inc()
             queue.failed(key)
             continue

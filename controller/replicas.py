@@ -21,9 +21,15 @@ KEEPER = "workernode-controller-replicas"
 
 
 async def hand_over(cluster: Cluster, model: AIModel, deployment: Manifest) -> None:
-    """Let go of the number of replicas, if the controller has it. Nothing changes for the nodes."""
+    """Let go of the number of replicas, if the controller has it. Nothing changes for the nodes.
+
+    Raises :class:`controller.cluster.ClusterError` with status 409 if the Deployment is not as it was read any more:
+    KEDA may have written another number meanwhile, which must stay.
+    """
     if deployment and _is_ours(deployment):
-        await cluster.apply(DEPLOYMENT, replicas_only(model, deployment["spec"]["replicas"]), manager=KEEPER)
+        said = replicas_only(model, deployment["spec"]["replicas"])
+        said["metadata"]["resourceVersion"] = deployment["metadata"]["resourceVersion"]
+        await cluster.apply(DEPLOYMENT, said, manager=KEEPER)
 
 
 def replicas_only(model: AIModel, replicas: int) -> Manifest:

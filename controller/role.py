@@ -41,8 +41,8 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
     def ready() -> tuple[bool, dict[str, Any]]:
         return True, {"ready": True, "leads": lease.held}  # who stands by is as ready as it will be
 
-    listener = bind(settings.controller_host, settings.controller_port, "CONTROLLER_PORT")
     try:
+        listener = bind(settings.controller_host, settings.controller_port, "CONTROLLER_PORT")
         async with health_server(listener, metrics.registry, ready):
             log.info("The controller stands by.", action="listens", port=listener.getsockname()[1])
             leading = asyncio.create_task(_lead(lease, cluster, reconciler, settings, metrics), name="leading")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = Log("controller")
 
+PAUSE_S = 0.5
+"""Between a watch that has ended and the next list, should watches end at once."""
 AGAIN_S = 2.0
 ABSENT_AGAIN_S = 30.0
 """How often it is looked whether an optional kind has come."""
@@ -33,7 +35,7 @@ async def watch(
     """Call ``hear`` with each object that is there or changes or goes, until cancelled."""
     said = ""
     while True:
-        pause_s = 0.0
+        pause_s = PAUSE_S
         try:
             objects, version = await cluster.listing(kind, namespace, labels)
             for each in objects:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller import role
@@ -29,6 +32,7 @@ APIS = {
     "Event": "/api/v1/{}/events",
     "Pod": "/api/v1/{}/pods",
 }
+ROOT = Path(__file__).parents[2]
 MERGE = "application/merge-patch+json"
 
 
@@ -49,12 +53,14 @@ class Controlled:
             "CONTROLLER_PORT": "0",
             **settings,
         }
+        self._process: subprocess.Popen[bytes] | None = None
         self._running: list[tuple[asyncio.Task[None], asyncio.Event]] = []
 
     async def __aenter__(self) -> Controlled:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.kill_process()
         while self._running:
             await self.stop()
 
@@ -64,18 +70,30 @@ class Controlled:
         loaded = load(ControllerSettings, self.environ | settings)
         self._running.append((asyncio.create_task(role.run(loaded, stop)), stop))
 
-    async def stop(self, which: int = 0) -> None:
+    async def stop(self) -> None:
         """In order."""
-        task, stop = self._running.pop(which)
+        task, stop = self._running.pop(0)
         stop.set()
         await asyncio.wait_for(task, 20)
 
-    async def kill(self, which: int = 0) -> None:
-        """Without a word to anybody: the Lease stays."""
-        task, _ = self._running.pop(which)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    def start_process(self, log: Path) -> None:
+        """One controller as a process of its own, to be killed."""
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "controller"],
+                cwd=ROOT,
+                env=kept | self.environ,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill_process(self) -> None:
+        """End it without a word to anybody: its Lease stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     async def declare(self, name: str, spec: dict[str, Any], **more: Any) -> None:
         await self.ask("POST", f"{BASE}/{self.namespace}/aimodels", resource(name, spec, **more))

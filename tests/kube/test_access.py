@@ -70,6 +70,8 @@ FORBIDDEN = {
     "the status of another model": ("PATCH", "{models}/other/status", {"status": {"lastError": "x"}}),
     "its model's spec": ("PATCH", "{models}/mine", {"spec": {"maxReplicas": 1000}}),
     "its model's scale": ("PATCH", "{models}/mine/scale", {"spec": {"replicas": 5}}),
+    "to read its model's status": ("GET", "{models}/mine/status", None),
+    "to replace its model's status": ("PUT", "{models}/mine/status", resource("mine", STATIC)),
     "to read its model": ("GET", "{models}/mine", None),
     "to list models": ("GET", "{models}", None),
     "to delete its model": ("DELETE", "{models}/mine", None),
