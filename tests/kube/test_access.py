@@ -11,6 +11,7 @@ from controller.manifests import Place, render
 from controller.settings import ControllerSettings
 from process.settings import load
 from tests.kube.api_server import Refused
+from tests.kube.conftest import new_namespace
 from tests.kube.controlled import APIS
 from tests.kube.models import BASE, STATIC, resource
 
@@ -28,7 +29,19 @@ PLACE = Place.of(
 
 @pytest.fixture
 def token(api_server: ApiServer, namespace: str) -> str:
-    """Of a node of the first of two models, with what the controller renders for them applied."""
+    """Of a node of the first of two models."""
+    return declared(api_server, namespace)
+
+
+@pytest.fixture(scope="module")
+def untouched(api_server: ApiServer) -> tuple[str, str]:
+    """A namespace with such models, and the token, for tests that change nothing."""
+    namespace = new_namespace(api_server)
+    return namespace, declared(api_server, namespace)
+
+
+def declared(api_server: ApiServer, namespace: str) -> str:
+    """Apply what the controller renders for two models; the token of a node of the first."""
     for name in ("mine", "other"):
         made = api_server.ask("POST", f"{BASE}/{namespace}/aimodels", resource(name, STATIC))
         for manifest in render(read(made), PLACE):
@@ -92,8 +105,9 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize(("method", "path", "body"), FORBIDDEN.values(), ids=FORBIDDEN)
 def test_a_node_may_not(
-    api_server: ApiServer, namespace: str, token: str, method: str, path: str, body: object
+    api_server: ApiServer, untouched: tuple[str, str], method: str, path: str, body: object
 ) -> None:
+    namespace, token = untouched
     here = path.format(
         namespace=namespace,
         models=f"{BASE}/{namespace}/aimodels",
