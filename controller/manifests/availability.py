@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HEALTH_PORT = 8083
 """The node's port of health and metrics; NODE_PORT's default."""
 _SCHEME_PORTS = {"pulsar": 6650, "pulsar+ssl": 6651, "http": 80, "https": 443}
-_API_SERVER_PORTS = (443, 6443)
+_API_SERVER_PORTS = (443, 6443, 8443)
 
 
 def disruption_budget(model: AIModel) -> Manifest:
