@@ -12,9 +12,9 @@ WORKDIR /app
 
 # Wheels stay in the cache mount, outside the image; every one of them is checked against its pinned hash.
 FROM base AS dependencies
-COPY requirements/runtime.txt requirements/
+COPY requirements/kubernetes.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /opt/venv && pip install --require-hashes --requirement requirements/runtime.txt
+    python -m venv /opt/venv && pip install --require-hashes --requirement requirements/kubernetes.txt
 
 FROM base AS dependencies-local
 COPY requirements/local.txt requirements/
@@ -39,6 +39,7 @@ COPY store/ store/
 COPY gateway/ gateway/
 COPY workernode/ workernode/
 COPY management/ management/
+COPY controller/ controller/
 COPY fleet/ fleet/
 COPY LICENSE ./
 USER 10001:10001

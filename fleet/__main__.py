@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import click
 
@@ -81,6 +82,30 @@ def management() -> None:
     from management.__main__ import main as run
 
     sys.exit(run())
+
+
+@main.command()
+def controller() -> None:
+    """The controller of AIModels in a Kubernetes cluster."""
+    from controller.__main__ import main as run
+
+    sys.exit(run())
+
+
+@main.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--namespace", default="default", show_default=True, help="Of AIModels that name none.")
+@click.option("--keda/--no-keda", default=True, show_default=True, help="Whether the cluster has KEDA.")
+@click.option("--pod-monitors", is_flag=True, help="The cluster has Prometheus' operator.")
+def render(files: tuple[Path, ...], *, namespace: str, keda: bool, pod_monitors: bool) -> None:
+    """Print the manifests of the AIModels in FILES (YAML; - is standard input), as the controller would apply them.
+
+    Settings are the controller's: PULSAR_URL, PULSAR_ADMIN_URL, IMAGE and so on. A model's topics are made by its first
+    node or its first request; KEDA takes them for missing until then.
+    """
+    from fleet.render import render_files
+
+    sys.exit(render_files(files, namespace=namespace, keda=keda, pod_monitors=pod_monitors))
 
 
 @main.command()

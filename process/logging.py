@@ -59,7 +59,7 @@ def set_up(*, debug: bool, process: int | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for ours in ("broker", "gateway", "node", "management", "fleet"):
+    for ours in ("broker", "gateway", "node", "management", "controller", "fleet"):
         logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
     # Access lines would name every client; uvicorn's start-up lines say what ours say.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.unit.test_controller_manifests import GOLDEN
+from tests.unit.test_controller_manifests import files as manifests
 from tests.unit.test_wire_golden import FILES, files
 
 
@@ -13,6 +15,10 @@ def main() -> None:
             path.unlink()
     for name, content in wanted.items():
         (FILES / name).write_bytes(content)
+    for path in GOLDEN.iterdir():
+        path.unlink()
+    for name, text in manifests().items():
+        (GOLDEN / name).write_text(text)
 
 
 if __name__ == "__main__":

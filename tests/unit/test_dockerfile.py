@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from process.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("broker", "fleet", "gateway", "management", "process", "store", "wire", "workernode")
+PACKAGES = ("broker", "controller", "fleet", "gateway", "management", "process", "store", "wire", "workernode")
 SECRET = re.compile(r"(?i)(password|secret|token|api_?keys?)\s*=\s*\S")
 
 

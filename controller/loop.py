@@ -1,0 +1,79 @@
+"""The work of the controller that leads: hear, queue, look."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from controller.cluster import ClusterError
+from controller.kinds import AIMODEL, MANAGED
+from controller.manifests.naming import MANAGED as MANAGED_LABELS
+from controller.manifests.naming import MODEL_LABEL
+from controller.watching import watch
+from controller.work_queue import WorkQueue
+from process.logging import Log
+
+if TYPE_CHECKING:
+    from controller.cluster import Cluster
+    from controller.manifests import Manifest
+    from controller.metrics import ControllerMetrics
+    from controller.reconciler import Key, Reconciler
+
+log = Log("controller")
+
+WORKERS = 4
+"""AIModels that are looked at side by side."""
+
+
+async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics: ControllerMetrics) -> None:
+    """Until cancelled."""
+    queue: WorkQueue[Key] = WorkQueue()
+    metrics.queued.set_function(lambda: len(queue))
+
+    def hear_model(resource: Manifest) -> None:
+        queue.add((resource["metadata"]["namespace"], resource["metadata"]["name"]))
+
+    def hear_owned(resource: Manifest) -> None:
+        metadata = resource["metadata"]
+        if name := (metadata.get("labels") or {}).get(MODEL_LABEL):
+            queue.add((metadata["namespace"], name))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch(cluster, AIMODEL, namespace, None, hear_model), name="AIModels")
+            for kind in MANAGED:
+                tasks.create_task(watch(cluster, kind, namespace, MANAGED_LABELS, hear_owned), name=kind.plural)
+            for number in range(WORKERS):
+                tasks.create_task(_worker(queue, reconciler, metrics), name=f"worker {number}")
+    finally:
+        queue.close()
+
+
+def _tell(error: Exception, key: Key) -> None:
+    sentence, fields = "An AIModel could not be looked at; that is tried again.", {"aimodel": "/".join(key)}
+    if not isinstance(error, ClusterError):
+        log.error(sentence, error=error, action="look_failed", **fields)
+    elif error.status == 409:  # somebody else wrote at the same time
+        log.debug(sentence, action="look_failed", why=str(error), **fields)
+    else:
+        log.warning(sentence, action="look_failed", why=str(error), **fields)
+
+
+async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: ControllerMetrics) -> None:
+    while True:
+        key = await queue.take()
+        began = time.monotonic()
+        try:
+            again_s = await reconciler.look(key)
+        except Exception as error:
+            # One AIModel that cannot be dealt with must not keep the others waiting.
+            _tell(error, key)
+            metrics.looks.labels("failed").inc()
+            queue.failed(key)
+            continue
+        metrics.look_seconds.observe(time.monotonic() - began)
+        metrics.looks.labels("done").inc()
+        queue.done(key)
+        if again_s is not None:
+            queue.add_in(key, again_s)

@@ -1,0 +1,191 @@
+"""What the controller makes of nodes in trouble, of a cluster without KEDA, and of an API server that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.kube.api_server import ApiServer
+from tests.kube.conftest import CRD, install, new_namespace
+from tests.kube.controlled import Controlled
+from tests.kube.models import BASE, STATIC
+from tests.kube.stand_in import StandIn
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.pulsar_server import PulsarServer
+
+pytestmark = [pytest.mark.kube, pytest.mark.pulsar]
+
+APPLY = "application/apply-patch+yaml"
+
+
+@pytest.fixture
+async def cluster(api_server: ApiServer, namespace: str, pulsar_server: PulsarServer) -> AsyncIterator[Controlled]:
+    """A namespace of a cluster with KEDA's resources."""
+    async with Controlled(api_server, namespace, pulsar_server) as controlled:
+        yield controlled
+
+
+@pytest.fixture(scope="module")
+def bare_server(api_server: ApiServer) -> Iterator[ApiServer]:
+    """A cluster that does not know KEDA. It is only started where the shared one could be."""
+    server = ApiServer()
+    server.start()
+    install(server, yaml.safe_load(CRD.read_text()))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def bare_cluster(bare_server: ApiServer, pulsar_server: PulsarServer) -> AsyncIterator[Controlled]:
+    async with Controlled(bare_server, new_namespace(bare_server), pulsar_server) as controlled:
+        yield controlled
+
+
+@pytest.fixture
+def spec() -> dict[str, Any]:
+    """Of a model that no other test has."""
+    return STATIC | {"model": f"model-{uuid.uuid4().hex[:8]}", "maxReplicas": 5}
+
+
+async def say(cluster: Controlled, name: str, pod: str, state: str, message: str, **more: str) -> None:
+    """As the node in a Pod would."""
+    head = {"apiVersion": "models.workernode.io/v1alpha1", "kind": "AIModel", "metadata": {"name": name}}
+    said = head | {"status": {"nodes": [{"name": pod, "state": state, "message": message, **more}]}}
+    path = f"{BASE}/{cluster.namespace}/aimodels/{name}/status?fieldManager={pod}&force=true"
+    await cluster.ask("PATCH", path, said, APPLY)
+
+
+async def pods(cluster: Controlled) -> list[str]:
+    return [each["metadata"]["name"] for each in (await cluster.ask("GET", cluster.path("Pod")))["items"]]
+
+
+async def test_a_model_whose_nodes_are_all_rate_limited_is_not_scaled_up_until_one_works(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    async def most() -> int:
+        return int((await cluster.owned("ScaledObject", "model"))["spec"]["maxReplicaCount"])
+
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, minReplicas=2)
+        await cluster.becomes("model", "Serving")
+        one, two = await pods(cluster)
+        await say(cluster, "model", one, "RateLimited", "The provider refuses more.", until="2030-01-01T00:00:00Z")
+        assert "The provider refuses more." in await cluster.becomes("model", "RateLimited", "Degraded")
+        assert (await cluster.condition("model"))[:2] == ("True", "Serving")  # the other may well work
+        assert await most() == 5
+        await say(cluster, "model", two, "RateLimited", "The provider refuses more.", until="2030-01-01T00:00:00Z")
+        told = await cluster.becomes("model", "RateLimited")
+        assert told.endswith("The provider refuses more. Until 2030-01-01T00:00:00Z.")
+        await until(lambda: _is(most, 2))
+        scaling = await cluster.becomes("model", "RateLimited", "ScalingActive")
+        assert "no more than 2 nodes until one works again" in scaling
+        await say(cluster, "model", one, "Ready", "")
+        await cluster.becomes("model", "Serving")
+        await until(lambda: _is(most, 5))
+        assert (await cluster.model("model"))["status"]["lastError"]
+
+
+async def _is(ask: Any, wanted: object) -> bool:
+    return bool(await ask() == wanted)
+
+
+async def test_a_wrong_key_is_told_in_the_nodes_words_and_as_an_event(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    sentence = "The provider does not know the key. Write a valid key to API_KEY_FILE."
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, minReplicas=1)
+        await cluster.becomes("model", "Serving")
+        (pod,) = await pods(cluster)
+        await say(cluster, "model", pod, "AuthenticationFailed", sentence)
+        assert await cluster.becomes("model", "AuthenticationFailed") == f"No node works now. {pod}: {sentence}"
+        events = (await cluster.ask("GET", cluster.path("Event")))["items"]
+        warned = [each["message"] for each in events if each["type"] == "Warning" and sentence in each["message"]]
+        assert warned
+
+
+async def test_the_entry_of_a_node_that_is_gone_without_a_word_is_taken_out(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, minReplicas=1)
+        await cluster.becomes("model", "Serving")
+        (pod,) = await pods(cluster)
+        await say(cluster, "model", pod, "Ready", "")
+        await say(cluster, "model", "dead", "RateLimited", "It cannot tell of its end.")
+
+        async def names() -> list[str]:
+            return [each["name"] for each in (await cluster.model("model"))["status"].get("nodes") or []]
+
+        await until(lambda: _is(names, [pod]))
+
+
+async def test_without_keda_there_is_a_fixed_number_of_nodes_that_people_scale(
+    bare_cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster = bare_cluster
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec)
+        await cluster.becomes("model", "Serving")
+        truth, reason, message = await cluster.condition("model", "ScalingActive")
+        assert (truth, reason) == ("False", "NoKEDA")
+        assert "there is always 1 node" in message
+        assert "kubectl scale aimodel/model --replicas=N" in message
+        scale = f"{BASE}/{cluster.namespace}/aimodels/model/scale"
+        await cluster.ask("PATCH", scale, {"spec": {"replicas": 3}})
+
+        async def ready() -> int:
+            return int((await cluster.model("model"))["status"].get("readyNodes") or 0)
+
+        await until(lambda: _is(ready, 3))
+        told = await cluster.ask("GET", scale)
+        assert told["status"]["replicas"] == 3
+        assert told["status"]["selector"]
+
+
+async def test_keda_that_comes_later_takes_over_the_number_as_it_is(
+    bare_cluster: Controlled, spec: dict[str, Any], api_server: ApiServer
+) -> None:
+    from tests.kube.conftest import KEDA
+
+    cluster = bare_cluster
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, replicas=3)
+        await cluster.becomes("model", "Serving")
+        for path in sorted(KEDA.glob("*.yaml")):
+            await asyncio.to_thread(install, cluster.server, yaml.safe_load(path.read_text()))
+        await cluster.becomes("model", "ByQueue", "ScalingActive")
+        await cluster.change("model", slots=3)
+        await cluster.exists("ScaledObject", "model")
+
+        async def is_seen() -> bool:
+            return bool((await cluster.model("model"))["status"]["observedGeneration"] == 2)
+
+        await until(is_seen)
+        assert (await cluster.owned("Deployment", "model"))["spec"]["replicas"] == 3
+
+
+async def test_an_api_server_that_goes_away_and_comes_back_is_waited_for(
+    bare_cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster = bare_cluster
+    cluster.start()
+    await cluster.declare("model", spec)
+    await cluster.exists("Deployment", "model")
+    await asyncio.to_thread(cluster.server.kill_server)
+    await asyncio.to_thread(cluster.server.start)
+    await cluster.declare("later", spec)
+    await cluster.exists("Deployment", "later", within_s=40)

@@ -1,0 +1,110 @@
+"""Who leads, decided on a Lease that several write."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from controller.cluster import ClusterError
+from controller.lease import Lease
+
+
+class OneLease:
+    """An API server that has one Lease, and refuses what is written over a newer version."""
+
+    def __init__(self) -> None:
+        self.lease: dict[str, Any] | None = None
+        self.version = 0
+        self.stale: dict[str, Any] | None = None
+        """What the next look finds instead."""
+
+    async def get(self, *_: object) -> dict[str, Any] | None:
+        stale, self.stale = self.stale, None
+        return stale or copy.deepcopy(self.lease)
+
+    async def create(self, _: object, __: str, lease: dict[str, Any]) -> None:
+        if self.lease is not None:
+            raise ClusterError(409, "already exists")
+        self._keep(lease)
+
+    async def replace(self, _: object, __: str, ___: str, lease: dict[str, Any]) -> None:
+        if lease["metadata"]["resourceVersion"] != self.version:
+            raise ClusterError(409, "the object has been modified")
+        self._keep(lease)
+
+    def _keep(self, lease: dict[str, Any]) -> None:
+        self.version += 1
+        self.lease = lease | {"metadata": {**lease["metadata"], "resourceVersion": self.version}}
+
+    @property
+    def holder(self) -> str:
+        assert self.lease is not None
+        return str(self.lease["spec"]["holderIdentity"])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def server() -> OneLease:
+    return OneLease()
+
+
+def member(server: OneLease, me: str) -> tuple[Lease, Clock]:
+    clock = Clock()
+    return Lease(server, "ns", me, 15, clock), clock  # type: ignore[arg-type]
+
+
+async def test_whoever_comes_first_leads_and_renews(server: OneLease) -> None:
+    (one, clock), (two, _) = member(server, "one"), member(server, "two")
+    assert await one.try_once()
+    assert not await two.try_once()
+    clock.now += 10
+    assert await one.try_once()
+    assert server.holder == "one"
+    assert server.lease is not None
+    assert server.lease["spec"]["leaseTransitions"] == 0
+
+
+async def test_another_one_leads_when_the_lease_has_not_changed_for_its_length_by_its_own_clock(
+    server: OneLease,
+) -> None:
+    (one, _), (two, clock) = member(server, "one"), member(server, "two")
+    await one.try_once()
+    assert not await two.try_once()  # seen for the first time, however old it says it is
+    clock.now += 14
+    assert not await two.try_once()
+    await one.try_once()  # renewed after all
+    clock.now += 14
+    assert not await two.try_once()
+    clock.now += 16
+    assert await two.try_once()
+    assert not await one.try_once()
+    assert server.holder == "two"
+
+
+async def test_of_two_who_write_at_once_one_has_it(server: OneLease) -> None:
+    (one, _), (two, clock) = member(server, "one"), member(server, "two")
+    await one.try_once()
+    await two.try_once()
+    clock.now += 16
+    seen = await server.get()
+    await one.try_once()  # between the other one's look and its taking
+    server.stale = seen
+    assert not await two.try_once()
+    assert server.holder == "one"
+
+
+async def test_a_leader_that_ends_gives_the_lease_back(server: OneLease) -> None:
+    (one, _), (two, _) = member(server, "one"), member(server, "two")
+    await one.take()
+    await one.give_back()
+    assert await two.try_once()
+    assert server.holder == "two"
