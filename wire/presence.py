@@ -45,8 +45,8 @@ class RunningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
-    """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it, ``host`` where it
-    runs.
+    """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it, ``host`` where
+    it runs.
 
     ``sentence`` explains a state that is not ``ready``, for people; ``since_ms`` is when the state began; ``until_ms``
     when a node in trouble tries again by itself, and thus has use for a request. ``continues``: its engine can go on
