@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -19,10 +17,10 @@ from process.logging import Log
 from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from management.access import Access
     from management.books import Books
     from management.metrics import Metrics
     from management.nodes import NodeRegistry
@@ -44,13 +42,13 @@ def application(
     registry: NodeRegistry,
     readiness: Readiness,
     metrics: Metrics,
-    key: SecretStr | None,
+    access: Access,
     books: Books,
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
     app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
-    app.state.asks_for_key = key is not None
+    app.state.asks_for_key = access.asks_for_key
     app.include_router(api(engine, registry, books))
     _add_errors(app)
 
@@ -69,8 +67,7 @@ def application(
     async def scrape() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    if key is not None:
-        app.add_middleware(KeyCheck, key=key)
+    app.add_middleware(KeyCheck, access=access)
     return app
 
 
@@ -91,27 +88,25 @@ class Documented(FastAPI):
 
 
 class KeyCheck:
-    """Lets nobody in without ``Authorization: Bearer <key>``, except to :data:`OPEN_PATHS`."""
+    """Lets nobody in without ``Authorization: Bearer <key>``, except to :data:`OPEN_PATHS`.
 
-    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
+    Whose key it is stands in ``request.state.person``.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._digest = _digest(key.get_secret_value().encode())
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_known(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        await _answer(Unauthorized())(scope, receive, send)
-
-    def _is_known(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        scheme, _, key = given.partition(b" ")
-        # Digests have one length, so the comparison takes one time whatever was given.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(key.strip()), self._digest)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+        person = self._access.person(dict(scope["headers"]).get(b"authorization", b""))
+        if person is None:
+            await _answer(Unauthorized())(scope, receive, send)
+            return
+        scope.setdefault("state", {})["person"] = person
+        await self._app(scope, receive, send)
 
 
 def _answer(error: FleetError) -> JSONResponse:

@@ -66,7 +66,7 @@ async def run(
 
     ledger = Ledger(settings, write_now, persistence, metrics)
     listener = PresenceListener(settings, registry, persistence, metrics)
-    app = application(engine, registry, readiness, metrics, settings.management_key, books)
+    app = application(engine, registry, readiness, metrics, settings.access, books)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:
