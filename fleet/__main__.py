@@ -79,9 +79,10 @@ def node() -> None:
 @main.command()
 def management() -> None:
     """The ledger: charges, usage, events and nodes on MANAGEMENT_PORT (8082)."""
+    from fleet.dead_letters.late_replay import replay
     from management.__main__ import main as run
 
-    sys.exit(run())
+    sys.exit(run(replay))
 
 
 @main.command()

@@ -14,19 +14,23 @@ from starlette.exceptions import HTTPException
 from management.api import api
 from process import __version__
 from process.logging import Log
-from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
+from wire.errors import BodyTooLarge, FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from management.access import Access
+    from management.actions import Actions
     from management.books import Books
+    from management.fleet_view import FleetView
     from management.metrics import Metrics
-    from management.nodes import NodeRegistry
     from management.readiness import Readiness
 
+BODY_BYTES_MAX = 16 * 1024
 OPEN_PATHS = frozenset(("/livez", "/readyz"))
+
+_REFUSALS: dict[int, type[FleetError]] = {400: InvalidRequest, 405: MethodNotAllowed, 413: BodyTooLarge}
 
 log = Log("management")
 
@@ -39,7 +43,8 @@ class DatabaseAway(FleetError):
 
 def application(
     engine: AsyncEngine,
-    registry: NodeRegistry,
+    view: FleetView,
+    actions: Actions,
     readiness: Readiness,
     metrics: Metrics,
     access: Access,
@@ -47,9 +52,11 @@ def application(
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
-    app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
+    app = Documented(
+        title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None, max_body_size=BODY_BYTES_MAX
+    )
     app.state.asks_for_key = access.asks_for_key
-    app.include_router(api(engine, registry, books))
+    app.include_router(api(engine, view, actions, access, books))
     _add_errors(app)
 
     @app.get("/livez", include_in_schema=False)
@@ -130,7 +137,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        answer = _answer(MethodNotAllowed() if error.status_code == 405 else NotFound())
+        answer = _answer(_REFUSALS.get(error.status_code, NotFound)())
         answer.headers.update(error.headers or {})
         return answer
 

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from management.access import OWN_NAME, Access, Person, is_loopback, parse_keys
 from management.books import Books
 from management.retention import Retention
+from management.webhook import Format
 from process.settings import Settings
 from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check
@@ -50,6 +51,11 @@ class ManagementSettings(Settings):
     presence_waiting_max: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
     presence_nodes_max: int = Field(10_000, ge=1, description="nodes that are remembered at the same time")
 
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="where alerts are posted as JSON: troubles that last until someone acts, and their ends"
+    )
+    alert_webhook_format: Format = Field("generic", description="generic, or slack for what Slack's webhooks take")
+
     time_zone: str = Field("UTC", description="whose days the ledger's days are, such as Europe/Berlin")
     prices_file: Path | None = Field(
         None, description="a TOML file with what customers pay for models, and what attempts cost: docs/money.md"
@@ -67,6 +73,15 @@ class ManagementSettings(Settings):
     retention_quarantine_days: int | None = Field(
         None, ge=1, le=DAYS_MAX, description="days that digests of unreadable messages are kept"
     )
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _postable(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            text = url.get_secret_value()
+            if not text.startswith(("http://", "https://")) or not text.isprintable() or " " in text:
+                raise ValueError("it must be an address that begins with https:// or http://")
+        return url
 
     @field_validator("management_keys")
     @classmethod
