@@ -18,7 +18,7 @@ from wire.errors import BodyTooLarge, FleetError, InvalidRequest, MethodNotAllow
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from management.access import Access
     from management.actions import Actions
@@ -52,9 +52,7 @@ def application(
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
-    app = Documented(
-        title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None, max_body_size=BODY_BYTES_MAX
-    )
+    app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
     app.state.asks_for_key = access.asks_for_key
     app.include_router(api(engine, view, actions, access, books))
     _add_errors(app)
@@ -74,6 +72,7 @@ def application(
     async def scrape() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    app.add_middleware(BodyLimit)
     app.add_middleware(KeyCheck, access=access)
     return app
 
@@ -92,6 +91,26 @@ class Documented(FastAPI):
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"key": []}]
         return document
+
+
+class BodyLimit:
+    """Takes no more of a body than :data:`BODY_BYTES_MAX`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = BODY_BYTES_MAX
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413)  # FastAPI lets it through, and makes a 400 of everything else
+            return message
+
+        await self._app(scope, limited, send)
 
 
 class KeyCheck:

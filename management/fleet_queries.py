@@ -23,7 +23,8 @@ SAMPLES_MS = 3_600_000
 and the same at every management, of which only one writes the ledger."""
 LETTERS_COUNTED_MAX = 1_000
 _IS_DEAD = ENDS.c.status == "dead"
-_IS_DISCARDED = exists().where(EVENTS.c.request_id == ENDS.c.request_id, EVENTS.c.type == f"{PREFIX}request.discarded")
+_LATER = EVENTS.alias("later")
+_IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
 _GROUP = ("fingerprint", "scope", "code", "provider")
 
 
