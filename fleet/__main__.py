@@ -23,6 +23,13 @@ LATE = {
     "usage": ("fleet.reports.command", "usage"),
     "requests": ("fleet.reports.command", "requests"),
     "nodes": ("fleet.reports.command", "nodes"),
+    "models": ("fleet.reports.command", "models"),
+    "errors": ("fleet.reports.command", "errors"),
+    "top": ("fleet.reports.top", "top"),
+    "pause": ("fleet.operations.command", "pause"),
+    "resume": ("fleet.operations.command", "resume"),
+    "drain": ("fleet.operations.command", "drain"),
+    "cancel": ("fleet.operations.command", "cancel"),
 }
 """Commands by module and name that bring SQLAlchemy or an HTTP client along: read only by whoever asks for them."""
 
