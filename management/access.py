@@ -79,7 +79,7 @@ class Access:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ForeignPage
         # A name that somebody else made point to this machine would make his page one of the same origin.
-        if not self._people and not is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+        if not self._people and not is_loopback(_host_of(headers.get("host", ""))):
             raise ForeignPage
 
 
@@ -107,6 +107,13 @@ def parse_keys(setting: str) -> dict[str, Person]:
             raise ValueError(f"key number {number} repeats a name or a key")
         keys[key] = Person(name, "operator" if role == "operator" else "reader")
     return keys
+
+
+def _host_of(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _digest(key: bytes) -> bytes:

@@ -31,6 +31,7 @@ _NODE_KINDS = frozenset(
         "node.authentication_failed",
         "node.misconfigured",
         "node.unreachable",
+        "node.engine_died",
         "node.quarantined",
     )
 )

@@ -25,6 +25,14 @@ _BY_CODE = {
     "authentication_failed": Remedy("The provider does not accept the node's API key.", _KEY, True),
     "upstream_authentication_failed": Remedy("The provider does not accept the node's API key.", _KEY, True),
     "misconfigured": Remedy("The node cannot work as it is set up.", "Change what its message names.", True),
+    "upstream_model_unknown": Remedy(
+        "The provider does not know the model's name.",
+        "Set UPSTREAM_MODEL to a name that the provider knows, and restart the node.",
+        True,
+    ),
+    "engine_died": Remedy("A local engine ended while it worked.", "Look at LOCAL_LOG of the node of that time."),
+    "engine_away": Remedy("A local engine was not there.", "Look at its node: it starts the engine again by itself."),
+    "content_filter": Remedy("The provider's filter withheld the answer.", _CLIENT),
     "rate_limited": Remedy(
         "The provider limits the rate of requests.",
         "Nothing, if it passes. Else set RPM_MAX and TPM_MAX, ask the provider for more, or add another key.",

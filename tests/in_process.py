@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gateway.role
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Broker
+    from dead_letters.deciding import Replay
 
 
 def free_port() -> int:
@@ -74,7 +76,7 @@ class InProcessFleet:
         running.model = settings.model
         return running
 
-    async def management(self, database: str, **env: str) -> Running:
+    async def management(self, database: str, *, replay: Replay | None = None, **env: str) -> Running:
         """A ready management."""
         import management.role
         from management.settings import ManagementSettings
@@ -83,7 +85,7 @@ class InProcessFleet:
         settings = load(
             ManagementSettings, {**self._common, "MANAGEMENT_PORT": str(port), "DATABASE_URL": database, **env}
         )
-        return await self._start(management.role.run, settings, port)
+        return await self._start(partial(management.role.run, replay=replay), settings, port)
 
     async def aclose(self) -> None:
         for running in reversed(self._running):
