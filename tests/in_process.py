@@ -60,6 +60,8 @@ class InProcessFleet:
         self._common = common
         self.model = common.get("MODEL_NAME", "static")
         """The model that nodes serve unless told otherwise."""
+        self.replay: Replay | None = None
+        """What managements that are started from now on replay with."""
         self._running: list[Running] = []
 
     async def gateway(self, **env: str) -> Running:
@@ -76,7 +78,7 @@ class InProcessFleet:
         running.model = settings.model
         return running
 
-    async def management(self, database: str, *, replay: Replay | None = None, **env: str) -> Running:
+    async def management(self, database: str, **env: str) -> Running:
         """A ready management."""
         import management.role
         from management.settings import ManagementSettings
@@ -85,7 +87,7 @@ class InProcessFleet:
         settings = load(
             ManagementSettings, {**self._common, "MANAGEMENT_PORT": str(port), "DATABASE_URL": database, **env}
         )
-        return await self._start(partial(management.role.run, replay=replay), settings, port)
+        return await self._start(partial(management.role.run, replay=self.replay), settings, port)
 
     async def aclose(self) -> None:
         for running in reversed(self._running):
