@@ -18,7 +18,7 @@ from store import actions as written
 from store.database import reading, writing
 from store.orders import Order, forget, give, standing
 from wire import codec
-from wire.errors import FleetError, InvalidName, InvalidRequest, NotFound
+from wire.errors import FleetError, InvalidName, NotFound
 from wire.order import CancelRequest
 from wire.topics import segment
 
@@ -301,4 +301,4 @@ def _check_model(name: str) -> None:
     try:
         segment(name)
     except InvalidName as error:
-        raise InvalidRequest(error.message, param="subject") from None
+        raise NotFound(error.message) from None

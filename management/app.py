@@ -155,9 +155,12 @@ def _add_errors(app: FastAPI) -> None:
         return _answer(InvalidRequest(f"{param}: {message[:1].lower()}{message[1:]}.", param=param))
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
         answer = _answer(_REFUSALS.get(error.status_code, NotFound)())
         answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (path := app.openapi()["paths"].get(request.url.path)):
+            # A path with a route for each method: the error names those of the first one only.
+            answer.headers["allow"] = ", ".join(sorted(method.upper() for method in path))
         return answer
 
     @app.exception_handler(SQLAlchemyError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from management.failures import Scope as FailureScope  # noqa: TC001 (pydantic reads annotations when a model is made)
 from management.questions import CURSOR, Day, Question, Text
@@ -13,15 +13,10 @@ from store.orders import Scope, Verb
 Action = Literal["pause", "resume", "drain", "cancel", "replay", "discard"]
 
 
-def _on_one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("it must be one line of printable characters")
-    return text
-
-
-Reason = Annotated[str, Field(max_length=256), AfterValidator(_on_one_line)]
-Subject = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_on_one_line)]
-RequestId = Annotated[str, Field(min_length=4, max_length=96), AfterValidator(_on_one_line)]
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+Reason = Annotated[str, Field(max_length=256, pattern=_ONE_LINE)]
+Subject = Annotated[str, Field(min_length=1, max_length=256, pattern=_ONE_LINE)]
+RequestId = Annotated[str, Field(min_length=4, max_length=96, pattern=_ONE_LINE)]
 
 
 class _Asked(BaseModel):

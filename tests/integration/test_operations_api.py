@@ -111,7 +111,7 @@ REFUSED: list[tuple[Any, int, str]] = [
     ({**PAUSE, "action": "drain"}, 404, "not_found"),
     ({"action": "replay", "request_id": "req_1"}, 404, "not_found"),
     ({"action": "discard", "request_id": "req_1"}, 404, "not_found"),
-    ({**PAUSE, "subject": "é" * 200}, 400, "invalid_value"),
+    ({**PAUSE, "subject": "é" * 200}, 404, "not_found"),
 ]
 
 

@@ -23,6 +23,9 @@ class Shown:
     def become(self, *state: Any) -> None:
         self.states.append(state)
 
+    def last(self) -> tuple[Any, ...]:
+        return self.states[-1]
+
 
 @pytest.fixture
 def shown() -> Shown:
@@ -45,16 +48,16 @@ async def test_one_that_is_paused_in_trouble_tries_only_once_it_is_resumed(shown
     refused = Later(ErrorBody(code="upstream_quota_exhausted", message="Empty.", retry_after_ms=1))
     made.judge(refused, trying=False)
     made.pause("Paused by alice.")
-    assert shown.states[-1] == ("paused", "Paused by alice.")
+    assert shown.last() == ("paused", "Paused by alice.")
     waiting = asyncio.ensure_future(made.gate.enter())
     made._try()  # what its timer does
     await asyncio.sleep(0)
     assert not waiting.done()
     made.resume()
-    assert shown.states[-1][0] == "quota_exhausted"
+    assert shown.last()[0] == "quota_exhausted"
     assert await asyncio.wait_for(waiting, 5) is True
     made.judge(Answered(Usage()), trying=True)
-    assert shown.states[-1] == ("ready",)
+    assert shown.last() == ("ready",)
     await made.aclose()
 
 
