@@ -29,13 +29,8 @@ def before_call(_: Any, case: Any, __: dict[str, Any]) -> None:
         case.path_parameters["request_id"] = os.environ["REQUEST_ID"]
     if case.query:
         case.query.pop("cursor", None)  # only an answer can make one
-    if isinstance(case.body, dict):
-        if case.body.get("action") == "cancel":
-            case.body["action"] = "discard"  # else each waits for the end of a request that nobody has
-        if case.body.get("action") in ("resume", "drain") and case.body.get("scope") in ("node", "model"):
-            case.body["action"] = "pause"
-        if case.body.get("action") == "pause" and case.body.get("scope") == "node":
-            case.body["scope"] = "model"  # which may be paused before it has nodes
+    if isinstance(case.body, dict) and case.body.get("action") == "cancel":
+        case.body["action"] = "discard"  # else each waits for the end of a request that nobody has
     if isinstance(case.body, dict):
         case.body = _with_public_addresses(_with_whole_numbers(case.body))
         case.body.pop("best_of", None)  # to be measured against n

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HERE = Path(__file__).parent
+CONFIG = {"gateway": "schemathesis.toml", "management": "management.toml"}
 KEY = "sk-documented-0123456789"
 PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 
@@ -51,7 +52,7 @@ async def ports(tmp_path: Path) -> AsyncIterator[dict[str, int]]:
 
 async def test_what_the_documents_say_is_so(ports: dict[str, int], tmp_path: Path) -> None:
     request_id = await answered(ports)
-    for code, told in await asyncio.gather(*(tried(port, tmp_path, request_id) for port in ports.values())):
+    for code, told in await asyncio.gather(*(tried(role, port, tmp_path, request_id) for role, port in ports.items())):
         assert code == 0, told
 
 
@@ -72,7 +73,7 @@ async def answered(ports: dict[str, int]) -> str:
     return request_id
 
 
-async def tried(port: int, directory: Path, request_id: str) -> tuple[int | None, str]:
+async def tried(role: str, port: int, directory: Path, request_id: str) -> tuple[int | None, str]:
     """The exit code of schemathesis, and what it found."""
     document = directory / f"{port}.json"
     answer = await exchange(port, get("/openapi.json", f"authorization: Bearer {KEY}"))
@@ -80,7 +81,7 @@ async def tried(port: int, directory: Path, request_id: str) -> tuple[int | None
     document.write_bytes(answer.body)
     program = await asyncio.create_subprocess_exec(
         PROGRAM,
-        *("--config-file", str(HERE / "schemathesis.toml")),
+        *("--config-file", str(HERE / CONFIG[role])),
         *("run", str(document), "--url", f"http://127.0.0.1:{port}"),
         env={**os.environ, "HOOKS": str(HERE / "hooks.py"), "KEY": KEY, "REQUEST_ID": request_id},
         cwd=directory,
