@@ -40,6 +40,7 @@ COPY gateway/ gateway/
 COPY workernode/ workernode/
 COPY management/ management/
 COPY controller/ controller/
+COPY dead_letters/ dead_letters/
 COPY fleet/ fleet/
 COPY LICENSE ./
 USER 10001:10001

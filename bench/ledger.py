@@ -63,6 +63,9 @@ QUESTIONS = {
     "costs, 30 days by provider": "costs?by=provider&since=2026-06-20&until=2026-07-19",
     "budgets": "budgets",
     "nodes": "nodes",
+    "models": "models",
+    "dead letters": "dead-letters",
+    "errors, 90 days": "errors?since=2026-05-01",
 }
 
 

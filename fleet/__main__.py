@@ -23,6 +23,13 @@ LATE = {
     "usage": ("fleet.reports.command", "usage"),
     "requests": ("fleet.reports.command", "requests"),
     "nodes": ("fleet.reports.command", "nodes"),
+    "models": ("fleet.reports.command", "models"),
+    "errors": ("fleet.reports.command", "errors"),
+    "top": ("fleet.reports.top", "top"),
+    "pause": ("fleet.operations.command", "pause"),
+    "resume": ("fleet.operations.command", "resume"),
+    "drain": ("fleet.operations.command", "drain"),
+    "cancel": ("fleet.operations.command", "cancel"),
 }
 """Commands by module and name that bring SQLAlchemy or an HTTP client along: read only by whoever asks for them."""
 
@@ -79,9 +86,10 @@ def node() -> None:
 @main.command()
 def management() -> None:
     """The ledger: charges, usage, events and nodes on MANAGEMENT_PORT (8082)."""
+    from fleet.dead_letters.late_replay import replay
     from management.__main__ import main as run
 
-    sys.exit(run())
+    sys.exit(run(replay))
 
 
 @main.command()

@@ -14,6 +14,7 @@ import gateway.role
 import management.role
 import workernode.role
 from broker.memory import MemoryBroker, MemoryServer
+from fleet.dead_letters.late_replay import replay
 from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from process.lifecycle import EXIT_PORT_IN_USE, PortInUse, run_until_signal
@@ -74,7 +75,7 @@ async def _all(settings: Any, stop: asyncio.Event) -> None:
     runs: list[Callable[[], Coroutine[Any, Any, None]]] = [
         lambda: gateway.role.run(settings.gateway, brokers[0], stops[0]),
         lambda: workernode.role.run(settings.node, brokers[1], stops[1]),
-        lambda: management.role.run(settings.management, brokers[2], stops[2]),
+        lambda: management.role.run(settings.management, brokers[2], stops[2], replay=replay),
     ]
     tasks = [asyncio.get_running_loop().create_task(run()) for run in runs]
     stopping = asyncio.get_running_loop().create_task(stop.wait())

@@ -77,18 +77,19 @@ class Admission:
         """Let a request in; :meth:`Place.leave` must follow. Raises :class:`wire.errors.Overloaded`."""
         capacity, counts = self._models.capacity(model), self._backlog.of(model)
         standing = admit(capacity, counts, left_ms, now_ms, self._cold_requests_max)
-        return Place(model, standing, self._models, self._backlog)
+        return Place(model, standing, self._models, self._backlog, now_ms)
 
 
 class Place:
     """One request's place among the open ones, until its client has its end."""
 
-    def __init__(self, model: str, admitted: Standing, models: Models, backlog: Backlog) -> None:
+    def __init__(self, model: str, admitted: Standing, models: Models, backlog: Backlog, now_ms: int) -> None:
         self.admitted = admitted
         """Where it stood when it was let in."""
         self._model = model
         self._models = models
         self._backlog = backlog
+        self._since_ms = now_ms
         self._where: Whereabouts | None = None
         self._taken = False
         self._ticket = backlog.of(model).taken + admitted.position
@@ -125,4 +126,4 @@ class Place:
         first = where == "running" and not self._taken
         self._taken = self._taken or first
         before, self._where = self._where, where
-        self._backlog.move(self._model, before, where, taken=first)
+        self._backlog.move(self._model, before, where, taken=first, since_ms=self._since_ms)

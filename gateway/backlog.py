@@ -5,6 +5,7 @@ Sums are kept as requests come and go and as others report: so that a request co
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,10 @@ class Counts:
     running: int = 0
     taken: int = 0
     """How many nodes have begun for the first time: it only grows."""
+    accepted: int = 0
+    """How many were let in: it only grows."""
+    since_ms: Counter[int] = field(default_factory=Counter)
+    """Since when those that wait are open: how many of each moment."""
 
     @property
     def open(self) -> int:
@@ -72,12 +77,21 @@ class Backlog:
         """Those of the other gateways, as they said last."""
         return sum(counts.waiting for counts in self._elsewhere.values())
 
-    def move(self, model: str, before: Whereabouts | None, after: Whereabouts | None, *, taken: bool = False) -> None:
-        """One of this gateway's requests is somewhere else than before; None: not open."""
+    def move(
+        self,
+        model: str,
+        before: Whereabouts | None,
+        after: Whereabouts | None,
+        *,
+        taken: bool = False,
+        since_ms: int = 0,
+    ) -> None:
+        """One of this gateway's requests, open since then, is somewhere else than before; None: not open."""
         own = self._own.setdefault(model, Counts())
-        _shift(own, before, -1)
-        _shift(own, after, 1)
+        _shift(own, before, -1, since_ms)
+        _shift(own, after, 1, since_ms)
         own.taken += taken
+        own.accepted += before is None
         self._unreported.add(model)
         self.on_change()
 
@@ -86,7 +100,14 @@ class Backlog:
         named = {model for model, counts in self._own.items() if counts.open} | self._unreported
         self._unreported = set()
         models = tuple(
-            ModelBacklog(model=model, waiting=own.waiting, running=own.running, taken=own.taken)
+            ModelBacklog(
+                model=model,
+                waiting=own.waiting,
+                running=own.running,
+                taken=own.taken,
+                accepted=own.accepted,
+                oldest_ms=min(own.since_ms, default=None),
+            )
             for model, own in self._own.items()
             if model in named
         )
@@ -135,10 +156,13 @@ class Backlog:
 _NOTHING = Counts()
 
 
-def _shift(counts: Counts, where: Whereabouts | None, by: int) -> None:
+def _shift(counts: Counts, where: Whereabouts | None, by: int, since_ms: int) -> None:
     match where:
         case "waiting":
             counts.waiting += by
+            counts.since_ms[since_ms] += by
+            if not counts.since_ms[since_ms]:
+                del counts.since_ms[since_ms]
         case "running":
             counts.running += by
         case None:

@@ -14,7 +14,7 @@ from process import crash
 from process.identity import now_ms
 from process.logging import Log
 from wire.control import Accepted, AreYouAlive, Settle, Stop
-from wire.errors import ErrorBody, FleetError, Overloaded, Poison
+from wire.errors import ErrorBody, FleetError, Overloaded, Poison, RequestCancelled
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 from wire.presence import PRESENCE_EVERY_S
 
@@ -170,12 +170,25 @@ class Conversations:
             if finish:
                 owned.exchange.discard()
                 return
-            self._carry_out(owned, owned.conversation.hung_up())
-            self._metrics.requests.labels(outcome="cancelled").inc()
-            self._client_served(owned)
-            if waiting:
-                self._tell_end(owned)  # else its node charges for what was generated
-            self._insist_later(owned)
+            self._cancel(owned, waiting=waiting)
+
+    def cancel(self, request_id: str) -> bool:
+        """An operator wants no answer to it: its client gets an error. Returns whether it was open here."""
+        owned = self._owned.get(request_id)
+        if owned is None or owned.conversation.state != "open":
+            return False
+        owned.error = RequestCancelled().body()
+        self._cancel(owned, waiting=owned.conversation.holder is None)
+        owned.exchange.finish(Break(owned.error))
+        return True
+
+    def _cancel(self, owned: _Owned, *, waiting: bool) -> None:
+        self._carry_out(owned, owned.conversation.hung_up())
+        self._metrics.requests.labels(outcome="cancelled").inc()
+        self._client_served(owned)
+        if waiting:
+            self._tell_end(owned)  # else its node charges for what was generated
+        self._insist_later(owned)
 
     def give_up(self, request_id: str, error: FleetError) -> bool:
         """No receipt came: the request ends with this error, unless a node has shown that it is in its topic after all.
@@ -315,7 +328,7 @@ class Conversations:
             return
         match owned.conversation.state:
             case "cancelled":
-                self._record(owned, "request.cancelled", "cancelled")
+                self._record(owned, "request.cancelled", "cancelled", owned.error)
             case "expired":
                 self._record(owned, "request.expired", "expired", owned.error)
             case "poison":

@@ -20,6 +20,7 @@ from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.neighbours import Neighbours
+from gateway.orders import Orders
 from gateway.presence import PresenceListener
 from gateway.queue import RequestQueue
 from gateway.reception import Reception
@@ -91,6 +92,7 @@ async def run(
     metrics.waiting.set_function(lambda: backlog.waiting)
     metrics.waiting_elsewhere.set_function(lambda: backlog.waiting_elsewhere)
     neighbours = Neighbours(gateway, broker, topics, models, backlog, metrics)
+    orders = Orders(broker, topics, conversations, metrics)
     admission = Admission(models, backlog, cold_requests_max=settings.cold_requests_max)
     accepted = Accepted(gateway, recorder, with_prompts=settings.store_prompts)
     reception = Reception(settings, gateway, model_names, models, admission, queue, conversations, metrics, accepted)
@@ -156,7 +158,7 @@ async def run(
             stack.push_async_callback(stored.aclose)
             stack.push_async_callback(quota.aclose)
             tasks.start(stored.run(), "read keys")
-        stack.push_async_callback(_close, tasks, presence, neighbours, queue, lines)
+        stack.push_async_callback(_close, tasks, orders, presence, neighbours, queue, lines)
         if not is_late:
             await stack.enter_async_context(door)
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
@@ -167,6 +169,7 @@ async def run(
             await lines.start()
             await presence.start()
             await neighbours.start()
+            await orders.start()
             if stored is not None:
                 await stored.tried.wait()
             if is_late:
@@ -191,8 +194,14 @@ async def run(
 
 
 async def _close(
-    tasks: Tasks, presence: PresenceListener, neighbours: Neighbours, queue: RequestQueue, lines: Lines
+    tasks: Tasks,
+    orders: Orders,
+    presence: PresenceListener,
+    neighbours: Neighbours,
+    queue: RequestQueue,
+    lines: Lines,
 ) -> None:
+    await orders.aclose()
     await presence.aclose()
     await neighbours.aclose()
     await queue.aclose()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from management.fleet_answers import LastError, OrderShown, RunningShown
 from management.money_answers import Amount
 from management.questions import EndStatus
 
@@ -159,9 +160,11 @@ class Node(BaseModel):
     type: str
     version: str
     provider: str | None
+    host: str | None = Field(None, description="The machine it runs on.")
     present: bool = Field(description="Whether its heartbeats are heard.")
     heard_ms_ago: int | None = None
     state: str | None = None
+    since_ms: int | None = Field(None, description="When the state began.")
     sentence: str | None = Field(None, description="Explains a state that is not `ready`.")
     until_ms: int | None = Field(None, description="When a rate limit ends.")
     started_ms: int | None = None
@@ -172,7 +175,10 @@ class Node(BaseModel):
     endpoints: list[str] = []
     modalities: list[str] = []
     context_length: int | None = None
+    running: list[RunningShown] = Field([], description="The oldest requests at work, 20 at most.")
     last_event: LastEvent | None
+    last_error: LastError | None
+    order: OrderShown | None = Field(None, description="What an operator wants of it now.")
 
 
 class Nodes(BaseModel):

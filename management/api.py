@@ -1,4 +1,4 @@
-"""The REST API: charges, requests and their ends, events, nodes, and the exports. It only reads."""
+"""The REST API: charges, requests and their ends, events, and the exports. Only ``/actions`` does anything."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from management.answers import (
     Ends,
     ErrorAnswer,
     Events,
-    Nodes,
     Prompt,
     Quarantine,
     RequestTimeline,
 )
+from management.fleet_api import fleet_api
 from management.money_api import money_api
 from management.questions import (  # noqa: TC001 (FastAPI reads annotations when a route is made)
     ChargesQuestion,
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from management.access import Access
+    from management.actions import Actions
     from management.books import Books
-    from management.nodes import NodeRegistry
-    from wire.presence import Presence
+    from management.fleet_view import FleetView
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "A parameter is wrong."},
@@ -54,30 +55,11 @@ def _lines(*forms: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "One line for each, its position first.", "content": content}}
 
 
-_PRESENT_FIELDS = (
-    "name",
-    "model",
-    "type",
-    "version",
-    "provider",
-    "state",
-    "sentence",
-    "until_ms",
-    "started_ms",
-    "slots",
-    "busy",
-    "parked",
-    "service_ms",
-    "endpoints",
-    "modalities",
-    "context_length",
-)
-
-
-def api(engine: AsyncEngine, registry: NodeRegistry, books: Books) -> APIRouter:
+def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, books: Books) -> APIRouter:
     """The routes below ``/api/v1``."""
     router = APIRouter(prefix="/api/v1", responses=_ERRORS)
     router.include_router(money_api(engine, books))
+    router.include_router(fleet_api(engine, view, actions, access, books))
 
     async def rows(statement: Select[Any]) -> list[dict[str, Any]]:
         async with reading(engine) as connection:
@@ -159,16 +141,6 @@ def api(engine: AsyncEngine, registry: NodeRegistry, books: Books) -> APIRouter:
         lines = export.events(engine, question.after, question.limit)
         return StreamingResponse(lines, media_type="application/jsonl")
 
-    @router.get("/nodes", summary="Nodes that are there, and the latest of those that are gone", response_model=Nodes)
-    async def nodes(gone: Annotated[int, Query(ge=0, le=1000, description="How many of them at most.")] = 100) -> Any:
-        present = registry.present()
-        ids = {presence.node for presence, _ in present}
-        told = {row["node"]: row for row in await rows(queries.nodes_named(sorted(ids)))} if ids else {}
-        lately = await rows(queries.nodes(gone + len(ids))) if gone else []
-        away = [row for row in lately if row["node"] not in ids][:gone]
-        data = [_present(presence, age, told.get(presence.node)) for presence, age in present]
-        return {"data": [*data, *(_gone(row) for row in away)]}
-
     return router
 
 
@@ -191,20 +163,3 @@ def _as_told(answer: dict[str, Any]) -> Response:
 
 def _split(rows: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], bool]:
     return rows[:limit], len(rows) > limit
-
-
-def _present(presence: Presence, age_s: float, told: dict[str, Any] | None) -> dict[str, Any]:
-    node = {name: getattr(presence, name) for name in _PRESENT_FIELDS}
-    last = _last_event(told) if told else None
-    return {"node": presence.node, "present": True, "heard_ms_ago": round(age_s * 1000), "last_event": last, **node}
-
-
-def _gone(told: dict[str, Any]) -> dict[str, Any]:
-    names = ("node", "name", "model", "version", "provider")
-    node = {name: told[name] for name in names}
-    return {"present": False, "type": told["node_type"], "last_event": _last_event(told), **node}
-
-
-def _last_event(told: dict[str, Any]) -> dict[str, Any]:
-    names = ("message", "error_code", "until_ms")
-    return {"type": told["last_type"], "time_ms": told["last_ms"], **{name: told[name] for name in names}}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,19 +14,23 @@ from starlette.exceptions import HTTPException
 from management.api import api
 from process import __version__
 from process.logging import Log
-from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
+from wire.errors import BodyTooLarge, FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from management.access import Access
+    from management.actions import Actions
     from management.books import Books
+    from management.fleet_view import FleetView
     from management.metrics import Metrics
-    from management.nodes import NodeRegistry
     from management.readiness import Readiness
 
+BODY_BYTES_MAX = 16 * 1024
 OPEN_PATHS = frozenset(("/livez", "/readyz"))
+
+_REFUSALS: dict[int, type[FleetError]] = {400: InvalidRequest, 405: MethodNotAllowed, 413: BodyTooLarge}
 
 log = Log("management")
 
@@ -41,17 +43,18 @@ class DatabaseAway(FleetError):
 
 def application(
     engine: AsyncEngine,
-    registry: NodeRegistry,
+    view: FleetView,
+    actions: Actions,
     readiness: Readiness,
     metrics: Metrics,
-    key: SecretStr | None,
+    access: Access,
     books: Books,
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
     app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
-    app.state.asks_for_key = key is not None
-    app.include_router(api(engine, registry, books))
+    app.state.asks_for_key = access.asks_for_key
+    app.include_router(api(engine, view, actions, access, books))
     _add_errors(app)
 
     @app.get("/livez", include_in_schema=False)
@@ -69,8 +72,8 @@ def application(
     async def scrape() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    if key is not None:
-        app.add_middleware(KeyCheck, key=key)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(KeyCheck, access=access)
     return app
 
 
@@ -90,28 +93,46 @@ class Documented(FastAPI):
         return document
 
 
-class KeyCheck:
-    """Lets nobody in without ``Authorization: Bearer <key>``, except to :data:`OPEN_PATHS`."""
+class BodyLimit:
+    """Takes no more of a body than :data:`BODY_BYTES_MAX`."""
 
-    def __init__(self, app: ASGIApp, key: SecretStr) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._digest = _digest(key.get_secret_value().encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_known(scope):
+        left = BODY_BYTES_MAX
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413)  # FastAPI lets it through, and makes a 400 of everything else
+            return message
+
+        await self._app(scope, limited, send)
+
+
+class KeyCheck:
+    """Lets nobody in without ``Authorization: Bearer <key>``, except to :data:`OPEN_PATHS`.
+
+    Whose key it is stands in ``request.state.person``.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        await _answer(Unauthorized())(scope, receive, send)
-
-    def _is_known(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        scheme, _, key = given.partition(b" ")
-        # Digests have one length, so the comparison takes one time whatever was given.
-        return scheme.lower() == b"bearer" and hmac.compare_digest(_digest(key.strip()), self._digest)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+        person = self._access.person(dict(scope["headers"]).get(b"authorization", b""))
+        if person is None:
+            await _answer(Unauthorized())(scope, receive, send)
+            return
+        scope.setdefault("state", {})["person"] = person
+        await self._app(scope, receive, send)
 
 
 def _answer(error: FleetError) -> JSONResponse:
@@ -134,9 +155,12 @@ def _add_errors(app: FastAPI) -> None:
         return _answer(InvalidRequest(f"{param}: {message[:1].lower()}{message[1:]}.", param=param))
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        answer = _answer(MethodNotAllowed() if error.status_code == 405 else NotFound())
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        answer = _answer(_REFUSALS.get(error.status_code, NotFound)())
         answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (path := app.openapi()["paths"].get(request.url.path)):
+            # A path with a route for each method: the error names those of the first one only.
+            answer.headers["allow"] = ", ".join(sorted(method.upper() for method in path))
         return answer
 
     @app.exception_handler(SQLAlchemyError)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from management.failures import failure_of_node, failure_of_request
 from store.prices import Use
 from wire import codec
 from wire.errors import UndecodableMessage
@@ -80,7 +81,8 @@ class Unreadable(Exception):
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One event as rows: of ``events`` and, where it tells of them, of ``charges``, ``ends`` and ``nodes``, without
-    positions. ``use`` is what an attempt used, charged or not; ``prompt`` a row of ``prompts``, instead of an event."""
+    positions. ``use`` is what an attempt used, charged or not; ``prompt`` a row of ``prompts``, instead of an event;
+    ``failure`` what went wrong."""
 
     event: dict[str, Any]
     charge: dict[str, Any] | None = None
@@ -89,6 +91,7 @@ class Fact:
     use: Use | None = None
     tags: dict[str, str] = field(default_factory=dict)
     prompt: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
 
     @property
     def event_id(self) -> str:
@@ -189,7 +192,8 @@ def _request_fact(row: dict[str, Any], kind: str, data: RequestData) -> Fact:
     row.update(request_id=data.request_id, model=data.model, node=data.node, key_id=data.key_id)
     end = _end(row, kind, data) if kind in ENDS else None
     if kind != BILLED:
-        return Fact(row, end=end, use=_use(row["time_ms"], data) if used.total_tokens else None)
+        failure = failure_of_request(kind, row, data)
+        return Fact(row, end=end, use=_use(row["time_ms"], data) if used.total_tokens else None, failure=failure)
     if row["event_id"] != charge_id_of(data.request_id):
         raise Unreadable("wrong_id")
     charge = _charge(row["time_ms"], data)
@@ -291,8 +295,12 @@ def _charge(time_ms: int, data: RequestData) -> dict[str, Any]:
 
 def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
     row.update(model=data.model, node=data.node)
-    if row["type"] == PREFIX + QUARANTINED:
-        return Fact(row)  # about a message, not about the node: it must not hide what was told of that last
+    kind = row["type"].removeprefix(PREFIX)
+    failure = failure_of_node(kind, row, data)
+    if kind == QUARANTINED:
+        return Fact(
+            row, failure=failure
+        )  # about a message, not about the node: it must not hide what was told of that last
     node = {
         "node": data.node,
         "name": data.name,
@@ -303,15 +311,23 @@ def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
         "provider": data.provider,
         "first_ms": row["time_ms"],
         "last_ms": row["time_ms"],
-        "last_type": row["type"].removeprefix(PREFIX),
+        "last_type": kind,
         "message": data.message,
         "error_code": data.error_code,
         "until_ms": data.until_ms,
     }
-    return Fact(row, node=node)
+    return Fact(row, node=node, failure=failure)
 
 
 def _has_nul(fact: Fact) -> bool:
-    rows: tuple[dict[str, Any] | None, ...] = (fact.event, fact.charge, fact.end, fact.node, fact.prompt, fact.tags)
+    rows: tuple[dict[str, Any] | None, ...] = (
+        fact.event,
+        fact.charge,
+        fact.end,
+        fact.node,
+        fact.prompt,
+        fact.tags,
+        fact.failure,
+    )
     texts = (text for row in rows if row for item in row.items() for text in item)
     return any(isinstance(text, str) and "\0" in text for text in texts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector
 
 from process.identity import now_ms
+from wire.presence import IRREVERSIBLE
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -47,6 +48,15 @@ class Metrics:
         self.heartbeats_undecodable = Counter(
             "heartbeats_undecodable", "Messages on the presence topic that are no heartbeats.", registry=registry
         )
+        self.backlogs_undecodable = Counter(
+            "backlogs_undecodable", "Messages on the backlog topic that are no reports.", registry=registry
+        )
+        self.alerts_open = Gauge("alerts_open", "Troubles that last until someone acts.", ["code"], registry=registry)
+        self.alerts_told = Counter("alerts_told", "Alerts by how the webhook took them.", ["result"], registry=registry)
+        for code in sorted(IRREVERSIBLE):
+            self.alerts_open.labels(code)
+        for result in ("yes", "failed", "nobody"):
+            self.alerts_told.labels(result)
 
     def batch_written(self, messages: int, written: Written) -> None:
         """Count a batch that was committed."""

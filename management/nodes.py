@@ -1,12 +1,12 @@
-"""The node registry: who was heard lately. It knows nothing that the next heartbeats do not tell again."""
+"""Who was heard lately, and listening to nodes and gateways. Nothing here that the next messages do not tell again."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from management.persistence import Persistence, Stopping
-from process.identity import new_incarnation
 from process.logging import Log
 from wire import codec
 from wire.errors import InvalidName, UndecodableMessage
@@ -14,10 +14,10 @@ from wire.presence import PRESENCE_LOST_S, Presence, RollCall
 from wire.topics import segment
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from broker.interface import Broker, Listener
+    from management.backlogs import Backlogs
     from management.metrics import Metrics
     from management.settings import ManagementSettings
 
@@ -48,6 +48,12 @@ class NodeRegistry:
         if known is not None or len(self._heard) < self._nodes_max:
             self._heard[presence.node] = (self._clock(), presence)
 
+    def get(self, node: str) -> Presence | None:
+        """The last heartbeat of a node that is there."""
+        self._forget_lost()
+        heard = self._heard.get(node)
+        return heard[1] if heard is not None else None
+
     def present(self) -> list[tuple[Presence, float]]:
         """Each node that is there, with the seconds since it was heard."""
         self._forget_lost()
@@ -63,33 +69,49 @@ class NodeRegistry:
             del self._heard[node]
 
 
-class PresenceListener:
-    """Hears the heartbeats of all nodes, after having called the roll."""
+class FleetListener:
+    """Hears the heartbeats of all nodes, after having called the roll, and the backlogs of all gateways.
+
+    ``heard`` is called after each heartbeat that the registry has taken note of.
+    """
 
     def __init__(
-        self, settings: ManagementSettings, registry: NodeRegistry, persistence: Persistence, metrics: Metrics
+        self,
+        settings: ManagementSettings,
+        registry: NodeRegistry,
+        backlogs: Backlogs,
+        persistence: Persistence,
+        metrics: Metrics,
+        incarnation: str,
     ) -> None:
+        self.heard: Callable[[Presence], None] = lambda _: None
+        self.heard_at = float("-inf")
+        """Loop time of the last message of anybody."""
         self._settings = settings
         self._registry = registry
+        self._backlogs = backlogs
         self._persistence = persistence
         self._metrics = metrics
-        self._incarnation = new_incarnation("management")
+        self._incarnation = incarnation
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
         """Listen until ``stop`` is set."""
         try:
-            listener = await self._persistence.until_done(
+            listeners = await self._persistence.until_done(
                 "presence", "The nodes' heartbeats cannot be heard at the moment.", lambda: self._open(broker)
             )
         except Stopping:
             return
         await stop.wait()
-        await listener.aclose()
+        for listener in listeners:
+            await listener.aclose()
 
-    async def _open(self, broker: Broker) -> Listener:
-        topics = self._settings.topics
-        listener = await broker.listen(topics.presence, self._hear, waiting_max=self._settings.presence_waiting_max)
+    async def _open(self, broker: Broker) -> list[Listener]:
+        topics, waiting_max = self._settings.topics, self._settings.presence_waiting_max
+        listeners: list[Listener] = []
         try:
+            for topic, hear in ((topics.presence, self._hear), (topics.backlog, self._hear_backlog)):
+                listeners.append(await broker.listen(topic, hear, waiting_max=waiting_max))
             # Only now: what the nodes answer must find somebody who listens.
             producer = await broker.producer(topics.roll_call)
             try:
@@ -97,9 +119,10 @@ class PresenceListener:
             finally:
                 await producer.aclose()
         except BaseException:
-            await listener.aclose()
+            for listener in listeners:
+                await listener.aclose()
             raise
-        return listener
+        return listeners
 
     def _hear(self, payload: bytes) -> None:
         try:
@@ -108,4 +131,15 @@ class PresenceListener:
         except (UndecodableMessage, InvalidName):
             self._metrics.heartbeats_undecodable.inc()
         else:
+            self.heard_at = asyncio.get_running_loop().time()
             self._registry.hear(presence)
+            self.heard(presence)
+
+    def _hear_backlog(self, payload: bytes) -> None:
+        try:
+            report = codec.decode_backlog(payload)
+        except UndecodableMessage:
+            self._metrics.backlogs_undecodable.inc()
+        else:
+            self.heard_at = asyncio.get_running_loop().time()
+            self._backlogs.hear(report)

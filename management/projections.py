@@ -1,5 +1,5 @@
-"""What the ledger makes of facts that are new: one row per charge, one per request that ended, one per node, and sums
-by day of usage and money."""
+"""What the ledger makes of facts that are new: one row per charge, one per request that ended, one per node, sums by
+day of usage and money, and what went wrong."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, collate, insert, tuple_
 
 from management.books import Priced, price
+from management.failure_sums import add_failures
 from management.sums import add_up, daily_money, daily_usage
 from store.insertion import insert as insert_or
 from store.money_tables import MONEY_DAILY, PRICED, SPENT_DAILY
@@ -47,6 +48,7 @@ async def project(
         await connection.execute(add_up(dialect, USAGE_DAILY), daily_usage((fact for _, fact in new), books))
     if nodes := latest_of_nodes(fact.node for _, fact in new if fact.node is not None):
         await connection.execute(tell_node(dialect), nodes)
+    await add_failures(connection, [fact.failure for _, fact in new if fact.failure is not None], books)
     return await project_money(connection, new, books, lists)
 
 

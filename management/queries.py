@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Table
 
+    from management.fleet_questions import DeadLettersQuestion
     from management.questions import ChargesQuestion, EndsQuestion, EventsQuestion
 
 TIMELINE_EVENTS_MAX = 200
@@ -30,25 +31,25 @@ _MONEY = [PRICED.c[name] for name in ("amount", "currency", "price_version")]
 def charges(question: ChargesQuestion) -> Select[Any]:
     """A page of charges and one more, the newest first, with what they are priced at."""
     statement = select(CHARGES, *_MONEY).outerjoin(PRICED, PRICED.c.position == CHARGES.c.position)
-    return _page_by_time(statement, CHARGES, question, ("model", "key_id", "node", "request_id"))
+    return page_by_time(statement, CHARGES, question, ("model", "key_id", "node", "request_id"))
 
 
 def ends(question: EndsQuestion) -> Select[Any]:
     """A page of ends and one more, the newest first."""
-    return _page_by_time(select(ENDS), ENDS, question, ("status", "model", "key_id", "node"))
+    return page_by_time(select(ENDS), ENDS, question, ("status", "model", "key_id", "node"))
 
 
 def events(question: EventsQuestion) -> Select[Any]:
     """A page of events and one more, the last stored first."""
     table = EVENTS.c
     statement = select(table.position, table.stored_ms, table.raw).where(
-        *_equal(table, question, ("request_id", "node", "model"))
+        *equal(table, question, ("request_id", "node", "model"))
     )
     if question.type is not None:
         type_ = PREFIX + question.type if kind_of(PREFIX + question.type) else question.type
         statement = statement.where(table.type == type_)
     if question.cursor is not None:
-        (position,) = _numbers(question.cursor, 1)
+        (position,) = numbers(question.cursor, 1)
         statement = statement.where(table.position < position)
     return statement.order_by(table.position.desc()).limit(question.limit + 1)
 
@@ -101,28 +102,34 @@ def wrong_cursor() -> InvalidRequest:
     return InvalidRequest("This cursor was not made by an answer to the same question.", param="cursor")
 
 
-def _page_by_time(
-    statement: Select[Any], table: Table, question: ChargesQuestion | EndsQuestion, names: Sequence[str]
+def page_by_time(
+    statement: Select[Any],
+    table: Table,
+    question: ChargesQuestion | EndsQuestion | DeadLettersQuestion,
+    names: Sequence[str],
 ) -> Select[Any]:
+    """A page and one more of a table with ``time_ms`` and ``position``, the newest first."""
     columns = table.c
-    statement = statement.where(*_equal(columns, question, names))
-    if question.since is not None:
-        statement = statement.where(columns.time_ms >= _ms(question.since))
-    if question.until is not None:
-        statement = statement.where(columns.time_ms < _ms(question.until))
+    statement = statement.where(*equal(columns, question, names))
+    if (since := getattr(question, "since", None)) is not None:
+        statement = statement.where(columns.time_ms >= _ms(since))
+    if (until := getattr(question, "until", None)) is not None:
+        statement = statement.where(columns.time_ms < _ms(until))
     if question.cursor is not None:
-        after = _numbers(question.cursor, 2)
+        after = numbers(question.cursor, 2)
         statement = statement.where(tuple_(columns.time_ms, columns.position) < tuple_(*map(literal, after)))
     # One more than asked for tells whether there is another page.
     return statement.order_by(columns.time_ms.desc(), columns.position.desc()).limit(question.limit + 1)
 
 
-def _equal(columns: Any, question: object, names: Sequence[str]) -> list[ColumnElement[bool]]:
+def equal(columns: Any, question: object, names: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Those filters of the question that are set."""
     wanted = ((columns[name], getattr(question, name)) for name in names)
     return [column == value for column, value in wanted if value is not None]
 
 
-def _numbers(cursor: str, count: int) -> list[int]:
+def numbers(cursor: str, count: int) -> list[int]:
+    """The numbers that a cursor is made of. Raises :class:`wire.errors.InvalidRequest`."""
     parts = cursor.split("-")
     if len(parts) != count or not all(
         part.isascii() and part.isdigit() and len(part) <= 19 and int(part) <= _NUMBER_MAX for part in parts

@@ -9,30 +9,39 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from broker.open import open_broker
+from management.actions import Actions
+from management.alerts import Watch
 from management.app import application
+from management.backlogs import Backlogs
+from management.fleet_view import FleetView
 from management.journal import write
 from management.ledger import Ledger
 from management.metrics import Metrics
-from management.nodes import NodeRegistry, PresenceListener
+from management.nodes import FleetListener, NodeRegistry
 from management.opening import open_books
+from management.overseer import Overseer
 from management.persistence import Persistence, Stopping
 from management.readiness import Readiness
 from management.retention import keep
+from management.webhook import Teller
 from process.http import bind, serving
-from process.identity import now_ms
+from process.identity import new_incarnation, now_ms
 from process.logging import Log
 from process.tls import tls_options
 from store import database
 from store.migrate import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from broker.interface import Broker
+    from dead_letters.deciding import Replay
     from management.journal import Entry, Written
     from management.settings import ManagementSettings
+    from wire.presence import Presence
 
 log = Log("management")
 
@@ -44,10 +53,12 @@ async def run(
     *,
     ready: Callable[[], None] | None = None,
     listening: Callable[[int], None] | None = None,
+    replay: Replay | None = None,
 ) -> None:
     """Keep the ledger and serve its API until ``stop`` is set.
 
-    ``listening`` is called with the port once it answers, ``ready`` once all works for the first time.
+    ``listening`` is called with the port once it answers, ``ready`` once all works for the first time. ``replay`` is
+    what only a gateway can do, and rooms do not import one another.
 
     The broker stays open: it belongs to the caller. Raises :class:`store.database.UnusableDatabase` and
     :class:`process.lifecycle.PortInUse` at the start, and nothing for a database or broker that is away.
@@ -65,8 +76,22 @@ async def run(
         return await write(engine, entries, now_ms(), books)
 
     ledger = Ledger(settings, write_now, persistence, metrics)
-    listener = PresenceListener(settings, registry, persistence, metrics)
-    app = application(engine, registry, readiness, metrics, settings.management_key, books)
+    name = new_incarnation("management")
+    backlogs = Backlogs()
+    listener = FleetListener(settings, registry, backlogs, persistence, metrics, name)
+    overseer = Overseer(engine, broker, settings.topics, registry, name)
+    watch = Watch(engine, broker, registry, metrics, lambda: listener.heard_at)
+    teller = Teller(engine, metrics, settings.alert_webhook_url, settings.alert_webhook_format)
+    actions = Actions(engine, broker, settings.topics, registry, overseer, name, replay)
+    view = FleetView(engine, registry, backlogs)
+    watch.changed = teller.look_now
+
+    def heard(presence: Presence) -> None:
+        overseer.heard(presence)
+        watch.heard(presence)
+
+    listener.heard = heard
+    app = application(engine, view, actions, readiness, metrics, settings.access, books)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:
@@ -75,8 +100,10 @@ async def run(
             log.info("Management listens.", action="listens", port=port)
             if listening is not None:
                 listening(port)
-            await _work(settings, engine, broker, persistence, ledger, listener, stop)
+            keepers = (partial(keep, engine, settings.retention, books), overseer.run, watch.run, teller.run)
+            await _work(settings, engine, broker, persistence, ledger, listener, keepers, stop)
     finally:
+        await actions.aclose()
         await engine.dispose()
     log.info("Management has ended.", action="ended")
 
@@ -87,7 +114,8 @@ async def _work(
     broker: Broker,
     persistence: Persistence,
     ledger: Ledger,
-    listener: PresenceListener,
+    listener: FleetListener,
+    keepers: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     stop: asyncio.Event,
 ) -> None:
     try:
@@ -105,20 +133,21 @@ async def _work(
     # Neither of them ends by itself. Should one fail in a way that nobody foresaw, the process ends with it, and
     # what was not acknowledged waits in the topic.
     async with asyncio.TaskGroup() as tasks:
-        sweeping = tasks.create_task(keep(engine, settings.retention, settings.books), name="retention")
+        keeping = [tasks.create_task(keeper()) for keeper in keepers]
         tasks.create_task(listener.run(broker, stop), name="presence")
         try:
             await ledger.run(broker, stop)
         finally:
-            sweeping.cancel()
+            for task in keeping:
+                task.cancel()
 
 
-async def standalone(settings: ManagementSettings, stop: asyncio.Event) -> None:
+async def standalone(settings: ManagementSettings, stop: asyncio.Event, *, replay: Replay | None = None) -> None:
     """Management in a process of its own, with its own connection to the broker."""
     if settings.pulsar_url == "memory:":
         log.warning("A memory broker reaches nobody outside this process: no event will come.", action="alone")
     broker = open_broker(settings.pulsar_url, **settings.broker_options)
     try:
-        await run(settings, broker, stop)
+        await run(settings, broker, stop, replay=replay)
     finally:
         await broker.aclose()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from management.access import OWN_NAME, Access, Person, is_loopback, parse_keys
 from management.books import Books
 from management.retention import Retention
+from management.webhook import Format
 from process.settings import Settings
 from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check
@@ -25,6 +26,9 @@ class ManagementSettings(Settings):
     management_host: str = Field("127.0.0.1", description="the address on which the REST API listens")
     management_port: int = Field(8082, ge=0, le=65535, description="the port of the REST API; 0 takes a free one")
     management_key: SecretStr | None = Field(None, description="the key that callers of the REST API must show")
+    management_keys: SecretStr | None = Field(
+        None, description="more such keys by name, for people who read and people who act: a=reader:key,b=operator:key"
+    )
     management_ssl_certfile: Path | None = Field(
         None, description="a PEM file with management's certificate and those above it, to serve over TLS"
     )
@@ -47,6 +51,11 @@ class ManagementSettings(Settings):
     presence_waiting_max: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
     presence_nodes_max: int = Field(10_000, ge=1, description="nodes that are remembered at the same time")
 
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="where alerts are posted as JSON: troubles that last until someone acts, and their ends"
+    )
+    alert_webhook_format: Format = Field("generic", description="generic, or slack for what Slack's webhooks take")
+
     time_zone: str = Field("UTC", description="whose days the ledger's days are, such as Europe/Berlin")
     prices_file: Path | None = Field(
         None, description="a TOML file with what customers pay for models, and what attempts cost: docs/money.md"
@@ -64,6 +73,22 @@ class ManagementSettings(Settings):
     retention_quarantine_days: int | None = Field(
         None, ge=1, le=DAYS_MAX, description="days that digests of unreadable messages are kept"
     )
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _postable(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            text = url.get_secret_value()
+            if not text.startswith(("http://", "https://")) or not text.isprintable() or " " in text:
+                raise ValueError("it must be an address that begins with https:// or http://")
+        return url
+
+    @field_validator("management_keys")
+    @classmethod
+    def _readable_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            parse_keys(keys.get_secret_value())
+        return keys
 
     @field_validator("time_zone")
     @classmethod
@@ -106,12 +131,20 @@ class ManagementSettings(Settings):
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> ManagementSettings:
-        if self.management_key is None and not _is_loopback(self.management_host):
+        if not self.access.asks_for_key and not is_loopback(self.management_host):
             raise ValueError(
                 f"MANAGEMENT_KEY: it is not set, but MANAGEMENT_HOST={self.management_host} can be reached from other "
                 "machines. Set a key, or listen on 127.0.0.1"
             )
         return self
+
+    @cached_property
+    def access(self) -> Access:
+        """Who may ask, and who may act."""
+        keys = parse_keys(self.management_keys.get_secret_value()) if self.management_keys else {}
+        if self.management_key is not None:
+            keys[self.management_key.get_secret_value()] = Person(OWN_NAME, "operator")
+        return Access(keys)
 
     @cached_property
     def books(self) -> Books:
@@ -128,10 +161,3 @@ class ManagementSettings(Settings):
             self.retention_prompts_days,
             self.retention_quarantine_days,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

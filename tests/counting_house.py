@@ -113,3 +113,12 @@ class CountingHouse:
             requests = await connection.scalar(select(func.sum(USAGE_DAILY.c.requests)))
         await engine.dispose()
         return charges or 0, requests or 0
+
+    async def act(self, _path: str = "/api/v1/actions", **action: Any) -> tuple[int, Any]:
+        """Let an operator do something: the status and what is answered."""
+        headers = {name: action.pop(name) for name in ("authorization",) if name in action}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://127.0.0.1:{self.port}{_path}", json=action, headers=headers) as response,
+        ):
+            return response.status, await response.json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gateway.role
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Broker
+    from dead_letters.deciding import Replay
 
 
 def free_port() -> int:
@@ -58,6 +60,8 @@ class InProcessFleet:
         self._common = common
         self.model = common.get("MODEL_NAME", "static")
         """The model that nodes serve unless told otherwise."""
+        self.replay: Replay | None = None
+        """What managements that are started from now on replay with."""
         self._running: list[Running] = []
 
     async def gateway(self, **env: str) -> Running:
@@ -83,7 +87,7 @@ class InProcessFleet:
         settings = load(
             ManagementSettings, {**self._common, "MANAGEMENT_PORT": str(port), "DATABASE_URL": database, **env}
         )
-        return await self._start(management.role.run, settings, port)
+        return await self._start(partial(management.role.run, replay=self.replay), settings, port)
 
     async def aclose(self) -> None:
         for running in reversed(self._running):

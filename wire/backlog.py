@@ -18,16 +18,19 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 
 
 class ModelBacklog(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One gateway's requests of one model.
+    """One gateway's requests of one model. The last two only grow, for as long as the gateway runs.
 
-    ``waiting``: published, and no node has begun them; ``running``: held by a node; ``taken``: how many nodes have
-    begun for the first time since the gateway started.
+    ``waiting``: published, and no node has begun them; ``oldest_ms``: since when the oldest of these is open;
+    ``running``: held by a node; ``taken``: how many nodes have begun for the first time since the gateway started;
+    ``accepted``: how many it has let in.
     """
 
     model: str
     waiting: Count = 0
     running: Count = 0
     taken: Count = 0
+    accepted: Count = 0
+    oldest_ms: Millis | None = None
 
 
 class BacklogReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="backlog"):

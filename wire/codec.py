@@ -16,6 +16,7 @@ from wire.control import ControlMessage, Word
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
 from wire.event import EVENT_BYTES_MAX, AcceptedData, Event, GatewayData, NodeData, PromptData, RequestData
+from wire.order import CancelRequest
 from wire.piece import Echo, Frame, LinkMessage
 from wire.presence import CredentialPresence, Presence, RollCall
 from wire.request import Request
@@ -44,6 +45,7 @@ _presence: _Decoder[Presence] = msgspec.msgpack.Decoder(Presence)
 _credential: _Decoder[CredentialPresence] = msgspec.msgpack.Decoder(CredentialPresence)
 _roll_call: _Decoder[RollCall] = msgspec.msgpack.Decoder(RollCall)
 _backlog: _Decoder[BacklogReport] = msgspec.msgpack.Decoder(BacklogReport)
+_order: _Decoder[CancelRequest] = msgspec.msgpack.Decoder(CancelRequest)
 _event: _Decoder[Event] = msgspec.json.Decoder(Event)
 _request_data: _Decoder[RequestData] = msgspec.json.Decoder(RequestData)
 _node_data: _Decoder[NodeData] = msgspec.json.Decoder(NodeData)
@@ -53,7 +55,15 @@ _prompt_data: _Decoder[PromptData] = msgspec.json.Decoder(PromptData)
 
 
 def encode(
-    word: Request | DeadLetter | LinkMessage | ControlMessage | Echo | Presence | RollCall | BacklogReport,
+    word: Request
+    | DeadLetter
+    | LinkMessage
+    | ControlMessage
+    | Echo
+    | Presence
+    | RollCall
+    | BacklogReport
+    | CancelRequest,
 ) -> bytes:
     """A whole message."""
     return _HEAD + _encoder.encode(word)
@@ -127,6 +137,11 @@ def decode_roll_call(message: bytes) -> RollCall:
 def decode_backlog(message: bytes) -> BacklogReport:
     """What a gateway told the others."""
     return _decode(_backlog, message)
+
+
+def decode_order(message: bytes) -> CancelRequest:
+    """What an operator wants of gateways."""
+    return _decode(_order, message)
 
 
 def decode_event(message: bytes) -> Event:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,8 @@ the request back, which changes nothing where the delivery is another's by now. 
 back. ``done``: the request has its end. ``unknown``: the gateway does not know the request, so it ended long ago.
 ``poison``: it brought down too many nodes; write the dead letter.
 """
+
+SENTENCE_CHARS_MAX = 1000
 
 
 class Acked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="acked"):
@@ -80,8 +82,10 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dr
     """Take no new work, finish what is begun, and leave."""
 
 
-class Pause(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="pause"):
-    """Take no new work until ``resume``."""
+class Pause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="pause"):
+    """Take no new work until ``resume``. ``sentence`` says why, for people: the node's heartbeats repeat it."""
+
+    sentence: Annotated[str, msgspec.Meta(max_length=SENTENCE_CHARS_MAX)] | None = None
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="resume"):

@@ -238,6 +238,13 @@ class DeadlineExceeded(FleetError):
     code, http_status, type, retryable = "deadline_exceeded", 504, "server_error", False
 
 
+class RequestCancelled(FleetError):
+    """An operator has cancelled this request."""
+
+    # Not 409, which clients try again by themselves.
+    code, http_status, type, retryable = "request_cancelled", 410, "invalid_request_error", False
+
+
 class Poison(FleetError):
     """This request brought down every node that worked on it, and will not be tried again."""
 

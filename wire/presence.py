@@ -31,18 +31,29 @@ IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authenticati
 
 
 PLACES_MAX = 1_000_000
+RUNNING_TOLD_MAX = 20
+"""Requests that a heartbeat names: the oldest ones."""
 Places = Annotated[int, msgspec.Meta(ge=0, le=PLACES_MAX)]
 PerMin = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
 
 
-class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
-    """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it.
+class RunningRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that has a slot, and since when by the node's clock."""
 
-    ``sentence`` explains a state that is not ``ready``, for people; ``until_ms`` is when a node in trouble tries again
-    by itself, and thus has use for a request. ``continues``: its engine can go on after a given text. ``slots`` is how
-    many requests it works on at once, at the pace of its provider's limits where there are some; ``busy`` counts taken
-    slots; ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to its
-    acknowledgement: by ``slots / service_ms`` gateways know how long a queue takes.
+    request_id: Id
+    taken_ms: Millis
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="presence"):
+    """One heartbeat. ``node`` is fresh at every start of the process; ``name`` is what people call it, ``host`` where
+    it runs.
+
+    ``sentence`` explains a state that is not ``ready``, for people; ``since_ms`` is when the state began; ``until_ms``
+    when a node in trouble tries again by itself, and thus has use for a request. ``continues``: its engine can go on
+    after a given text. ``slots`` is how many requests it works on at once, at the pace of its provider's limits where
+    there are some; ``busy`` counts taken slots, and ``running`` names the requests that have had one for longest;
+    ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to its acknowledgement: by
+    ``slots / service_ms`` gateways know how long a queue takes.
 
     ``credential`` names provider and key, and tells neither. The last three say what this node itself has learnt of the
     credential's limits, whole and not its share, and until when the provider refuses it.
@@ -62,6 +73,9 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     service_ms: Millis | None = None
     sentence: str | None = None
     until_ms: Millis | None = None
+    since_ms: Millis | None = None
+    host: str | None = None
+    running: Annotated[tuple[RunningRequest, ...], msgspec.Meta(max_length=RUNNING_TOLD_MAX)] = ()
     endpoints: tuple[str, ...] = ("chat/completions",)
     modalities: tuple[str, ...] = ("text",)
     context_length: Tokens | None = None

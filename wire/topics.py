@@ -125,6 +125,11 @@ class Topics:
         return f"non-persistent://{self.tenant}/{self.links_namespace}/backlog"
 
     @property
+    def orders(self) -> str:
+        """What operators want of whichever gateway has a request."""
+        return f"non-persistent://{self.tenant}/{self.links_namespace}/orders"
+
+    @property
     def results(self) -> str:
         """Events: what management hears."""
         if "://" in self.results_name:

@@ -11,7 +11,7 @@ from process import __version__
 from process.identity import now_ms
 from process.logging import Log
 from wire import codec
-from wire.presence import PRESENCE_EVERY_S, NodeState, Presence
+from wire.presence import PRESENCE_EVERY_S, NodeState, Presence, RunningRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +41,7 @@ class Heartbeat:
         slots: int,
         load: Callable[[], tuple[int, int]],
         learnt: Callable[[], Learnt] | None = None,
+        running: Callable[[], tuple[RunningRequest, ...]] = tuple,
     ) -> None:
         self.state: NodeState = "starting"
         self.sentence: str | None = None
@@ -50,13 +51,16 @@ class Heartbeat:
         self._slots = slots
         self._load = load
         self._learnt = learnt
-        self._started_ms = now_ms()
+        self._running = running
+        self._started_ms = self._since_ms = now_ms()
         self._service_ms: float | None = None
         self._served = 0
         self._changed = asyncio.Event()
 
     def become(self, state: NodeState, sentence: str | None = None, until_ms: int | None = None) -> None:
         """Change the state, and say so at once. ``until_ms``: when the node tries again by itself."""
+        if state != self.state:
+            self._since_ms = now_ms()
         self.state, self.sentence, self._until_ms = state, sentence, until_ms
         self._changed.set()
 
@@ -89,6 +93,9 @@ class Heartbeat:
             state=self.state,
             sentence=self.sentence,
             until_ms=self._until_ms,
+            since_ms=self._since_ms,
+            host=self._identity.host or None,
+            running=self._running(),
             slots=self._slots if learnt is None else learnt.slots(self._slots, self._service_ms),
             busy=busy,
             parked=parked,

@@ -23,6 +23,7 @@ log = Log("node")
 
 KEY_TROUBLES = ("authentication_failed", "quota_exhausted")
 LIMITED = "The provider of this model limits the rate of requests. The node goes on by itself."
+PAUSED = "Paused by an operator."
 SHIFT_MS = 500
 """A limit that moves by less is no change to tell."""
 
@@ -40,6 +41,7 @@ class Intake:
         self._limited_until_ms: int | None = None
         self._engine: tuple[NodeState, str | None] = ("ready", None)
         self._paused = False
+        self._pause_sentence = PAUSED
         self._leaving = False
         self._heartbeat: Heartbeat | None = None
         self._try_again: asyncio.TimerHandle | None = None
@@ -68,15 +70,17 @@ class Intake:
         self.gate.close()
         await self._tasks.aclose()
 
-    def pause(self) -> None:
-        """An operator wants no new work to be taken."""
-        self._paused = True
+    def pause(self, sentence: str | None = None) -> None:
+        """An operator wants no new work to be taken; ``sentence`` says why."""
+        self._paused, self._pause_sentence = True, sentence or PAUSED
         self.gate.close()
         self._show()
 
     def resume(self) -> None:
         """Work may be taken again."""
-        self._paused = False
+        was_paused, self._paused = self._paused, False
+        if was_paused and self._condition.trouble is not None:
+            self._try_in(0)  # what came of the trouble meanwhile, nobody has tried
         self._go_on()
 
     def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
@@ -139,7 +143,11 @@ class Intake:
     def _try_in(self, seconds: float) -> None:
         if self._try_again is not None:
             self._try_again.cancel()
-        self._try_again = asyncio.get_running_loop().call_later(seconds, self.gate.admit_one)
+        self._try_again = asyncio.get_running_loop().call_later(seconds, self._try)
+
+    def _try(self) -> None:
+        if not self._paused:
+            self.gate.admit_one()
 
     def _look(self) -> None:
         """The pace has changed, or may have by the time that passed."""
@@ -157,7 +165,7 @@ class Intake:
         if self._heartbeat is None or self._leaving:
             return
         if self._paused:
-            self._heartbeat.become("paused", "Paused by an operator.")
+            self._heartbeat.become("paused", self._pause_sentence)
         elif self._engine[0] != "ready":
             self._heartbeat.become(*self._engine)
         elif self._worse is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from broker.interface import BrokerError, ConsumerClosed
@@ -14,6 +15,7 @@ from wire import codec
 from wire.control import Acked, AreYouAlive, ControlMessage, CredentialLimited, Drain, Pause, Resume
 from wire.errors import FleetError, InvalidName, UndecodableMessage
 from wire.piece import Alive, Echo
+from wire.presence import RUNNING_TOLD_MAX, RunningRequest
 from wire.topics import check_incarnation
 from workernode.attempt import Attempt
 from workernode.intake import Intake
@@ -91,6 +93,14 @@ class Node:
     def load(self) -> tuple[int, int]:
         """Busy slots and parked deliveries."""
         return self.busy, self._parked
+
+    def running(self) -> tuple[RunningRequest, ...]:
+        """The oldest requests that have a slot."""
+        working = (attempt for attempt in self._attempts.values() if not attempt.was_parked)
+        return tuple(
+            RunningRequest(request_id=attempt.request.request_id, taken_ms=attempt.taken_ms)
+            for attempt in islice(working, RUNNING_TOLD_MAX)
+        )
 
     def start(self, requests: Consumer, heartbeat: Heartbeat) -> None:
         """Begin to take work."""
@@ -313,8 +323,8 @@ class Node:
                     link.push(Alive(attempt_id=attempt_id, holding=False), urgent=True)
             case Drain():
                 self.drain_asked.set()
-            case Pause():
-                self._intake.pause()
+            case Pause(sentence=sentence):
+                self._intake.pause(sentence)
             case Resume():
                 self._intake.resume()
             case CredentialLimited(credential=credential, until_ms=until_ms):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -56,7 +57,9 @@ async def run(
 
     Raises :class:`process.lifecycle.PortInUse`.
     """
-    identity = NodeIdentity(new_incarnation("node"), settings.node_name, settings.model, settings.node_type)
+    identity = NodeIdentity(
+        new_incarnation("node"), settings.node_name, settings.model, settings.node_type, socket.gethostname()
+    )
     metrics = NodeMetrics(_first_slots(settings))
     state = _Readiness(broker)
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
@@ -133,7 +136,12 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         pace=pace,
     )
     heartbeat = Heartbeat(
-        identity, engine, _first_slots(settings), node.load, learnt=pace.learnt if pace is not None else None
+        identity,
+        engine,
+        _first_slots(settings),
+        node.load,
+        learnt=pace.learnt if pace is not None else None,
+        running=node.running,
     )
     presence = None if pace is None else await hear_peers(broker, topics, identity.incarnation, pace)
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
@@ -144,7 +152,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     if local is not None:
         local.report = Reporter(node, heartbeat, recorder, background).hear
     try:
-        if await _engine_started(engine, heartbeat, recorder, stop):
+        if await _engine_started(engine, heartbeat, recorder, (stop, node.drain_asked)):
             requests = await broker.consumer(
                 topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
             )
@@ -184,41 +192,39 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         log.info("The node has left.", action="stopped", node=identity.incarnation)
 
 
-async def _engine_started(engine: Engine, heartbeat: Heartbeat, recorder: Recorder, stop: asyncio.Event) -> bool:
-    """Start the engine; where it cannot, say why once, and try again until ``stop``."""
+async def _engine_started(
+    engine: Engine, heartbeat: Heartbeat, recorder: Recorder, ends: tuple[asyncio.Event, ...]
+) -> bool:
+    """Start the engine; where it cannot, say why once, and try again until it shall end."""
     said = ""
-    while not stop.is_set():
+    while not any(end.is_set() for end in ends):
         try:
-            return await _unless(stop, engine.start())
+            return await _unless(ends, engine.start())
         except EngineUnusable as error:
             if str(error) != said:
                 said = str(error)
                 log.error(said, action="engine_unusable")
                 heartbeat.become("misconfigured", said)
                 await recorder.publish(recorder.node_event("node.misconfigured", said))
-        await _wait(stop, ENGINE_AGAIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENGINE_AGAIN_S):
+                await _either(*ends)
     return False
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work was done before ``stop``; a model may take minutes to load."""
+async def _unless(ends: tuple[asyncio.Event, ...], work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done before any of ``ends``; a model may take minutes to load."""
     working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
+    ending = asyncio.ensure_future(_either(*ends))
     try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
         return working.done()
     finally:
         working.cancel()
-        stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
+        ending.cancel()
+        await asyncio.gather(working, ending, return_exceptions=True)
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -13,8 +13,8 @@ import click
 
 from broker.interface import BrokerError
 from broker.open import open_broker
-from fleet.dead_letters.shelf import Shelf, ShelfTaken
-from fleet.dead_letters.trace import leave_trace
+from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
+from dead_letters.shelf import Shelf, ShelfTaken
 from process.settings import EXIT_WRONG_SETTING, Settings, WrongSettings, load
 from wire.errors import FleetError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from broker.interface import Broker
+    from dead_letters.deciding import Replayed
     from wire.dead_letter import DeadLetter
     from wire.topics import Topics
 
@@ -111,18 +112,15 @@ def replay(request_id: str, model: str, *, as_json: bool, timeout_s: float, answ
     from fleet.dead_letters.replay import replay as again  # the gateway's modules are needed for nothing else here
 
     async def work(broker: Broker, topics: Topics) -> int:
-        async with Shelf(broker, topics, model) as shelf:
-            letters = await shelf.of(request_id)
-            if not letters or letters[0].letter is None:
-                return _not_found(request_id, model)
-            request = letters[0].letter.request
-            done = await again(broker, topics, request, timeout_s)
-            code, message = done.error or (None, None)
-            await leave_trace(broker, topics, "request.replayed", request, done.status, code=code, message=message)
+        async def keep(done: Replayed) -> None:
             if answer is not None and done.status == "answered":
                 await asyncio.to_thread(answer.write_bytes, done.answer)
-            if done.letter_done:
-                shelf.remove(letters)
+
+        try:
+            done = await replay_letter(broker, topics, model, request_id, timeout_s, again, keep)
+        except NoSuchLetter:
+            return _not_found(request_id, model)
+        code, message = done.error or (None, None)
         report = {
             "request_id": request_id,
             "status": done.status,
@@ -149,12 +147,10 @@ def discard(request_id: str, model: str) -> None:
     """Remove the letters of one request for good. The ledger hears of it."""
 
     async def work(broker: Broker, topics: Topics) -> int:
-        async with Shelf(broker, topics, model) as shelf:
-            letters = await shelf.of(request_id)
-            if not letters or letters[0].letter is None:
-                return _not_found(request_id, model)
-            await leave_trace(broker, topics, "request.discarded", letters[0].letter.request, "dead")
-            shelf.remove(letters)
+        try:
+            await discard_letter(broker, topics, model, request_id)
+        except NoSuchLetter:
+            return _not_found(request_id, model)
         click.echo(f"{request_id} is discarded.")
         return 0
 

@@ -1,12 +1,12 @@
-"""Replaying a dead letter is owning its request once more: this command is its gateway until it ends."""
+"""Replaying a dead letter is owning its request once more: whoever does it is its gateway until it ends."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from dead_letters.deciding import Replayed
 from gateway.conversation import Break
 from gateway.conversations import Conversations
 from gateway.line import Lines
@@ -25,30 +25,12 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from wire.request import Request
     from wire.topics import Topics
-    from wire.usage import Usage
 
 log = Log("fleet")
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 SETTLE_S = 30.0
 """How long its node may take to charge for the answer, and to acknowledge the request."""
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """How it ended this time. ``error`` is the code and the sentence that a client would have got."""
-
-    status: Literal["answered", "failed", "expired", "dead"]
-    answer: bytes
-    usage: Usage | None = None
-    error: tuple[str, str] | None = None
-    settled: bool = True
-    """Whether its node has acknowledged it: no attempt of it will follow."""
-
-    @property
-    def letter_done(self) -> bool:
-        """Whether the old letter may go: it is answered, or a node has written a newer one."""
-        return self.status == "answered" or (self.status == "dead" and self.settled)
 
 
 class _ChargesOnly(GatewayRecorder):

@@ -34,15 +34,23 @@ class Reply:
     clock_s: float | None
 
 
-async def ask(url: str, headers: dict[str, str], trusted: SSLContext | None = None) -> Reply:
-    """GET, following no redirect: a key must not go elsewhere. Raises :class:`Unanswered`.
+async def ask(url: str, headers: dict[str, str], trusted: SSLContext | None = None, body: Any = None) -> Reply:
+    """GET, or POST where there is a JSON ``body``, following no redirect: a key must not go elsewhere.
 
+    Raises :class:`Unanswered`.
     ``trusted`` is for an https address that no authority vouches for.
     """
     try:
         async with (
             aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session,
-            session.get(url, headers=headers, allow_redirects=False, ssl=trusted or True) as response,
+            session.request(
+                "GET" if body is None else "POST",
+                url,
+                headers=headers,
+                json=body,
+                allow_redirects=False,
+                ssl=trusted or True,
+            ) as response,
         ):
             now = time.time()
             body = await response.content.read(ANSWER_BYTES_MAX)

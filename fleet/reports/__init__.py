@@ -1,1 +1,1 @@
-"""``fleet usage``, ``fleet requests`` and ``fleet nodes``: what management's REST API tells, as tables."""
+"""What management's REST API tells, as tables: ``fleet usage``, ``fleet nodes``, ``fleet top`` and their like."""

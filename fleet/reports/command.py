@@ -1,33 +1,24 @@
-"""The commands ``fleet usage``, ``fleet requests`` and ``fleet nodes``."""
+"""The commands that show what management's REST API tells."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
-from fleet.database_command import EXIT_NOT_DONE
-from fleet.doctor.asking import Unanswered, ask
-from fleet.reports.settings import ReportSettings
+from fleet.reports.management import EPILOG, Management
+from fleet.reports.rows import error_rows, model_rows, node_rows, time_of
 from fleet.table import table
-from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-EXIT_NO_MANAGEMENT = 4
 BY = ("day", "model", "key", "node", "tag")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the REST API answers.")
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Rows at most."
-)
-EPILOG = (
-    "Management is MANAGEMENT_URL, with MANAGEMENT_KEY. Exit codes: 0 done, 1 refused, 2 a wrong setting, 4 no answer."
 )
 
 
@@ -66,7 +57,27 @@ def requests(request_id: str | None, *, as_json: bool, **asked: Any) -> None:
 @json_option
 def nodes(*, as_json: bool, gone: int) -> None:
     """The nodes that are there."""
-    _show("nodes", {"gone": gone}, as_json, _node_rows, "No node is there.")
+    _show("nodes", {"gone": gone}, as_json, node_rows, "No node is there.")
+
+
+@click.command(epilog=EPILOG)
+@json_option
+def models(*, as_json: bool) -> None:
+    """The models: their nodes, what waits, how fast they are."""
+    _show("models", {}, as_json, model_rows, "No model is there.")
+
+
+@click.command(epilog=EPILOG)
+@click.option("--since", metavar="DAY", help="Such as 2026-01-31; six days ago without it.")
+@click.option("--until", metavar="DAY")
+@click.option("--scope", type=click.Choice(("request", "attempt", "node")), help="What had it.")
+@click.option("--model")
+@click.option("--key", "key_id", help="A key's name.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Rows at most.")
+@json_option
+def errors(*, as_json: bool, **asked: Any) -> None:
+    """What went wrong, the latest first, and what to do about it."""
+    _show("errors", asked, as_json, error_rows, "Nothing went wrong.")
 
 
 def _usage_rows(answer: Any) -> list[dict[str, Any]]:
@@ -84,7 +95,7 @@ def _usage_rows(answer: Any) -> list[dict[str, Any]]:
 
 def _end_rows(answer: Any) -> list[dict[str, Any]]:
     names = ("request_id", "status", "model", "key_id", "node")
-    return [{"time": _time(row["time_ms"]), **{name: row[name] for name in names}} for row in answer["data"]]
+    return [{"time": time_of(row["time_ms"]), **{name: row[name] for name in names}} for row in answer["data"]]
 
 
 def _timeline_rows(answer: Any) -> list[dict[str, Any]]:
@@ -106,27 +117,6 @@ def _timeline_rows(answer: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _node_rows(answer: Any) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": row["name"],
-            "model": row["model"],
-            "type": row["type"],
-            "state": row["state"] if row["present"] else "gone",
-            "busy": f"{row['busy']}/{row['slots']}" if row["present"] else None,
-            "service_ms": row["service_ms"],
-            "heard_ms_ago": row["heard_ms_ago"],
-            "version": row["version"],
-            "sentence": row["sentence"],
-        }
-        for row in answer["data"]
-    ]
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
-
-
 def _show(
     path: str,
     asked: Mapping[str, Any],
@@ -134,28 +124,11 @@ def _show(
     rows_of: Callable[[Any], Sequence[Mapping[str, Any]]],
     nothing: str,
 ) -> None:
-    try:
-        settings = load(ReportSettings)
-    except WrongSettings as wrong:
-        for problem in wrong.problems:
-            click.echo(problem, err=True)
-        sys.exit(EXIT_WRONG_SETTING)
-    question = urlencode({name: value for name, value in asked.items() if value not in (None, ())}, doseq=True)
-    key = settings.management_key
-    headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    try:
-        reply = asyncio.run(ask(f"{settings.management_url}/api/v1/{path}?{question}", headers))
-    except Unanswered as why:
-        click.echo(f"Management does not answer at {settings.management_url}: {why}.", err=True)
-        sys.exit(EXIT_NO_MANAGEMENT)
-    if reply.status != 200 or not isinstance(reply.json, dict):
-        told = reply.json.get("error", {}).get("message") if isinstance(reply.json, dict) else None
-        click.echo(f"Management refuses with {reply.status}: {told or 'it gives no reason'}", err=True)
-        sys.exit(EXIT_NOT_DONE)
+    answer = Management().get(path, asked)
     if as_json:
-        click.echo(json.dumps(reply.json))
+        click.echo(json.dumps(answer))
         return
-    rows = rows_of(reply.json)
+    rows = rows_of(answer)
     click.echo(table(rows) if rows else nothing)
-    if reply.json.get("next_cursor"):
+    if answer.get("next_cursor"):
         click.echo("There are more: ask for fewer, or use --json and the REST API's cursor.", err=True)

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import store.money_tables  # noqa: F401 (it adds its tables)
+import store.fleet_tables
+import store.money_tables  # noqa: F401 (they add their tables)
 from store.tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)

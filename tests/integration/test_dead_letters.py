@@ -15,9 +15,9 @@ import pytest
 
 from broker.memory import MemoryBroker
 from broker.pulsar import PulsarBroker
+from dead_letters.shelf import Shelf, ShelfTaken
+from dead_letters.trace import leave_trace
 from fleet.dead_letters.replay import replay
-from fleet.dead_letters.shelf import Shelf, ShelfTaken
-from fleet.dead_letters.trace import leave_trace
 from process.identity import new_request_id, now_ms
 from process.settings import load
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker.interface import Broker
-    from fleet.dead_letters.shelf import Held
+    from dead_letters.shelf import Held
     from tests.in_process import Running
     from tests.pulsar_server import PulsarServer
     from wire.topics import Topics

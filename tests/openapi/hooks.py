@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import schemathesis
@@ -24,8 +25,12 @@ def before_call(_: Any, case: Any, __: dict[str, Any]) -> None:
         return
     if case.operation.path.startswith("/v1/engines/"):
         case.path_parameters["model"] = "static"  # rather than a 404 each time
+    if "request_id" in (case.path_parameters or {}):
+        case.path_parameters["request_id"] = os.environ["REQUEST_ID"]
     if case.query:
         case.query.pop("cursor", None)  # only an answer can make one
+    if isinstance(case.body, dict) and case.body.get("action") == "cancel":
+        case.body["action"] = "discard"  # else each waits for the end of a request that nobody has
     if isinstance(case.body, dict):
         case.body = _with_public_addresses(_with_whole_numbers(case.body))
         case.body.pop("best_of", None)  # to be measured against n

@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
 from tests.in_process import free_port
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HERE = Path(__file__).parent
+CONFIG = {"gateway": "schemathesis.toml", "management": "management.toml"}
 KEY = "sk-documented-0123456789"
 PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 
@@ -31,6 +33,7 @@ async def ports(tmp_path: Path) -> AsyncIterator[dict[str, int]]:
     settings = {
         "API_KEYS": KEY,
         "MANAGEMENT_KEY": KEY,
+        "STORE_PROMPTS": "true",
         "DEFAULT_MODEL": "static",  # so that a request without a model is a good one, as the document says
         "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db",
     }
@@ -48,11 +51,29 @@ async def ports(tmp_path: Path) -> AsyncIterator[dict[str, int]]:
 
 
 async def test_what_the_documents_say_is_so(ports: dict[str, int], tmp_path: Path) -> None:
-    for code, told in await asyncio.gather(*(tried(port, tmp_path) for port in ports.values())):
+    request_id = await answered(ports)
+    for code, told in await asyncio.gather(*(tried(role, port, tmp_path, request_id) for role, port in ports.items())):
         assert code == 0, told
 
 
-async def tried(port: int, directory: Path) -> tuple[int | None, str]:
+async def answered(ports: dict[str, int]) -> str:
+    """A request of which management knows all that it can."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    body = {"model": "static", "messages": [{"role": "user", "content": "hello"}]}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(f"http://127.0.0.1:{ports['gateway']}/v1/chat/completions", json=body) as response:
+            request_id = response.headers["x-request-id"]
+
+        async def stored() -> bool:
+            url = f"http://127.0.0.1:{ports['management']}/api/v1/requests/{request_id}/prompt"
+            async with session.get(url) as response:
+                return response.status == 200
+
+        await until(stored)
+    return request_id
+
+
+async def tried(role: str, port: int, directory: Path, request_id: str) -> tuple[int | None, str]:
     """The exit code of schemathesis, and what it found."""
     document = directory / f"{port}.json"
     answer = await exchange(port, get("/openapi.json", f"authorization: Bearer {KEY}"))
@@ -60,9 +81,9 @@ async def tried(port: int, directory: Path) -> tuple[int | None, str]:
     document.write_bytes(answer.body)
     program = await asyncio.create_subprocess_exec(
         PROGRAM,
-        *("--config-file", str(HERE / "schemathesis.toml")),
+        *("--config-file", str(HERE / CONFIG[role])),
         *("run", str(document), "--url", f"http://127.0.0.1:{port}"),
-        env={**os.environ, "HOOKS": str(HERE / "hooks.py"), "KEY": KEY},
+        env={**os.environ, "HOOKS": str(HERE / "hooks.py"), "KEY": KEY, "REQUEST_ID": request_id},
         cwd=directory,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -214,6 +214,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     codec.decode_presence,
     codec.decode_roll_call,
     codec.decode_backlog,
+    codec.decode_order,
     codec.decode_event,
     lambda raw: codec.decode_frame(msgspec.Raw(raw)),
     lambda raw: codec.decode_word(msgspec.Raw(raw)),

@@ -56,6 +56,10 @@ SPECIAL = {
     "node_host": ["not a host", "::zz"],
     "api_keys": [CANARY[:7], f"{CANARY},", f"{CANARY},{CANARY}", f"a:{CANARY},a:{CANARY}x", f":{CANARY}", f"{CANARY} x",
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
+    "management_keys": [CANARY, f"a:{CANARY}", f"a=owner:{CANARY}", f"=reader:{CANARY}", f"a=reader:{CANARY[:7]}",
+                        f"a=reader:{CANARY},a=operator:{CANARY}x", f"a=reader:{CANARY},b=reader:{CANARY}",
+                        f"a=reader:{CANARY} x", f"management=operator:{CANARY}", f"{'n' * 65}=reader:{CANARY}"],
+    "alert_webhook_url": [CANARY, f"ftp://{CANARY}", f"https://hooks.example/{CANARY} x"],
     "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
                            f"async+mongodb://u:{CANARY}@host"],
     "prices_file": ["/nowhere/prices.toml", "/"],
@@ -180,11 +184,14 @@ SECRETS = [(role, name) for role in ROLES for name, field in role.model_fields.i
 GOOD_SECRET = {
     "database_url": f"postgresql+asyncpg://user:{CANARY}@host/database",
     "limits_storage_url": f"async+memory://{CANARY}",
+    "management_keys": f"alice=operator:{CANARY}",
+    "alert_webhook_url": f"https://hooks.example/{CANARY}",
 }
 
 
 def test_the_secrets_are_known() -> None:
     known = {"pulsar_token", "api_keys", "api_key", "management_key", "database_url", "limits_storage_url"}
+    known |= {"management_keys", "alert_webhook_url"}
     assert {name for _, name in SECRETS} == known
 
 

@@ -115,6 +115,7 @@ def test_the_addresses_are_those_of_the_topics(document: dict[str, Any]) -> None
         "presence": topics.presence,
         "rollCall": topics.roll_call,
         "backlog": topics.backlog,
+        "orders": topics.orders,
         "results": topics.results,
         "deadLetters": topics.dead_letters("gpt-4o"),
     }

@@ -53,8 +53,9 @@ from wire.event import (
     charge_id,
     request_event_id,
 )
+from wire.order import CancelRequest
 from wire.piece import Alive, Content, Echo, Failed, Finished, Frame, LinkMessage, Settled, Started
-from wire.presence import Presence, RollCall
+from wire.presence import Presence, RollCall, RunningRequest
 from wire.request import Origin, Request
 from wire.usage import Usage
 
@@ -203,6 +204,7 @@ WORDS: dict[str, Word] = {
     "settle": Settle(attempt_id=ATTEMPT, charge=b"{}"),
     "drain": Drain(),
     "pause": Pause(),
+    "pause.sentence": Pause(sentence="Paused by alice: the provider moves."),
     "resume": Resume(),
     "limited": CredentialLimited(credential="0123456789abcdef", until_ms=AT + 60_000),
 }
@@ -244,6 +246,9 @@ PRESENCES = {
         service_ms=1234,
         sentence="The provider limits this key until noon.",
         until_ms=AT + 60_000,
+        since_ms=AT - 5_000,
+        host="host-1",
+        running=(RunningRequest(request_id=REQUEST, taken_ms=AT - 1_000),),
         endpoints=("chat/completions", "embeddings"),
         modalities=("text", "image"),
         context_length=128_000,
@@ -255,13 +260,14 @@ PRESENCES = {
         limited_until_ms=AT + 60_000,
     ),
 }
+ORDERS = {"order.cancel": CancelRequest(sender="management-0123456789abcdef", request_id=REQUEST)}
 ROLL_CALLS = {"roll-call": RollCall(sender=GATEWAY)}
 BACKLOGS = {
     "backlog": BacklogReport(
         gateway=GATEWAY,
         sent_ms=AT,
         models=(
-            ModelBacklog(model="static", waiting=3, running=128, taken=4567),
+            ModelBacklog(model="static", waiting=3, running=128, taken=4567, accepted=4600, oldest_ms=AT - 900),
             ModelBacklog(model="org/größe 🦙", taken=1),
         ),
     )
@@ -409,7 +415,7 @@ EVENTS: dict[str, Event] = {
 
 def files() -> dict[str, bytes]:
     """The content of every golden file by its name."""
-    binary = {**REQUESTS, **DEAD_LETTERS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS, **BACKLOGS}
+    binary = {**REQUESTS, **DEAD_LETTERS, **LINKS, **CONTROLS, **PRESENCES, **ROLL_CALLS, **BACKLOGS, **ORDERS}
     return {
         **{f"{name}.bin": codec.encode(word) for name, word in binary.items()},
         **{f"{name}.json": codec.encode_event(event) for name, event in EVENTS.items()},
@@ -424,6 +430,7 @@ CASES: list[Case] = [
     *((name, word, codec.decode_control) for name, word in CONTROLS.items()),
     *((name, word, codec.decode_presence) for name, word in PRESENCES.items()),
     *((name, word, codec.decode_roll_call) for name, word in ROLL_CALLS.items()),
+    *((name, word, codec.decode_order) for name, word in ORDERS.items()),
     *((name, word, codec.decode_backlog) for name, word in BACKLOGS.items()),
     *((name, word, codec.decode_event) for name, word in EVENTS.items()),
 ]

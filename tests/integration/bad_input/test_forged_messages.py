@@ -20,8 +20,9 @@ from tests.waiting import until
 from wire import codec
 from wire.backlog import BacklogReport, ModelBacklog
 from wire.control import Accepted, ControlMessage, Go, Settle, Stop
+from wire.order import CancelRequest
 from wire.piece import Content, Finished, LinkMessage, Settled, Started
-from wire.presence import Presence
+from wire.presence import Presence, RunningRequest
 from wire.request import Request
 from wire.usage import Usage
 
@@ -121,6 +122,7 @@ def presences(model: str) -> list[bytes]:
         {"model": ""},
         {"state": "\x1b[31m"},
         {"sent_ms": -1},
+        {"running": tuple(RunningRequest(request_id="req_1", taken_ms=1) for _ in range(21))},
     ]
     return [codec.encode(Presence(**{**good, **fields})) for fields in wrong]
 
@@ -173,6 +175,7 @@ async def test_what_is_forged_on_any_topic_is_put_aside_once_and_harms_nobody(
         topics.presence: presences(node.model),
         topics.backlog: reports(node.model),
         topics.roll_call: [],
+        topics.orders: [codec.encode(CancelRequest(sender="management-forged", request_id="req_of_nobody"))],
         topics.results: events(),
     }
     for topic, messages in forged.items():
@@ -185,9 +188,11 @@ async def test_what_is_forged_on_any_topic_is_put_aside_once_and_harms_nobody(
         "requests": (node, 'workernode_undecodable_messages_total{topic="requests"}', len(RUBBISH) + 7),
         "control": (node, 'workernode_undecodable_messages_total{topic="control"}', len(RUBBISH) + control_unread),
         "link": (gateway, 'gateway_undecodable_messages_total{topic="link"}', len(RUBBISH) + link_unread),
-        "presence": (gateway, 'gateway_undecodable_messages_total{topic="presence"}', len(RUBBISH) + 7),
+        "presence": (gateway, 'gateway_undecodable_messages_total{topic="presence"}', len(RUBBISH) + 8),
         "backlog": (gateway, 'gateway_undecodable_messages_total{topic="backlog"}', len(RUBBISH) + 3),
-        "heartbeats": (management, "heartbeats_undecodable_total", len(RUBBISH) + 7),
+        "orders": (gateway, 'gateway_undecodable_messages_total{topic="orders"}', len(RUBBISH)),
+        "backlogs": (management, "backlogs_undecodable_total", len(RUBBISH) + 3),
+        "heartbeats": (management, "heartbeats_undecodable_total", len(RUBBISH) + 8),
         "results": (management, "ledger_quarantined_total", len(RUBBISH) + 3),
     }
 

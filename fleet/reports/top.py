@@ -1,0 +1,63 @@
+"""``fleet top``: models and nodes, live."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from fleet.reports.management import EPILOG, Management, NoAnswer
+from fleet.reports.rows import model_rows, node_rows
+from fleet.table import table
+
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_HOME, _END_OF_LINE, _END = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+@click.command(epilog=EPILOG)
+@click.option("--every", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Look once, as it also does where no terminal is.")
+def top(*, every: float, once: bool) -> None:
+    """Models and nodes as they are now, until Ctrl-C."""
+    management = Management()
+    if once or not sys.stdout.isatty():
+        try:
+            click.echo(asyncio.run(_screen(management)))
+        except NoAnswer as why:
+            click.echo(str(why), err=True)
+            sys.exit(why.exit_code)
+        return
+    click.echo(_ENTER, nl=False)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_live(management, every))
+    finally:
+        click.echo(_LEAVE, nl=False)
+
+
+async def _live(management: Management, every_s: float) -> None:
+    while True:
+        try:
+            screen = await _screen(management)
+        except NoAnswer as why:
+            screen = f"{_now()}  {why}"
+        width, height = shutil.get_terminal_size()
+        lines = [line[:width] + _END_OF_LINE for line in screen.splitlines()[: height - 1]]
+        click.echo(_HOME + "\n".join(lines) + _END, nl=False)
+        await asyncio.sleep(every_s)
+
+
+async def _screen(management: Management) -> str:
+    models, nodes = await asyncio.gather(management.ask("models", {}), management.ask("nodes", {"gone": 0}))
+    parts = [_now()]
+    for rows, nothing in ((model_rows(models), "No model is there."), (node_rows(nodes), "No node is there.")):
+        parts.append(table(rows) if rows else nothing)
+    return "\n\n".join(parts)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

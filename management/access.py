@@ -1,0 +1,120 @@
+"""Who may ask the REST API, and who may act by it. Only digests of keys are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+from urllib.parse import urlsplit
+
+from process.settings import is_sendable
+from wire.errors import Forbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Role = Literal["reader", "operator"]
+KEY_CHARS_MIN = 8
+NAME_CHARS_MAX = 64
+OWN_NAME = "management"
+"""Who shows ``MANAGEMENT_KEY``."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whoever showed a key: its name stands beside what is done with it."""
+
+    name: str
+    role: Role
+
+
+LOCAL = Person("local", "operator")
+"""Whoever reaches a management without keys, which listens on loopback only."""
+
+
+class OperatorRequired(Forbidden):
+    """This key may read, and not act: show an operator's key."""
+
+    code = "operator_required"
+
+
+class ForeignPage(Forbidden):
+    """Without a key, only this machine may act, and no page of another site."""
+
+    code = "foreign_page"
+
+
+class Access:
+    """The keys there are."""
+
+    def __init__(self, keys: Mapping[str, Person]) -> None:
+        """``keys``: by the secret itself, which is not kept."""
+        # Found by digest: the time that takes says nothing of use, for nobody can steer a digest towards another one.
+        self._people = {_digest(key.encode()): person for key, person in keys.items()}
+
+    def __repr__(self) -> str:
+        return f"<Access {sorted(person.name for person in self._people.values())}>"
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether anybody must show one."""
+        return bool(self._people)
+
+    def person(self, authorization: bytes) -> Person | None:
+        """Who shows this ``Authorization`` header; None for a stranger."""
+        if not self._people:
+            return LOCAL
+        scheme, _, key = authorization.partition(b" ")
+        return self._people.get(_digest(key.strip())) if scheme.lower() == b"bearer" else None
+
+    def holder(self, key: str) -> Person | None:
+        """Whose key this is; None for nobody's."""
+        return self._people.get(_digest(key.strip().encode()))
+
+    def check_action(self, person: Person, headers: Mapping[str, str]) -> None:
+        """Raises :class:`OperatorRequired`, and :class:`ForeignPage` for what another site's page made a browser do."""
+        if person.role != "operator":
+            raise OperatorRequired
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise ForeignPage
+        # A name that somebody else made point to this machine would make his page one of the same origin.
+        if not self._people and not is_loopback(_host_of(headers.get("host", ""))):
+            raise ForeignPage
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_keys(setting: str) -> dict[str, Person]:
+    """Key → person of ``MANAGEMENT_KEYS``. Raises ValueError with a sentence, which repeats no key."""
+    keys: dict[str, Person] = {}
+    for number, part in enumerate((part.strip() for part in setting.split(",")), 1):
+        who, _, key = part.partition(":")
+        name, _, role = who.partition("=")
+        if role not in get_args(Role) or not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+            raise ValueError(f"key number {number} is not written as name=reader:key or name=operator:key")
+        if len(key) < KEY_CHARS_MIN or not is_sendable(key):
+            raise ValueError(
+                f"key number {number} has fewer than {KEY_CHARS_MIN} characters, or some that cannot stand in a header"
+            )
+        if key in keys or name in (OWN_NAME, *(person.name for person in keys.values())):
+            raise ValueError(f"key number {number} repeats a name or a key")
+        keys[key] = Person(name, "operator" if role == "operator" else "reader")
+    return keys
+
+
+def _host_of(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

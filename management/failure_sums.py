@@ -1,0 +1,94 @@
+"""Failures by day and fingerprint, and the last one of each node: projections of the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, case, collate, or_
+
+from store.fleet_tables import ERRORS_DAILY, NODE_ERRORS
+from store.insertion import insert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from management.books import Books
+
+Row = dict[str, Any]
+
+
+async def add_failures(connection: AsyncConnection, failures: Sequence[Row], books: Books) -> None:
+    """Add what is new."""
+    if not failures:
+        return
+    dialect = connection.dialect.name
+    await connection.execute(_add_up(dialect), daily_errors(failures, books))
+    if nodes := _last_of_nodes(failures):
+        await connection.execute(_replace_earlier(dialect), nodes)
+
+
+def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
+    """The rows of ``errors_daily`` that they add up to, always in one order: two writers never wait in a circle."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    for failure in failures:
+        key = (books.day(failure["time_ms"]), failure["fingerprint"], failure["model"], failure["key_id"] or "")
+        row = {
+            **dict(zip(("day", "fingerprint", "model", "key_id"), key, strict=True)),
+            **{name: failure[name] for name in ("scope", "code", "provider")},
+            "count": 1,
+            "first_ms": failure["time_ms"],
+            "last_ms": failure["time_ms"],
+            "last_event_id": failure["event_id"],
+            "last_request_id": failure["request_id"],
+            "last_message": failure["message"],
+        }
+        if (known := rows.get(key)) is not None:
+            last = max(known, row, key=lambda each: (each["last_ms"], each["last_event_id"]))
+            first_ms = min(known["first_ms"], row["first_ms"])
+            row = last | {"count": known["count"] + 1, "first_ms": first_ms}
+        rows[key] = row
+    return [rows[key] for key in sorted(rows)]
+
+
+def _last_of_nodes(failures: Iterable[Row]) -> list[Row]:
+    last: dict[str, Row] = {}
+    for failure in failures:
+        if (node := failure["node"]) is None:
+            continue
+        known = last.get(node)
+        if known is None or (known["time_ms"], known["event_id"]) < (failure["time_ms"], failure["event_id"]):
+            last[node] = {column.name: failure[column.name] for column in NODE_ERRORS.columns}
+    return [last[node] for node in sorted(last)]
+
+
+def _add_up(dialect: str) -> Insert:
+    statement = insert(dialect, ERRORS_DAILY)
+    told, known = statement.excluded, ERRORS_DAILY.c
+    is_later = _is_later(dialect, (told.last_ms, told.last_event_id), (known.last_ms, known.last_event_id))
+    changes: dict[str, Any] = {
+        name: case((is_later, told[name]), else_=known[name])
+        for name in ("last_ms", "last_event_id", "last_request_id", "last_message")
+    }
+    changes["count"] = known["count"] + told["count"]
+    changes["first_ms"] = case((told.first_ms < known.first_ms, told.first_ms), else_=known.first_ms)
+    return statement.on_conflict_do_update(index_elements=list(ERRORS_DAILY.primary_key.columns), set_=changes)
+
+
+def _replace_earlier(dialect: str) -> Insert:
+    statement = insert(dialect, NODE_ERRORS)
+    told, known = statement.excluded, NODE_ERRORS.c
+    return statement.on_conflict_do_update(
+        index_elements=["node"],
+        set_={column.name: told[column.name] for column in NODE_ERRORS.columns if not column.primary_key},
+        where=_is_later(dialect, (told.time_ms, told.event_id), (known.time_ms, known.event_id)),
+    )
+
+
+def _is_later(dialect: str, told: tuple[Any, Any], known: tuple[Any, Any]) -> ColumnElement[bool]:
+    # By code points, as Python compares, and not by the rules of a language.
+    by_bytes = "C" if dialect == "postgresql" else "BINARY"
+    return or_(told[0] > known[0], and_(told[0] == known[0], collate(told[1], by_bytes) > collate(known[1], by_bytes)))

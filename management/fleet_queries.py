@@ -1,0 +1,119 @@
+"""The statements behind the fleet's lists, for both databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, exists, func, literal, select, tuple_
+
+from management.queries import equal, numbers, page_by_time, wrong_cursor
+from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
+from store.tables import CHARGES, ENDS, EVENTS
+from wire.event import PREFIX
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Sequence
+
+    from management.fleet_questions import ActionsQuestion, AlertsQuestion, DeadLettersQuestion, ErrorsQuestion
+
+SAMPLES_MAX = 200
+SAMPLES_MS = 3_600_000
+"""Percentiles are those of so many charges of the last hour: a bounded read of one index, whatever the ledger holds,
+and the same at every management, of which only one writes the ledger."""
+LETTERS_COUNTED_MAX = 1_000
+_IS_DEAD = ENDS.c.status == "dead"
+_LATER = EVENTS.alias("later")
+_IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
+_GROUP = ("fingerprint", "scope", "code", "provider")
+
+
+def latest_charges(model: str, now_ms: int) -> Select[Any]:
+    """How long the latest requests of a model took."""
+    columns = [CHARGES.c[name] for name in ("publish_ms", "queue_ms", "first_token_ms", "total_ms")]
+    statement = select(*columns).where(CHARGES.c.model == model, CHARGES.c.time_ms >= now_ms - SAMPLES_MS)
+    return statement.order_by(CHARGES.c.time_ms.desc(), CHARGES.c.position.desc()).limit(SAMPLES_MAX)
+
+
+def letters_by_model() -> Select[Any]:
+    """How many dead letters wait, among the latest."""
+    latest = (
+        select(ENDS.c.model)
+        .where(_IS_DEAD, ~_IS_DISCARDED)
+        .order_by(ENDS.c.time_ms.desc(), ENDS.c.position.desc())
+        .limit(LETTERS_COUNTED_MAX)
+        .subquery()
+    )
+    return select(latest.c.model, func.count().label("count")).group_by(latest.c.model)
+
+
+def dead_letters(question: DeadLettersQuestion) -> Select[Any]:
+    """A page of them and one more, the latest first."""
+    statement = select(ENDS, EVENTS.c.raw).outerjoin(EVENTS, EVENTS.c.position == ENDS.c.position)
+    return page_by_time(statement.where(_IS_DEAD, ~_IS_DISCARDED), ENDS, question, ("model",))
+
+
+def node_errors(nodes: Sequence[str]) -> Select[Any]:
+    """The last one of each of these nodes."""
+    return select(NODE_ERRORS).where(NODE_ERRORS.c.node.in_(nodes))
+
+
+def actions(question: ActionsQuestion) -> Select[Any]:
+    """A page of actions and one more, the latest first."""
+    statement = select(ACTIONS).where(*equal(ACTIONS.c, question, ("by", "action", "subject")))
+    if question.cursor is not None:
+        statement = statement.where(ACTIONS.c.action_id < numbers(question.cursor, 1)[0])
+    return statement.order_by(ACTIONS.c.action_id.desc()).limit(question.limit + 1)
+
+
+def alerts(question: AlertsQuestion) -> Select[Any]:
+    """A page of alerts and one more, the latest first."""
+    statement = select(ALERTS)
+    if question.open is not None:
+        is_open = ALERTS.c.cleared_ms.is_(None)
+        statement = statement.where(is_open if question.open else ~is_open)
+    if question.cursor is not None:
+        statement = statement.where(ALERTS.c.alert_id < numbers(question.cursor, 1)[0])
+    return statement.order_by(ALERTS.c.alert_id.desc()).limit(question.limit + 1)
+
+
+def errors(question: ErrorsQuestion, since: datetime.date) -> Select[Any]:
+    """A page of errors and one more, the latest first."""
+    table, last_ms = ERRORS_DAILY.c, func.max(ERRORS_DAILY.c.last_ms)
+    groups = [table[name] for name in _GROUP]
+    statement = select(
+        *groups, func.sum(table.count).label("count"), func.min(table.first_ms).label("first_ms"), last_ms.label("last")
+    )
+    statement = statement.where(*_wanted(question, since)).group_by(*groups)
+    if question.cursor is not None:
+        time, _, fingerprint = question.cursor.partition("-")
+        if not fingerprint:
+            raise wrong_cursor()
+        place = tuple_(literal(numbers(time, 1)[0]), literal(fingerprint))
+        statement = statement.having(tuple_(last_ms, table.fingerprint) < place)
+    return statement.order_by(last_ms.desc(), table.fingerprint.desc()).limit(question.limit + 1)
+
+
+def affected(question: ErrorsQuestion, since: datetime.date, name: str, fingerprints: Sequence[str]) -> Select[Any]:
+    """By ``model`` or ``key_id``: how often each had these errors."""
+    table = ERRORS_DAILY.c
+    count = func.sum(table.count)
+    return (
+        select(table.fingerprint, table[name].label("name"), count.label("count"))
+        .where(*_wanted(question, since), table.fingerprint.in_(fingerprints), table[name] != "")
+        .group_by(table.fingerprint, table[name])
+        .order_by(count.desc(), table[name])
+    )
+
+
+def last_of_errors(question: ErrorsQuestion, since: datetime.date, last: Sequence[tuple[str, int]]) -> Select[Any]:
+    """The request and the words of the last one of each error, by fingerprint and its time."""
+    table = ERRORS_DAILY.c
+    columns = (table.fingerprint, table.last_event_id, table.last_request_id, table.last_message)
+    return select(*columns).where(*_wanted(question, since), tuple_(table.fingerprint, table.last_ms).in_(last))
+
+
+def _wanted(question: ErrorsQuestion, since: datetime.date) -> list[Any]:
+    table = ERRORS_DAILY.c
+    wanted = [table.day >= since, *equal(table, question, ("scope", "model", "key_id"))]
+    return wanted if question.until is None else [*wanted, table.day <= question.until]
