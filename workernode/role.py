@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from broker.interface import Broker
+    from workernode.aimodel import AIModelEntry
     from workernode.engine import Engine
     from workernode.settings import NodeSettings
 
@@ -139,6 +140,9 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
+    entry = _entry(settings, heartbeat) if settings.aimodel_name else None
+    if entry is not None:
+        background.start(entry.run(), "AIModel's status")
     parts.state.node, parts.state.heartbeat = node, heartbeat
     local = engine if isinstance(engine, LocalEngine) else None
     if local is not None:
@@ -176,6 +180,8 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         await asyncio.gather(beating, return_exceptions=True)
         await node.aclose()
         await background.aclose()
+        if entry is not None:
+            await entry.aclose()
         await uplinks.aclose()
         await control.aclose()
         if presence is not None:
@@ -228,6 +234,15 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def _entry(settings: NodeSettings, heartbeat: Heartbeat) -> AIModelEntry:
+    # Nothing of it is needed outside a cluster.
+    from process.cluster import Cluster
+    from workernode.aimodel import AIModelEntry
+
+    cluster = Cluster(settings.api_server, settings.service_account_dir)
+    return AIModelEntry(cluster, settings.aimodel_namespace, settings.aimodel_name, settings.node_name, heartbeat)
 
 
 def _first_slots(settings: NodeSettings) -> int:
