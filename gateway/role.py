@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from broker.reaching import reach
+from broker.reaching import keep, reach
 from gateway.accepted import Accepted
 from gateway.admission import Admission
 from gateway.app import build
@@ -163,7 +163,7 @@ async def run(
         if not is_late:
             await stack.enter_async_context(door)
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
-            await broker.ensure(topics.results, names.LEDGER)
+            await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
             tasks.start(refusals.run(), "tell refusals")
             tasks.start(accepted.run(), "tell accepted requests")

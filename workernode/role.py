@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from broker.interface import Kind
-from broker.reaching import reach
+from broker.reaching import keep, reach
 from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
@@ -117,7 +117,7 @@ class _Readiness:
 async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, parts: _Parts) -> None:
     topics, identity, engine = settings.topics, parts.identity, parts.engine
     # The ledger's subscription before the first event, so that bills wait for a management that never ran.
-    await broker.ensure(topics.results, names.LEDGER)
+    await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
     results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
     recorder = Recorder(identity, engine, results)
     uplinks = Uplinks(broker, topics, identity.incarnation)
