@@ -17,6 +17,7 @@ ROLES = ("gateway", "node", "management")
 
 
 LATE = {
+    "credentials": ("fleet.credentials.command", "credentials"),
     "keys": ("fleet.keys.command", "keys"),
     "local": ("fleet.local.command", "local"),
     "budgets": ("fleet.budgets.command", "commands"),
