@@ -143,9 +143,9 @@ def entry(presence: Presence, node: str, since_ms: int) -> dict[str, Any]:
         "lastHeartbeat": _time(presence.sent_ms),
         "slots": presence.slots,
         "busy": presence.busy,
+        # Told when there is nothing to tell, too: whoever else has written into it shall not keep it.
+        "message": (presence.sentence or "")[:MESSAGE_CHARS_MAX],
     }
-    if presence.sentence:
-        said["message"] = presence.sentence[:MESSAGE_CHARS_MAX]
     if presence.until_ms is not None:
         said["until"] = _time(presence.until_ms)
     return said

@@ -57,8 +57,8 @@ def pod_templates(objects: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
         if "template" in spec:
             template = copy.deepcopy(spec["template"])
             for claim in spec.get("volumeClaimTemplates", ()):
-                name = claim["metadata"]["name"]
-                template["spec"]["volumes"].append({"name": name, "persistentVolumeClaim": {"claimName": f"{name}-it-0"}})
+                volume = {"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": "claimed"}}
+                template["spec"]["volumes"].append(volume)
             yield f"{each['kind']}/{each['metadata']['name']}", template
 
 
