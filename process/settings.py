@@ -143,6 +143,13 @@ class InCluster(Settings):
         description="the folder with the service account's token and ca.crt, where Kubernetes puts them",
     )
 
+    @field_validator("kubernetes_service_host")
+    @classmethod
+    def _usable_address(cls, host: str) -> str:
+        if host and not _HOST.fullmatch(host):
+            raise ValueError("it is no address")
+        return host
+
     @property
     def api_server(self) -> str:
         """The API server's address."""

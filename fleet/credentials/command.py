@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from fleet.credentials import made
 from process.cluster import Cluster, ClusterError
 from process.settings import InCluster, WrongSettings, load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _IS_THERE = 409
 
@@ -39,11 +35,11 @@ async def _make(settings: InCluster) -> None:
     cluster = Cluster(settings.api_server, settings.service_account_dir)
     secrets = _Secrets(cluster, namespace)
     try:
-        await secrets.make(made.KEYS, made.keys)
-        await secrets.make(made.SIGNING, made.signing)
+        await secrets.make(made.KEYS, made.keys())
+        await secrets.make(made.SIGNING, made.signing())
         key = await secrets.read(made.SIGNING, "key")
         for name, role in made.TOKENS.items():
-            await secrets.make(name, lambda role=role: {"token": made.token(role, key).encode()})
+            await secrets.make(name, {"token": made.token(role, key).encode()})
     finally:
         await cluster.aclose()
 
@@ -53,9 +49,9 @@ class _Secrets:
         self._cluster = cluster
         self._path = f"/api/v1/namespaces/{namespace}/secrets"
 
-    async def make(self, name: str, content: Callable[[], dict[str, bytes]]) -> None:
+    async def make(self, name: str, content: dict[str, bytes]) -> None:
         try:
-            await self._cluster.ask("POST", self._path, body=made.secret(name, content()))
+            await self._cluster.ask("POST", self._path, body=made.secret(name, content))
         except ClusterError as error:
             if error.status != _IS_THERE:
                 raise
