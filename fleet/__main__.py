@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from fleet.access.command import access
 from fleet.dead_letters.command import dead_letters
 from fleet.start.command import container, start
 from process import __version__
@@ -17,6 +16,7 @@ ROLES = ("gateway", "node", "management")
 
 
 LATE = {
+    "access": ("fleet.access.command", "access"),
     "credentials": ("fleet.credentials.command", "credentials"),
     "keys": ("fleet.keys.command", "keys"),
     "local": ("fleet.local.command", "local"),
@@ -120,7 +120,6 @@ def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
     sys.exit(examine(role or ROLES, as_json=as_json))
 
 
-main.add_command(access)
 main.add_command(start)
 main.add_command(dead_letters)
 main.add_command(container)
