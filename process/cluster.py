@@ -1,6 +1,6 @@
 """The API server of the Kubernetes cluster that a process runs in, asked as the process's service account.
 
-The few calls that roles make, over HTTP. The official client would do as well, and take 30 MiB of a node's 65; the
+The few calls that roles make, over HTTP. The official client would do as well, and add 13 MiB to a node; the
 controller, which makes many, has it. Nothing here is imported outside a cluster.
 """
 
