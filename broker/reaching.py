@@ -34,3 +34,15 @@ async def reach(broker: Broker, stop: asyncio.Event, say: Callable[[str], None])
             async with asyncio.timeout(AGAIN_S):
                 await stop.wait()
     return False
+
+
+async def keep(broker: Broker, topic: str, subscription: str, say: Callable[[str], None]) -> None:
+    """Make sure that a topic keeps what is published, as far as this process may. Raises :class:`BrokerError`.
+
+    Where it may only publish, whoever has granted so little has made topic and subscription as well
+    (:mod:`broker.access`); ``say`` gets a sentence, for nobody can see from here whether that is so.
+    """
+    try:
+        await broker.ensure(topic, subscription)
+    except BrokerForbidden:
+        say(f"This process may not look for subscription {subscription!r} of {topic}; it must be there already.")

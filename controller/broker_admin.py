@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from wire.topics import LEDGER, WORKERS
+from broker import access
+from wire.topics import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from wire.topics import Topics
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
-_EARLIEST = {"ledgerId": -1, "entryId": -1, "partitionIndex": -1}
 _CONFLICT = 409
 """It is there already."""
+_NO_AUTHORIZATION = 501
+"""Everybody may do everything at this broker."""
 
 
 class BrokerAdminError(Exception):
@@ -34,13 +36,9 @@ class BrokerAdmin:
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=trusted))
 
     async def ensure(self, model: str) -> None:
-        """Make a model's topics, each with its subscription, where they are missing."""
-        for topic, subscription in (
-            (self._topics.requests(model), WORKERS),
-            (self._topics.dead_letters(model), LEDGER),
-        ):
-            await self._ask("PUT", _path(topic), fine=(_CONFLICT,))
-            await self._ask("PUT", f"{_path(topic)}/subscription/{subscription}", _EARLIEST, fine=(_CONFLICT,))
+        """Make a model's topics, each with its subscription, where they are missing, and let nodes work with them."""
+        for step in access.model(self._topics, model):
+            await self._ask(step.method, step.path, step.body, fine=(_CONFLICT, _NO_AUTHORIZATION))
 
     async def backlog(self, model: str) -> int | None:
         """Requests that wait or are being worked on, as KEDA counts them; None if there is no such queue."""

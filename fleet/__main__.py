@@ -16,6 +16,8 @@ ROLES = ("gateway", "node", "management")
 
 
 LATE = {
+    "access": ("fleet.access.command", "access"),
+    "credentials": ("fleet.credentials.command", "credentials"),
     "keys": ("fleet.keys.command", "keys"),
     "local": ("fleet.local.command", "local"),
     "budgets": ("fleet.budgets.command", "commands"),

@@ -11,7 +11,7 @@ from wire.presence import IRREVERSIBLE, PRESENCE_LOST_S
 from wire.topics import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from wire.presence import Presence
     from wire.request import Endpoint
@@ -62,8 +62,11 @@ class Models:
     """The register. Times are the loop's clock in seconds; ``created_s`` is Unix time."""
 
     def __init__(self, declared: Iterable[str], now: float, unix_s: int) -> None:
+        self.is_complete = True
+        """False while a declaration is still to be read: a model that is not known may be one all the same."""
+        self._own = frozenset(declared)
         self._nodes: dict[str, _Seen] = {}
-        self._known = {name: _Known(declared=True, since_s=unix_s, seen_at=now) for name in declared}
+        self._known = {name: _Known(declared=True, since_s=unix_s, seen_at=now) for name in self._own}
 
     def __repr__(self) -> str:
         return f"<Models {sorted(self._known)} nodes={len(self._nodes)}>"
@@ -80,6 +83,24 @@ class Models:
     def node_count(self) -> int:
         """How many nodes are present."""
         return len(self._nodes)
+
+    def declare(self, since_s: Mapping[str, int], now: float) -> list[str]:
+        """These models, and no others, are declared beside those from the start; returns the ones that were not known.
+
+        ``since_s``: since when, in Unix seconds.
+        """
+        self.is_complete = True
+        for name, known in self._known.items():
+            if known.declared and name not in self._own and name not in since_s:
+                # Nobody is to wait for a node of a model that was taken back.
+                known.declared, known.seen_at = False, float("-inf")
+        news = [name for name in since_s if name not in self._known]
+        for name, since in since_s.items():
+            known = self._known.setdefault(name, _Known(declared=True, since_s=since, seen_at=now))
+            known.declared = True
+            if name not in self._own:
+                known.since_s = since
+        return news
 
     def heard(self, presence: Presence, now: float, unix_s: int) -> bool:
         """Take a heartbeat; returns whether it made a model known. Raises :class:`wire.errors.InvalidName`."""
@@ -137,6 +158,8 @@ class Models:
                 raise ModelNotFound(
                     "There is no such model here. GET /v1/models lists the ones there are.", param="model"
                 ) from None
+            if not self.is_complete:
+                raise ModelUnavailable("Which models there are cannot be read at the moment.", retry_after_ms=1000)
             raise ModelNotFound(
                 f"The model {model!r} does not exist here. GET /v1/models lists the ones there are.", param="model"
             )

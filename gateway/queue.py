@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError, PayloadTooLarge, SendRejected, SendUnknown
+from broker.reaching import keep
 from process.logging import Log
 from wire import codec
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable
@@ -81,7 +82,11 @@ class RequestQueue:
 
     async def _open(self, model: str) -> Producer:
         topic = self._topics.requests(model)
-        await self._broker.ensure(topic, WORKERS)
+
+        def say(why: str) -> None:
+            log.info(why, action="subscription_unseen")
+
+        await keep(self._broker, topic, WORKERS, say)
         # A dead letter finds its subscription although nobody has ever looked for one.
-        await self._broker.ensure(self._topics.dead_letters(model), LEDGER)
+        await keep(self._broker, self._topics.dead_letters(model), LEDGER, say)
         return await self._broker.producer(topic)

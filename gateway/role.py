@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from broker.reaching import reach
+from broker.reaching import keep, reach
 from gateway.accepted import Accepted
 from gateway.admission import Admission
 from gateway.app import build
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Broker
+    from gateway.aimodels import AIModel, AIModels
+    from gateway.model_names import ModelNames
     from gateway.settings import GatewaySettings
     from gateway.sibling import Sibling
 
@@ -73,6 +75,7 @@ async def run(
     model_names = settings.model_names
     models = Models(model_names.declared, asyncio.get_running_loop().time(), int(time.time()))
     queue = RequestQueue(broker, topics)
+    aimodels = _aimodels(settings, model_names, models, queue) if settings.aimodels_namespace else None
     recorder = GatewayRecorder(gateway, tasks)
     refusals = Refusals(gateway, metrics, recorder)
     conversations = Conversations(
@@ -162,16 +165,20 @@ async def run(
         if not is_late:
             await stack.enter_async_context(door)
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
-            await broker.ensure(topics.results, names.LEDGER)
+            await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
             tasks.start(refusals.run(), "tell refusals")
             tasks.start(accepted.run(), "tell accepted requests")
+            if aimodels is not None:
+                tasks.start(aimodels.run(), "read AIModels")
             await lines.start()
             await presence.start()
             await neighbours.start()
             await orders.start()
             if stored is not None:
                 await stored.tried.wait()
+            if aimodels is not None:
+                await aimodels.tried.wait()
             if is_late:
                 await stack.enter_async_context(door)
             log.info(
@@ -191,6 +198,22 @@ async def run(
         accepted.tell()
         await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
+
+
+def _aimodels(settings: GatewaySettings, names: ModelNames, models: Models, queue: RequestQueue) -> AIModels:
+    """What declares the cluster's models, once it runs."""
+    from gateway.aimodels import AIModels, created  # its HTTP client is not needed outside a cluster
+    from process.cluster import Cluster
+
+    def declare(found: list[AIModel]) -> None:
+        for clash in names.declare(model.declared for model in found):
+            log.warning("A name of an AIModel is taken.", action="aimodel_clash", why=clash)
+        for name in models.declare(created(found), asyncio.get_running_loop().time()):
+            log.info("A model is declared.", action="model_known", model=name)
+            queue.prepare(name)
+
+    models.is_complete = False
+    return AIModels(Cluster(settings.api_server, settings.service_account_dir), settings.aimodels_namespace, declare)
 
 
 async def _close(

@@ -16,14 +16,14 @@ from gateway.limit_storage import MEMORY, check_storage, is_memory
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
-from process.settings import SECONDS_MAX, Settings, check_host
+from process.settings import SECONDS_MAX, InCluster, ObjectName, check_host
 from process.tls import check_pair, check_readable
 from store.prices import read_prices
 
 MIB = 1024 * 1024
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(InCluster):
     """Where to listen, whom to let in, and how much of anything to hold."""
 
     host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs keys")
@@ -69,6 +69,9 @@ class GatewaySettings(Settings):
     models: str = Field("", description="models to list and to queue for before a node of theirs is present, by commas")
     models_file: Path | None = Field(
         None, description="a TOML file that declares models: name, aliases, owned_by, context_length, description"
+    )
+    aimodels_namespace: ObjectName = Field(
+        "", description="the namespace whose AIModels are declared models as well, in Kubernetes"
     )
     model_aliases: str = Field("", description="other names of models, each 'alias=model', by commas")
     default_model: str = Field("", description="the model of requests that name none")
@@ -239,6 +242,12 @@ class GatewaySettings(Settings):
                 raise ValueError(f"{alias!r} is declared as a model and as an alias of {model!r}: keep one of the two")
             if model in aliases:
                 raise ValueError(f"{alias!r} is an alias of {model!r}, which is one itself: name the model behind it")
+        return self
+
+    @model_validator(mode="after")
+    def _aimodels_in_cluster(self) -> Self:
+        if self.aimodels_namespace:
+            self._check_in_cluster("AIMODELS_NAMESPACE")
         return self
 
     @model_validator(mode="after")

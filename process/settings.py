@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from process.tls import check_readable
@@ -31,6 +31,7 @@ SECONDS_MAX = 86_400
 """A day: no setting in seconds means more, and a timer of the event loop takes no infinite one."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 EXIT_WRONG_SETTING = 2
 """Exit code of a process whose settings are wrong."""
@@ -120,6 +121,45 @@ class Settings(BaseSettings):
     def topics(self) -> Topics:
         """The topic names of this deployment."""
         return Topics(**{part: getattr(self, setting) for setting, part in TOPIC_PARTS.items()})
+
+
+def _object_name(name: str) -> str:
+    if name and not _OBJECT.fullmatch(name):
+        raise ValueError("it can be no name in Kubernetes: lower-case letters, digits, '-' and '.'")
+    return name
+
+
+ObjectName = Annotated[str, AfterValidator(_object_name)]
+"""A name of an object in Kubernetes, or empty."""
+
+
+class InCluster(Settings):
+    """What a role needs besides that has something to tell or to ask the cluster's API server."""
+
+    kubernetes_service_host: str = Field("", description="the API server's host; Kubernetes sets it")
+    kubernetes_service_port: int = Field(443, ge=1, le=65535, description="its port; Kubernetes sets it")
+    service_account_dir: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        description="the folder with the service account's token and ca.crt, where Kubernetes puts them",
+    )
+
+    @field_validator("kubernetes_service_host")
+    @classmethod
+    def _usable_address(cls, host: str) -> str:
+        if host and not _HOST.fullmatch(host):
+            raise ValueError("it is no address")
+        return host
+
+    @property
+    def api_server(self) -> str:
+        """The API server's address."""
+        host = self.kubernetes_service_host
+        return f"https://{f'[{host}]' if ':' in host else host}:{self.kubernetes_service_port}"
+
+    def _check_in_cluster(self, setting: str) -> None:
+        """Raises ValueError with a sentence where ``setting`` cannot be obeyed."""
+        if not self.kubernetes_service_host:
+            raise ValueError(f"{setting} needs a cluster, and KUBERNETES_SERVICE_HOST is not set: unset {setting}")
 
 
 def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:

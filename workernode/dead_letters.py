@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError, PayloadTooLarge
+from broker.reaching import keep
 from process.identity import now_ms
 from process.logging import Log
 from wire import codec
@@ -58,7 +59,7 @@ class DeadLetters:
 
     async def _publish(self, payload: bytes) -> None:
         # A topic without a subscription keeps nothing.
-        await self._broker.ensure(self._topic, LEDGER)
+        await keep(self._broker, self._topic, LEDGER, lambda why: log.info(why, action="subscription_unseen"))
         producer = await self._broker.producer(self._topic)
         try:
             await producer.send(payload)

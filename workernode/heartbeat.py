@@ -56,6 +56,8 @@ class Heartbeat:
         self._service_ms: float | None = None
         self._served = 0
         self._changed = asyncio.Event()
+        self.on_change: Callable[[], None] | None = None
+        """Who else wants to know at once that the state has changed."""
 
     def become(self, state: NodeState, sentence: str | None = None, until_ms: int | None = None) -> None:
         """Change the state, and say so at once. ``until_ms``: when the node tries again by itself."""
@@ -63,6 +65,8 @@ class Heartbeat:
             self._since_ms = now_ms()
         self.state, self.sentence, self._until_ms = state, sentence, until_ms
         self._changed.set()
+        if self.on_change is not None:
+            self.on_change()
 
     def resized(self, slots: int) -> None:
         """So many slots from now on."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from broker.interface import Kind
-from broker.reaching import reach
+from broker.reaching import keep, reach
 from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from broker.interface import Broker
+    from workernode.aimodel import AIModelEntry
     from workernode.engine import Engine
     from workernode.settings import NodeSettings
 
@@ -119,7 +120,7 @@ class _Readiness:
 async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, parts: _Parts) -> None:
     topics, identity, engine = settings.topics, parts.identity, parts.engine
     # The ledger's subscription before the first event, so that bills wait for a management that never ran.
-    await broker.ensure(topics.results, names.LEDGER)
+    await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
     results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
     recorder = Recorder(identity, engine, results)
     uplinks = Uplinks(broker, topics, identity.incarnation)
@@ -147,6 +148,9 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
+    entry = _entry(settings, heartbeat) if settings.aimodel_name else None
+    if entry is not None:
+        background.start(entry.run(), "AIModel's status")
     parts.state.node, parts.state.heartbeat = node, heartbeat
     local = engine if isinstance(engine, LocalEngine) else None
     if local is not None:
@@ -184,6 +188,8 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         await asyncio.gather(beating, return_exceptions=True)
         await node.aclose()
         await background.aclose()
+        if entry is not None:
+            await entry.aclose()
         await uplinks.aclose()
         await control.aclose()
         if presence is not None:
@@ -234,6 +240,15 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def _entry(settings: NodeSettings, heartbeat: Heartbeat) -> AIModelEntry:
+    # Nothing of it is needed outside a cluster.
+    from process.cluster import Cluster
+    from workernode.aimodel import AIModelEntry
+
+    cluster = Cluster(settings.api_server, settings.service_account_dir)
+    return AIModelEntry(cluster, settings.aimodel_namespace, settings.aimodel_name, settings.node_name, heartbeat)
 
 
 def _first_slots(settings: NodeSettings) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from process.settings import SECONDS_MAX, check_host, is_sendable
+from process.settings import SECONDS_MAX, InCluster, ObjectName, check_host, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
 from wire.topics import segment
@@ -32,7 +32,7 @@ Name = Annotated[str, AfterValidator(_name)]
 """Travels in heartbeats and events, whose readers refuse anything longer: its bills would not be understood."""
 
 
-class NodeSettings(LocalSettings):
+class NodeSettings(LocalSettings, InCluster):
     """``NODE_TYPE`` decides which of the others are needed."""
 
     node_type: Literal["static", "remote", "local"] = Field(
@@ -89,8 +89,10 @@ class NodeSettings(LocalSettings):
         60.0, gt=0, le=SECONDS_MAX, description="seconds between two parts of an answer"
     )
     answer_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="bytes of one answer that are passed on")
-    aimodel_name: Name = Field("", description="the AIModel resource this node belongs to, in Kubernetes")
-    aimodel_namespace: Name = Field("", description="the namespace of that resource")
+    aimodel_name: ObjectName = Field(
+        "", description="the AIModel that this node belongs to, in whose status it shows how it is"
+    )
+    aimodel_namespace: ObjectName = Field("", description="the namespace of that AIModel")
 
     @field_validator("model_name")
     @classmethod
@@ -156,6 +158,14 @@ class NodeSettings(LocalSettings):
                 segment(self.model)
             except InvalidName as error:
                 raise ValueError(f"set MODEL_NAME: {error.message}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _one_aimodel(self) -> Self:
+        if bool(self.aimodel_name) != bool(self.aimodel_namespace):
+            raise ValueError("AIMODEL_NAME and AIMODEL_NAMESPACE name one object together: set both, or none")
+        if self.aimodel_name:
+            self._check_in_cluster("AIMODEL_NAME")
         return self
 
     @property

@@ -51,6 +51,8 @@ async def _check_topic(broker: Broker, name: str, topic: str, subscription: str)
     try:
         async with asyncio.timeout(CHECK_WAIT_S):
             await broker.ensure(topic, subscription)
+    except BrokerForbidden as error:
+        return warn(name, str(error), "Good if it is there: see 'fleet access'. Else let this token consume there.")
     except (BrokerError, TimeoutError) as error:
         return fail(
             name,

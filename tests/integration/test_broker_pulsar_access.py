@@ -1,24 +1,32 @@
-"""Who may use a real Pulsar broker: tokens and certificates."""
+"""Who may use a real Pulsar broker: tokens, certificates, and the least that each role needs."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import ssl
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
+from broker import access
 from broker.interface import BrokerForbidden, BrokerUnavailable
 from broker.open import open_broker
 from broker.pulsar import PulsarBroker, PulsarLimits
 from broker.pulsar.client import PulsarClient
+from tests.in_process import InProcessFleet
 from tests.pulsar_server import PulsarServer
 from tests.tcp_proxy import TcpProxy
+from tests.waiting import until
+from wire.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,3 +139,99 @@ async def _answers(url: str, tls_trust_certs: str, topic: str) -> bool:
         return await client.answers(topic)
     finally:
         await client.aclose()
+
+
+MODEL = "org/guarded"
+NAMES = {
+    "PULSAR_TENANT": "fleet",
+    "PULSAR_NAMESPACE_REQUESTS": "requests",
+    "PULSAR_NAMESPACE_LINKS": "links",
+    "PULSAR_NAMESPACE_RESULTS": "results",
+}
+TOPICS = Topics("fleet", "requests", "links", "results")
+
+
+@pytest.fixture(scope="module")
+def granted_server(guarded_server: PulsarServer) -> PulsarServer:
+    """Each role may do there what ``fleet access`` grants, and nothing else."""
+    for _ in range(2):  # it may be repeated
+        ran = _access("--model", MODEL, PULSAR_ADMIN_URL=guarded_server.admin_url, PULSAR_TOKEN=_token("admin"))
+        assert ran.returncode == 0, ran.stderr
+    return guarded_server
+
+
+def _access(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fleet", "access", *options]
+    base = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+    return subprocess.run(command, env={**base, **NAMES, **env}, capture_output=True, text=True, check=False)
+
+
+async def test_the_roles_work_with_no_more_than_is_granted(granted_server: PulsarServer, tmp_path: Path) -> None:
+    def fleet(role: str) -> InProcessFleet:
+        env = {**NAMES, "MODEL_NAME": MODEL, "MODELS": MODEL}
+        return InProcessFleet(lambda: PulsarBroker(granted_server.url, token=_token(role)), env)
+
+    fleets = {role: fleet(role) for role in (access.GATEWAY, access.NODE, access.MANAGEMENT)}
+    management = await fleets[access.MANAGEMENT].management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    gateway = await fleets[access.GATEWAY].gateway()
+    async with aiohttp.ClientSession() as session:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+        # It is published before there is a node, so that nobody but `fleet access` can have made the subscription.
+        asked = asyncio.ensure_future(session.post(f"{gateway.url}/v1/chat/completions", json=body))
+        await until(lambda: _waits(session, gateway.url))
+        await fleets[access.NODE].node()
+        assert (await asked).status == 200
+
+        async def is_charged() -> bool:
+            async with session.get(f"{management.url}/api/v1/usage?by=model") as response:
+                return [row["requests"] for row in (await response.json())["data"]] == [1]
+
+        await until(is_charged, within_s=10)
+        async with session.get(f"{management.url}/api/v1/nodes") as response:
+            assert [node["model"] for node in (await response.json())["data"]] == [MODEL]
+    for each in reversed(fleets.values()):
+        await each.aclose()
+
+
+async def _waits(session: aiohttp.ClientSession, url: str) -> bool:
+    async with session.get(f"{url}/metrics") as response:
+        return "gateway_requests_waiting 1.0" in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("role", "doing", "topic"),
+    [
+        (access.NODE, "publish", TOPICS.requests(MODEL)),
+        (access.NODE, "consume", TOPICS.requests("another model")),
+        (access.NODE, "consume", TOPICS.dead_letters(MODEL)),
+        (access.NODE, "consume", TOPICS.results),
+        (access.GATEWAY, "consume", TOPICS.requests(MODEL)),
+        (access.GATEWAY, "consume", TOPICS.dead_letters(MODEL)),
+        (access.GATEWAY, "consume", TOPICS.results),
+        (access.MANAGEMENT, "publish", TOPICS.results),
+        (access.MANAGEMENT, "publish", TOPICS.requests(MODEL)),
+        (access.MANAGEMENT, "consume", TOPICS.requests(MODEL)),
+        ("somebody", "publish", TOPICS.presence),
+        ("somebody", "publish", TOPICS.results),
+    ],
+)
+async def test_what_is_not_granted_is_refused(granted_server: PulsarServer, role: str, doing: str, topic: str) -> None:
+    connection = PulsarBroker(granted_server.url, token=_token(role))
+    with pytest.raises(BrokerForbidden):
+        await (connection.producer(topic) if doing == "publish" else connection.ensure(topic, "spy"))
+    await connection.aclose()
+
+
+def test_access_needs_a_namespace_for_each_kind_of_word() -> None:
+    ran = _access("--show", PULSAR_NAMESPACE_LINKS="requests")
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "requests, links and results need a namespace each: what they allow would be one otherwise.\n",
+    )
+
+
+def test_access_that_is_refused_says_so(guarded_server: PulsarServer) -> None:
+    ran = _access(PULSAR_ADMIN_URL=guarded_server.admin_url, PULSAR_TOKEN=_token("somebody"))
+    assert ran.returncode == 1
+    assert "answered 401" in ran.stderr or "answered 403" in ran.stderr
+    assert "Traceback" not in ran.stderr

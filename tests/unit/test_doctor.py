@@ -128,12 +128,22 @@ async def test_a_broker_in_order_has_its_topics_made_and_its_time_taken() -> Non
 
 async def test_a_topic_that_cannot_be_made_fails_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object) -> None:
-        raise BrokerForbidden("No permission.")
+        raise BrokerUnavailable("No such namespace.")
 
     monkeypatch.setattr(MemoryBroker, "ensure", refuse)
     found = await check_broker(MemoryBroker(), Topics(), "m")
     assert states(found) == {"broker": "ok", "request topic": "fail", "results topic": "fail", "round trip": "ok"}
     assert "namespace" in (found[1].remedy or "")
+
+
+async def test_a_token_that_may_only_publish_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise BrokerForbidden("No permission.")
+
+    monkeypatch.setattr(MemoryBroker, "ensure", refuse)
+    found = await check_broker(MemoryBroker(), Topics(), "m")
+    assert states(found) == {"broker": "ok", "request topic": "warn", "results topic": "warn", "round trip": "ok"}
+    assert "fleet access" in (found[1].remedy or "")
 
 
 @pytest.mark.parametrize(("took_ms", "state"), [(0.9, "ok"), (7.9, "ok"), (8.0, "warn"), (11.2, "warn")])

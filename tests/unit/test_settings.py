@@ -25,6 +25,7 @@ CANARY = "CANARY-0123456789"
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
 FREE_TEXT = {
     *("static_answer", "management_host", "pulsar_token_file", "api_key_file", "tokenizer"),
+    "service_account_dir",
     "metadata_tags",
     *("model_path", "local_program", "local_log", "lora", "revision", "chat_template"),
     *SECRETS_THAT_CANNOT_BE_WRONG,
@@ -81,8 +82,10 @@ SPECIAL = {
     "model_name": ["x" * 257, "a\nb"],
     "upstream_model": ["x" * 256, "a\nb"],
     "node_name": ["x" * 256, "\x1b[31m"],
-    "aimodel_name": ["x" * 256],
-    "aimodel_namespace": ["x" * 256],
+    "aimodel_name": ["x" * 254, "Large", "-a", "a_b"],
+    "aimodel_namespace": ["x" * 254, "a/b"],
+    "aimodels_namespace": ["x" * 254, "A"],
+    "kubernetes_service_host": ["a host", "https://host"],
     "api_url": ["localhost", "ftp://x", f"https://user:{CANARY}@host/v1", "https://a b/", "https://", "https://h#x"],
     "gpus": ["a", "0,", "0;1"],
     "device": ["gpu", "cuda:x"],

@@ -1,0 +1,82 @@
+"""Telling Pulsar's admin interface what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from broker.access import CONTROLLER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from broker.access import Step
+
+ANSWER_S = 10.0
+AGAIN_S = 1.0
+_DONE = 409
+"""Whatever was to be made is there already."""
+
+
+class Refused(Exception):
+    """The admin interface did not do it: a sentence."""
+
+
+class Admin:
+    """The admin interface at ``url``, asked with ``token``."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+        # The environment's proxy has no business between a broker and its admin, nor with its token.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def reach(self, wait_s: float) -> None:
+        """Return when it answers. Raises :class:`Refused` after ``wait_s``."""
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                self.ask("GET", "clusters")
+                return
+            except Refused:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(AGAIN_S)
+
+    def tenant(self, name: str) -> None:
+        """Have a tenant that the controller may make topics in. Raises :class:`Refused`."""
+        try:
+            known: dict[str, Any] = self.ask("GET", f"tenants/{name}")
+        except Refused as missing:
+            if "404" not in str(missing):
+                raise
+            clusters = [each for each in self.ask("GET", "clusters") if each != "global"]
+            self.ask("PUT", f"tenants/{name}", {"adminRoles": [CONTROLLER], "allowedClusters": clusters})
+            return
+        if CONTROLLER not in known["adminRoles"]:
+            self.ask("POST", f"tenants/{name}", {**known, "adminRoles": [*known["adminRoles"], CONTROLLER]})
+
+    def take(self, steps: Iterable[Step], say: Callable[[str], None]) -> None:
+        """One step after the other; ``say`` hears of each. Raises :class:`Refused`."""
+        for step in steps:
+            self.ask(step.method, step.path, step.body)
+            say(step.command)
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """What it answers; None if there is already what was to be made. Raises :class:`Refused`."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._url}/admin/v2/{path}", data, self._headers, method=method)
+        try:
+            with self._opener.open(request, timeout=ANSWER_S) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == _DONE and method == "PUT":
+                    return None
+                raise Refused(f"Pulsar's admin interface answered {error.code} to {method} {path}.") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise Refused(f"Pulsar's admin interface at {self._url} could not be asked: {reason}.") from None

@@ -1,0 +1,47 @@
+"""``fleet access``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import click
+
+from broker import access as rules
+from fleet.access.admin import Admin, Refused
+from fleet.doctor.settings import DoctorSettings
+from process.settings import WrongSettings, load
+from wire.errors import InvalidName
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, help="Also make this model's topics, and let nodes serve it.")
+@click.option("--show", is_flag=True, help="Only print the same for pulsar-admin.")
+@click.option("--wait-s", default=0.0, help="Seconds to wait for the admin interface.")
+def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
+    """Let gateway, node, management and controller work at a Pulsar with authorization, each with its own token.
+
+    Makes the tenant, the namespaces and the ledger's subscription, and grants each role what it needs. Asks
+    PULSAR_ADMIN_URL with PULSAR_TOKEN, which must be a superuser's. May be repeated.
+    """
+    try:
+        settings = load(DoctorSettings)
+        topics = settings.topics
+        steps = list(itertools.chain(rules.deployment(topics), *(rules.model(topics, model) for model in models)))
+        if show:
+            click.echo(f"pulsar-admin tenants create {topics.tenant} --admin-roles {rules.CONTROLLER}")
+            for step in steps:
+                click.echo(f"pulsar-admin {step.command}")
+            return
+        token = settings.pulsar_token.get_secret_value() if settings.pulsar_token else None
+        if settings.pulsar_token_file is not None:
+            token = settings.pulsar_token_file.read_text().strip()
+        admin = Admin(settings.admin_url, token)
+        admin.reach(wait_s)
+        admin.tenant(topics.tenant)
+        admin.take(steps, click.echo)
+    except WrongSettings as wrong:
+        raise click.UsageError(str(wrong)) from None
+    except (Refused, InvalidName, ValueError, OSError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
