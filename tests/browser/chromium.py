@@ -95,6 +95,15 @@ class Chromium:
         assert "exceptionDetails" not in answer, (expression, answer)
         return answer["result"].get("value")
 
+    async def settled(self) -> None:
+        """Wait until the page that was asked for is there, with its fonts and what its scripts draw at once."""
+
+        async def is_there() -> bool:
+            return bool(await self.value("document.readyState === 'complete' && document.fonts.status === 'loaded'"))
+
+        await until(is_there)
+        await self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+
     async def text(self, selector: str) -> str:
         """What a person reads there: nothing where it is hidden or not there yet."""
         found = f"document.querySelector({selector!r})"

@@ -1,0 +1,115 @@
+"""The overview: what happens now, what was used, and what needs a person."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from management import queries
+from management.pages import usage_sums
+from management.pages.charts import Chart, filled, stacked
+from management.pages.filters import question_of
+from management.pages.fleet import in_trouble, models_of
+from management.pages.requests import ends
+from management.pages.words import BUDGETS, NODES
+from management.questions import EndsQuestion, UsageQuestion
+from management.sum_queries import amount_of
+from management.sums import UNPRICED
+from process.identity import now_ms
+from store import amount, budgets
+from store.database import reading
+from wire.presence import IRREVERSIBLE
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from management.pages.site import Sources, Visit
+
+DAYS = 14
+LATEST = 8
+TROUBLES_MAX = 8
+DEAD_MAX = 100
+
+
+class Trouble(NamedTuple):
+    """Something that a person should look at, and where."""
+
+    tone: str
+    word: str
+    what: str
+    sentence: str
+    href: str
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    sources, now = visit.sources, now_ms()
+    today = sources.books.day(now)
+    first = today - datetime.timedelta(days=DAYS - 1)
+    question = question_of(UsageQuestion, by=["day"], since=first.isoformat(), until=today.isoformat())
+    days, money, dead = await sources.rows(
+        usage_sums.daily(question, []), usage_sums.charged(question, "day"), _dead(now)
+    )
+    used = {row["day"]: row for row in days}
+    latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
+    models = models_of(sources)
+    troubles = _troubles(sources, len(dead)) + await _budget_troubles(sources, now)
+    return visit.page(
+        "overview.html",
+        today=used.get(today),
+        yesterday=used.get(today - datetime.timedelta(days=1)),
+        charged=[
+            (row["currency"], amount_of(row)) for row in money if row["name"] == today and row["currency"] != UNPRICED
+        ],
+        models=models,
+        nodes=sum(len(model.nodes) for model in models),
+        ready=sum(model.ready for model in models),
+        slots=sum(model.slots for model in models),
+        busy=sum(model.busy for model in models),
+        troubles=troubles[:TROUBLES_MAX],
+        more_troubles=len(troubles[TROUBLES_MAX:]),
+        latest=latest,
+        charts=_charts(first, today, days, money) if days else [],
+    )
+
+
+def _charts(first: datetime.date, last: datetime.date, days: Any, money: Any) -> list[Chart]:
+    charts = [stacked("Requests a day", first, last, "requests", days, [], [])]
+    currencies = sorted({row["currency"] for row in money} - {UNPRICED})
+    for currency in currencies[:1]:
+        by_day = {row["name"]: amount_of(row) / amount.NANOS for row in money if row["currency"] == currency}
+        midnights, values = filled(first, last, by_day)
+        charts.append(Chart(f"Charged a day, {currency}", midnights, [(currency, values)], "money"))
+    return charts
+
+
+def _troubles(sources: Sources, dead: int) -> list[Trouble]:
+    found = [Trouble("bad", "Not ready", "Management", each, "/health") for each in sources.readiness.sentences]
+    for node in in_trouble(sources):
+        word, tone = NODES[node.state]
+        remedy = "Somebody must act." if node.state in IRREVERSIBLE else "It tries again by itself."
+        found.append(Trouble(tone, word, node.name, node.sentence or remedy, "/nodes"))
+    if dead:
+        many = f"{dead}{'+' if dead == DEAD_MAX else ''}"
+        sentence = "died on three nodes within the last day. Replay or discard." if dead > 1 else "died on three nodes."
+        found.append(Trouble("bad", "Dead letters", many, sentence, "/dead-letters"))
+    return found
+
+
+async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
+    async with reading(sources.engine) as connection:
+        found = (await budgets.listed(connection))[:DEAD_MAX]
+        standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
+    told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
+    return [
+        Trouble(
+            BUDGETS[state][1], BUDGETS[state][0], budget.id.subject, f"The budget of {budget.id} {told[state]}", "/keys"
+        )
+        for budget in found
+        if (state := standing[budget.id].state(budget)) in told
+    ]
+
+
+def _dead(now: int) -> Any:
+    since = datetime.datetime.fromtimestamp(now / 1000 - 86_400, datetime.UTC)
+    return queries.ends(EndsQuestion(status="dead", since=since.isoformat(), limit=DEAD_MAX - 1))

@@ -1,0 +1,74 @@
+"""Management with a month of data behind its dashboard, and nodes whose hearts beat while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from broker.memory import MemoryBroker
+from process.identity import now_ms
+from tests.counting_house import CountingHouse
+from tests.sample_ledger import PRICES, SampleLedger, add_keys_and_budgets
+from tests.waiting import until
+from wire import codec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEAT_S = 2.0
+
+
+class DashboardHouse(CountingHouse):
+    """``sample`` is what it was told."""
+
+    def __init__(self, directory: Path, *, requests: int = 120) -> None:
+        super().__init__(directory)
+        self._directory = directory
+        self.sample = SampleLedger(now_ms(), requests=requests)
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its pages are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def open(self, **environment: Any) -> None:
+        """Start it, tell it everything, and wait until all of it is stored."""
+        prices = self._directory / "prices.toml"
+        prices.write_text(PRICES)
+        await self.start(PRICES_FILE=str(prices), STORE_PROMPTS="true", **environment)
+        await add_keys_and_budgets(self.url, self.sample.now_ms)
+        await self.publish(*self.sample.events())
+        self._beating = asyncio.create_task(self._beat())
+        await self.settled()
+        await until(self._hears_all)
+
+    async def end(self) -> None:
+        """End it and its nodes."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        await super().end()
+
+    async def _beat(self) -> None:
+        outside = MemoryBroker(self.server)
+        producer = await outside.producer(self.topics.presence)
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                for presence in self.sample.presences():
+                    await producer.send(codec.encode(presence))
+                await asyncio.sleep(BEAT_S)
+        await outside.aclose()
+
+    async def _hears_all(self) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.address}/livez") as response:
+            assert response.status == 200
+        return len(await self.heard()) == len(self.sample.presences())
+
+    async def heard(self) -> list[Any]:
+        """The nodes that management knows to be there."""
+        _, answer = await self.get("/api/v1/nodes?gone=0", authorization="Bearer key-of-the-house")
+        return list(answer.get("data", ()))
