@@ -201,6 +201,10 @@ class SampleLedger:
 
     def _troubles(self) -> Iterator[bytes]:
         now = self.now_ms
+        for presence in self.presences():
+            if presence.state in ("ready", "starting"):
+                continue
+            yield self._node_event(presence, f"node.{presence.state}", now - 240_000)
         id_ = f"req_{self._chance.randbytes(16).hex()}"
         for number, name in enumerate(("rack2-gpu0", "rack2-gpu1", "rack2-gpu0"), 1):
             data = self._data(
@@ -219,10 +223,6 @@ class SampleLedger:
         )  # fmt: skip
         yield told("request.dead", f"dead-{id_}", now - 60_000, id_, codec.encode_event_data(dead))
         self.shown["dead"] = id_
-        for presence in self.presences():
-            if presence.state in ("ready", "starting"):
-                continue
-            yield self._node_event(presence, f"node.{presence.state}", now - 240_000)
         old = self._presence(
             "gpt-4o-eu-3", "gpt-4o", slots=16, sentence="It was asked to leave, finished its work and left."
         )

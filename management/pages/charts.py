@@ -6,6 +6,9 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from management.pages.formats import compact, money
+from store import amount
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,6 +23,10 @@ class Chart:
     days: list[int]
     series: list[tuple[str, list[float]]]
     unit: Literal["count", "money"] = "count"
+
+    def total(self, values: list[float]) -> str:
+        """The sum of a series, for people."""
+        return money(round(sum(values) * amount.NANOS)) if self.unit == "money" else compact(round(sum(values)))
 
     @property
     def data(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NONE = "\N{EN DASH}"
+COMPACT_FROM = 100_000
 _STEPS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -23,15 +24,17 @@ def number(value: int | None) -> str:
 
 
 def compact(value: int | None) -> str:
-    """``1.23M``: three digits that count."""
+    """``99,999``, and from there on ``1.23M``: three digits that count."""
     if value is None:
         return NONE
+    if abs(value) < COMPACT_FROM:
+        return f"{value:,}"
     for step, unit in _STEPS:
         # What would be rounded up to the next unit belongs to it.
         if abs(value) >= step * 0.9995:
             shown = f"{value / step:.3g}"
             return f"{float(shown):g}{unit}"
-    return str(value)
+    return f"{value:,}"
 
 
 def duration(ms: int | None) -> str:
@@ -73,11 +76,20 @@ def money(value: str | int | None) -> str:
     """An amount, as a decimal or in nanos: two digits behind the point, or as many as a small one needs to be seen."""
     if value is None:
         return NONE
-    exact = Decimal(amount.shown(value) if isinstance(value, int) else value)
-    if exact == 0 or abs(exact) >= 1:
-        return f"{exact:,.2f}"
-    places = max(2, 2 - exact.adjusted())
-    return f"{exact:.{places}f}"
+    decimal = Decimal(exact(value))
+    if decimal == 0 or abs(decimal) >= Decimal("0.1"):
+        return f"{decimal:,.2f}"
+    return f"{decimal:.{1 - decimal.adjusted()}f}"
+
+
+def exact(value: str | int) -> str:
+    """The whole decimal of an amount."""
+    return amount.shown(value) if isinstance(value, int) else value
+
+
+def micro(value: int) -> str:
+    """Six digits behind the point, as single requests have them: one below the other they can be compared."""
+    return f"{Decimal(exact(value)):,.6f}"
 
 
 def percent(part: int, whole: int) -> int:
@@ -121,6 +133,8 @@ def filters(zone: datetime.tzinfo) -> dict[str, Callable[..., Any]]:
         "ago": ago,
         "size": size,
         "money": money,
+        "exact": exact,
+        "micro": micro,
         "percent": percent,
         "pretty": pretty,
         "clock": clock,

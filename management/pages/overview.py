@@ -90,8 +90,8 @@ def _troubles(sources: Sources, dead: int) -> list[Trouble]:
         remedy = "Somebody must act." if node.state in IRREVERSIBLE else "It tries again by itself."
         found.append(Trouble(tone, word, node.name, node.sentence or remedy, "/nodes"))
     if dead:
-        many = f"{dead}{'+' if dead == DEAD_MAX else ''}"
-        sentence = "died on three nodes within the last day. Replay or discard." if dead > 1 else "died on three nodes."
+        many = f"{dead}{'+' if dead == DEAD_MAX else ''} {'request' if dead == 1 else 'requests'}"
+        sentence = "took three nodes along within the last day, and waits for you."
         found.append(Trouble("bad", "Dead letters", many, sentence, "/dead-letters"))
     return found
 
@@ -101,12 +101,12 @@ async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
         found = (await budgets.listed(connection))[:DEAD_MAX]
         standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
     told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
+    periods = {"day": "for the day", "month": "for the month", "total": "in all"}
     return [
-        Trouble(
-            BUDGETS[state][1], BUDGETS[state][0], budget.id.subject, f"The budget of {budget.id} {told[state]}", "/keys"
-        )
+        Trouble(tone, word, budget.id.subject, f"The budget {periods[budget.id.period]} {told[state]}", "/keys")
         for budget in found
         if (state := standing[budget.id].state(budget)) in told
+        for word, tone in (BUDGETS[state],)
     ]
 
 

@@ -140,6 +140,13 @@ class Chromium:
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    async def grows(self, *, width: int) -> None:
+        """Make the window as high as its page."""
+        height = await self.value("document.documentElement.scrollHeight")
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
     async def picture(self) -> bytes:
         """The whole page as PNG."""
         answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)

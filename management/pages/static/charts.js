@@ -26,25 +26,38 @@ function options(data, width) {
   return {
     width,
     height: HEIGHT_PX,
+    padding: [8, 6, 0, 0],
+    legend: { show: false },
+    hooks: { setCursor: [(plot) => tell(plot, data)] },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: { x: { range: (_, low, high) => [low - DAY_S * 0.6, high + DAY_S * 0.6] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 24, gap: 6, values: (_, at) => at.map(day), incrs: [1, 2, 7, 14, 30, 60].map((days) => days * DAY_S), space: 56 },
+      { ...axis, grid: { show: false }, size: 24, gap: 6, values: (_, at) => at.map(day), incrs: [1, 2, 3, 7, 14, 30, 60].map((days) => days * DAY_S), space: 60 },
       { ...axis, size: 48, gap: 6, values: (_, at) => at.map((value) => short.format(value)) },
     ],
     series: [
-      { label: "Day", value: (_, at) => (at == null ? "–" : day(at)) },
+      {},
       ...data.series.map((each, number) => ({
         label: each.label,
         fill: colour(each.label === "others" ? "--s6" : `--s${(number % 5) + 1}`),
         width: 0,
         paths: bars,
         points: { show: false },
-        value: (_, __, ___, index) => (index == null ? "–" : full[data.unit].format(each.values[index])),
       })),
     ],
   };
+}
+
+function tell(plot, data) {
+  // The legend has the sums; while a day is pointed at, those of that day.
+  const figure = plot.root.closest("figure");
+  const index = plot.cursor.idx;
+  figure.querySelector(".day").textContent = index == null ? "" : day(data.days[index]);
+  figure.querySelectorAll(".legend b").forEach((shown, number) => {
+    shown.dataset.sum ??= shown.textContent;
+    shown.textContent = index == null ? shown.dataset.sum : full[data.unit].format(data.series[number].values[index]);
+  });
 }
 
 function heights(data) {
