@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from broker.memory import MemoryBroker
 from process.identity import now_ms
 from tests.counting_house import CountingHouse
 from tests.sample_ledger import PRICES, SampleLedger, add_keys_and_budgets
@@ -18,7 +14,10 @@ from wire import codec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wire.presence import Presence
+
 BEAT_S = 2.0
+KEY = "key-of-the-house"
 
 
 class DashboardHouse(CountingHouse):
@@ -53,22 +52,18 @@ class DashboardHouse(CountingHouse):
             await asyncio.gather(self._beating, return_exceptions=True)
         await super().end()
 
+    async def tell_presence(self, *presences: Presence) -> None:
+        """One heartbeat of each."""
+        producer = await self._outside.producer(self.topics.presence)
+        for presence in presences:
+            await producer.send(codec.encode(presence))
+        await producer.aclose()
+
     async def _beat(self) -> None:
-        outside = MemoryBroker(self.server)
-        producer = await outside.producer(self.topics.presence)
-        with contextlib.suppress(asyncio.CancelledError):
-            while True:
-                for presence in self.sample.presences():
-                    await producer.send(codec.encode(presence))
-                await asyncio.sleep(BEAT_S)
-        await outside.aclose()
+        while True:
+            await self.tell_presence(*self.sample.presences())
+            await asyncio.sleep(BEAT_S)
 
     async def _hears_all(self) -> bool:
-        async with aiohttp.ClientSession() as session, session.get(f"{self.address}/livez") as response:
-            assert response.status == 200
-        return len(await self.heard()) == len(self.sample.presences())
-
-    async def heard(self) -> list[Any]:
-        """The nodes that management knows to be there."""
-        _, answer = await self.get("/api/v1/nodes?gone=0", authorization="Bearer key-of-the-house")
-        return list(answer.get("data", ()))
+        _, answer = await self.get("/api/v1/nodes?gone=0", authorization=f"Bearer {KEY}")
+        return len(answer["data"]) == len(self.sample.presences())

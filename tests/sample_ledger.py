@@ -73,6 +73,11 @@ class SampleLedger:
         self.shown: dict[str, str] = {}
         """Ids of requests that are worth a look, by what is to be seen."""
 
+    @property
+    def iso(self) -> str:
+        """When the month ends, as events write it."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
     def events(self) -> Iterator[bytes]:
         """The oldest first."""
         chance = self._chance

@@ -132,6 +132,15 @@ class Chromium:
         await self.click(selector)
         await self.call("Input.insertText", text=text)
 
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other: letters, or names such as ``Tab``."""
+        for key in keys:
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            down = {"type": "keyDown" if text else "rawKeyDown", "key": key, "code": key, "text": text}
+            codes = {"Tab": 9, "Enter": 13, "Escape": 27}
+            await self.call("Input.dispatchKeyEvent", **down, windowsVirtualKeyCode=codes.get(key, 0))
+            await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+
     async def looks(self, *, width: int, height: int, scheme: str = "light") -> None:
         """The size of the window, and whether the person likes it dark."""
         await self.call(

@@ -19,7 +19,7 @@ function switchTheme() {
 
 // --- the keyboard
 
-let wentAt = 0;
+let wentAt = -Infinity;
 
 function stepRow(step) {
   const rows = [...document.querySelectorAll(".rows .head a")];
@@ -41,7 +41,7 @@ function onKey(event) {
   if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
   const goes = performance.now() - wentAt < GO_MS;
   const link = goes ? [...document.querySelectorAll("[data-letter]")].find((each) => each.dataset.letter === event.key) : null;
-  wentAt = 0;
+  wentAt = -Infinity;
   const does = link ? () => link.click() : KEYS[event.key];
   if (!does) return;
   event.preventDefault();
