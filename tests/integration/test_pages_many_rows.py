@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROWS = 10_000
 ERRORS = 2_000
+FAR = 10**6
+"""No event of the ledger comes to such a position here."""
 KEYS = 1_000
 NEXT = re.compile(r'<a class="button"(?: rel="next")? href="([^"]+)">(?:Older|More|More keys) →')
 REQUEST = re.compile(r'href="/requests/(req_[0-9a-f]+)"')
@@ -45,7 +47,7 @@ async def fill(house: CountingHouse, day: datetime.date) -> None:
     common = {"model": "small", "key_id": "key-a", "node": "node-a"}
     async with writing(engine) as connection:
         ends = [
-            {"request_id": request_id_of(number), "position": number, "rank": 2, "event_id": f"failed-{number}",
+            {"request_id": request_id_of(number), "position": FAR + number, "rank": 2, "event_id": f"failed-{number}",
              "status": ("failed", "dead")[number % 2], "time_ms": 1_790_000_000_000 + number // 10, **common}
             for number in range(1, ROWS + 1)
         ]  # fmt: skip
