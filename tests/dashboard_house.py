@@ -14,6 +14,7 @@ from wire import codec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wire.backlog import BacklogReport
     from wire.presence import Presence
 
 BEAT_S = 2.0
@@ -44,6 +45,8 @@ class DashboardHouse(CountingHouse):
         self._beating = asyncio.create_task(self._beat())
         await self.settled()
         await until(self._hears_all)
+        for report in self.sample.backlogs():
+            await self._tell(self.topics.backlog, report)
 
     async def end(self) -> None:
         """End it and its nodes."""
@@ -54,9 +57,12 @@ class DashboardHouse(CountingHouse):
 
     async def tell_presence(self, *presences: Presence) -> None:
         """One heartbeat of each."""
-        producer = await self._outside.producer(self.topics.presence)
-        for presence in presences:
-            await producer.send(codec.encode(presence))
+        await self._tell(self.topics.presence, *presences)
+
+    async def _tell(self, topic: str, *words: Presence | BacklogReport) -> None:
+        producer = await self._outside.producer(topic)
+        for word in words:
+            await producer.send(codec.encode(word))
         await producer.aclose()
 
     async def _beat(self) -> None:

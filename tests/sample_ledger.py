@@ -14,8 +14,9 @@ from store.budgets import Budget, BudgetId, put
 from store.database import writing
 from store.keys import KeyLimits, NewSecret, create, revoke
 from wire import codec
+from wire.backlog import BacklogReport, ModelBacklog
 from wire.event import PREFIX, Event, NodeData, PromptData, RequestData, Times, attempt_event_id, charge_id
-from wire.presence import Presence
+from wire.presence import Presence, RunningRequest
 from wire.usage import Usage
 
 if TYPE_CHECKING:
@@ -105,6 +106,19 @@ class SampleLedger:
             self._presence("rack2-gpu1", "llama-3.3-70b", "starting", slots=8),
         ]  # fmt: skip
 
+    def backlogs(self) -> list[BacklogReport]:
+        """What a gateway has open, a moment ago and now."""
+        flow = {"gpt-4o": (3, 20, 55), "mistral-small": (0, 8, 96), "llama-3.3-70b": (6, 8, 21)}
+        now = [
+            ModelBacklog(model=model, waiting=waiting, running=running, accepted=accepted, taken=accepted - waiting,
+                         oldest_ms=self.now_ms - 2_600 if waiting else None)
+            for model, (waiting, running, accepted) in flow.items()
+        ]  # fmt: skip
+        return [
+            BacklogReport(gateway="gateway-edge-3-0000000000000001", sent_ms=self.now_ms, models=models)
+            for models in (tuple(ModelBacklog(model=model) for model in flow), tuple(now))
+        ]
+
     def node_id(self, name: str) -> str:
         """A start of this node."""
         return f"node-{name}-{random.Random(name).randbytes(8).hex()}"
@@ -120,6 +134,13 @@ class SampleLedger:
             state=state,
             sent_ms=self.now_ms,
             started_ms=self.now_ms - round(3.4 * DAY_MS),
+            since_ms=self.now_ms - 240_000,
+            host="rack2" if type_ == "local" else "edge-3",
+            running=tuple(
+                RunningRequest(request_id=f"req_{random.Random(name + str(one)).randbytes(16).hex()}", taken_ms=taken)
+                for one in range(min(fields.get("busy", 0), 3))
+                for taken in [self.now_ms - 4_000 + 900 * one]
+            ),
             provider=provider,
             **fields,
         )
@@ -224,7 +245,7 @@ class SampleLedger:
         dead = self._data(
             id_, "llama-3.3-70b", "rack2-gpu1", now - 60_000, status="dead", usage=Usage(), attempt_id=None,
             attempt=None, message="Three nodes went silent one after the other while they worked on it.",
-            error_code="poison_request", times=Times(received_ms=now - 95_000, published_ms=now - 94_997),
+            error_code="request_poisonous", times=Times(received_ms=now - 95_000, published_ms=now - 94_997),
         )  # fmt: skip
         yield told("request.dead", f"dead-{id_}", now - 60_000, id_, codec.encode_event_data(dead))
         self.shown["dead"] = id_

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
-from management.pages.site import Visit
-from wire.errors import FleetError, InvalidRequest
+from management.access import is_loopback
+from management.pages.site import TOLD, Visit
+from wire.errors import Forbidden, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 COOKIE = "workernode_session"
 FORM_BYTES_MAX = 16 * 1024
 FORM_FIELDS_MAX = 50
-
-
-class Forbidden(FleetError):
-    """This is not allowed."""
-
-    code, http_status, type, retryable = "forbidden", 403, "permission_error", False
 
 
 class Door:
@@ -50,7 +44,10 @@ class Door:
             viewer = self._sessions.viewer(request.cookies.get(COOKIE))
             if viewer is None:
                 return to_login(request)
-            return await show(Visit(request, viewer, self._sources, self._frame, {}))
+            told = request.query_params.get(TOLD, "")
+            is_number = told.isascii() and told.isdigit() and len(told) < 19
+            action = await self._sources.actions.one(int(told)) if is_number else None
+            return await show(Visit(request, viewer, self._sources, self._frame, {}, action))
 
         return endpoint
 
@@ -102,7 +99,7 @@ def check_origin(request: Request) -> None:
 def check_host(request: Request, *, asks: bool) -> None:
     """Raises :class:`Forbidden` if no key is asked for and the browser believes to be elsewhere: a page of another
     site whose name was made to point here would else be taken for one of ours."""
-    if not asks and not _is_local(request.url.hostname or ""):
+    if not asks and not is_loopback(request.url.hostname or ""):
         raise Forbidden("Without MANAGEMENT_KEY these pages are shown at 127.0.0.1 and localhost only.")
 
 
@@ -120,10 +117,3 @@ async def read_form(request: Request) -> dict[str, str]:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX, strict_parsing=True))
     except ValueError:
         raise InvalidRequest("This form cannot be read.") from None
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -1,4 +1,4 @@
-"""What went wrong: nodes in trouble now, and everything that was told of failures, the latest first."""
+"""What went wrong: by what it is, with a remedy for each; and everything that was told of it, the latest first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, union_all
 
-from management.pages.filters import chosen, link
-from management.pages.fleet import in_trouble
-from management.pages.words import EVENTS as KINDS
+from management import error_view
+from management.fleet_questions import ErrorsQuestion
+from management.pages.filters import chosen, link, question_of
+from management.pages.fleet import in_passing, open_alerts
+from process.identity import now_ms
 from store.tables import EVENTS
 from wire import codec
 from wire.errors import InvalidRequest, UndecodableMessage
@@ -30,25 +32,41 @@ OF_NODES = (
     "node.unreachable",
     "node.quarantined",
 )
-TYPES = {"everything": OF_REQUESTS + OF_NODES, "requests": OF_REQUESTS, "nodes": OF_NODES}
+TYPES = {"requests": OF_REQUESTS, "nodes": OF_NODES}
+GROUPS = "groups"
+"""The errors by fingerprint, which the page begins with."""
 
 
 async def show(visit: Visit) -> Response:
     """The page."""
-    asked = visit.asked
-    of = chosen(asked, "of", tuple(TYPES))
-    (rows,) = await visit.sources.rows(_events(TYPES[of], asked.get("model"), _position(asked.get("cursor"))))
-    more, rows = len(rows) > ROWS, rows[:ROWS]
+    asked, sources = visit.asked, visit.sources
+    of = chosen(asked, "of", (GROUPS, *TYPES))
+    groups, rows, cursor = await (_grouped(visit) if of == GROUPS else _told(visit, of))
     return visit.page(
         "errors.html",
         asked=asked,
         of=of,
         link=lambda **changes: link("/errors", asked, **changes),
-        troubled=in_trouble(visit.sources),
-        rows=[_shown(row) for row in rows],
-        kinds=KINDS,
-        next_link=link("/errors", asked, cursor=str(rows[-1]["position"])) if more else None,
+        alerts=await open_alerts(sources),
+        passing=in_passing(sources),
+        groups=groups,
+        rows=rows,
+        next_link=link("/errors", asked, cursor=cursor) if cursor else None,
     )
+
+
+async def _grouped(visit: Visit) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+    filters = {name: visit.asked[name] for name in ("model", "key_id", "cursor") if name in visit.asked}
+    question = question_of(ErrorsQuestion, limit=ROWS, **filters)
+    answer = await error_view.errors(visit.sources.engine, visit.sources.books, question, now_ms())
+    return answer["data"], [], answer["next_cursor"]
+
+
+async def _told(visit: Visit, of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+    asked = visit.asked
+    (found,) = await visit.sources.rows(_events(TYPES[of], asked.get("model"), _position(asked.get("cursor"))))
+    rows = found[:ROWS]
+    return [], [_shown(row) for row in rows], str(rows[-1]["position"]) if len(found) > ROWS else None
 
 
 def _events(types: tuple[str, ...], model: str | None, before: int | None) -> Select[Any]:

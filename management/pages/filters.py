@@ -11,20 +11,29 @@ from pydantic import ValidationError
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from management.questions import Question
 
+T = TypeVar("T")
 Q = TypeVar("Q", bound="Question")
 LOCAL = "%Y-%m-%dT%H:%M"
 
 
 def question_of(kind: type[Q], **fields: Any) -> Q:
     """The question. Raises :class:`InvalidRequest` with a sentence that names the field."""
+    return checked(lambda: kind(**fields))
+
+
+def checked(make: Callable[[], T]) -> T:
+    """What is made. Raises :class:`InvalidRequest` for what pydantic refuses."""
     try:
-        return kind(**fields)
+        return make()
     except ValidationError as error:
         first = error.errors()[0]
+        name = next((part for part in reversed(first["loc"]) if isinstance(part, str)), "this form")
         message = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidRequest(f"{first['loc'][0]}: {message[:1].lower()}{message[1:]}.") from None
+        raise InvalidRequest(f"{name}: {message[:1].lower()}{message[1:]}.") from None
 
 
 def moment(text: str | None, zone: datetime.tzinfo, name: str) -> str | None:

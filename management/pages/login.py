@@ -71,7 +71,7 @@ class Login:
         return answer
 
     def _form(self, request: Request, wanted: str, sentence: str | None = None, status: int = 200) -> Response:
-        return self._frame.page(request, None, "login.html", status=status, wanted=wanted, sentence=sentence)
+        return self._frame.page(request, None, "login.html", status=status, wanted=wanted, sentence=sentence, told=None)
 
 
 def is_secure(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Models: their nodes, how busy they are, and what they did today."""
+"""Models: what waits for them, how fast they answer, and their nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from management.pages import usage_sums
 from management.pages.filters import question_of
-from management.pages.fleet import models_of
 from management.questions import UsageQuestion
 from process.identity import now_ms
 
@@ -20,11 +19,12 @@ MODELS_MAX = 200
 
 async def show(visit: Visit) -> Response:
     """The page."""
-    today = visit.sources.books.day(now_ms()).isoformat()
+    now = now_ms()
+    today = visit.sources.books.day(now).isoformat()
     question = question_of(UsageQuestion, by=["model"], since=today, until=today)
     (used,) = await visit.sources.rows(usage_sums.sums(question, "requests", None, MODELS_MAX))
-    models = models_of(visit.sources)
-    here = {model.name for model in models}
+    models = await visit.sources.view.models(now)
+    here = {model["model"] for model in models}
     return visit.page(
         "models.html",
         models=models,

@@ -23,5 +23,6 @@ NAVIGATION = (
     Entry("/usage", "Cost and usage", "u", "usage"),
     Entry("/keys", "Keys and budgets", "k", "keys"),
     Entry("/dead-letters", "Dead letters", "d", "dead"),
+    Entry("/actions", "Actions", "a", "actions"),
     Entry("/health", "Health", "h", "health"),
 )

@@ -9,7 +9,7 @@ from management import queries
 from management.pages import usage_sums
 from management.pages.charts import Chart, filled, stacked
 from management.pages.filters import question_of
-from management.pages.fleet import in_trouble, models_of
+from management.pages.fleet import in_passing, open_alerts
 from management.pages.requests import ends
 from management.pages.words import BUDGETS, NODES
 from management.questions import EndsQuestion, UsageQuestion
@@ -18,7 +18,6 @@ from management.sums import UNPRICED
 from process.identity import now_ms
 from store import amount, budgets
 from store.database import reading
-from wire.presence import IRREVERSIBLE
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -52,8 +51,8 @@ async def show(visit: Visit) -> Response:
     )
     used = {row["day"]: row for row in days}
     latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
-    models = models_of(sources)
-    troubles = _troubles(sources, len(dead)) + await _budget_troubles(sources, now)
+    models = await sources.view.models(now)
+    troubles = _troubles(sources, await open_alerts(sources), len(dead)) + await _budget_troubles(sources, now)
     return visit.page(
         "overview.html",
         today=used.get(today),
@@ -62,10 +61,11 @@ async def show(visit: Visit) -> Response:
             (row["currency"], amount_of(row)) for row in money if row["name"] == today and row["currency"] != UNPRICED
         ],
         models=models,
-        nodes=sum(len(model.nodes) for model in models),
-        ready=sum(model.ready for model in models),
-        slots=sum(model.slots for model in models),
-        busy=sum(model.busy for model in models),
+        nodes=sum(model["nodes"] for model in models),
+        ready=sum(model["ready"] for model in models),
+        slots=sum(model["slots"] for model in models),
+        busy=sum(model["busy"] for model in models),
+        waiting=sum(model["waiting"] for model in models),
         troubles=troubles[:TROUBLES_MAX],
         more_troubles=len(troubles[TROUBLES_MAX:]),
         latest=latest,
@@ -83,12 +83,14 @@ def _charts(first: datetime.date, last: datetime.date, days: Any, money: Any) ->
     return charts
 
 
-def _troubles(sources: Sources, dead: int) -> list[Trouble]:
+def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list[Trouble]:
     found = [Trouble("bad", "Not ready", "Management", each, "/health") for each in sources.readiness.sentences]
-    for node in in_trouble(sources):
+    for alert in alerts:
+        word, tone = NODES.get(alert["code"], (alert["code"], "bad"))
+        found.append(Trouble(tone, word, alert["model"], f"{alert['sentence']} {alert['remedy']}", "/errors"))
+    for node in in_passing(sources):
         word, tone = NODES[node.state]
-        remedy = "Somebody must act." if node.state in IRREVERSIBLE else "It tries again by itself."
-        found.append(Trouble(tone, word, node.name, node.sentence or remedy, "/nodes"))
+        found.append(Trouble(tone, word, node.name, node.sentence or "It tries again by itself.", "/nodes"))
     if dead:
         many = f"{dead}{'+' if dead == DEAD_MAX else ''} {'request' if dead == 1 else 'requests'}"
         sentence = "took three nodes along within the last day, and waits for you."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -12,6 +13,7 @@ from starlette.routing import Route
 
 from management.app import DatabaseAway
 from management.pages import (
+    actions,
     dead_letters,
     errors,
     health,
@@ -23,7 +25,7 @@ from management.pages import (
     requests,
     usage,
 )
-from management.pages.door import COOKIE, Door
+from management.pages.door import COOKIE, Door, own_path
 from management.pages.frame import Frame
 from management.pages.live import Live
 from management.pages.login import Login
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from management.access import Access
     from management.pages.door import Show
-    from management.pages.session import KeyHolders
     from management.pages.site import Sources
 
 SHOWN: dict[str, Show] = {
@@ -53,9 +55,10 @@ SHOWN: dict[str, Show] = {
     "/usage.csv": usage.download,
     "/keys": keys.show,
     "/dead-letters": dead_letters.show,
+    "/actions": actions.show,
     "/health": health.show,
 }
-_FIRST = frozenset((*(path.split("/")[1] for path in SHOWN), "login", "logout", "live", "static", "favicon.ico"))
+_FIRST = frozenset((*(path.split("/")[1] for path in SHOWN), "login", "logout", "do", "live", "static", "favicon.ico"))
 
 log = Log("management")
 
@@ -63,9 +66,9 @@ log = Log("management")
 class Front:
     """Management's two faces: pages for people, and ``api`` for everything else."""
 
-    def __init__(self, api: ASGIApp, sources: Sources, holders: KeyHolders) -> None:
+    def __init__(self, api: ASGIApp, sources: Sources, access: Access) -> None:
         self._api = api
-        self._pages = _pages(sources, holders)
+        self._pages = _pages(sources, access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -73,23 +76,27 @@ class Front:
         await (self._pages if is_page else self._api)(scope, receive, send)
 
 
-def _pages(sources: Sources, holders: KeyHolders) -> Starlette:
+def _pages(sources: Sources, access: Access) -> Starlette:
     static = StaticFiles()
     frame = Frame(sources.books.time_zone, static)
-    sessions = Sessions(holders, time.time)
+    sessions = Sessions(access, time.time)
     door, login, live = Door(sessions, sources, frame), Login(sessions, frame), Live(sources)
     routes = [
         *(Route(path, door.shows(show), methods=["GET"], name=path) for path, show in SHOWN.items()),
         Route("/live", door.shows(live.stream), methods=["GET"]),
         Route("/login", login.show, methods=["GET"]),
         Route("/login", login.enter, methods=["POST"]),
+        Route("/do", door.does(actions.do), methods=["POST"]),
         Route("/logout", door.does(login.leave, by_readers=True), methods=["POST"]),
         *static.routes(),
     ]
 
     def failed(request: Request, error: FleetError) -> Response:
         viewer = sessions.viewer(request.cookies.get(COOKIE))
-        return frame.page(request, viewer, "failed.html", status=error.http_status, sentence=error.message)
+        came_from = urlsplit(request.headers.get("referer", "")) if request.method == "POST" else None
+        back = own_path(f"{came_from.path}?{came_from.query}") if came_from and came_from.path else None
+        status, sentence = error.http_status, error.message
+        return frame.page(request, viewer, "failed.html", status=status, sentence=sentence, back=back, told=None)
 
     async def ours(request: Request, error: Exception) -> Response:
         return failed(request, error if isinstance(error, FleetError) else FleetError())

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from management import queries
-from management.pages.door import Forbidden
 from management.pages.timeline import SCALE, timeline_of
-from wire.errors import InvalidRequest, NotFound
+from wire.errors import Forbidden, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from starlette.responses import Response

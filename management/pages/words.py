@@ -67,7 +67,21 @@ KEYS: dict[str, tuple[str, Tone]] = {
     "expired": ("Expired", "off"),
     "revoked": ("Revoked", "off"),
 }
+ACTIONS: dict[str, tuple[str, Tone]] = {
+    "running": ("Under way", "busy"),
+    "done": ("Done", "good"),
+    "failed": ("Failed", "bad"),
+    "unknown": ("Unknown", "off"),
+}
+SCOPES: dict[str, tuple[str, Tone]] = {
+    "request": ("A request failed", "bad"),
+    "attempt": ("An attempt failed", "warn"),
+    "node": ("A node's state", "warn"),
+}
+"""What an error was an error of."""
 WORDS: dict[str, Any] = {
+    "ACTION_WORDS": ACTIONS,
+    "SCOPE_WORDS": SCOPES,
     "END_WORDS": ENDS,
     "ATTEMPT_WORDS": ATTEMPTS,
     "NODE_WORDS": NODES,

@@ -27,6 +27,9 @@ PAGES = {
     "/nodes": "Nodes",
     "/requests": "Requests",
     "/errors": "Errors",
+    "/errors?of=requests": "Errors",
+    "/errors?of=nodes": "Errors",
+    "/actions": "Actions",
     "/usage": "Cost and usage",
     "/usage?by=tag&days=7": "Cost and usage",
     "/keys": "Keys and budgets",
@@ -104,6 +107,7 @@ async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Chromium,
         "/usage": "Send a request to the gateway",
         "/keys": "fleet keys create",
         "/dead-letters": "replay or discard",
+        "/actions": "written down here",
         "/health": "would be listed here",
     }
     for path, sentence in said.items():
@@ -203,6 +207,53 @@ async def test_a_request_appears_by_itself_and_what_is_marked_stays(tab: Chromiu
     await shown(tab, f"{house.address}/nodes", "Nodes")
     await tab.reads("#live", "Live")
     assert tab.complaints == []
+
+
+async def act(tab: Chromium, within: str, button: str, reason: str = "") -> None:
+    await tab.click(f"{within} .act summary")
+    if reason:
+        await tab.write(f"{within} .act[open] [name=reason]", reason)
+    await tab.click(f"{within} .act[open] button[value={button}]")
+    await tab.settled()
+
+
+async def test_every_action_can_be_done_and_is_written_down(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open(MANAGEMENT_KEY=KEY)
+    await log_in(tab, house)
+    await shown(tab, f"{house.address}/models", "Models")
+    model = "tbody tr:first-child"
+    await act(tab, model, "pause", "the provider moves")
+    await tab.reads(".notice.good", "Pause gpt-4o: It holds for 3 nodes that are there.")
+    await tab.reads(model, "Paused by management, just now: the provider moves")
+    await act(tab, model, "resume")
+    await tab.reads(".notice.good", "Resume gpt-4o")
+    assert "Paused" not in await tab.text(model)
+    await act(tab, "tbody tr:nth-child(3)", "drain")
+    await tab.reads(".notice.good", "Drain mistral-small")
+    await shown(tab, f"{house.address}/nodes?model=llama-3.3-70b", "Nodes")
+    node = ".node:first-child > .links"
+    await act(tab, node, "pause")
+    await tab.reads(".notice.good", "Pause node-rack2-gpu0")
+    await tab.reads(".node:first-child", "Paused by management")
+    assert await tab.value("location.search.startsWith('?model=llama-3.3-70b&told=')")
+    await act(tab, node, "resume")
+    await tab.reads(".notice.good", "Resume node-rack2-gpu0")
+    await act(tab, node, "drain")
+    await tab.reads(".notice.good", "Drain node-rack2-gpu0")
+    await tab.click(".node:first-child .running > summary")
+    await act(tab, ".node:first-child .running li", "cancel")
+    await tab.reads("h1", "No gateway has told the end of this request")
+    assert "Back" in await tab.text("main")
+    await shown(tab, f"{house.address}/dead-letters", "Dead letters")
+    for button in ("replay", "discard"):
+        await act(tab, "tbody tr", button)
+        await until(lambda: tab.value("document.querySelector('.empty h1') !== null"))
+        await shown(tab, f"{house.address}/dead-letters", "Dead letters")
+    await shown(tab, f"{house.address}/actions", "Actions")
+    done = await tab.value("[...document.querySelectorAll('tbody .head')].map((each) => each.textContent)")
+    assert done == ["Discard", "Replay", "Cancel", "Drain", "Resume", "Pause", "Drain", "Resume", "Pause"]
+    # The browser writes down each answer that is an error; nothing else may stand there.
+    assert [each for each in tab.complaints if "the server responded with a status of" not in each] == []
 
 
 ATTACK = "\"'><script>hacked=1</script><img src=x onerror=hacked=1><svg/onload=hacked=1>{{7*7}}</pre>"

@@ -139,6 +139,58 @@ async def test_forms_of_other_sites_do_nothing(house: CountingHouse) -> None:
         assert response.status == 303
 
 
+PAUSE = {"action": "pause", "scope": "model", "subject": "small", "reason": "the provider moves", "back": "/models"}
+
+
+async def test_an_operator_acts_and_it_is_written_down_with_the_name_of_the_key(house: CountingHouse) -> None:
+    await house.start(MANAGEMENT_KEYS="alice=operator:alices-key,grafana=reader:grafanas-key")
+    async with browsing(house) as browser:
+        await browser.post("/login", {"key": "alices-key"})
+        csrf = await browser.csrf()
+        response, _ = await browser.post("/do", PAUSE | {"csrf": csrf})
+        assert (response.status, response.headers["location"]) == (303, "/models?told=1")
+        _, page = await browser.get("/models?told=1")
+        assert "No node of it is there now: it holds for those that come." in page
+        assert "Paused by alice" in page
+        _, page = await browser.get("/actions")
+        assert "the provider moves" in page
+        for wrong, sentence in (
+            ({"action": "fly"}, "this form: "),
+            ({"action": "pause", "scope": "model", "subject": ""}, "subject: "),
+            ({"action": "drain", "scope": "node", "subject": "nobody"}, "No node &#39;nobody&#39; is there."),
+            ({"action": "cancel", "request_id": "x"}, "request_id: "),
+            ({"action": "discard", "request_id": "req_unknown"}, "Nothing is known of this request."),
+        ):
+            response, page = await browser.post("/do", wrong | {"csrf": csrf})
+            assert response.status in (400, 404), wrong
+            assert sentence in page, page
+        response, _ = await browser.post("/do", PAUSE | {"csrf": csrf, "back": "//evil.example/"})
+        assert response.headers["location"].startswith("/?told=")
+
+
+async def test_a_reader_sees_everything_but_prompts_and_does_nothing(house: CountingHouse) -> None:
+    await house.start(MANAGEMENT_KEYS="alice=operator:alices-key,grafana=reader:grafanas-key")
+    async with browsing(house) as browser, browsing(house) as alice:
+        await alice.post("/login", {"key": "alices-key"})
+        await alice.post("/do", PAUSE | {"csrf": await alice.csrf()})
+        await browser.post("/login", {"key": "grafanas-key"})
+        csrf = await browser.csrf()
+        _, page = await browser.get("/models")
+        assert "Paused by alice" in page
+        assert 'action="/do"' not in page
+        assert 'action="/do"' in (await alice.get("/models"))[1]
+        response, page = await browser.post("/do", PAUSE | {"csrf": csrf, "action": "resume"})
+        assert response.status == 403
+        assert "needs an operator" in page
+        assert "Paused by alice" in (await browser.get("/models"))[1]
+        response, _ = await browser.get("/requests/req_1/prompt")
+        assert response.status == 403
+        response, _ = await browser.post("/do", PAUSE | {"csrf": await alice.csrf()})
+        assert response.status == 403, "a form of somebody else's session"
+        response, _ = await browser.post("/logout", {"csrf": csrf})
+        assert response.status == 303
+
+
 async def test_wrong_keys_have_to_wait_and_sessions_go_on(house: CountingHouse) -> None:
     await house.start(MANAGEMENT_KEY=KEY)
     async with browsing(house) as inside, browsing(house) as outside:

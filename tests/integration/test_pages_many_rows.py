@@ -112,7 +112,7 @@ async def test_every_row_is_on_one_page_whatever_comes_meanwhile(house: Counting
         rest = await walk.all(html.unescape(link[1]), REQUEST)
         assert REQUEST.findall(first) + rest == wanted
         assert await walk.all("/dead-letters", REQUEST) == [id_ for id_ in wanted if int(id_[4:], 16) % 2]
-        assert await walk.all("/errors", REQUEST) == wanted[-ERRORS:]
+        assert await walk.all("/errors?of=requests", REQUEST) == wanted[-ERRORS:]
         names = [f"key-{number:05}" for number in range(KEYS)]
         assert await walk.all("/keys", re.compile(r'href="/requests\?key_id=(key-\d+)"')) == names
         shown = await walk.all("/usage?by=key", re.compile(r">(key-\d{5})<"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
-from pydantic import SecretStr
 
+from management.access import Access, Person
 from management.pages.door import own_path
-from management.pages.session import SESSION_S, OneKey, Sessions
+from management.pages.session import SESSION_S, Sessions
 
-KEY = SecretStr("a-management-key")
+KEY = "a-management-key"
+ACCESS = Access({KEY: Person("management", "operator"), "another-key-here": Person("grafana", "reader")})
 
 
 class Clock:
@@ -19,9 +22,9 @@ class Clock:
         return self.now
 
 
-def opened(clock: Clock, key: SecretStr | None = KEY) -> tuple[Sessions, str]:
-    sessions = Sessions(OneKey(key), clock)
-    cookie = sessions.begin(key.get_secret_value() if key else "")
+def opened(clock: Clock) -> tuple[Sessions, str]:
+    sessions = Sessions(ACCESS, clock)
+    cookie = sessions.begin(KEY)
     assert cookie is not None
     return sessions, cookie
 
@@ -29,16 +32,16 @@ def opened(clock: Clock, key: SecretStr | None = KEY) -> tuple[Sessions, str]:
 def test_a_cookie_stands_for_its_key_at_every_management_that_knows_it() -> None:
     clock = Clock()
     _, cookie = opened(clock)
-    viewer = Sessions(OneKey(KEY), clock).viewer(cookie)
+    viewer = Sessions(ACCESS, clock).viewer(cookie)
     assert viewer is not None
-    assert (viewer.name, viewer.role, viewer.leaves) == ("management", "operator", True)
-    assert KEY.get_secret_value() not in cookie
+    assert (viewer.person.name, viewer.person.role, viewer.leaves) == ("management", "operator", True)
+    assert KEY not in cookie
 
 
 def test_a_cookie_ends_with_its_time_and_with_its_key() -> None:
     clock = Clock()
     sessions, cookie = opened(clock)
-    assert Sessions(OneKey(SecretStr("another-key")), clock).viewer(cookie) is None
+    assert Sessions(Access({"changed-key": Person("management", "operator")}), clock).viewer(cookie) is None
     clock.now += SESSION_S - 1
     assert sessions.viewer(cookie) is not None
     clock.now += 1
@@ -58,21 +61,35 @@ def test_nothing_but_a_whole_cookie_is_taken() -> None:
 def test_every_session_has_forms_of_its_own() -> None:
     clock = Clock()
     sessions, cookie = opened(clock)
-    other = sessions.begin(KEY.get_secret_value())
+    other = sessions.begin(KEY)
     one, two = sessions.viewer(cookie), sessions.viewer(other)
     assert one is not None
     assert two is not None
     assert one.csrf != two.csrf
 
 
+def test_a_reader_reads_and_nobody_takes_anothers_name() -> None:
+    clock = Clock()
+    sessions = Sessions(ACCESS, clock)
+    cookie = sessions.begin("another-key-here")
+    viewer = sessions.viewer(cookie)
+    assert viewer is not None
+    assert viewer.person == Person("grafana", "reader")
+    assert not viewer.operates
+    assert cookie is not None
+    until, nonce, _, signature = cookie.split(".")
+    operator = base64.urlsafe_b64encode(b"management").decode()
+    assert sessions.viewer(f"{until}.{nonce}.{operator}.{signature}") is None
+
+
 def test_a_wrong_key_begins_nothing() -> None:
-    sessions = Sessions(OneKey(KEY), Clock())
+    sessions = Sessions(ACCESS, Clock())
     for secret in ("", "a-management-ke", "a-management-key2", "ä"):
         assert sessions.begin(secret) is None
 
 
 def test_without_keys_whoever_comes_operates_and_cannot_leave() -> None:
-    viewer = Sessions(OneKey(None), Clock()).viewer(None)
+    viewer = Sessions(Access({}), Clock()).viewer(None)
     assert viewer is not None
     assert viewer.operates
     assert not viewer.leaves
