@@ -44,7 +44,7 @@ def duration(ms: int | None) -> str:
     if ms < 1000:
         return f"{ms} ms"
     if ms < 60_000:
-        return f"{ms / 1000:.2f}".rstrip("0").rstrip(".") + " s"
+        return f"{ms / 1000:.{2 if ms < 10_000 else 1}f}".rstrip("0").rstrip(".") + " s"
     seconds = ms // 1000
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02} s"

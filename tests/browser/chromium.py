@@ -156,9 +156,9 @@ class Chromium:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
-    async def picture(self) -> bytes:
-        """The whole page as PNG."""
-        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    async def picture(self, *, whole: bool = True) -> bytes:
+        """The whole page as PNG, or what the window shows of it."""
+        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(answer["data"])
 
     async def _connect(self) -> None:
