@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
@@ -279,10 +280,10 @@ async def test_the_database_away_is_a_sentence_and_health_tells_it(house: Counti
 
 
 async def test_an_open_stream_ends_with_management(house: CountingHouse) -> None:
-    await house.start()
+    await house.start(MANAGEMENT_STOP_GRACE_S="60")
     async with browsing(house) as browser, browser.session.get(browser.url + "/live") as response:
         assert response.content_type == "text/event-stream"
         assert await response.content.readline() == b"retry: 3000\n"
-        await house.end()
-        rest = await response.content.read()
-        assert b"event: ready" in rest
+        async with asyncio.timeout(15):
+            await house.end()
+        assert b"event: ready" in await response.content.read()
