@@ -58,7 +58,9 @@ SHOWN: dict[str, Show] = {
     "/actions": actions.show,
     "/health": health.show,
 }
-_FIRST = frozenset((*(path.split("/")[1] for path in SHOWN), "login", "logout", "do", "live", "static", "favicon.ico"))
+_FIRST = frozenset(
+    (*(path.split("/")[1] for path in SHOWN if path != "/"), "login", "logout", "do", "live", "static", "favicon.ico")
+)
 
 log = Log("management")
 
@@ -72,7 +74,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        is_page = scope["type"] == "http" and scope["path"].split("/")[1] in _FIRST
+        is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].split("/")[1] in _FIRST)
         await (self._pages if is_page else self._api)(scope, receive, send)
 
 
