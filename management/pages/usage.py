@@ -28,6 +28,7 @@ SPANS = ("30", "7", "90", "365")
 CHART_SERIES = 5
 CSV_ROWS_MAX = 100_000
 BY = tuple(COLUMNS)
+_WHOLE = ("requests", "tokens", "prompt_tokens", "completion_tokens")
 _FILTERS = ("model", "key_id", "tag", "node")
 
 
@@ -37,21 +38,20 @@ async def show(visit: Visit) -> Response:
     question, measure = _question(visit), chosen(asked, "measure", MEASURES)
     by = question.by[0]
     every = question.model_copy(update={"by": ["day"]})  # a request with two tags is there once
-    page, (whole,), money, costs = await visit.sources.rows(
+    page, days, money = await visit.sources.rows(
         usage_sums.sums(question, measure, _after(asked.get("cursor")), ROWS),
-        usage_sums.whole(every),
-        usage_sums.charged(every, "day"),
-        usage_sums.spent(every),
+        usage_sums.daily(every, []),
+        usage_sums.money(every),
     )
     more, page = len(page) > ROWS, page[:ROWS]
     names = [row["name"] for row in page]
     top = names[:CHART_SERIES] if by != "day" and "cursor" not in asked else []
-    days, parts, amounts = await visit.sources.rows(
-        usage_sums.daily(every, []),
-        usage_sums.daily(question, top),
-        usage_sums.charged(question, COLUMNS[by], names),
+    parts, amounts = await visit.sources.rows(
+        usage_sums.daily(question, top), usage_sums.charged(question, COLUMNS[by], names)
     )
     _add_amounts(page, amounts)
+    whole = {name: sum(row[name] for row in days) for name in _WHOLE}
+    charged = [row for row in money if row["side"] == "charge"]
     first, last = question.since, question.until
     assert first is not None
     assert last is not None
@@ -65,13 +65,13 @@ async def show(visit: Visit) -> Response:
         spans=SPANS,
         rows=page,
         whole=whole,
-        charged=_by_currency(money),
-        unpriced=sum(row["requests"] for row in money if row["currency"] == UNPRICED),
-        costs=_by_currency([row for row in costs if row["side"] == "cost"]),
-        wasted=_by_currency([row for row in costs if row["side"] == "waste"]),
+        charged=_by_currency(charged),
+        unpriced=sum(row["requests"] for row in charged if row["currency"] == UNPRICED),
+        costs=_by_currency([row for row in money if row["side"] == "cost"]),
+        wasted=_by_currency([row for row in money if row["side"] == "waste"]),
         charts=[
             stacked(f"{measure.capitalize()} a day", first, last, measure, days, parts if top else [], top),
-            *_money_charts(first, last, money),
+            *_money_charts(first, last, charged),
         ]
         if whole["requests"]
         else [],

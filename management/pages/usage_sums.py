@@ -46,11 +46,6 @@ def of_names(question: UsageQuestion, names: Sequence[str]) -> Select[Any]:
     return statement.where(*wanted(USAGE_DAILY, question, question.tag)).group_by(column)
 
 
-def whole(question: UsageQuestion) -> Select[Any]:
-    """One row: everything."""
-    return select(*_sums()).where(*wanted(USAGE_DAILY, question, question.tag))
-
-
 def daily(question: UsageQuestion, names: Sequence[str]) -> Select[Any]:
     """By day and name, for these names; by day alone without names."""
     keys: list[Any] = [USAGE_DAILY.c.day]
@@ -67,12 +62,12 @@ def charged(question: UsageQuestion, by: str | None, names: Sequence[Any] = ()) 
     return _money(question, by, names).where(MONEY_DAILY.c.side == "charge")
 
 
-def spent(question: UsageQuestion) -> Select[Any]:
-    """What attempts cost the operator, by currency and side: ``cost`` for charged ones, ``waste`` for the others."""
-    side = MONEY_DAILY.c.side
-    statement = select(side, MONEY_DAILY.c.currency, *_amounts(MONEY_DAILY))
-    return statement.where(side.in_(("cost", "waste")), *wanted(MONEY_DAILY, question, None)).group_by(
-        side, MONEY_DAILY.c.currency
+def money(question: UsageQuestion) -> Select[Any]:
+    """By day, currency and side: what customers pay, and what attempts cost; costs are known without tags only."""
+    column = MONEY_DAILY.c
+    statement = select(column.day.label("name"), column.side, column.currency, *_amounts(MONEY_DAILY))
+    return statement.where(*wanted(MONEY_DAILY, question, question.tag)).group_by(
+        column.day, column.side, column.currency
     )
 
 
