@@ -72,6 +72,14 @@ class Access:
         """Whose key this is; None for nobody's."""
         return self._people.get(_digest(key.strip().encode()))
 
+    def named(self, name: str) -> Person | None:
+        """Who is called so."""
+        return next((person for person in self._people.values() if person.name == name), None)
+
+    def digest_of(self, name: str) -> bytes | None:
+        """The SHA-256 of the key of this name: only who knows it can sign for it."""
+        return next((digest for digest, person in self._people.items() if person.name == name), None)
+
     def check_action(self, person: Person, headers: Mapping[str, str]) -> None:
         """Raises :class:`OperatorRequired`, and :class:`ForeignPage` for what another site's page made a browser do."""
         if person.role != "operator":

@@ -81,8 +81,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode() if value else ""
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    # A spreadsheet would run a text of a client's as a formula.
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return safe_cell(text) if isinstance(value, str) else text
+
+
+def safe_cell(text: str) -> str:
+    """A text of a client's that no spreadsheet runs as a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def csv_line(cells: Iterable[str]) -> str:

@@ -58,6 +58,11 @@ class Metrics:
         for result in ("yes", "failed", "nobody"):
             self.alerts_told.labels(result)
 
+    def stored(self) -> dict[str, int]:
+        """New events since this process started, by type."""
+        samples = (sample for family in self._events.collect() for sample in family.samples)
+        return {sample.labels["type"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}
+
     def batch_written(self, messages: int, written: Written) -> None:
         """Count a batch that was committed."""
         self._batch_events.observe(messages)

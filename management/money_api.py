@@ -56,7 +56,7 @@ def money_api(engine: AsyncEngine, books: Books) -> APIRouter:
     @router.get("/prices", summary="The prices that hold now", response_model=Prices)
     async def prices() -> dict[str, Any]:
         held = books.prices
-        return {"version": held.version, "prices": _shown(held.prices), "costs": _shown(held.costs)}
+        return {"version": held.version, "prices": prices_shown(held.prices), "costs": prices_shown(held.costs)}
 
     @router.get("/budgets", summary="Budgets, and how they stand", response_model=Budgets)
     async def budgets_() -> dict[str, Any]:
@@ -107,7 +107,8 @@ def _cost(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(prices: Iterable[Price]) -> list[dict[str, Any]]:
+def prices_shown(prices: Iterable[Price]) -> list[dict[str, Any]]:
+    """Prices as they are answered."""
     return [
         {
             "model": price.model,

@@ -92,6 +92,11 @@ def prompt_of(request_id: str) -> Select[Any]:
     return select(PROMPTS).where(PROMPTS.c.request_id == request_id)
 
 
+def prompt_sizes(request_id: str) -> Select[Any]:
+    """Whether its prompt is stored, and how large it was."""
+    return select(PROMPTS.c.body_bytes).where(PROMPTS.c.request_id == request_id)
+
+
 def quarantine(limit: int) -> Select[Any]:
     """What was put aside, the last seen first."""
     return select(QUARANTINE).order_by(QUARANTINE.c.last_seen_ms.desc(), QUARANTINE.c.digest).limit(limit)

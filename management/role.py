@@ -20,6 +20,8 @@ from management.metrics import Metrics
 from management.nodes import FleetListener, NodeRegistry
 from management.opening import open_books
 from management.overseer import Overseer
+from management.pages.pages import Front
+from management.pages.site import Sources
 from management.persistence import Persistence, Stopping
 from management.readiness import Readiness
 from management.retention import keep
@@ -91,7 +93,9 @@ async def run(
         watch.heard(presence)
 
     listener.heard = heard
-    app = application(engine, view, actions, readiness, metrics, settings.access, books)
+    api = application(engine, view, actions, readiness, metrics, settings.access, books)
+    sources = Sources(engine, view, actions, registry, readiness, metrics, books, stop)
+    app = Front(api, sources, settings.access)
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:

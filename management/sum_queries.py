@@ -34,15 +34,15 @@ def groups(by: Sequence[str]) -> list[str]:
 def usage(question: UsageQuestion) -> Select[Any]:
     """A page of sums of usage and one more, ordered by their groups."""
     names = groups(question.by)
-    statement = _grouped(USAGE_DAILY, names, USAGE_SUMS).where(*_wanted(USAGE_DAILY, question, question.tag))
+    statement = _grouped(USAGE_DAILY, names, USAGE_SUMS).where(*wanted(USAGE_DAILY, question, question.tag))
     return _page(statement, USAGE_DAILY, names, question.cursor, question.limit)
 
 
 def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
     """What the charges of these sums come to, by currency: the rows of a page of :func:`usage`."""
     names = groups(question.by)
-    statement = _grouped(MONEY_DAILY, [*names, "currency"], ("requests",)).add_columns(*_exact_sum())
-    statement = statement.where(*_wanted(MONEY_DAILY, question, question.tag), MONEY_DAILY.c.side == "charge")
+    statement = _grouped(MONEY_DAILY, [*names, "currency"], ("requests",)).add_columns(*exact_sum())
+    statement = statement.where(*wanted(MONEY_DAILY, question, question.tag), MONEY_DAILY.c.side == "charge")
     if names:
         keys = tuple_(*(MONEY_DAILY.c[name] for name in names))
         first, last = ([row[name] for name in names] for row in (page[0], page[-1]))
@@ -54,8 +54,8 @@ def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[A
 def costs(question: CostsQuestion) -> Select[Any]:
     """A page of sums of what attempts cost the operator and one more, ordered by their groups."""
     names = cost_groups(question)
-    statement = _grouped(MONEY_DAILY, names, ("requests", "tokens")).add_columns(*_exact_sum())
-    statement = statement.where(*_wanted(MONEY_DAILY, question, None), MONEY_DAILY.c.side.in_(("cost", "waste")))
+    statement = _grouped(MONEY_DAILY, names, ("requests", "tokens")).add_columns(*exact_sum())
+    statement = statement.where(*wanted(MONEY_DAILY, question, None), MONEY_DAILY.c.side.in_(("cost", "waste")))
     return _page(statement, MONEY_DAILY, names, question.cursor, question.limit)
 
 
@@ -76,39 +76,42 @@ def cursor_of_group(row: dict[str, Any], names: Sequence[str]) -> str:
 
 def _grouped(table: Table, names: Sequence[str], sums: Sequence[str]) -> Select[Any]:
     keys = [table.c[name] for name in names]
-    statement = select(*keys, *(_sum(table.c[name]).label(name) for name in sums))
+    statement = select(*keys, *(total(table.c[name]).label(name) for name in sums))
     return statement.group_by(*keys) if keys else statement
 
 
-def _exact_sum() -> list[ColumnElement[int]]:
+def exact_sum() -> list[ColumnElement[int]]:
+    """The two columns that :func:`amount_of` puts together."""
     # In two parts: a sum of nanos might not fit into 64 bits.
     amount = MONEY_DAILY.c.amount
-    return [_sum(amount // NANOS).label("units"), _sum(amount % NANOS).label("rest")]
+    return [total(amount // NANOS).label("units"), total(amount % NANOS).label("rest")]
 
 
-def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
+def total(column: ColumnElement[int]) -> ColumnElement[int]:
+    """A sum in 64 bits; of nothing it is 0."""
     # PostgreSQL sums 64-bit integers into a numeric, which would come back as a Decimal.
     return cast(func.coalesce(func.sum(column), 0), BigInteger)
 
 
-def _wanted(table: Table, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
+def wanted(table: Table, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
+    """What a question asks for, as conditions on a table of sums."""
     columns = table.c
-    wanted = [
+    found = [
         columns[name] == value
         for name in ("model", "key_id", "node", "provider")
         if (value := getattr(question, name, None)) is not None
     ]
     if tag is not None and "=" not in tag:
-        wanted.append(columns.tag.startswith(f"{tag}=", autoescape=True))
+        found.append(columns.tag.startswith(f"{tag}=", autoescape=True))
     elif tag is not None:
-        wanted.append(columns.tag == tag)
+        found.append(columns.tag == tag)
     else:
-        wanted.append(columns.tag != "" if "tag" in question.by else columns.tag == "")
+        found.append(columns.tag != "" if "tag" in question.by else columns.tag == "")
     if question.since is not None:
-        wanted.append(columns.day >= question.since)
+        found.append(columns.day >= question.since)
     if question.until is not None:
-        wanted.append(columns.day <= question.until)
-    return wanted
+        found.append(columns.day <= question.until)
+    return found
 
 
 def _page(statement: Select[Any], table: Table, names: Sequence[str], cursor: str | None, limit: int) -> Select[Any]:

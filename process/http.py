@@ -25,7 +25,8 @@ HEAD_WAIT_S = 30.0
 def bind(host: str, port: int, setting: str) -> socket.socket:
     """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting`` or the host's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, for asyncio sends small packets at once (TCP_NODELAY) on such sockets only.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, insert, inspect, or_, select, update
+from sqlalchemy import func, insert, inspect, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from store.tables import API_KEYS, API_KEYS_VERSION
@@ -102,6 +102,15 @@ async def listed(connection: AsyncConnection) -> list[StoredKey]:
     """Every one there ever was, by name, the newest secret of a name first."""
     statement = select(API_KEYS).order_by(_COLUMNS.name, _COLUMNS.generation.desc())
     return [_stored(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def page(connection: AsyncConnection, after: str | None, limit: int) -> list[StoredKey]:
+    """The newest secret of each name behind ``after``, by name; ``limit`` at most."""
+    newest = select(_COLUMNS.name, func.max(_COLUMNS.generation)).group_by(_COLUMNS.name).order_by(_COLUMNS.name)
+    if after is not None:
+        newest = newest.where(_COLUMNS.name > after)
+    statement = select(API_KEYS).where(tuple_(_COLUMNS.name, _COLUMNS.generation).in_(newest.limit(limit)))
+    return [_stored(row) for row in (await connection.execute(statement.order_by(_COLUMNS.name))).mappings()]
 
 
 async def create(

@@ -22,6 +22,7 @@ def greeting(settings: StartSettings) -> tuple[str, ...]:
     return (
         f"ready: gateway {at.gateway.url}, management {at.management.url}, node {at.node.url}",
         f"page:  {at.gateway.url}/",
+        f"fleet: {at.management.url}/",
         f"try:   curl -s {trust}{at.gateway.url}/v1/chat/completions -H 'Content-Type: application/json'{key}"
         f" -d {shlex.quote(body)}",
         *(("       with GATEWAY_KEY set to one of API_KEYS",) if settings.has_keys else ()),

@@ -95,6 +95,15 @@ class Chromium:
         assert "exceptionDetails" not in answer, (expression, answer)
         return answer["result"].get("value")
 
+    async def settled(self) -> None:
+        """Wait until the page that was asked for is there, with its fonts and what its scripts draw at once."""
+
+        async def is_there() -> bool:
+            return bool(await self.value("document.readyState === 'complete' && document.fonts.status === 'loaded'"))
+
+        await until(is_there)
+        await self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+
     async def text(self, selector: str) -> str:
         """What a person reads there: nothing where it is hidden or not there yet."""
         found = f"document.querySelector({selector!r})"
@@ -123,6 +132,15 @@ class Chromium:
         await self.click(selector)
         await self.call("Input.insertText", text=text)
 
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other: letters, or names such as ``Tab``."""
+        for key in keys:
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            down = {"type": "keyDown" if text else "rawKeyDown", "key": key, "code": key, "text": text}
+            codes = {"Tab": 9, "Enter": 13, "Escape": 27}
+            await self.call("Input.dispatchKeyEvent", **down, windowsVirtualKeyCode=codes.get(key, 0))
+            await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+
     async def looks(self, *, width: int, height: int, scheme: str = "light") -> None:
         """The size of the window, and whether the person likes it dark."""
         await self.call(
@@ -131,9 +149,16 @@ class Chromium:
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    async def picture(self) -> bytes:
-        """The whole page as PNG."""
-        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    async def grows(self, *, width: int) -> None:
+        """Make the window as high as its page."""
+        height = await self.value("document.documentElement.scrollHeight")
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
+    async def picture(self, *, whole: bool = True) -> bytes:
+        """The whole page as PNG, or what the window shows of it."""
+        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(answer["data"])
 
     async def _connect(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
-from tests.browser.chromium import Chromium, ChromiumMissing
+from tests.browser.tab import opened_tab
 from tests.in_process import InProcessFleet
 from tests.raw_http import KEY
 from tests.waiting import until
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.browser.chromium import Chromium
     from tests.in_process import Running
 
 ANSWER = "Because air scatters blue light more than red, it comes to us from everywhere."
@@ -28,15 +28,7 @@ PNG_BYTES_MIN = 10_000
 
 @pytest.fixture
 async def tab(tmp_path: Path) -> AsyncIterator[Chromium]:
-    try:
-        browser = Chromium(tmp_path)
-    except ChromiumMissing:
-        sentence = "There is no Chromium on this machine."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
-    async with browser as opened:
-        await opened.looks(width=900, height=1200)
+    async with opened_tab(tmp_path) as opened:
         yield opened
 
 

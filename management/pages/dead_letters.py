@@ -1,0 +1,41 @@
+"""Dead letters: requests that took three nodes with them, put aside until a person decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from management import fleet_queries, queries
+from management.fleet_questions import DeadLettersQuestion
+from management.pages.filters import link, question_of
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from management.pages.site import Visit
+
+ROWS = 50
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    asked = visit.asked
+    filters = {name: asked[name] for name in ("model", "cursor") if name in asked}
+    (found,) = await visit.sources.rows(
+        fleet_queries.dead_letters(question_of(DeadLettersQuestion, limit=ROWS, **filters))
+    )
+    rows = found[:ROWS]
+    cursor = queries.cursor_of_time(rows[-1]) if len(found) > ROWS else None
+    return visit.page(
+        "dead_letters.html",
+        asked=asked,
+        rows=[row | {"message": _message(row)} for row in rows],
+        next_link=link("/dead-letters", asked, cursor=cursor) if cursor else None,
+    )
+
+
+def _message(row: dict[str, Any]) -> str | None:
+    # The event may be gone by now, or be one of a newer version.
+    data = msgspec.json.decode(row["raw"]).get("data") if row["raw"] else None
+    return str(data["message"]) if isinstance(data, dict) and data.get("message") else None

@@ -1,0 +1,106 @@
+"""What went wrong: by what it is, with a remedy for each; and everything that was told of it, the latest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, union_all
+
+from management import error_view
+from management.fleet_questions import ErrorsQuestion
+from management.pages.filters import chosen, link, question_of
+from management.pages.fleet import in_passing, open_alerts
+from process.identity import now_ms
+from store.tables import EVENTS
+from wire import codec
+from wire.errors import InvalidRequest, UndecodableMessage
+from wire.event import PREFIX
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from starlette.responses import Response
+
+    from management.pages.site import Visit
+
+ROWS = 50
+OF_REQUESTS = ("request.failed", "request.dead", "request.expired", "request.abandoned")
+OF_NODES = (
+    "node.rate_limited",
+    "node.quota_exhausted",
+    "node.authentication_failed",
+    "node.misconfigured",
+    "node.unreachable",
+    "node.quarantined",
+)
+TYPES = {"requests": OF_REQUESTS, "nodes": OF_NODES}
+GROUPS = "groups"
+"""The errors by fingerprint, which the page begins with."""
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    asked, sources = visit.asked, visit.sources
+    of = chosen(asked, "of", (GROUPS, *TYPES))
+    groups, rows, cursor = await (_grouped(visit) if of == GROUPS else _told(visit, of))
+    return visit.page(
+        "errors.html",
+        asked=asked,
+        of=of,
+        link=lambda **changes: link("/errors", asked, **changes),
+        alerts=await open_alerts(sources),
+        passing=in_passing(sources),
+        groups=groups,
+        rows=rows,
+        next_link=link("/errors", asked, cursor=cursor) if cursor else None,
+    )
+
+
+async def _grouped(visit: Visit) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+    filters = {name: visit.asked[name] for name in ("model", "key_id", "cursor") if name in visit.asked}
+    question = question_of(ErrorsQuestion, limit=ROWS, **filters)
+    answer = await error_view.errors(visit.sources.engine, visit.sources.books, question, now_ms())
+    return answer["data"], [], answer["next_cursor"]
+
+
+async def _told(visit: Visit, of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+    asked = visit.asked
+    (found,) = await visit.sources.rows(_events(TYPES[of], asked.get("model"), _position(asked.get("cursor"))))
+    rows = found[:ROWS]
+    return [], [_shown(row) for row in rows], str(rows[-1]["position"]) if len(found) > ROWS else None
+
+
+def _events(types: tuple[str, ...], model: str | None, before: int | None) -> Select[Any]:
+    columns = [
+        EVENTS.c[name] for name in ("position", "type", "time_ms", "request_id", "model", "node", "key_id", "raw")
+    ]
+    # Each type by its own index: among millions of charges the few failures would else be looked for one by one.
+    parts = []
+    for type_ in types:
+        part = select(*columns).where(EVENTS.c.type == PREFIX + type_)
+        if model is not None:
+            part = part.where(EVENTS.c.model == model)
+        if before is not None:
+            part = part.where(EVENTS.c.position < before)
+        parts.append(select(part.order_by(EVENTS.c.position.desc()).limit(ROWS + 1).subquery()))
+    together = union_all(*parts).subquery()
+    return select(together).order_by(together.c.position.desc()).limit(ROWS + 1)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    kind = row["type"].removeprefix(PREFIX)
+    found: dict[str, Any] = {"message": None, "code": None}
+    try:
+        raw = codec.decode_event(row["raw"].encode()).data
+        data = codec.decode_request_data(raw) if kind in OF_REQUESTS else codec.decode_node_data(raw)
+        found = {"message": data.message, "code": data.error_code}
+    except UndecodableMessage:
+        pass  # it was stored by another version: its type and time still tell something
+    return {**row, "kind": kind, **found}
+
+
+def _position(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequest("cursor: it was not made by this page.")
+    return int(cursor)

@@ -1,0 +1,65 @@
+"""Clients' keys with what they used, budgets and how they stand, and the prices that hold."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from management.money_api import budget_shown, prices_shown
+from management.pages import usage_sums
+from management.pages.filters import link, question_of
+from management.questions import UsageQuestion
+from process.identity import now_ms
+from store import budgets, keys
+from store.database import reading
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+    from starlette.responses import Response
+
+    from management.pages.site import Visit
+
+ROWS = 50
+DAYS = 30
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    now, asked, books = now_ms(), visit.asked, visit.sources.books
+    async with reading(visit.sources.engine) as connection:
+        found = await keys.page(connection, asked.get("after"), ROWS + 1)
+        all_budgets = await budgets.listed(connection)
+        first = _number(asked.get("budgets"))
+        shown = all_budgets[first : first + ROWS]
+        standing = await budgets.standings(connection, shown, await budgets.today(connection, now), now)
+        more, found = len(found) > ROWS, found[:ROWS]
+        used = await _used(connection, [key.name for key in found], books.day(now))
+    return visit.page(
+        "keys.html",
+        keys=[(key, key.state(now), used.get(key.name)) for key in found],
+        days=DAYS,
+        budgets=[budget_shown(budget, standing[budget.id]) | _bar(budget, standing[budget.id]) for budget in shown],
+        next_keys=link("/keys", asked, after=found[-1].name) if more else None,
+        next_budgets=link("/keys", asked, budgets=str(first + ROWS)) if len(all_budgets) > first + ROWS else None,
+        prices=prices_shown(books.prices.prices),
+        costs=prices_shown(books.prices.costs),
+        price_version=books.prices.version,
+    )
+
+
+async def _used(connection: AsyncConnection, names: list[str], today: datetime.date) -> dict[str, Any]:
+    since = (today - datetime.timedelta(days=DAYS - 1)).isoformat()
+    question = question_of(UsageQuestion, by=["key"], since=since, until=today.isoformat())
+    found = (await connection.execute(usage_sums.of_names(question, names))).mappings()
+    return {row["name"]: dict(row) for row in found}
+
+
+def _bar(budget: budgets.Budget, standing: budgets.Standing) -> dict[str, Any]:
+    whole = budget.amount_max
+    spent = min(100.0, 100 * standing.spent / whole) if whole else 100.0
+    held = min(100.0 - spent, 100 * standing.held / whole) if whole else 0.0
+    return {"spent_part": spent, "held_part": held, "percent": round(100 * standing.spent / whole) if whole else 100}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else 0

@@ -1,0 +1,33 @@
+"""Models: what waits for them, how fast they answer, and their nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from management.pages import usage_sums
+from management.pages.filters import question_of
+from management.questions import UsageQuestion
+from process.identity import now_ms
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from management.pages.site import Visit
+
+MODELS_MAX = 200
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    now = now_ms()
+    today = visit.sources.books.day(now).isoformat()
+    question = question_of(UsageQuestion, by=["model"], since=today, until=today)
+    (used,) = await visit.sources.rows(usage_sums.sums(question, "requests", None, MODELS_MAX))
+    models = await visit.sources.view.models(now)
+    here = {model["model"] for model in models}
+    return visit.page(
+        "models.html",
+        models=models,
+        today={row["name"]: row for row in used},
+        absent=[row for row in used if row["name"] not in here],
+    )

@@ -1,0 +1,117 @@
+"""The overview: what happens now, what was used, and what needs a person."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from management import queries
+from management.pages import usage_sums
+from management.pages.charts import Chart, filled, stacked
+from management.pages.filters import question_of
+from management.pages.fleet import in_passing, open_alerts
+from management.pages.requests import ends
+from management.pages.words import BUDGETS, NODES
+from management.questions import EndsQuestion, UsageQuestion
+from management.sum_queries import amount_of
+from management.sums import UNPRICED
+from process.identity import now_ms
+from store import amount, budgets
+from store.database import reading
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from management.pages.site import Sources, Visit
+
+DAYS = 14
+LATEST = 8
+TROUBLES_MAX = 8
+DEAD_MAX = 100
+
+
+class Trouble(NamedTuple):
+    """Something that a person should look at, and where."""
+
+    tone: str
+    word: str
+    what: str
+    sentence: str
+    href: str
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    sources, now = visit.sources, now_ms()
+    today = sources.books.day(now)
+    first = today - datetime.timedelta(days=DAYS - 1)
+    question = question_of(UsageQuestion, by=["day"], since=first.isoformat(), until=today.isoformat())
+    days, money, dead = await sources.rows(
+        usage_sums.daily(question, []), usage_sums.charged(question, "day"), _dead(now)
+    )
+    used = {row["day"]: row for row in days}
+    latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
+    models = await sources.view.models(now)
+    troubles = _troubles(sources, await open_alerts(sources), len(dead)) + await _budget_troubles(sources, now)
+    return visit.page(
+        "overview.html",
+        today=used.get(today),
+        yesterday=used.get(today - datetime.timedelta(days=1)),
+        charged=[
+            (row["currency"], amount_of(row)) for row in money if row["name"] == today and row["currency"] != UNPRICED
+        ],
+        models=models,
+        nodes=sum(model["nodes"] for model in models),
+        ready=sum(model["ready"] for model in models),
+        slots=sum(model["slots"] for model in models),
+        busy=sum(model["busy"] for model in models),
+        waiting=sum(model["waiting"] for model in models),
+        troubles=troubles[:TROUBLES_MAX],
+        more_troubles=len(troubles[TROUBLES_MAX:]),
+        latest=latest,
+        charts=_charts(first, today, days, money) if days else [],
+    )
+
+
+def _charts(first: datetime.date, last: datetime.date, days: Any, money: Any) -> list[Chart]:
+    charts = [stacked("Requests a day", first, last, "requests", days, [], [])]
+    currencies = sorted({row["currency"] for row in money} - {UNPRICED})
+    for currency in currencies[:1]:
+        by_day = {row["name"]: amount_of(row) / amount.NANOS for row in money if row["currency"] == currency}
+        midnights, values = filled(first, last, by_day)
+        charts.append(Chart(f"Charged a day, {currency}", midnights, [(currency, values)], "money"))
+    return charts
+
+
+def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list[Trouble]:
+    found = [Trouble("bad", "Not ready", "Management", each, "/health") for each in sources.readiness.sentences]
+    for alert in alerts:
+        word, tone = NODES.get(alert["code"], (alert["code"], "bad"))
+        found.append(Trouble(tone, word, alert["model"], f"{alert['sentence']} {alert['remedy']}", "/errors"))
+    for node in in_passing(sources):
+        word, tone = NODES[node.state]
+        found.append(Trouble(tone, word, node.name, node.sentence or "It tries again by itself.", "/nodes"))
+    if dead:
+        many = f"{dead}{'+' if dead == DEAD_MAX else ''} {'request' if dead == 1 else 'requests'}"
+        sentence = "took three nodes along within the last day, and waits for you."
+        found.append(Trouble("bad", "Dead letters", many, sentence, "/dead-letters"))
+    return found
+
+
+async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
+    async with reading(sources.engine) as connection:
+        found = (await budgets.listed(connection))[:DEAD_MAX]
+        standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
+    told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
+    periods = {"day": "for the day", "month": "for the month", "total": "in all"}
+    return [
+        Trouble(tone, word, budget.id.subject, f"The budget {periods[budget.id.period]} {told[state]}", "/keys")
+        for budget in found
+        if (state := standing[budget.id].state(budget)) in told
+        for word, tone in (BUDGETS[state],)
+    ]
+
+
+def _dead(now: int) -> Any:
+    since = datetime.datetime.fromtimestamp(now / 1000 - 86_400, datetime.UTC)
+    return queries.ends(EndsQuestion(status="dead", since=since.isoformat(), limit=DEAD_MAX - 1))

@@ -1,0 +1,71 @@
+"""What all pages are made from, and one visit to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from store.database import reading
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from management.actions import Actions
+    from management.books import Books
+    from management.fleet_view import FleetView
+    from management.metrics import Metrics
+    from management.nodes import NodeRegistry
+    from management.pages.frame import Frame
+    from management.pages.session import Viewer
+    from management.readiness import Readiness
+
+
+TOLD = "told"
+"""The parameter that leads back from an action."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where pages find what they show. Streams end when ``stop`` is set."""
+
+    engine: AsyncEngine
+    view: FleetView
+    actions: Actions
+    registry: NodeRegistry
+    readiness: Readiness
+    metrics: Metrics
+    books: Books
+    stop: asyncio.Event
+
+    async def rows(self, *statements: Select[Any]) -> list[list[dict[str, Any]]]:
+        """The rows of each statement, of one state of the database."""
+        async with reading(self.engine) as connection:
+            return [[dict(row) for row in (await connection.execute(each)).mappings()] for each in statements]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page that was asked for, by somebody who may see it. ``form`` is what they sent, if anything; ``told`` is the
+    action that they come from, as it is written down."""
+
+    request: Request
+    viewer: Viewer
+    sources: Sources
+    frame: Frame
+    form: dict[str, str]
+    told: dict[str, Any] | None = None
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """The parameters of the address; those that are empty count as absent, and of several the last counts."""
+        asked = self.request.query_params
+        return {name: value.strip() for name, value in asked.items() if value.strip() and name != TOLD}
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """The page, with these values in it."""
+        return self.frame.page(self.request, self.viewer, template, status=status, told=self.told, **values)

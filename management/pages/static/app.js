@@ -1,0 +1,112 @@
+// The switch of colours, the keyboard, and what is live. Every page works without this file.
+"use strict";
+
+const THEMES = ["auto", "light", "dark"];
+const THEME_S = 365 * 86400;
+const GO_MS = 1500;
+const REOPEN_MS = 5000;
+const html = document.documentElement;
+const find = (selector) => document.querySelector(selector);
+
+function switchTheme() {
+  const theme = THEMES[(THEMES.indexOf(html.dataset.theme) + 1) % THEMES.length];
+  html.dataset.theme = theme;
+  document.cookie = `theme=${theme}; path=/; max-age=${THEME_S}; samesite=strict`;
+  find("#theme span").textContent = theme[0].toUpperCase() + theme.slice(1);
+  find("#theme").setAttribute("aria-label", `Colours: ${theme}`);
+  document.dispatchEvent(new Event("theme"));
+}
+
+// --- the keyboard
+
+let wentAt = -Infinity;
+
+function stepRow(step) {
+  const rows = [...document.querySelectorAll(".rows .head a")];
+  const next = rows.indexOf(document.activeElement) + step;
+  rows[Math.max(0, Math.min(rows.length - 1, next))]?.focus();
+}
+
+const KEYS = {
+  "?": () => find("dialog#keys")?.showModal(),
+  "/": () => find(".filters input, .filters select, .find input")?.focus(),
+  t: switchTheme,
+  j: () => stepRow(1),
+  k: () => stepRow(-1),
+  g: () => { wentAt = performance.now(); },
+};
+
+function onKey(event) {
+  const writes = event.target.closest?.("input, select, textarea, dialog");
+  if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
+  const goes = performance.now() - wentAt < GO_MS;
+  const link = goes ? [...document.querySelectorAll("[data-letter]")].find((each) => each.dataset.letter === event.key) : null;
+  wentAt = -Infinity;
+  const does = link ? () => link.click() : KEYS[event.key];
+  if (!does) return;
+  event.preventDefault();
+  does();
+}
+
+// --- what is live
+
+let source = null;
+
+function showLive(on) {
+  const live = find("#live");
+  live.dataset.state = on ? "on" : "off";
+  live.firstElementChild.textContent = on ? "Live" : "Not live";
+}
+
+function listen() {
+  if (source || document.hidden) return;
+  source = new EventSource("/live");
+  source.addEventListener("ready", () => showLive(true));
+  source.addEventListener("changed", (event) => {
+    for (const name of event.data.split(" ")) document.body.dispatchEvent(new Event(`live-${name}`));
+  });
+  source.onerror = () => {
+    showLive(false);
+    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    source = null;
+    setTimeout(listen, REOPEN_MS);
+  };
+}
+
+function onVisibility() {
+  // A browser has few connections to one host: a page that nobody sees keeps none.
+  if (!document.hidden) return listen();
+  source?.close();
+  source = null;
+  showLive(false);
+}
+
+// --- forms and parts
+
+function withoutEmpty(event) {
+  const { request } = event.detail.ctx;
+  for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
+}
+
+function onlyIfIdle(event) {
+  // What somebody is marking or has opened must not vanish under their hand.
+  const isLive = event.detail.ctx.sourceEvent?.type?.startsWith("live-");
+  const selected = !getSelection().isCollapsed;
+  if (isLive && (selected || find("#part details[open], #list details[open]"))) event.preventDefault();
+}
+
+document.addEventListener("keydown", onKey);
+find("#theme").addEventListener("click", switchTheme);
+find("#shortcuts")?.addEventListener("click", KEYS["?"]);
+document.addEventListener("htmx:config:request", withoutEmpty);
+document.addEventListener("htmx:before:request", onlyIfIdle);
+for (const form of document.querySelectorAll("form[method=get]")) {
+  form.addEventListener("formdata", (event) => {
+    for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+  });
+}
+if (find("#live")) {
+  document.addEventListener("visibilitychange", onVisibility);
+  addEventListener("pagehide", () => source?.close());
+  listen();
+}

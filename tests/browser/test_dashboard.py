@@ -1,0 +1,297 @@
+"""The dashboard in a real browser: every page in every look, the keyboard, what is live, and strings that attack it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.billing import billed, event, node_event, request_data, request_id_of
+from tests.browser.tab import opened_tab
+from tests.dashboard_house import DashboardHouse
+from tests.waiting import until
+from wire.presence import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.browser.chromium import Chromium
+
+KEY = "key-of-the-house"
+PHONE = 390
+PAGES = {
+    "/": "Overview",
+    "/models": "Models",
+    "/nodes": "Nodes",
+    "/requests": "Requests",
+    "/errors": "Errors",
+    "/errors?of=requests": "Errors",
+    "/errors?of=nodes": "Errors",
+    "/actions": "Actions",
+    "/usage": "Cost and usage",
+    "/usage?by=tag&days=7": "Cost and usage",
+    "/keys": "Keys and budgets",
+    "/dead-letters": "Dead letters",
+    "/health": "Health",
+}
+
+
+@pytest.fixture
+async def tab(tmp_path: Path) -> AsyncIterator[Chromium]:
+    async with opened_tab(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[DashboardHouse]:
+    house = DashboardHouse(tmp_path)
+    yield house
+    await house.end()
+
+
+async def shown(tab: Chromium, address: str, title: str) -> None:
+    await tab.open(address)
+    await tab.settled()
+    await tab.reads("h1", title)
+
+
+async def log_in(tab: Chromium, house: DashboardHouse) -> None:
+    await shown(tab, f"{house.address}/", "Log in")
+    await tab.write("#key", KEY)
+    await tab.press("Enter")
+    await tab.reads("h1", "Overview")
+
+
+def only_of(tab: Chromium, house: DashboardHouse) -> bool:
+    """Whether nobody else was asked for anything."""
+    urls = (url for url in tab.requested if not url.startswith(("data:", "about:")))
+    return {urlsplit(url).netloc for url in urls} == {f"127.0.0.1:{house.port}"}
+
+
+async def widest(tab: Chromium) -> int:
+    return int(await tab.value("document.documentElement.scrollWidth"))
+
+
+async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open(MANAGEMENT_KEY=KEY)
+    await log_in(tab, house)
+    requests = {
+        f"/requests/{house.sample.shown[what]}": house.sample.shown[what] for what in ("answered", "retried", "dead")
+    }
+    prompt = {f"/requests/{house.sample.shown['answered']}/prompt": "What its client sent"}
+    for width, height, scheme in ((1280, 900, "light"), (1280, 900, "dark"), (PHONE, 844, "light")):
+        await tab.looks(width=width, height=height, scheme=scheme)
+        for path, title in {**PAGES, **requests, **prompt}.items():
+            await shown(tab, house.address + path, title)
+            assert await widest(tab) == width, (path, width)
+            ink = await tab.value("getComputedStyle(document.body).color")
+            assert ink == ("rgb(231, 234, 239)" if scheme == "dark" else "rgb(22, 26, 33)"), (path, scheme)
+    await shown(tab, f"{house.address}/", "Overview")
+    assert await tab.value("document.querySelectorAll('.plot canvas').length") == 2
+    assert tab.complaints == []
+    assert only_of(tab, house)
+
+
+async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Chromium, house: DashboardHouse) -> None:
+    await house.start()
+    await tab.looks(width=PHONE, height=844)
+    said = {
+        "/": "Send one to the gateway",
+        "/models": "fleet node",
+        "/nodes": "fleet node",
+        "/requests": "Every request that the gateway accepts",
+        "/requests?model=nothing": "Take a filter away",
+        "/errors": "appear here",
+        "/usage": "Send a request to the gateway",
+        "/keys": "fleet keys create",
+        "/dead-letters": "replay or discard",
+        "/actions": "written down here",
+        "/health": "would be listed here",
+    }
+    for path, sentence in said.items():
+        await tab.open(house.address + path)
+        await tab.settled()
+        await tab.reads("main", sentence)
+        assert await widest(tab) == PHONE, path
+    assert tab.complaints == []
+
+
+async def test_the_keyboard_leads_everywhere(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open()
+    await shown(tab, f"{house.address}/", "Overview")
+    await tab.press("Tab")
+    assert await tab.value("document.activeElement.className") == "skip"
+    assert await tab.value("document.activeElement.getBoundingClientRect().left") > 0, (
+        "it is seen once it has the focus"
+    )
+    await tab.press("Enter")
+    assert await tab.value("location.hash") == "#main"
+    for letter, title in (("r", "Requests"), ("e", "Errors"), ("u", "Cost and usage"), ("o", "Overview")):
+        await tab.press("g", letter)
+        await tab.reads("h1", title)
+        await tab.settled()
+    await tab.press("g", "r")
+    await tab.reads("h1", "Requests")
+    await tab.settled()
+    await tab.press("/")
+    assert await tab.value("document.activeElement.id") == "id"
+    await tab.value("document.activeElement.blur()")
+    await tab.press("j", "j", "k")
+    first = await tab.value("document.querySelector('.rows .head a').textContent")
+    assert await tab.value("document.activeElement.textContent") == first
+    await tab.press("?")
+    await tab.reads("dialog", "Dead letters")
+    await tab.press("Escape")
+    assert await tab.text("dialog") == ""
+    await tab.press("j", "Enter")
+    await tab.reads("h1", "req_")
+    assert tab.complaints == []
+
+
+async def test_colours_are_switched_and_stay_so(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open()
+    await shown(tab, f"{house.address}/", "Overview")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = await tab.value(paper)
+    await tab.click("#theme")
+    await tab.click("#theme")
+    await tab.reads("#theme", "Dark")
+    dark = await tab.value(paper)
+    assert dark != light
+    await shown(tab, f"{house.address}/nodes", "Nodes")
+    assert await tab.value(paper) == dark
+    assert await tab.value("document.documentElement.dataset.theme") == "dark"
+    assert tab.complaints == []
+
+
+async def test_filters_stand_in_the_address_and_a_filtered_page_can_be_opened_by_it(
+    tab: Chromium, house: DashboardHouse
+) -> None:
+    await house.open()
+    await shown(tab, f"{house.address}/requests", "Requests")
+    await tab.value("document.querySelector('[name=status]').value = 'dead'")
+    await tab.value("document.querySelector('[name=status]').dispatchEvent(new Event('change', {bubbles: true}))")
+    rows = "document.querySelectorAll('#list tbody tr').length"
+    await until(lambda: _is(tab, rows, 1))
+    await until(lambda: _is(tab, "location.search", "?status=dead"))
+    await tab.write("[name=model]", "no-such-model")
+    await tab.press("Enter")
+    await tab.reads("#list", "No request is like that")
+    await until(lambda: _is(tab, "location.search", "?status=dead&model=no-such-model"))
+    await shown(tab, f"{house.address}/requests?status=dead", "Requests")
+    assert await tab.value(rows) == 1
+    await tab.click("#list .rows .head a")
+    await tab.reads(".lanes", "Attempt 3")
+    await tab.reads(".stages", "not reached")
+    assert tab.complaints == []
+
+
+async def _is(tab: Chromium, expression: str, value: object) -> bool:
+    return bool(await tab.value(expression) == value)
+
+
+async def test_a_request_appears_by_itself_and_the_focus_stays(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open()
+    await shown(tab, f"{house.address}/requests", "Requests")
+    await tab.reads("#live", "Live")
+    await tab.press("j")
+    focused = await tab.value("document.activeElement.id")
+    await house.publish(billed(1, time="2027-01-01T12:00:00Z"))
+    await tab.reads("#list tbody tr:first-child", request_id_of(1)[:10])
+    assert await tab.value("document.activeElement.id") == focused, "the focus stays where it was"
+    assert tab.complaints == []
+
+
+async def act(tab: Chromium, within: str, button: str, reason: str = "") -> None:
+    await tab.click(f"{within} .act summary")
+    if reason:
+        await tab.write(f"{within} .act[open] [name=reason]", reason)
+    await tab.click(f"{within} .act[open] button[value={button}]")
+    await tab.settled()
+
+
+async def test_every_action_can_be_done_and_is_written_down(tab: Chromium, house: DashboardHouse) -> None:
+    await house.open(MANAGEMENT_KEY=KEY)
+    await log_in(tab, house)
+    await shown(tab, f"{house.address}/models", "Models")
+    model = "tbody tr:first-child"
+    await act(tab, model, "pause", "the provider moves")
+    await tab.reads(".notice.good", "Pause gpt-4o: It holds for 3 nodes that are there.")
+    await tab.reads(model, "Paused by management, just now: the provider moves")
+    await act(tab, model, "resume")
+    await tab.reads(".notice.good", "Resume gpt-4o")
+    assert "Paused" not in await tab.text(model)
+    await act(tab, "tbody tr:nth-child(3)", "drain")
+    await tab.reads(".notice.good", "Drain mistral-small")
+    await shown(tab, f"{house.address}/nodes?model=llama-3.3-70b", "Nodes")
+    node = ".node:first-child > .links"
+    await act(tab, node, "pause")
+    await tab.reads(".notice.good", "Pause node-rack2-gpu0")
+    await tab.reads(".node:first-child", "Paused by management")
+    assert await tab.value("location.search.startsWith('?model=llama-3.3-70b&told=')")
+    await act(tab, node, "resume")
+    await tab.reads(".notice.good", "Resume node-rack2-gpu0")
+    await act(tab, node, "drain")
+    await tab.reads(".notice.good", "Drain node-rack2-gpu0")
+    await tab.click(".node:first-child .running > summary")
+    await act(tab, ".node:first-child .running li", "cancel")
+    await tab.reads("h1", "No gateway has told the end of this request")
+    assert "Back" in await tab.text("main")
+    await shown(tab, f"{house.address}/dead-letters", "Dead letters")
+    for button in ("replay", "discard"):
+        await act(tab, "tbody tr", button)
+        await until(lambda: tab.value("document.querySelector('.empty h1') !== null"))
+        await shown(tab, f"{house.address}/dead-letters", "Dead letters")
+    await shown(tab, f"{house.address}/actions", "Actions")
+    done = await tab.value("[...document.querySelectorAll('tbody .head')].map((each) => each.textContent)")
+    assert done == ["Discard", "Replay", "Cancel", "Drain", "Resume", "Pause", "Drain", "Resume", "Pause"]
+    # The browser writes down each answer that is an error; nothing else may stand there.
+    assert [each for each in tab.complaints if "the server responded with a status of" not in each] == []
+
+
+ATTACK = "\"'><script>hacked=1</script><img src=x onerror=hacked=1><svg/onload=hacked=1>{{7*7}}</pre>"
+
+
+async def test_strings_that_attack_are_only_read(tab: Chromium, house: DashboardHouse) -> None:
+    await house.start()
+    names = ("model", "key_id", "node", "finish_reason", "error_code", "message", "user_agent", "host", "version")
+    fields = dict.fromkeys((*names, "provider", "upstream_model", "endpoint"), ATTACK)
+    tags = {ATTACK[:60]: ATTACK}
+    await house.publish(billed(0, **fields, tags=tags, attempt_id="att_0", time=house.sample.iso))
+    for number, kind in enumerate(("request.cost", "request.failed", "request.dead")):
+        told = request_data(number, **fields, attempt_id=f"att_{number}0", status="failed")
+        await house.publish(event(f"e-{number}", kind, told, time=house.sample.iso, subject=ATTACK))
+    await house.publish(node_event("n-1", "node.quota_exhausted", node=ATTACK, model=ATTACK, message=ATTACK))
+    now = house.sample.now_ms
+    odd = Presence(
+        node="node-1", name=ATTACK, model=ATTACK.replace("/", ""), type="remote", version=ATTACK, slots=1,
+        state="misconfigured", sentence=ATTACK, provider=ATTACK, sent_ms=now, started_ms=now,
+    )  # fmt: skip
+    await house.tell_presence(odd)
+    await house.settled()
+    own = [f"/requests/{request_id_of(number)}" for number in range(3)]
+    reading = {
+        *own,
+        "/",
+        "/requests",
+        "/errors",
+        "/nodes",
+        "/models",
+        "/dead-letters",
+        "/usage",
+        "/usage?by=tag&days=7",
+    }
+    for width in (1280, PHONE):
+        await tab.looks(width=width, height=800)
+        for path in (*PAGES, *own, "/usage?by=key", "/usage?by=node"):
+            await tab.open(house.address + path)
+            await tab.settled()
+            assert await tab.value("typeof hacked") == "undefined", path
+            assert await tab.value("document.querySelectorAll('img, main script, svg[onload]').length") == 0, path
+            assert await widest(tab) == width, path
+            if path in reading:
+                assert "<script>hacked=1" in await tab.text("main"), path
+    assert tab.complaints == []
+    assert only_of(tab, house)

@@ -1,0 +1,74 @@
+"""How numbers, times and amounts are written for people."""
+
+from __future__ import annotations
+
+import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from management.pages import formats
+from management.pages.charts import Chart, filled, stacked
+from management.pages.filters import link, moment
+from wire.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (99_999, "99,999"), (100_000, "100k"), (999_499, "999k"), (999_500, "1M"), (4_281_000, "4.28M"),
+     (10**13, "10T")],
+)  # fmt: skip
+def test_large_numbers_keep_three_digits(value: int, text: str) -> None:
+    assert formats.compact(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "0 ms"), (999, "999 ms"), (1240, "1.24 s"), (5000, "5 s"), (123_000, "2 min 03 s"), (3_660_000, "1 h 01 min"),
+     (90_000_000, "1 d 1 h"), (None, "\N{EN DASH}")],
+)  # fmt: skip
+def test_a_duration_has_the_unit_that_fits(ms: int | None, text: str) -> None:
+    assert formats.duration(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [("1234.5", "1,234.50"), ("0.00", "0.00"), ("0.488", "0.49"), ("0.0803", "0.080"), ("0.0000375", "0.000038"),
+     ("-2.5", "-2.50"), (17_675_000, "0.018"), (None, "\N{EN DASH}")],
+)  # fmt: skip
+def test_an_amount_that_is_not_nothing_is_never_shown_as_nothing(amount: str | int | None, text: str) -> None:
+    assert formats.money(amount) == text
+
+
+def test_times_are_those_of_the_ledgers_zone() -> None:
+    shown = formats.filters(ZoneInfo("Europe/Berlin"))
+    new_year = int(datetime.datetime(2026, 12, 31, 23, 30, tzinfo=datetime.UTC).timestamp() * 1000)
+    assert shown["full"](new_year) == "2027-01-01 00:30:00.000"
+    assert shown["when"](new_year, new_year) == "00:30:00"
+    assert moment("2026-07-01T12:00", ZoneInfo("Europe/Berlin"), "from") == "2026-07-01T12:00:00+02:00"
+    with pytest.raises(InvalidRequest, match="from: write it as"):
+        moment("yesterday", datetime.UTC, "from")
+
+
+def test_what_is_no_json_is_shown_as_it_is() -> None:
+    assert formats.pretty('{"a":1}') == '{\n  "a": 1\n}'
+    assert formats.pretty("{") == "{"
+    assert formats.pretty("[" * 100_000) == "[" * 100_000
+
+
+def test_a_link_begins_at_the_first_page_and_leaves_out_what_is_none() -> None:
+    asked = {"model": "a b&c", "cursor": "7-1"}
+    assert link("/requests", asked) == "/requests?model=a+b%26c"
+    assert link("/requests", asked, model=None) == "/requests"
+    assert link("/requests", asked, cursor="9-9") == "/requests?model=a+b%26c&cursor=9-9"
+
+
+def test_a_chart_has_every_day_and_what_no_series_has() -> None:
+    first, last = datetime.date(2026, 2, 27), datetime.date(2026, 3, 1)
+    whole = [{"day": first, "tokens": 10}, {"day": last, "tokens": 5}]
+    parts = [{"day": first, "name": "a", "tokens": 7}]
+    chart = stacked("Tokens", first, last, "tokens", whole, parts, ["a"])
+    assert chart.series == [("a", [7, 0, 0]), ("others", [3, 0, 5])]
+    assert [later - earlier for earlier, later in zip(chart.days, chart.days[1:], strict=False)] == [86_400, 86_400]
+    assert chart.total([3, 0, 5]) == "8"
+    assert Chart("Charged", *filled(first, last, {first: 0.5}), "money").unit == "money"  # type: ignore[arg-type]

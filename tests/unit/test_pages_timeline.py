@@ -1,0 +1,78 @@
+"""What a timeline makes of the events of one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from management.pages.timeline import SCALE, timeline_of
+from tests.billing import NOON_MS, billed, event, request_data, request_id_of
+from wire.event import Times
+
+ID = request_id_of(1)
+
+
+def rows(*events: bytes) -> list[dict[str, Any]]:
+    return [{"position": number, "stored_ms": 0, "raw": raw.decode()} for number, raw in enumerate(events, 1)]
+
+
+def times(taken: int, *, first: int | None = None, last: int | None = None, settled: int) -> Times:
+    def at(ms: int | None) -> int | None:
+        return None if ms is None else NOON_MS + ms
+
+    return Times(
+        received_ms=NOON_MS, published_ms=NOON_MS + 10, taken_ms=at(taken), first_token_ms=at(first),
+        last_token_ms=at(last), settled_ms=at(settled),
+    )  # fmt: skip
+
+
+def lost(attempt: int, at: Times) -> bytes:
+    data = request_data(1, attempt_id=f"att_{attempt}", attempt=attempt, status="superseded", times=at)
+    return event(f"cost-att_{attempt}", "request.cost", data, subject=ID)
+
+
+def test_every_attempt_has_a_lane_and_the_charge_its_stages() -> None:
+    end = billed(1, attempt_id="att_2", attempt=2, times=times(600, first=700, last=990, settled=1000))
+    timeline = timeline_of(rows(lost(1, times(100, settled=500)), end))
+    assert [lane.title for lane in timeline.lanes] == ["Gateway", "Attempt 1", "Attempt 2"]
+    assert [lane.is_charged for lane in timeline.lanes] == [False, False, True]
+    assert [(stage.name, stage.after_ms) for stage in timeline.stages] == [
+        ("Accepted", 0), ("Published", 10), ("Taken", 100), ("First token", 700), ("Finished", 1000), ("Charged", 0),
+    ]  # fmt: skip
+    answer = timeline.lanes[2].spans
+    assert [(span.name, span.lasted_ms) for span in answer] == [
+        ("Until the first token", 100), ("Generating", 290), ("Settling", 10),
+    ]  # fmt: skip
+    assert all(
+        span.start >= 0 and span.start + span.width <= SCALE + 0.01 for lane in timeline.lanes for span in lane.spans
+    )
+
+
+def test_an_attempt_that_is_told_twice_is_shown_once_as_it_was_charged() -> None:
+    end = billed(1, attempt_id="att_1", attempt=1, times=times(100, settled=500))
+    timeline = timeline_of(rows(lost(1, times(100, settled=500)), end, lost(1, times(100, settled=500))))
+    assert [lane.is_charged for lane in timeline.lanes if lane.data] == [True]
+
+
+def test_a_request_that_no_node_began_has_no_attempt() -> None:
+    data = request_data(1, status="expired", node=None, times=Times(received_ms=NOON_MS, published_ms=NOON_MS + 3))
+    timeline = timeline_of(rows(event("expired-1", "request.expired", data)))
+    assert [lane.title for lane in timeline.lanes] == ["Gateway"]
+    assert [stage.name for stage in timeline.stages if stage.time_ms is None] == [
+        "Taken", "First token", "Finished", "Charged",
+    ]  # fmt: skip
+
+
+def test_clocks_that_run_backwards_draw_nothing_outside() -> None:
+    odd = Times(received_ms=NOON_MS, published_ms=NOON_MS - 5000, taken_ms=NOON_MS - 9000, settled_ms=NOON_MS + 1)
+    timeline = timeline_of(rows(billed(1, attempt_id="att_1", times=odd)))
+    for lane in timeline.lanes:
+        for span in lane.spans:
+            assert 0 <= span.start <= SCALE - span.width
+
+
+def test_an_event_of_another_version_is_told_and_draws_nothing() -> None:
+    import msgspec
+
+    timeline = timeline_of(rows(event("odd-1", "request.cost", msgspec.Raw(b'{"request_id": 7}'))))
+    assert timeline.lanes == []
+    assert len(timeline.told) == 1
