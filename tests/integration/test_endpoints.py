@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import struct
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -18,6 +17,7 @@ from tests.fake_upstream import Chaos, FakeUpstream, oracle_text
 from tests.integration.conftest import BROKERS, fleet_on
 from tests.integration.test_main_job import charges, known
 from tests.raw_http import exchange, get, post
+from tests.run import RUN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RUN = uuid.uuid4().hex[:8]
+
 MODEL = f"org/model-{RUN}"
 STATIC = f"static-{RUN}"
 TEXT = "This is it."

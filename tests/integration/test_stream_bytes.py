@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest_asyncio
 from tests.fake_upstream import FakeUpstream
 from tests.integration.test_main_job import known
 from tests.raw_http import JSON, post
+from tests.run import RUN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MODEL = f"org/model-{uuid.uuid4().hex[:8]}"
+MODEL = f"org/model-{RUN}"
 HEAD = """HTTP/1.1 200 OK
 date: DATE
 content-type: text/event-stream; charset=utf-8

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from tests.raw_http import JSON, post
+from tests.run import RUN
 
-MODEL = f"model-{uuid.uuid4().hex[:8]}"
+MODEL = f"model-{RUN}"
 """What the node of every row serves. The broker may be used by others."""
 CANARY = "CANARY"
 """Stands in everything that a client sends, and must come back in nothing."""
