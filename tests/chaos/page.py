@@ -29,10 +29,10 @@ ledger, the broker's backlogs and the provider's own count. The judge never asks
 The provider's answer is known for each request. Every execution marks its chunks, and three in ten answers differ from
 execution to execution, as those of a model that samples do, so that a mixture of two attempts shows byte by byte.
 
-*Excused* counts what is allowed: a connection that breaks as its own gateway dies, and an error of a gateway whose network
-was silent for over 5 s (I1); an answer that stays uncharged as its gateway died within a second after it (I4); an answer
-that a second execution continued exactly where the first one had broken off (I3); executions that were repeated (I6); topics
-of dead processes, which the broker keeps in memory for some minutes (I12).
+*Excused* counts what is allowed: a connection that breaks as its own gateway dies, and an error of a gateway whose
+network was silent for over 5 s (I1); an answer that stays uncharged as its gateway died within a second after it (I4);
+an answer that a second execution continued exactly where the first one had broken off (I3); executions that were
+repeated (I6); topics of dead processes, which the broker keeps in memory for some minutes (I12).
 
 ```console
 scripts/chaos kill --requests 2000 --kills 24 --seed 1     # a fleet, a broker, random kills

@@ -36,8 +36,11 @@ def passed_on(raw: str) -> bytes:
     return openai("Provider returned error", type=None, param=None, code=400, metadata={"raw": raw})
 
 
+SENT = b'{"model": "m", "messages": [{"role": "user", "content": "Canary prompt, once upon a time in \\u00c9lan."}]}'
+
+
 def failed(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Failure:
-    return failure_of(status, headers or {}, body, key=KEY, now_s=MIDNIGHT_S)
+    return failure_of(status, headers or {}, body, key=KEY, now_s=MIDNIGHT_S, sent=SENT)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
@@ -211,6 +214,27 @@ def test_of_lasting_trouble_the_providers_words_are_told_without_the_key(status:
     assert outcome.said.startswith("The key *** is not good.")
     assert len(outcome.said) == 500
     assert "not good" not in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "You said: canary prompt, once upon a time in \u00c9lan.",
+        "We do not like ONCE UPON A TIME IN.",
+        "a time in \u00e9lan.",
+    ],
+)
+def test_words_that_repeat_what_was_sent_are_not_told(said: str) -> None:
+    outcome = failed(401, openai(f"Your key is wrong. {said}")).outcome
+    assert isinstance(outcome, Later)
+    assert outcome.said == ""
+
+
+def test_words_beside_a_request_that_is_too_long_to_look_through_are_not_told() -> None:
+    sent = b'{"prompt": "%s"}' % (b"x" * 300_000)
+    outcome = failure_of(401, {}, openai("No."), key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    assert isinstance(outcome, Later)
+    assert outcome.said == ""
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

@@ -40,7 +40,7 @@ from workernode.remote.rules import (
 from workernode.remote.stated import stated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from workernode.remote.stated import Stated
 
@@ -50,6 +50,10 @@ RETRY_AFTER_S_MAX = 24 * 3600
 _RETRY_AFTER_MS = ("retry-after-ms", "x-ms-retry-after-ms")
 _WORD_CHARS_MAX = 128
 _SAID_CHARS_MAX = 500
+_COMPARED_BYTES_MAX = 256 * 1024
+_TEXT_CHARS_MIN = 4
+_PHRASE_CHARS = 16
+"""So many characters in a row are the same by chance only in idioms."""
 _STATUS = re.compile(r"[45]\d\d")
 _REFUSALS = ("invalid_request_error", "badrequesterror", "bad_request", "invalid_argument")
 _NO_MESSAGE = "provider returned error"
@@ -90,11 +94,17 @@ class ProviderError:
 
 
 def failure_of(
-    status: int | None, headers: Mapping[str, str], body: bytes | bytearray, *, key: str | None, now_s: float
+    status: int | None,
+    headers: Mapping[str, str],
+    body: bytes | bytearray,
+    *,
+    key: str | None,
+    now_s: float,
+    sent: bytes | None = None,
 ) -> Failure:
     """What follows from an answer that is an error; ``status`` is None where a good one came with it.
 
-    ``now_s`` is Unix time: Retry-After may be a date.
+    ``now_s`` is Unix time: Retry-After may be a date. ``sent`` is the request's body, which no words may repeat.
     """
     error = provider_error(body)
     rule = row_for(status, error).rule
@@ -103,7 +113,7 @@ def failure_of(
         wait_s = error.retry_s
     if rule.refused:
         return Failure(Refused(_refusal(rule, status, error, key)))
-    later = Later(_handed_back(rule, wait_s), said=_words(rule, error, key))
+    later = Later(_handed_back(rule, wait_s), said=_words(rule, error, key, sent))
     failure = Failure(later, again=rule.again, wait_s=wait_s or 0.0)
     failure.said = stated(headers, now_s)
     return failure
@@ -217,9 +227,38 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return None if seconds is None else min(seconds, RETRY_AFTER_S_MAX)
 
 
-def _words(rule: Rule, error: ProviderError | None, key: str | None) -> str:
-    """What an operator needs to hear of an account, a key or a model; other errors may repeat what the client sent."""
-    return masked(error.message, key)[:_SAID_CHARS_MAX] if error is not None and rule in LASTING else ""
+def _words(rule: Rule, error: ProviderError | None, key: str | None, sent: bytes | None) -> str:
+    """What an operator needs to hear of an account, a key or a model, unless it repeats what the client sent."""
+    if error is None or sent is None or rule not in LASTING:
+        return ""
+    words = masked(error.message, key)[:_SAID_CHARS_MAX]
+    return "" if _repeats(words.lower(), sent) else words
+
+
+def _repeats(words: str, sent: bytes) -> bool:
+    """Whether a text of the request is in the words, or a part of it that is no mere phrase."""
+    if len(sent) > _COMPARED_BYTES_MAX:
+        return True  # nobody knows
+    try:
+        body = msgspec.json.decode(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    texts = [text.lower() for text in _texts(body) if len(text) >= _TEXT_CHARS_MIN]
+    parts = {words[start : start + _PHRASE_CHARS] for start in range(len(words) - _PHRASE_CHARS + 1)}
+    return any(text in words or any(part in text for part in parts) for text in texts)
+
+
+def _texts(value: Any, name: str = "") -> Iterator[str]:
+    """All texts of a body but the model's name, which an error may well repeat."""
+    if isinstance(value, str):
+        if name not in ("model", "role", "type"):
+            yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _tls_reason(why: BaseException | None) -> str | None:

@@ -53,6 +53,7 @@ class Exchange:
         self._armed = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._overdue = False
+        self._sent = b""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -75,6 +76,7 @@ class Exchange:
         """Send the request and wait for the head of a good answer. ``within_s`` stays in force: see :meth:`expect`."""
         # aiohttp hands bytes to the socket in one go, and warns of large ones; a file it sends in parts.
         data = body if len(body) < _AT_ONCE_BYTES_MAX else io.BytesIO(body)
+        self._sent = body
         due = None if within_s is None else self._loop.time() + within_s
         try:
             async with asyncio.timeout_at(due):
@@ -136,7 +138,7 @@ class Exchange:
             body = bytearray()  # the status alone has to do
         if self._optional and response.status in _UNKNOWN_ADDRESS and provider_error(body) is None:
             return unserved()
-        return failure_of(response.status, response.headers, body, key=self._key, now_s=time.time())
+        return failure_of(response.status, response.headers, body, key=self._key, now_s=time.time(), sent=self._sent)
 
     def _expect_until(self, due: float) -> None:
         self._due = due
