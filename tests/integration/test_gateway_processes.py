@@ -130,8 +130,8 @@ async def test_both_serve_and_count_as_one_and_finish_what_is_open(
         assert "[DONE]" not in chunks
     assert min(serving) > 0, serving
     log = gateway.log.read_text()
-    assert "gateway[1]:" in log
-    assert "gateway[2]:" in log
+    assert '"process": 1' in log
+    assert '"process": 2' in log
 
 
 async def test_one_that_is_killed_is_replaced_while_the_other_serves(

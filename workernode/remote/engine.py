@@ -155,7 +155,7 @@ class RemoteEngine(Engine):
             _log.info(
                 "The upstream failed and is tried again.",
                 action="upstream_retry",
-                request=job.request.request_id,
+                request_id=job.request.request_id,
                 code=failure.outcome.error.code,
                 wait_s=round(wait_s, 2),
             )
