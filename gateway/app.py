@@ -98,7 +98,7 @@ def build(
         return Response(await figures(), media_type=CONTENT_TYPE_LATEST)
 
     def refused(error: FleetError) -> Response:
-        metrics.refuse(error.http_status)
+        metrics.refuse(error.http_status, error.own_code)
         return _rendered(error)
 
     @app.exception_handler(HTTPException)

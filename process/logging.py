@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 OURS = ("broker", "gateway", "node", "management", "controller", "fleet", "process")
 """The first part of our loggers' names. What others say below a warning is their own business, mostly."""
 
+OTHERS = {
+    # Access lines would name every client, and start-up lines say what ours say.
+    "uvicorn": logging.WARNING,
+    "alembic": logging.WARNING,
+    # It would say each second that a collector is away; process/otel.py says it once.
+    "opentelemetry.exporter": logging.CRITICAL,
+}
+"""Libraries that are told to say less than others."""
+
 
 class Log:
     """A logger whose lines carry named fields: ``log.info("A node is gone.", action="node_lost", node=node)``."""
@@ -66,6 +75,5 @@ def set_up(
     root.setLevel(max(wanted, logging.INFO))
     for ours in OURS:
         logging.getLogger(ours).setLevel(wanted)
-    # Access lines would name every client; uvicorn's start-up lines say what ours say.
-    for other in ("uvicorn", "alembic"):
-        logging.getLogger(other).setLevel(max(wanted, logging.WARNING))
+    for other, least in OTHERS.items():
+        logging.getLogger(other).setLevel(max(wanted, least))

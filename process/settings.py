@@ -77,6 +77,25 @@ class Settings(BaseSettings):
         None, description="how lines look; coloured text on a terminal, else JSON, if it is not set"
     )
 
+    otel_exporter_otlp_endpoint: str = Field(
+        "", description="where traces go, such as http://localhost:4318; there are none without it (docs/traces.md)"
+    )
+    otel_exporter_otlp_traces_endpoint: str = Field(
+        "", description="the same in full, such as http://host:4318/v1/traces"
+    )
+    otel_exporter_otlp_protocol: Literal["http/protobuf"] = Field(
+        "http/protobuf", description="how traces travel, and no other way"
+    )
+    otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", description="none: no traces, whatever else is set")
+    otel_sdk_disabled: bool = Field(False, description="true: likewise")
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("it must begin with http:// or https://")
+        return url
+
     @field_validator("pulsar_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
@@ -136,6 +155,16 @@ class Settings(BaseSettings):
         given = (getattr(self, name) for name in type(self).model_fields)
         texts = [value.get_secret_value() for value in given if isinstance(value, SecretStr)]
         return frozenset(secret for text in texts for secret in _secrets_in(text))
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where traces go, if anywhere."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none":
+            return None
+        if self.otel_exporter_otlp_traces_endpoint:
+            return self.otel_exporter_otlp_traces_endpoint
+        base = self.otel_exporter_otlp_endpoint
+        return f"{base.rstrip('/')}/v1/traces" if base else None
 
     @property
     def topics(self) -> Topics:

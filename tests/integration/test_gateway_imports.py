@@ -28,6 +28,7 @@ import fleet.__main__, gateway.__main__, gateway.processes
 print(*sys.modules)
 """
 DATABASE = {"sqlalchemy", "aiosqlite", "asyncpg", "sqlite3"}
+TRACES = {"opentelemetry", "requests"}
 LIMITS = {"limits", "redis", "coredis", "valkey"}
 OTHERS_ALONE = {
     "alembic",
@@ -60,7 +61,7 @@ def packages(program: str, **env: str) -> set[str]:
 def test_a_gateway_without_a_database_loads_nothing_for_databases_and_limits() -> None:
     loaded = packages(SERVE)
     assert {"fastapi", "uvicorn", "gateway"} <= loaded
-    assert not loaded & (DATABASE | LIMITS | OTHERS_ALONE)
+    assert not loaded & (DATABASE | LIMITS | TRACES | OTHERS_ALONE)
 
 
 def test_a_gateway_with_a_database_neither_migrates_it_nor_loads_another_store_of_limits(tmp_path: Path) -> None:
@@ -74,3 +75,29 @@ def test_the_first_of_several_processes_loads_nothing_that_serves() -> None:
     assert not loaded & (
         {"fastapi", "starlette", "uvicorn", "httptools", "pulsar", "prometheus_client"} | DATABASE | LIMITS
     )
+
+
+def test_opentelemetry_is_loaded_only_where_traces_are_wanted() -> None:
+    assert "opentelemetry" in packages(SERVE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    for no_traces in ({"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}):
+        assert not packages(SERVE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", **no_traces) & TRACES
+
+
+def test_a_node_that_traces_nothing_loads_nothing_for_it() -> None:
+    assert not packages("import sys, workernode.__main__, workernode.remote.engine\nprint(*sys.modules)") & TRACES
+
+
+def test_missing_libraries_for_traces_are_told_in_a_sentence() -> None:
+    program = """
+import sys
+sys.modules["opentelemetry"] = None
+from gateway.settings import GatewaySettings
+from process.settings import WrongSettings, load
+from process.tracing import open_traces
+try:
+    open_traces(load(GatewaySettings), "gateway", "gateway-1")
+except WrongSettings as wrong:
+    print(wrong)
+"""
+    told = packages(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert {"'workernode[otel]',", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= told

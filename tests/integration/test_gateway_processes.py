@@ -113,7 +113,7 @@ async def test_both_serve_and_count_as_one_and_finish_what_is_open(
     assert await first == right
     for _ in range(4):  # whoever answers
         counted = await figures(gateway)
-        assert (counted["gateway_requests_total"], counted["gateway_first_byte_seconds_count"]) == (30, 30)
+        assert (counted["gateway_requests_total"], counted["gateway_first_token_seconds_count"]) == (30, 30)
         assert (counted["gateway_processes"], counted["gateway_nodes"]) == (2, 1)
     # Told to stop, every process finishes what can be finished, and no longer than it may.
     last = asyncio.ensure_future(each_on_its_own(gateway, model, prompts))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from process.log_lines import Format
-from process.logging import OURS, Log, set_up
+from process.logging import OTHERS, OURS, Log, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Sets logging up and returns what is written to standard error."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in (*OURS, "uvicorn", "alembic")}
+    levels = {name: logging.getLogger(name).level for name in (*OURS, *OTHERS)}
 
     def write(act: Callable[[Log], None], level: str = "info", form: Format | None = "text", **options: Any) -> str:
         stream = io.StringIO()

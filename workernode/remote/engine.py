@@ -226,6 +226,7 @@ class RemoteEngine(Engine):
             url=self._urls[job.request.endpoint],
             key=usable(self._api_key()),
             adapters=self._adapters,
+            model=self._upstream_model,
             node=self._node,
             due=due,
         )
