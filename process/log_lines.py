@@ -96,7 +96,7 @@ def _console(process: int | None, *, colours: bool) -> ConsoleRenderer:
             Column("time", lambda _, value: styled(DIM, str(value))),
             Column("level", lambda _, value: styled(_LEVELS.get(str(value), ""), f"{str(value).upper():7}")),
             Column("logger", lambda _, value: styled(DIM, f"{value}{which}:")),
-            Column("process", lambda _, __: ""),
+            Column("process", lambda name, value: field(name, value) if process is None else ""),
             Column("message", lambda _, value: styled(BRIGHT, str(value).translate(ESCAPES))),
             Column("exceptions", lambda _, value: field("at", _where(value))),
             Column("", lambda name, value: field(name, value, partial(styled, CYAN))),
