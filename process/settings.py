@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     )
 
     otel_exporter_otlp_endpoint: str = Field(
-        "", description="where traces go, such as http://localhost:4318; there are none without it (docs/traces.md)"
+        "",
+        description="where traces go, such as http://localhost:4318; there are none without it (docs/observability.md)",
     )
     otel_exporter_otlp_traces_endpoint: str = Field(
         "", description="the same in full, such as http://host:4318/v1/traces"

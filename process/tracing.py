@@ -34,7 +34,6 @@ def open_traces(settings: Settings, role: str, instance: str) -> Traces | None:
     try:
         from process.otel import Traces
     except ImportError:
-        raise WrongSettings(
-            ["OTEL_EXPORTER_OTLP_ENDPOINT asks for traces: install 'workernode[otel]', or unset it."]
-        ) from None
+        sentence = "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces: install 'workernode[otel]', or unset it."
+        raise WrongSettings([sentence]) from None
     return Traces(settings.traces_url, role, instance)

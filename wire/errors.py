@@ -270,6 +270,7 @@ CODES_BESIDE = (
     "upstream_quota_exhausted",
     "upstream_rate_limited",
     "upstream_timeout",
+    "upstream_tls_failed",
 )
 """Codes that some errors are given instead of their class's."""
 CODES = frozenset((*(each.code for each in _tree(FleetError)), *CODES_BESIDE))

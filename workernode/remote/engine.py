@@ -156,6 +156,7 @@ class RemoteEngine(Engine):
                 "The upstream failed and is tried again.",
                 action="upstream_retry",
                 request_id=job.request.request_id,
+                trace_id=None if job.span is None else job.span.trace_id,
                 code=failure.outcome.error.code,
                 wait_s=round(wait_s, 2),
             )
