@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -170,14 +172,19 @@ async def test_a_garbled_traceparent_begins_a_new_trace(
         assert request.trace_id != TRACE
 
 
-async def test_a_collector_that_is_away_costs_its_spans_and_nothing_else(
-    fleet: InProcessFleet, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("collector_is", ["away", "deaf"])
+async def test_a_collector_that_takes_nothing_costs_its_spans_and_nothing_else(
+    fleet: InProcessFleet, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, collector_is: str
 ) -> None:
     monkeypatch.setattr(process.otel, "CLOSE_WAIT_S", 0.2)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5")
-    to = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    # Nobody accepts there: a connection is made, and then nothing comes.
+    listener = socket.create_server(("127.0.0.1", 0)) if collector_is == "deaf" else None
+    port = listener.getsockname()[1] if listener else free_port()
+    to = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
     gateway = await fleet.gateway(**to)
     node = await fleet.node(**PUBLIC, **to, API_URL=upstream.url)
     await known(gateway, node.model)
@@ -187,3 +194,6 @@ async def test_a_collector_that_is_away_costs_its_spans_and_nothing_else(
     await node.end()
     await gateway.end()
     assert time.monotonic() - began < 8
+    if listener is not None:
+        listener.close()
+    await until(lambda: not any(thread.name == "close traces" for thread in threading.enumerate()))
