@@ -54,7 +54,8 @@ def up() -> int:
         for problem in wrong.problems:
             print(problem, file=sys.stderr)
         return EXIT_WRONG_SETTING
-    set_up(debug=settings.gateway.debug)
+    secrets = settings.gateway.secrets | settings.node.secrets | settings.management.secrets
+    set_up(**(settings.gateway.logging | {"secrets": secrets}))
     try:
         run_until_signal(lambda stop: _all(settings, stop))
     except WrongSettings as wrong:

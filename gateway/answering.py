@@ -37,7 +37,8 @@ class Response:
 
     def __init__(self, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]], write_wait_s: float) -> None:
         self.started = False
-        self.first_byte_at: float | None = None
+        self.status: int | None = None
+        """The HTTP status, once it is told."""
         self._send = send
         self._headers = headers
         self._write_wait_s = write_wait_s
@@ -93,8 +94,7 @@ class Response:
         if status < 400:
             took_ms = b"%d" % round((time.perf_counter() - self._began) * 1000)
             headers = [*headers, (b"openai-processing-ms", took_ms), (b"openai-version", b"2020-10-01")]
-        self.started = True
-        self.first_byte_at = time.perf_counter()
+        self.started, self.status = True, status
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def _write(self, data: bytes, *, more: bool) -> None:

@@ -22,6 +22,7 @@ from gateway.page import routes as page
 from gateway.reception import Window
 from gateway.schemas import Model, ModelList, Ready
 from process import __version__
+from process.http import NO_SPANS
 from wire.errors import FleetError, InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def build(
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        telemetry=NO_SPANS,
     )
     for endpoint in ENDPOINTS:
         window = Window(reception, endpoint)
@@ -98,7 +100,7 @@ def build(
         return Response(await figures(), media_type=CONTENT_TYPE_LATEST)
 
     def refused(error: FleetError) -> Response:
-        metrics.refuse(error.http_status)
+        metrics.refuse(error.http_status, error.own_code)
         return _rendered(error)
 
     @app.exception_handler(HTTPException)

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell, Verify
 from gateway.exchange import Exchange
+from gateway.journey import Journey
 from process import crash
 from process.identity import now_ms
 from process.logging import Log
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
     from gateway.record import GatewayRecorder
+    from process.otel import Span
     from wire.control import Word
     from wire.event import RequestEventType, Status
     from wire.piece import Frame
@@ -55,6 +57,7 @@ class _Owned:
     body_bytes: int
     conversation: Conversation
     exchange: Exchange
+    journey: Journey
     place: Place | None = None
     deadline: asyncio.TimerHandle | None = None
     attempts: set[str] = field(default_factory=set)
@@ -68,6 +71,11 @@ class _Owned:
     """What the accepted attempt charges."""
     error: ErrorBody | None = None
     """What the client got instead of an answer."""
+
+    @property
+    def ids(self) -> dict[str, str | None]:
+        """For log lines."""
+        return {"request_id": self.request.request_id, "trace_id": self.journey.trace_id}
 
 
 class Conversations:
@@ -132,11 +140,18 @@ class Conversations:
         return True
 
     def open(
-        self, request: Request, *, plain: bool = False, keep_text: bool = False, place: Place | None = None
+        self,
+        request: Request,
+        *,
+        plain: bool = False,
+        keep_text: bool = False,
+        place: Place | None = None,
+        span: Span | None = None,
     ) -> Exchange:
         """Own a request from here to its end (see :class:`gateway.conversation.Conversation` for the flags).
 
-        ``place``: its place in the queue, which is left when its client has its end.
+        ``place``: its place in the queue, which is left when its client has its end. ``span`` hears what it comes
+        through, and is ended by who began it.
 
         Raises :class:`wire.errors.Overloaded`.
         """
@@ -146,7 +161,8 @@ class Conversations:
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")
         conversation = Conversation(request.request_id, request.deadline_ms, plain=plain, keep_text=keep_text)
-        owned = _Owned(kept, len(request.body), conversation, Exchange(), place)
+        journey = Journey(self._metrics, stream=request.stream, span=span)
+        owned = _Owned(kept, len(request.body), conversation, Exchange(), journey, place)
         left_s = (request.deadline_ms - now_ms()) / 1000
         owned.deadline = loop.call_later(max(0.0, left_s), self._deadline, owned)
         self._owned[request.request_id] = owned
@@ -184,7 +200,7 @@ class Conversations:
 
     def _cancel(self, owned: _Owned, *, waiting: bool) -> None:
         self._carry_out(owned, owned.conversation.hung_up())
-        self._metrics.requests.labels(outcome="cancelled").inc()
+        owned.journey.cancelled(owned.error)
         self._client_served(owned)
         if waiting:
             self._tell_end(owned)  # else its node charges for what was generated
@@ -237,6 +253,7 @@ class Conversations:
                     decisions = owned.conversation.finished(node, frame)
                     if owned.charge is None and _accepts(decisions):
                         self._accept(owned, frame.charge)
+                        owned.journey.end_accepted(frame.usage)
                     self._carry_out(owned, decisions)
                 else:
                     decisions = owned.conversation.failed(node, frame, now)
@@ -247,6 +264,8 @@ class Conversations:
             case Settled():
                 if not repeated and (owned := self._owned.get(frame.request_id)) is not None:
                     owned.end_told = owned.end_told or (frame.attempt_id in owned.trusted and not frame.abandoned)
+                    if not frame.abandoned:
+                        owned.journey.settled()
                     self._carry_out(owned, owned.conversation.settled(frame))
             case _:
                 assert_never(frame)
@@ -263,12 +282,12 @@ class Conversations:
                     self._show(owned, data)
                     crash.point("after_show")
                 case Complete():
-                    self._metrics.requests.labels(outcome="answered").inc()
+                    owned.journey.answered(decision)
                     self._client_served(owned)
                     crash.point("after_accept_before_answer")
                     owned.exchange.finish(decision)
                 case Break():
-                    self._metrics.requests.labels(outcome=owned.conversation.state).inc()
+                    owned.journey.failed(owned.conversation.state, decision.error)
                     owned.error = decision.error
                     if not node_tells:
                         self._tell_end(owned)
@@ -282,8 +301,10 @@ class Conversations:
                     self._forget(owned)
                 case _:
                     assert_never(decision)
+        holder = owned.conversation.holder
+        owned.journey.held(holder)
         if owned.place is not None:
-            owned.place.held(owned.conversation.holder is not None)
+            owned.place.held(holder is not None)
 
     def _accept(self, owned: _Owned, charge: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -312,10 +333,11 @@ class Conversations:
                 self._all_answered.set()
 
     def _show(self, owned: _Owned, data: bytes) -> None:
+        owned.journey.shown()
         owned.exchange.put(data)
         limit = self._stream_buffer_bytes_max if owned.request.stream else self._answer_bytes_max
         if owned.exchange.pending_bytes > limit:
-            log.warning("An answer was cut: nobody takes it.", action="answer_cut", request_id=owned.request.request_id)
+            log.warning("An answer was cut: nobody takes it.", action="answer_cut", **owned.ids)
             self._carry_out(owned, owned.conversation.broken(FleetError("The answer was not taken fast enough.")))
 
     def _tell_end(self, owned: _Owned) -> None:

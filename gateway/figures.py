@@ -16,6 +16,8 @@ SEEN_BY_ALL: dict[str, Callable[[float, float], float]] = {
     "gateway_nodes": max,
     "gateway_keys": max,
     "gateway_keys_database_up": min,
+    "process_start_time_seconds": min,
+    "process_max_fds": min,
 }
 """Gauges of what each process sees for itself though it is there once. All others are added up."""
 _WAITING, _ELSEWHERE = "gateway_requests_waiting", "gateway_requests_waiting_elsewhere"

@@ -82,7 +82,14 @@ class Front:
         except FleetError as error:
             await self._refuse(error.body(), send_with_id, started=started)
         except Exception as error:
-            log.error("A request failed in a way it should not.", error=error, action="fault", request_id=request_id)
+            span = scope["state"].get("span")
+            log.error(
+                "A request failed in a way it should not.",
+                error=error,
+                action="fault",
+                request_id=request_id,
+                trace_id=None if span is None else span.trace_id,
+            )
             await self._refuse(FleetError().body(), send_with_id, started=started)
         finally:
             visit.end()
@@ -92,7 +99,7 @@ class Front:
     async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
         if started:
             return  # the response is on its way: all that is left is to cut the connection
-        self._metrics.refuse(error.http_status)
+        self._metrics.refuse(error.http_status, error.code)
         body = error_json(error)
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})

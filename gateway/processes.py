@@ -51,6 +51,24 @@ async def supervise(settings: GatewaySettings, stop: asyncio.Event) -> None:
         await Processes(settings, listener).run(stop)
 
 
+def own_figures(serving: int, restarts: int) -> list[Family]:
+    """What only the first process knows."""
+    return [
+        Family(
+            "gateway_processes",
+            "Processes of this gateway that take requests.",
+            "gauge",
+            [Sample("gateway_processes", {}, serving)],
+        ),
+        Family(
+            "gateway_process_restarts",
+            "Processes that ended and were replaced.",
+            "counter",
+            [Sample("gateway_process_restarts_total", {}, restarts)],
+        ),
+    ]
+
+
 class Process:
     """One that serves, as the first one knows it."""
 
@@ -208,15 +226,8 @@ class Processes:
         if questions := [process.ask() for process in self._running.values()]:
             await asyncio.wait(questions, timeout=FIGURES_WAIT_S)
         theirs = [process.families for process in self._running.values()]
-        asking.channel.say(AllFigures(merged([self._own_figures(), self._left_behind, *theirs])))
-
-    def _own_figures(self) -> list[Family]:
-        serving = [Sample("gateway_processes", {}, len(self._serving))]
-        restarts = [Sample("gateway_process_restarts_total", {}, self._restarts.count)]
-        return [
-            Family("gateway_processes", "Processes of this gateway that take requests.", "gauge", serving),
-            Family("gateway_process_restarts", "Processes that ended and were replaced.", "counter", restarts),
-        ]
+        own = own_figures(len(self._serving), self._restarts.count)
+        asking.channel.say(AllFigures(merged([own, self._left_behind, *theirs])))
 
     async def _watch(self) -> None:
         """Kill what hangs: a probe asks only one of them, and would not see it."""

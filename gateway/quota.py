@@ -21,6 +21,7 @@ from gateway.limit_storage import close_storage, open_storage
 from gateway.permits import RETRY_MS, Permits, too_many
 from gateway.token_window import WINDOW_S, TokenWindow, go_duration
 from process.logging import Log
+from process.metrics import at_zero
 from wire.errors import RateLimited
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ class Quota:
         self._unchecked = Counter(
             "gateway_limits_unchecked", "Questions that the store of limits did not answer.", registry=registry
         )
-        self._limited = Counter(
-            "gateway_limited_requests", "Requests that a limit of their key refused.", ["limit"], registry=registry
+        self._limited = at_zero(
+            Counter(
+                "gateway_limited_requests", "Requests that a limit of their key refused.", ["limit"], registry=registry
+            ),
+            ("concurrent", "requests", "tokens"),
         )
 
         inside = Gauge("gateway_limited_requests_open", "Requests of limited keys in progress.", registry=registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from gateway.body import ClientGone, read_body
 from gateway.deadline import timeout_ms
 from gateway.origin import origin
 from gateway.queue import NotPublished
+from gateway.traced import admitted, traced
 from process import crash
 from process.identity import now_ms
+from process.tracing import STATUS
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from gateway.queue import RequestQueue
     from gateway.settings import GatewaySettings
     from gateway.visit import Visit
+    from process.otel import Span, Traces
 
 USER_AGENT_CHARS_MAX = 256
 
@@ -44,7 +48,9 @@ class Window:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
-        await self._reception.answer(self._endpoint, scope, receive, send)
+        traces = self._reception.traces
+        with contextlib.nullcontext() if traces is None else traced(traces, self._endpoint, scope):
+            await self._reception.answer(self._endpoint, scope, receive, send)
 
 
 class Reception:
@@ -64,6 +70,8 @@ class Reception:
     ) -> None:
         self.budgets: Budgets | None = None
         """Set where there is a database that has them."""
+        self.traces: Traces | None = None
+        """Set where somebody wants them."""
         self.leaving = False
         """Set when the gateway shuts down: open answers finish, new requests are refused."""
         self._settings = settings
@@ -92,13 +100,16 @@ class Reception:
             return
         asked = endpoint.parse(body, scope["path"])
         request = self._request(endpoint, asked, scope, headers, body)
-        place, exchange = await self._admit(request, asked, scope["state"]["visit"])
+        span: Span | None = scope["state"].get("span")
+        place, exchange = await self._admit(request, asked, scope["state"]["visit"], span)
         began = time.perf_counter()
         response = Response(receive, send, queue_headers(place.admitted), settings.write_wait_s)
         ended = False
         try:
             crash.point("after_own_before_publish")
             await self._publish(request)
+            if span is not None:
+                span.step("published")
             crash.point("after_publish")
             if request.stream:
                 await answer_stream(
@@ -120,10 +131,10 @@ class Reception:
                 finish = self._on_disconnect.finishes(request.model, request.key_id)
                 self._conversations.hang_up(request.request_id, finish=finish)
             self._metrics.seconds.observe(time.perf_counter() - began)
-            if response.first_byte_at is not None:
-                self._metrics.first_byte.observe(response.first_byte_at - began)
+            if span is not None and response.status is not None:
+                span.note({STATUS: response.status})
 
-    async def _admit(self, request: Request, asked: Asked, visit: Visit) -> tuple[Place, Exchange]:
+    async def _admit(self, request: Request, asked: Asked, visit: Visit, span: Span | None) -> tuple[Place, Exchange]:
         """Own the request if it may wait and its key has room; whoever is refused holds nothing."""
         now = now_ms()
         # The queue comes first: a request that cannot be served shall not count against its key's limits.
@@ -137,12 +148,14 @@ class Reception:
             raise
         try:
             visit.exchange = self._conversations.open(
-                request, plain=asked.plain, keep_text=self._models.continues(request.model), place=place
+                request, plain=asked.plain, keep_text=self._models.continues(request.model), place=place, span=span
             )
         except BaseException:
             place.leave()
             self._release(request)
             raise
+        if span is not None:
+            admitted(span, request)
         return place, visit.exchange
 
     def _request(
@@ -154,6 +167,7 @@ class Reception:
         scope["state"]["visit"].check_model(asked.model, model)
         self._models.admit(model, endpoint.name, received)
         agent = headers.get(b"user-agent")
+        span: Span | None = scope["state"].get("span")
         return Request(
             request_id=scope["state"]["request_id"],
             model=model,
@@ -171,6 +185,7 @@ class Reception:
             origin=origin(headers, self._models.has_node),
             images=asked.images or None,
             tags=self._tags(asked, scope["state"]["visit"]),
+            traceparent=None if span is None else span.traceparent,
         )
 
     async def _publish(self, request: Request) -> None:

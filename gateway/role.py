@@ -34,6 +34,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings
 from process.tls import tls_options
+from process.tracing import open_traces
 from store.prices import PriceList, read_prices
 from wire import topics as names
 from wire.errors import ShuttingDown
@@ -164,6 +165,9 @@ async def run(
         stack.push_async_callback(_close, tasks, orders, presence, neighbours, queue, lines)
         if not is_late:
             await stack.enter_async_context(door)
+        if (traces := open_traces(settings, "gateway", gateway)) is not None:
+            reception.traces = traces
+            stack.push_async_callback(traces.aclose)
         if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
             recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from management.api import api
 from process import __version__
+from process.http import NO_SPANS
 from process.logging import Log
 from wire.errors import BodyTooLarge, FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 
@@ -52,7 +53,9 @@ def application(
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
     # No page that would load scripts from elsewhere.
-    app = Documented(title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None)
+    app = Documented(
+        title="WorkerNode management", version=__version__, docs_url=None, redoc_url=None, telemetry=NO_SPANS
+    )
     app.state.asks_for_key = access.asks_for_key
     app.include_router(api(engine, view, actions, access, books))
     _add_errors(app)

@@ -65,7 +65,9 @@ _REQUEST_TYPES: frozenset[str] = frozenset(get_args(RequestEventType))
 _NODE_TYPES: frozenset[str] = frozenset(get_args(NodeEventType))
 _GATEWAY_TYPES: frozenset[str] = frozenset(get_args(GatewayEventType))
 _OWN_TYPES: frozenset[str] = frozenset((*get_args(AcceptedEventType), *get_args(PromptEventType)))
-_KINDS = _REQUEST_TYPES | _NODE_TYPES | _GATEWAY_TYPES | _OWN_TYPES
+KINDS = _REQUEST_TYPES | _NODE_TYPES | _GATEWAY_TYPES | _OWN_TYPES
+OTHER = "other"
+"""The kind of an event of a type that is not known yet."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -102,13 +104,13 @@ class Fact:
     @property
     def kind(self) -> str:
         """Its type without the prefix, or ``other`` for one that is not known here: few enough for a metric."""
-        return kind_of(self.event["type"]) or "other"
+        return kind_of(self.event["type"]) or OTHER
 
 
 def kind_of(type_: str) -> str | None:
     """``request.billed`` for ``io.workernode.request.billed``; None for a type that is not known here."""
     kind = type_.removeprefix(PREFIX)
-    return kind if kind != type_ and kind in _KINDS else None
+    return kind if kind != type_ and kind in KINDS else None
 
 
 def fact_of(payload: bytes) -> Fact:

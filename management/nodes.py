@@ -129,7 +129,7 @@ class FleetListener:
             presence = codec.decode_presence(payload)
             segment(presence.model)
         except (UndecodableMessage, InvalidName):
-            self._metrics.heartbeats_undecodable.inc()
+            self._metrics.undecodable.labels("presence").inc()
         else:
             self.heard_at = asyncio.get_running_loop().time()
             self._registry.hear(presence)
@@ -139,7 +139,7 @@ class FleetListener:
         try:
             report = codec.decode_backlog(payload)
         except UndecodableMessage:
-            self._metrics.backlogs_undecodable.inc()
+            self._metrics.undecodable.labels("backlog").inc()
         else:
             self.heard_at = asyncio.get_running_loop().time()
             self._backlogs.hear(report)

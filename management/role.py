@@ -6,8 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 from broker.open import open_broker
 from management.actions import Actions
 from management.alerts import Watch
@@ -29,6 +27,7 @@ from management.webhook import Teller
 from process.http import bind, serving
 from process.identity import new_incarnation, now_ms
 from process.logging import Log
+from process.metrics import registry as figures
 from process.tls import tls_options
 from store import database
 from store.migrate import upgrade
@@ -68,8 +67,8 @@ async def run(
     engine = database.open(settings.database_url.get_secret_value())
     readiness = Readiness(lambda: broker.connected, ready)
     registry = NodeRegistry(nodes_max=settings.presence_nodes_max)
-    metrics = Metrics(CollectorRegistry())
-    metrics.nodes_present.set_function(lambda: len(registry))
+    metrics = Metrics(figures())
+    metrics.follow(registry)
     persistence = Persistence(readiness, stop, retry_s_max=settings.ledger_retry_ms_max / 1000)
 
     books = settings.books

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     import uvicorn
+    from fastapi.telemetry import TelemetryConfig
     from prometheus_client import CollectorRegistry
 
     from process.http_protocol import RefusalHeaders
 
+NO_SPANS: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""For FastAPI: what it would tell by itself holds addresses and the words of errors."""
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_WAIT_S = 30.0
 

@@ -48,7 +48,7 @@ def run_role(
         for problem in wrong.problems:
             print(problem, file=sys.stderr)
         return EXIT_WRONG_SETTING
-    set_up(debug=loaded.debug, process=process)
+    set_up(**loaded.logging, process=process)
     crash.install(os.environ.get(crash.VARIABLE))
     try:
         run_until_signal(lambda stop: role(loaded, stop))

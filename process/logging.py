@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
+from typing import TYPE_CHECKING
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))} | {
-    0x0A: "\\n",
-    0x0D: "\\r",
-    # Line and paragraph separators, and what turns the direction of the text that follows.
-    **{
-        code: f"\\u{code:04x}"
-        for code in (0x2028, 0x2029, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-    },
+from process.log_event import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from process.log_lines import Format
+
+OURS = ("broker", "gateway", "node", "management", "controller", "fleet", "process")
+"""The first part of our loggers' names. What others say below a warning is their own business, mostly."""
+
+OTHERS = {
+    # Access lines would name every client, and start-up lines say what ours say.
+    "uvicorn": logging.WARNING,
+    "alembic": logging.WARNING,
+    # It would say each second that a collector is away; process/otel.py says it once.
+    "opentelemetry.exporter": logging.CRITICAL,
 }
-_VALUE_ESCAPES = {0x22: '\\"', 0x5C: "\\\\"}
-"""So that a value can neither end its own quotes nor look like an escape."""
+"""Libraries that are told to say less than others."""
 
 
 class Log:
@@ -27,46 +34,46 @@ class Log:
 
     def debug(self, sentence: str, **fields: object) -> None:
         """For someone who looks into a single request."""
-        if self._logger.isEnabledFor(logging.DEBUG):
-            self._logger.debug(_line(sentence, fields))
+        self._write(logging.DEBUG, sentence, fields)
 
     def info(self, sentence: str, **fields: object) -> None:
         """What an operator wants to see while all is well."""
-        self._logger.info(_line(sentence, fields))
+        self._write(logging.INFO, sentence, fields)
 
     def warning(self, sentence: str, **fields: object) -> None:
         """Something is wrong, and the process deals with it."""
-        self._logger.warning(_line(sentence, fields))
+        self._write(logging.WARNING, sentence, fields)
 
     def error(self, sentence: str, *, error: BaseException | None = None, **fields: object) -> None:
-        """Something is wrong that someone should look at. The traceback of ``error`` is shown with ``DEBUG=true``."""
-        if error is not None:
-            fields["error"] = type(error).__name__
-        shown = error if self._logger.isEnabledFor(logging.DEBUG) else None
-        self._logger.error(_line(sentence, fields), exc_info=shown)
+        """Something is wrong that someone should look at. Of ``error`` its type is told and where it was raised, and
+        none of its words: they may repeat a prompt."""
+        self._write(logging.ERROR, sentence, fields, error)
+
+    def _write(self, level: int, sentence: str, fields: dict[str, object], error: BaseException | None = None) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, Event(sentence, fields, error), exc_info=error)
 
 
-def set_up(*, debug: bool, process: int | None = None) -> None:
-    """Log to standard error. Called once, by a program's entry point.
+def set_up(
+    level: str = "info", *, form: Format | None = None, process: int | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Log to standard error from ``level`` on. Called once, by a program's entry point.
 
-    ``process``: which of several processes of a role this is, for its lines to say so.
+    ``form``: JSON, or text with or without colours; by default coloured text on a terminal and else JSON.
+    ``process``: which of several processes of a role this is, for its lines to say so. ``secrets`` are masked wherever
+    they stand.
     """
+    from process.log_lines import formatter  # structlog: what only asks for a module's Log does not pay for it
+
+    if form is None:
+        form = "colour" if sys.stderr.isatty() else "json"
     handler = logging.StreamHandler(sys.stderr)
-    who = "%(name)s" if process is None else f"%(name)s[{process}]"
-    formatter = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)-7s {who}: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(formatter(form, process, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    for ours in ("broker", "gateway", "node", "management", "controller", "fleet"):
-        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
-    # Access lines would name every client; uvicorn's start-up lines say what ours say.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _line(sentence: str, fields: dict[str, object]) -> str:
-    values = ((name, str(value).translate(_VALUE_ESCAPES)) for name, value in fields.items() if value is not None)
-    text = "".join(f' {name}="{value}"' for name, value in values)
-    return (sentence + text).translate(_ESCAPES)
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(wanted, logging.INFO))
+    for ours in OURS:
+        logging.getLogger(ours).setLevel(wanted)
+    for other, least in OTHERS.items():
+        logging.getLogger(other).setLevel(max(wanted, least))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -71,7 +71,31 @@ class Settings(BaseSettings):
     pulsar_namespace_links: str = Field("default", description="the namespace of links, control and presence")
     pulsar_namespace_results: str = Field("default", description="the namespace of the results topic")
     res_topic_name: str = Field("results", description="the results topic, a short name or a full persistent:// one")
-    debug: bool = Field(False, description="true for debug logs and tracebacks")
+    debug: bool = Field(False, description="true: short for LOG_LEVEL=debug")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    log_format: Literal["json", "text", "colour"] | None = Field(
+        None, description="how lines look; coloured text on a terminal, else JSON, if it is not set"
+    )
+
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        description="where traces go, such as http://localhost:4318; there are none without it (docs/observability.md)",
+    )
+    otel_exporter_otlp_traces_endpoint: str = Field(
+        "", description="the same in full, such as http://host:4318/v1/traces"
+    )
+    otel_exporter_otlp_protocol: Literal["http/protobuf"] = Field(
+        "http/protobuf", description="how traces travel, and no other way"
+    )
+    otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", description="none: no traces, whatever else is set")
+    otel_sdk_disabled: bool = Field(False, description="true: likewise")
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("it must begin with http:// or https://")
+        return url
 
     @field_validator("pulsar_url")
     @classmethod
@@ -116,6 +140,32 @@ class Settings(BaseSettings):
             "token_file": self.pulsar_token_file,
             "tls_trust_certs": self.pulsar_tls_trust_certs,
         }
+
+    @property
+    def logging(self) -> dict[str, Any]:
+        """How to log: see :func:`process.logging.set_up`."""
+        return {
+            "level": "debug" if self.debug else self.log_level,
+            "form": self.log_format,
+            "secrets": self.secrets,
+        }
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must be written nowhere. Of an address it is the password, of a list of keys each one."""
+        given = (getattr(self, name) for name in type(self).model_fields)
+        texts = [value.get_secret_value() for value in given if isinstance(value, SecretStr)]
+        return frozenset(secret for text in texts for secret in _secrets_in(text))
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where traces go, if anywhere."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none":
+            return None
+        if self.otel_exporter_otlp_traces_endpoint:
+            return self.otel_exporter_otlp_traces_endpoint
+        base = self.otel_exporter_otlp_endpoint
+        return f"{base.rstrip('/')}/v1/traces" if base else None
 
     @property
     def topics(self) -> Topics:
@@ -246,6 +296,12 @@ def _secret_of(path: str) -> str | None:
         return Path(path).read_text().strip() or None
     except (OSError, ValueError):
         return None
+
+
+def _secrets_in(text: str) -> list[str]:
+    if "://" in text:
+        return [password] if (password := urlsplit(text).password) else []
+    return [part.strip().rpartition(":")[2] for part in text.split(",")]
 
 
 def _sentence(settings: type[Settings], detail: ErrorDetails) -> str:

@@ -249,3 +249,29 @@ class Poison(FleetError):
     """This request brought down every node that worked on it, and will not be tried again."""
 
     code, http_status, type, retryable = "request_poisonous", 500, "server_error", False
+
+
+def _tree(of: type[FleetError]) -> list[type[FleetError]]:
+    return [of, *(below for child in of.__subclasses__() for below in _tree(child))]
+
+
+STATUSES = frozenset(each.http_status for each in _tree(FleetError))
+"""Every HTTP status that an error may have when no node gave it."""
+CODES_BESIDE = (
+    "cannot_continue",
+    "content_filter",
+    "context_length_exceeded",
+    "invalid_http",
+    "invalid_json",
+    "missing_required_parameter",
+    "unsupported_parameter",
+    "upstream_authentication_failed",
+    "upstream_model_unknown",
+    "upstream_quota_exhausted",
+    "upstream_rate_limited",
+    "upstream_timeout",
+    "upstream_tls_failed",
+)
+"""Codes that some errors are given instead of their class's."""
+CODES = frozenset((*(each.code for each in _tree(FleetError)), *CODES_BESIDE))
+"""Every code of ours. A provider's refusal may bear another one, which is the provider's own."""

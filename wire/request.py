@@ -48,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     usage chunk at the end of a stream (``stream_options.include_usage``). ``key_id`` names the API key; the key
     itself never travels. Times are the gateway's clock; a node decides about the deadline by the ``remaining_ms``
     of :class:`wire.control.Go`, not by its own clock. ``images`` counts those that the body shows.
+    ``traceparent`` names the gateway's span, as W3C's Trace Context does; whoever cannot read it ignores it.
     """
 
     request_id: Id
@@ -66,3 +67,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     origin: Origin | None = None
     images: int | None = None
     tags: Tags = {}
+    traceparent: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from process import crash
 from process.identity import new_attempt_id, now_ms
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Delivery
+    from process.otel import Span
     from wire.control import StopReason, Word
     from wire.piece import End
     from wire.request import Request
@@ -88,6 +89,8 @@ class Attempt:
         self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
         self._stopped: Cancelled | Interrupted | None = None
         self._bill: Bill = None
+        self.span: Span | None = None
+        """Hears of its steps. Set, and ended, by the node, where somebody wants traces."""
 
     def __repr__(self) -> str:
         state = "parked" if self.parked else "working" if self._working else "waiting"
@@ -152,6 +155,7 @@ class Attempt:
         self.last_token_ms = now_ms()
         if first:
             self.first_token_ms = self.last_token_ms
+            self._step("first_token")
         self.answer_bytes += len(data)
         self.text_chars += text_chars
         if len(data) <= PIECE_BYTES_MAX:
@@ -212,6 +216,7 @@ class Attempt:
 
     async def _begin(self, go: Go, on_park: Callable[[bool], None]) -> None:
         self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
+        self._step("go")
         self._says_that_it_begins = self.parked or go.alone
         if self.parked:
             self.parked = False
@@ -222,6 +227,7 @@ class Attempt:
     def _park(self, on_park: Callable[[bool], None]) -> None:
         if not self.parked:
             self.parked = True
+            self._step("parked")
             on_park(True)
 
     async def _work(self) -> Outcome:
@@ -231,7 +237,7 @@ class Attempt:
             log.error(
                 "A request for another model came into this model's topic.",
                 action="wrong_model",
-                request_id=request.request_id,
+                **self._ids,
                 model=self._model,
             )
             return Refused(ModelNotFound("This request came to a node of another model.", param="model").body())
@@ -243,6 +249,7 @@ class Attempt:
             created_s=request.received_ms // 1000,
             remaining_s=self._remaining_s,
             prefix=self._prefix,
+            span=self.span,
         )
         while not self._words.empty():
             # Words that came between `started` and now; `go` is no news here.
@@ -252,6 +259,7 @@ class Attempt:
         self._working = asyncio.current_task()
         try:
             crash.point("before_engine")
+            self._step("engine")
             return await self._engine.answer(job, self)
         except asyncio.CancelledError:
             if self._stopped is None:
@@ -265,8 +273,7 @@ class Attempt:
                 "The engine failed in a way it should not.",
                 error=error,
                 action="engine_fault",
-                request_id=request.request_id,
-                attempt_id=self.attempt_id,
+                **self._ids,
             )
             return Refused(FleetError("The model's node failed to answer.").body())
         finally:
@@ -282,6 +289,7 @@ class Attempt:
             charge = self._recorder.charge(self, usage, finish_reason, cancelled=said.cancelled)
         if said is not None:
             crash.point("before_finished")
+            self._step("finished")
             verdict = await self._verdict(self._end(said, usage, finish_reason, charge))
             crash.point("after_accepted")
         elif not self.begun and isinstance(outcome, Cancelled) and outcome.reason == "again":
@@ -294,6 +302,7 @@ class Attempt:
             await self._recorder.publish(charge)
         elif result.bill is not None:
             await self._recorder.publish(self._recorder.attempt_event(self, result.bill, outcome, usage))
+        self._step("settled")
         if result.dead_letter:
             await self._dead_letters.bury(self.request)
         return result.queue
@@ -348,6 +357,18 @@ class Attempt:
         self._pieces += 1
         self.link.push(Content(attempt_id=self.attempt_id, number=self._pieces, data=data), urgent=urgent)
         crash.point("after_piece")
+
+    def _step(self, name: str) -> None:
+        if self.span is not None:
+            self.span.step(name)
+
+    @property
+    def _ids(self) -> dict[str, Any]:
+        return {
+            "request_id": self.request.request_id,
+            "attempt_id": self.attempt_id,
+            "trace_id": None if self.span is None else self.span.trace_id,
+        }
 
     def _interrupt(self, why: Cancelled | Interrupted) -> None:
         if self._stopped is None and self._working is not None:

@@ -14,6 +14,8 @@ from wire.dead_letter import DeadLetter
 from wire.topics import LEDGER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.interface import Broker
     from wire.request import Request
 
@@ -27,10 +29,12 @@ POISON = "It brought down every node that worked on it, one after the other."
 class DeadLetters:
     """Publishes dead letters. They are few: topic and producer are opened for each one."""
 
-    def __init__(self, broker: Broker, topic: str, node: str) -> None:
+    def __init__(self, broker: Broker, topic: str, node: str, *, buried: Callable[[], None] = lambda: None) -> None:
+        """``buried`` is called for each one that is kept."""
         self._broker = broker
         self._topic = topic
         self._node = node
+        self._buried = buried
 
     async def bury(self, request: Request) -> None:
         """Return when the letter is kept. Tries again for as long as that takes: the request is not lost meanwhile."""
@@ -50,6 +54,7 @@ class DeadLetters:
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
             else:
+                self._buried()
                 log.error(
                     "A request was put to the dead letters: it brought down too many nodes.",
                     action="dead",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from process.otel import Span
     from wire.request import Endpoint, Request
     from workernode.outcome import Answered, Later, Refused
 
@@ -38,6 +39,8 @@ class Job:
     """The ``created`` of the answer, Unix seconds, likewise."""
     remaining_s: float
     prefix: str | None = None
+    span: Span | None = None
+    """The attempt's, for the spans of what the engine calls."""
 
 
 _ID_PREFIXES: dict[Endpoint, str] = {

@@ -19,9 +19,11 @@ from wire.presence import RUNNING_TOLD_MAX, RunningRequest
 from wire.topics import check_incarnation
 from workernode.attempt import Attempt
 from workernode.intake import Intake
+from workernode.traced import attempt_span, end_attempt
 
 if TYPE_CHECKING:
     from broker.interface import Consumer, Delivery
+    from process.otel import Traces
     from wire.control import Word
     from wire.presence import NodeState
     from workernode.dead_letters import DeadLetters
@@ -54,6 +56,7 @@ class Node:
         slots: int,
         parked_max: int,
         pace: CredentialPace | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.slots = slots
         self.draining = False
@@ -65,6 +68,7 @@ class Node:
         self._metrics = metrics
         self._dead_letters = dead_letters
         self._parked_max = parked_max
+        self._traces = traces
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
         self._taken = 0  # deliveries at hand, parked ones too
@@ -207,6 +211,8 @@ class Node:
         try:
             queue = await attempt.run(on_park=lambda parked: self._park(attempt, parked=parked))
         finally:
+            if attempt.span is not None:
+                end_attempt(attempt.span, attempt)
             attempt.link.users -= 1
             del self._attempts[attempt.attempt_id]
             if not self._attempts:
@@ -224,7 +230,7 @@ class Node:
                 requests.nack(delivery)
             case _:
                 assert_never(queue)
-        self._metrics.attempts.labels(queue=queue).inc()
+        self._metrics.settled(attempt, queue)
         if queue == "ack" and attempt.begun and self._heartbeat is not None:
             # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
             self._heartbeat.served((asyncio.get_running_loop().time() - attempt.slot_since) * 1000)
@@ -249,7 +255,7 @@ class Node:
             link.users -= 1
             requests.nack(delivery)
             return None
-        return Attempt(
+        attempt = Attempt(
             delivery,
             request,
             link,
@@ -259,6 +265,9 @@ class Node:
             self._alone,
             model=self._identity.model,
         )
+        if self._traces is not None:
+            attempt.span = attempt_span(self._traces, request, attempt.attempt_id, self._identity.incarnation)
+        return attempt
 
     def _park(self, attempt: Attempt, *, parked: bool) -> None:
         """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken

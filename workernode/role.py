@@ -14,6 +14,7 @@ from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
+from process.tracing import open_traces
 from wire import topics as names
 from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from broker.interface import Broker
+    from process.otel import Traces
     from workernode.aimodel import AIModelEntry
     from workernode.engine import Engine
     from workernode.settings import NodeSettings
@@ -62,6 +64,7 @@ async def run(
         new_incarnation("node"), settings.node_name, settings.model, settings.node_type, socket.gethostname()
     )
     metrics = NodeMetrics(_first_slots(settings))
+    metrics.describe(identity)
     state = _Readiness(broker)
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
@@ -73,9 +76,11 @@ async def run(
         else:
             engine = _engine(settings, identity)
         stack.push_async_callback(engine.aclose)
+        if (traces := open_traces(settings, "node", identity.incarnation)) is not None:
+            stack.push_async_callback(traces.aclose)
         if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             return
-        await _serve(settings, broker, stop, _Parts(identity, engine, pace, metrics, state, ready))
+        await _serve(settings, broker, stop, _Parts(identity, engine, pace, metrics, state, ready, traces))
 
 
 class _Parts:
@@ -89,9 +94,10 @@ class _Parts:
         metrics: NodeMetrics,
         state: _Readiness,
         ready: Callable[[], None] | None,
+        traces: Traces | None,
     ) -> None:
         self.identity, self.engine, self.pace, self.metrics = identity, engine, pace, metrics
-        self.state, self.ready = state, ready
+        self.state, self.ready, self.traces = state, ready, traces
 
 
 class _Readiness:
@@ -123,7 +129,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
     results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
     recorder = Recorder(identity, engine, results)
-    uplinks = Uplinks(broker, topics, identity.incarnation)
+    uplinks = Uplinks(broker, topics, identity.incarnation, resent=parts.metrics.resent.inc)
     pace = parts.pace
     node = Node(
         identity,
@@ -131,10 +137,13 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         uplinks,
         recorder,
         parts.metrics,
-        DeadLetters(broker, topics.dead_letters(identity.model), identity.incarnation),
+        DeadLetters(
+            broker, topics.dead_letters(identity.model), identity.incarnation, buried=parts.metrics.dead_letters.inc
+        ),
         slots=_first_slots(settings),
         parked_max=settings.parked_max,
         pace=pace,
+        traces=parts.traces,
     )
     heartbeat = Heartbeat(
         identity,
@@ -152,6 +161,7 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
     if entry is not None:
         background.start(entry.run(), "AIModel's status")
     parts.state.node, parts.state.heartbeat = node, heartbeat
+    parts.metrics.watch(node.load, lambda: heartbeat.state)
     local = engine if isinstance(engine, LocalEngine) else None
     if local is not None:
         local.report = Reporter(node, heartbeat, recorder, background).hear

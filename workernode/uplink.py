@@ -47,7 +47,9 @@ class Uplink:
         echo: Callable[[], None],
         new_line: Callable[[], int],
         lost_after_s: float = GATEWAY_LOST_S,
+        resent: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """``resent`` hears how many frames are published once more."""
         self.gateway = gateway
         self.users = 0
         """How many attempts need this line now."""
@@ -55,6 +57,7 @@ class Uplink:
         self._producer = producer
         self._echo = echo
         self._new_line = new_line
+        self._resent = resent
         self._loop = asyncio.get_running_loop()
         self.line = new_line()
         self.lost = False
@@ -187,10 +190,13 @@ class Uplink:
     def _messages(self) -> list[bytes]:
         self._flush = None
         self._flushed_at = now = self._loop.time()
+        before = self._sender.resent
         messages = [
             codec.encode(LinkMessage(node=self._node, line=self.line, first=first, frames=frames))
             for first, frames in self._sender.take(now)
         ]
+        if self._sender.resent > before:
+            self._resent(self._sender.resent - before)
         if messages:
             self._silence.begin(now)
             if self._tick is None and not self.lost:
@@ -219,7 +225,11 @@ class Uplink:
 class Uplinks:
     """All links of this node, opened on demand and closed when idle."""
 
-    def __init__(self, broker: Broker, topics: Topics, node: str) -> None:
+    def __init__(
+        self, broker: Broker, topics: Topics, node: str, *, resent: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """``resent``: see :class:`Uplink`."""
+        self._resent = resent
         self._broker = broker
         self._topics = topics
         self._node = node
@@ -288,7 +298,8 @@ class Uplinks:
         if (old := self._links.get(gateway)) is not None:
             self._drop(gateway, old)
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
-        link = self._links[gateway] = Uplink(gateway, self._node, producer, self._echo, self._new_line, lost_after_s)
+        link = Uplink(gateway, self._node, producer, self._echo, self._new_line, lost_after_s, self._resent)
+        self._links[gateway] = link
         return link
 
     def _new_line(self) -> int:

@@ -49,7 +49,9 @@ def addresses(choice: Choice, settings: StartSettings) -> tuple[Address, ...]:
 
 def plan(choice: Choice, settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
     """What to start, in waves; `env` is the environment of every process. Raises CannotStart if a tool is missing."""
-    own = {**env, "PYTHONUNBUFFERED": "1"}
+    # Lines come to us through a pipe, and go to whoever reads us, each behind its role's name.
+    lines = "colour" if sys.stdout.isatty() else "text"
+    own = {"LOG_FORMAT": lines, **env, "PYTHONUNBUFFERED": "1"}
     if choice.broker is Broker.EMBEDDED:
         own["PULSAR_URL"] = MEMORY_URL
         return ((_role("up", own, *Roles.of(settings).all),),)

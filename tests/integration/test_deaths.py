@@ -180,7 +180,7 @@ async def test_undecodable_bytes_on_every_topic_harm_nobody(
         await broker.listen(topics.presence, heard.append, waiting_max=100)
         await until(lambda: heard)
         presence = codec.decode_presence(heard[0])
-        gateway_id = gateway.log.read_text().split('gateway="')[1].split('"')[0]
+        gateway_id = gateway.log.read_text().split('"gateway": "')[1].split('"')[0]
         rubbish = [
             b"",
             b"\x00",

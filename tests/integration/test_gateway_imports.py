@@ -28,6 +28,8 @@ import fleet.__main__, gateway.__main__, gateway.processes
 print(*sys.modules)
 """
 DATABASE = {"sqlalchemy", "aiosqlite", "asyncpg", "sqlite3"}
+TRACES = {"opentelemetry.sdk", "opentelemetry.exporter", "process.otel", "requests"}
+"""The API alone comes with FastAPI, and does nothing."""
 LIMITS = {"limits", "redis", "coredis", "valkey"}
 OTHERS_ALONE = {
     "alembic",
@@ -44,6 +46,11 @@ OTHERS_ALONE = {
 
 def packages(program: str, **env: str) -> set[str]:
     """The packages that a program has loaded in the end."""
+    return {name.partition(".")[0] for name in words(program, **env)}
+
+
+def words(program: str, **env: str) -> set[str]:
+    """What a program prints: the modules that it has loaded in the end."""
     base = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -54,7 +61,7 @@ def packages(program: str, **env: str) -> set[str]:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    return {name.partition(".")[0] for name in ran.stdout.split()}
+    return set(ran.stdout.split())
 
 
 def test_a_gateway_without_a_database_loads_nothing_for_databases_and_limits() -> None:
@@ -74,3 +81,30 @@ def test_the_first_of_several_processes_loads_nothing_that_serves() -> None:
     assert not loaded & (
         {"fastapi", "starlette", "uvicorn", "httptools", "pulsar", "prometheus_client"} | DATABASE | LIMITS
     )
+
+
+def test_a_gateway_loads_what_traces_need_only_where_they_are_wanted() -> None:
+    assert not words(SERVE) & TRACES
+    to = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    assert words(SERVE, **to) >= TRACES
+    assert not words(SERVE, **to, OTEL_TRACES_EXPORTER="none") & TRACES
+
+
+def test_a_node_that_traces_nothing_loads_nothing_for_it() -> None:
+    assert not words("import sys, workernode.__main__, workernode.remote.engine\nprint(*sys.modules)") & TRACES
+
+
+def test_missing_libraries_for_traces_are_told_in_a_sentence() -> None:
+    program = """
+import sys
+sys.modules["opentelemetry.sdk"] = None
+from gateway.settings import GatewaySettings
+from process.settings import WrongSettings, load
+from process.tracing import open_traces
+try:
+    open_traces(load(GatewaySettings), "gateway", "gateway-1")
+except WrongSettings as wrong:
+    print(wrong)
+"""
+    told = words(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert {"'workernode[otel]',", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= told

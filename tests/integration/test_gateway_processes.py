@@ -113,7 +113,7 @@ async def test_both_serve_and_count_as_one_and_finish_what_is_open(
     assert await first == right
     for _ in range(4):  # whoever answers
         counted = await figures(gateway)
-        assert (counted["gateway_requests_total"], counted["gateway_first_byte_seconds_count"]) == (30, 30)
+        assert (counted["gateway_requests_total"], counted["gateway_first_token_seconds_count"]) == (30, 30)
         assert (counted["gateway_processes"], counted["gateway_nodes"]) == (2, 1)
     # Told to stop, every process finishes what can be finished, and no longer than it may.
     last = asyncio.ensure_future(each_on_its_own(gateway, model, prompts))
@@ -130,8 +130,8 @@ async def test_both_serve_and_count_as_one_and_finish_what_is_open(
         assert "[DONE]" not in chunks
     assert min(serving) > 0, serving
     log = gateway.log.read_text()
-    assert "gateway[1]:" in log
-    assert "gateway[2]:" in log
+    assert '"process": 1' in log
+    assert '"process": 2' in log
 
 
 async def test_one_that_is_killed_is_replaced_while_the_other_serves(

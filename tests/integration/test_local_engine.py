@@ -229,7 +229,7 @@ async def test_slots_follow_the_memory_there_is(
     async def look() -> None:
         while not done.is_set():
             found = await figures(node)
-            uses.append(found["workernode_host_memory_use"])
+            uses.append(found["workernode_host_memory_used_ratio"])
             slots.append(round(found["workernode_slots"]))
             await asyncio.sleep(0.05)
 

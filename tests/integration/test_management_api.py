@@ -164,8 +164,8 @@ async def test_nodes_are_those_heard_with_what_was_told_and_those_gone(house: Co
     assert (here.last_event.type, here.last_event.message) == ("node.rate_limited", "Too many requests.")
     assert (gone.node, gone.present, gone.state) == ("node-gone", False, None)
     _, metrics = await house.get("/metrics")
-    assert "nodes_present 1.0" in metrics
-    assert "heartbeats_undecodable_total 1.0" in metrics
+    assert 'management_nodes{state="rate_limited"} 1.0' in metrics
+    assert 'management_undecodable_messages_total{topic="presence"} 1.0' in metrics
     _, only_present = await house.get("/api/v1/nodes?gone=0")
     assert [node["node"] for node in only_present["data"]] == ["node-here"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import re
 import signal
 import sqlite3
 import subprocess
@@ -236,7 +235,7 @@ def test_a_terminated_process_ends_in_order(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert re.search('Management has ended. action="ended"', rest)
+    assert '"message": "Management has ended.", "action": "ended"' in rest
 
 
 def test_a_wrong_path_ends_the_process_with_a_sentence(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "management.backlogs": "its clock is an argument; only the fleet's view reads it",
     "management.nodes": "its clock is an argument, which the seams give",
     "process.identity": "replaced as a whole",
+    "management.pages": "pages",
     "process.cluster": "an API server",
     "process.guard": "real processes",
     "process.http": "HTTP servers",

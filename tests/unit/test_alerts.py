@@ -129,14 +129,14 @@ async def test_two_managements_open_one_alert_and_it_clears_when_the_node_has_re
     await asyncio.gather(one.watch.look(), two.watch.look())
     (row,) = await rows(engine)
     assert (row["code"], row["nodes"], row["cleared_ms"]) == ("quota_exhausted", 1, None)
-    assert one.metrics.registry.get_sample_value("alerts_open", {"code": "quota_exhausted"}) == 1
+    assert one.metrics.registry.get_sample_value("management_alerts_open", {"code": "quota_exhausted"}) == 1
 
     for office in (one, two):
         office.registry.hear(presence("node-a", "ready"))
     await asyncio.gather(one.watch.look(), two.watch.look())
     (row,) = await rows(engine)
     assert row["cleared_ms"] is not None
-    assert one.metrics.registry.get_sample_value("alerts_open", {"code": "quota_exhausted"}) == 0
+    assert one.metrics.registry.get_sample_value("management_alerts_open", {"code": "quota_exhausted"}) == 0
 
     one.registry.hear(presence("node-a"))
     await one.watch.look()

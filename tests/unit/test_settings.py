@@ -32,6 +32,8 @@ FREE_TEXT = {
 }
 """What takes any value. A new setting is either wrong for some value or listed here."""
 SPECIAL = {
+    "otel_exporter_otlp_endpoint": ["localhost:4318", "grpc://host:4317"],
+    "otel_exporter_otlp_traces_endpoint": ["host:4318/v1/traces"],
     "pulsar_url": [
         "localhost:6650",
         "http://localhost",

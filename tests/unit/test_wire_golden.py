@@ -134,6 +134,16 @@ REQUESTS = {
         deadline_ms=AT + 600_000,
         stream=True,
     ),
+    "request.traced": Request(
+        request_id=REQUEST,
+        model="gpt-4o",
+        endpoint="chat/completions",
+        body=BODY,
+        gateway=GATEWAY,
+        received_ms=AT,
+        deadline_ms=AT + 600_000,
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
     "request.tags": Request(
         request_id=REQUEST,
         model="gpt-4o",

@@ -34,6 +34,10 @@ class SlotKeeper:
         self._slots = Slots(engine.slots_max, settings.first_token_target_s)
         self._resources = Resources(settings.host_memory_max_gib, settings.gpus)
         self._load = Load(busy=0)
+        self._restarts = Counter(
+            "workernode_engine_restarts", "How often the engine was started again.", registry=registry
+        )
+        self._restarts_seen = 0
         self._shrunk = Counter("workernode_slots_shrunk", "Times that slots were taken away.", registry=registry)
         _show(registry, self)
 
@@ -64,6 +68,8 @@ class SlotKeeper:
             memory.gpu,
             memory.host,
         )
+        self._restarts.inc(self._engine.restarts - self._restarts_seen)
+        self._restarts_seen = self._engine.restarts
         before, after = self._slots.count, self._slots.tick(self._load)
         if after < before:
             self._shrunk.inc()
@@ -79,10 +85,10 @@ def _show(registry: CollectorRegistry, keeper: SlotKeeper) -> None:
     """What the slots follow, for Prometheus; NaN where nobody can tell."""
     shown = (
         ("engine_waiting", "Requests that wait in the engine.", "waiting"),
-        ("kv_cache_use", "Share of the engine's KV cache in use.", "kv_cache_use"),
-        ("gpu_memory_use", "Share of the fullest GPU's memory in use.", "gpu_memory_use"),
-        ("host_memory_use", "Share of the host's memory in use, of what bounds it most.", "host_memory_use"),
-        ("first_token_seconds", "Median time to the first token, in the last second.", "first_token_s"),
+        ("kv_cache_used_ratio", "Share of the engine's KV cache in use.", "kv_cache_use"),
+        ("gpu_memory_used_ratio", "Share of the fullest GPU's memory in use.", "gpu_memory_use"),
+        ("host_memory_used_ratio", "Share of the host's memory in use, of what bounds it most.", "host_memory_use"),
+        ("engine_first_token_seconds", "Median time to the engine's first token, in the last second.", "first_token_s"),
     )
     for name, text, source in shown:
 
@@ -91,5 +97,3 @@ def _show(registry: CollectorRegistry, keeper: SlotKeeper) -> None:
             return math.nan if found is None else found
 
         Gauge(f"workernode_{name}", text, registry=registry).set_function(value)
-    restarts = Gauge("workernode_engine_restarts", "How often the engine was started again.", registry=registry)
-    restarts.set_function(lambda: keeper._engine.restarts)

@@ -22,6 +22,7 @@ from workernode.remote.tokens import CHARS_PER_TOKEN
 from workernode.remote.usage import as_json
 from workernode.remote.vectors import embedded
 from workernode.remote.whole import rewritten
+from workernode.traced import UpstreamCall
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,6 +67,7 @@ class Caller:
         url: URL,
         key: str | None,
         adapters: frozenset[Adapter],
+        model: str,
         node: str,
         due: float,
     ) -> None:
@@ -80,6 +82,7 @@ class Caller:
         self._key = key
         self._adapters = adapters
         self._via = [*(request.origin.via if request.origin else ()), node]
+        self._upstream_model = model
         self._due = due
         self._part: Part = "text" if request.endpoint == "completions" else "delta" if request.stream else "message"
         self._own = identity(
@@ -126,7 +129,10 @@ class Caller:
         )
         async with self._places, self._exchange() as exchange:
             await self._send(exchange, body, within_s=self._limits.first_token_s)
-            return await relay.run(exchange)
+            answered = await relay.run(exchange)
+            if exchange.call is not None:
+                exchange.call.answered(answered.usage, answered.finish_reason)
+            return answered
 
     async def _whole(self, call: Call) -> Whole:
         """A whole answer has no time limit but the request's own, since its head comes only when it is complete."""
@@ -137,6 +143,12 @@ class Caller:
             exchange.expect(limits.between_tokens_s)
             received = await exchange.read_all(bytes_max=limits.answer_bytes_max)
             exchange.expect(None)
+            whole = await self._read(received, body, call)
+            if exchange.call is not None:
+                exchange.call.answered(whole.usage, whole.finish_reason)
+            return whole
+
+    async def _read(self, received: bytearray, body: bytes, call: Call) -> Whole:
         if self._request.endpoint == "embeddings":
             return embedded(
                 received, model=self._request.model, request_body=body, key=self._key, counter=self._counter
@@ -167,6 +179,10 @@ class Caller:
             via=self._via,
             remaining_s=self._due - asyncio.get_running_loop().time(),
         )
+        if self._job.span is not None:
+            # The host alone: of an address that is all a trace may know.
+            host, model = self._url.host or "", self._upstream_model
+            exchange.call = UpstreamCall(self._job.span, self._request, model=model, host=host)
         sent_at = self._pace.now
         await exchange.send(self._url, body, headers, within_s=within_s)
         self._pace.learn(stated(exchange.headers, time.time()))

@@ -155,7 +155,8 @@ class RemoteEngine(Engine):
             _log.info(
                 "The upstream failed and is tried again.",
                 action="upstream_retry",
-                request=job.request.request_id,
+                request_id=job.request.request_id,
+                trace_id=None if job.span is None else job.span.trace_id,
                 code=failure.outcome.error.code,
                 wait_s=round(wait_s, 2),
             )
@@ -226,6 +227,7 @@ class RemoteEngine(Engine):
             url=self._urls[job.request.endpoint],
             key=usable(self._api_key()),
             adapters=self._adapters,
+            model=self._upstream_model,
             node=self._node,
             due=due,
         )

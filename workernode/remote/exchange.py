@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from workernode.traced import UpstreamCall
+
 _AT_ONCE_BYTES_MAX = 2**20
 _ERROR_BODY_WAIT_S = 5.0
 _LAST_BYTES_WAIT_S = 0.05
@@ -45,6 +47,8 @@ class Exchange:
     def __init__(self, session: aiohttp.ClientSession, *, key: str | None, optional: bool = False) -> None:
         self._session = session
         self._key = key
+        self.call: UpstreamCall | None = None
+        """Its span, where somebody wants traces. Set before :meth:`send`."""
         self._optional = optional
         self._loop = asyncio.get_running_loop()
         self._response: aiohttp.ClientResponse | None = None
@@ -71,6 +75,8 @@ class Exchange:
             self._timer.cancel()
         if self._response is not None:
             self._response.close()
+        if self.call is not None:
+            self.call.end(None if error is None else _code_of(error))
 
     async def send(self, url: URL, body: bytes, headers: Mapping[str, str], *, within_s: float | None) -> None:
         """Send the request and wait for the head of a good answer. ``within_s`` stays in force: see :meth:`expect`."""
@@ -78,6 +84,8 @@ class Exchange:
         data = body if len(body) < _AT_ONCE_BYTES_MAX else io.BytesIO(body)
         self._sent = body
         due = None if within_s is None else self._loop.time() + within_s
+        if self.call is not None:
+            headers = {**headers, **self.call.headers}
         try:
             async with asyncio.timeout_at(due):
                 response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
@@ -88,6 +96,8 @@ class Exchange:
         except OSError:
             raise unreachable() from None
         self._response = response
+        if self.call is not None:
+            self.call.status(response.status)
         if response.status // 100 != 2:
             raise await self._failure(response)
         if due is not None:
@@ -156,3 +166,9 @@ class Exchange:
         elif self._response is not None:
             self._overdue = True
             self._response.close()  # wakes the reader
+
+
+def _code_of(error: BaseException) -> str:
+    if isinstance(error, Failure):
+        return error.outcome.error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__

@@ -191,8 +191,8 @@ async def test_what_is_forged_on_any_topic_is_put_aside_once_and_harms_nobody(
         "presence": (gateway, 'gateway_undecodable_messages_total{topic="presence"}', len(RUBBISH) + 8),
         "backlog": (gateway, 'gateway_undecodable_messages_total{topic="backlog"}', len(RUBBISH) + 3),
         "orders": (gateway, 'gateway_undecodable_messages_total{topic="orders"}', len(RUBBISH)),
-        "backlogs": (management, "backlogs_undecodable_total", len(RUBBISH) + 3),
-        "heartbeats": (management, "heartbeats_undecodable_total", len(RUBBISH) + 8),
+        "backlogs": (management, 'management_undecodable_messages_total{topic="backlog"}', len(RUBBISH) + 3),
+        "heartbeats": (management, 'management_undecodable_messages_total{topic="presence"}', len(RUBBISH) + 8),
         "results": (management, "ledger_quarantined_total", len(RUBBISH) + 3),
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from process.logging import Log, set_up
+from process.logging import OTHERS, OURS, Log, set_up
 from tests.integration.bad_input.rows import CANARY, CHAT, MODEL, good
 from tests.raw_http import JSON, exchange, get, post
 
@@ -31,12 +31,12 @@ def written() -> Iterator[io.StringIO]:
     """What a process with DEBUG=true writes to standard error."""
     root = logging.getLogger()
     kept = root.handlers[:], root.level
-    names = ("broker", "gateway", "node", "management", "fleet", "uvicorn", "alembic")
+    names = (*OURS, *OTHERS)
     levels = {name: logging.getLogger(name).level for name in names}
     with pytest.MonkeyPatch.context() as patch:
         stream = io.StringIO()
         patch.setattr("sys.stderr", stream)
-        set_up(debug=True)
+        set_up("debug", form="text")
     yield stream
     root.handlers[:], level = kept
     root.setLevel(level)
