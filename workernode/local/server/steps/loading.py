@@ -1,0 +1,189 @@
+"""From a name to a model in memory. Everything that can go wrong has a kind of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+
+from workernode.local.server.ending import CannotServe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workernode.local.server.flags import Flags
+
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
+_ENCODERS = ("ForMaskedLM", "ForPreTraining", "EncoderModel", "BertModel", "T5ForConditionalGeneration", "T5Model")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a model's files lie, and its configuration as transformers reads it."""
+
+    folder: Path
+    config: Any
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a decoder that writes text, and not an encoder."""
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        names = self.config.architectures or []
+        if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
+            return not self.config.is_encoder_decoder
+        # Without a named architecture, or one of a bare decoder: what transformers would make of it.
+        return bool(names) and not any(name.endswith(_ENCODERS) or name.endswith("Model") for name in names) and (
+            self.config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        )
+
+
+def find_files(flags: Flags, progress: Callable[[str, float], None]) -> Files:
+    """The model's directory, downloaded if it is a name. Raises :class:`CannotServe`."""
+    folder = Path(flags.model)
+    if not folder.is_dir():
+        if folder.is_absolute() or flags.model.startswith((".", "~")):
+            raise CannotServe("model_files", f"There is no directory {flags.model}.")
+        progress(f"Downloading {flags.model}.", 0.0)
+        folder = _download(flags)
+    if not (folder / "config.json").is_file():
+        raise CannotServe("model_files", f"There is no config.json in {folder}: it is no model of transformers.")
+    if not any(folder.glob("*.safetensors")):
+        raise CannotServe("model_files", f"There are no safetensors in {folder}: other formats may hold code.")
+    return Files(folder, _config(folder, flags))
+
+
+def device_of(flags: Flags) -> torch.device:
+    """The device to use. Raises :class:`CannotServe` of the kind ``no_such_device``."""
+    name = flags.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        there = {
+            "cpu": lambda: True,
+            "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+            "mps": torch.backends.mps.is_available,
+        }[device.type]()
+    except (RuntimeError, KeyError):
+        there = False
+    if not there:
+        raise CannotServe("no_such_device", f"There is no device {name} here for torch {torch.__version__}.")
+    return device
+
+
+def load_tokenizer(files: Files, *, trust: bool) -> Any:
+    """The model's tokenizer. Raises :class:`CannotServe`."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise CannotServe("model_files", f"The tokenizer cannot be read: {_first_line(error)}") from None
+
+
+def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
+    """The weights on the device. Raises :class:`CannotServe`."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    maker = AutoModelForCausalLM if files.generates else _encoder_maker(files, AutoModel)
+    try:
+        model = maker.from_pretrained(
+            files.folder,
+            dtype=_dtype(flags, device),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=flags.trust_remote_code,
+        )
+        if flags.lora:
+            model = _with_lora(model, flags.lora)
+        return model.to(device).eval()
+    except CannotServe:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise out_of_memory(files) from None
+    except (OSError, SafetensorError()) as error:
+        raise CannotServe("model_files", f"The weights cannot be read: {_first_line(error)}") from None
+    except (ValueError, KeyError, ImportError, AttributeError) as error:
+        raise CannotServe("architecture", f"This model cannot be built: {_first_line(error)}") from None
+    except RuntimeError as error:
+        if "alloc" in str(error) or "out of memory" in str(error):
+            raise out_of_memory(files) from None
+        raise CannotServe("model_files", f"The weights do not fit the model: {_first_line(error)}") from None
+
+
+def out_of_memory(files: Files) -> CannotServe:
+    """The model does not fit."""
+    size = sum(path.stat().st_size for path in files.folder.glob("*.safetensors")) / 2**30
+    return CannotServe("out_of_memory", f"The model ({size:.1f} GiB of weights) does not fit into memory.")
+
+
+def SafetensorError() -> type[Exception]:  # noqa: N802 - it stands for the class, which only then is imported
+    """The class of that name."""
+    from safetensors import SafetensorError as Class
+
+    return Class
+
+
+def _download(flags: Flags) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(flags.model, revision=flags.revision, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {_first_line(error)}") from None
+
+
+def _config(folder: Path, flags: Flags) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        raw = msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        raise CannotServe("model_files", f"{folder}/config.json cannot be read.") from None
+    if "auto_map" in raw and not flags.trust_remote_code:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        if raw.get("model_type") not in CONFIG_MAPPING_NAMES:
+            raise CannotServe(
+                "architecture", "This model needs code of its own. If you trust it, set TRUST_REMOTE_CODE=true."
+            )
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=flags.trust_remote_code)
+    except (ValueError, KeyError) as error:
+        raise CannotServe("architecture", f"transformers does not know this model: {_first_line(error)}") from None
+
+
+def _encoder_maker(files: Files, default: Any) -> Any:
+    if files.config.is_encoder_decoder:
+        from transformers import T5EncoderModel
+
+        if files.config.model_type != "t5":
+            raise CannotServe("architecture", f"Of encoder-decoder models only T5 is served, not {files.config.model_type}.")
+        return T5EncoderModel
+    return default
+
+
+def _dtype(flags: Flags, device: torch.device) -> Any:
+    if flags.dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return getattr(torch, flags.dtype)
+
+
+def _with_lora(model: Any, folder: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise CannotServe("usage", "LoRA needs peft: pip install 'workernode[lora]'.") from None
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CannotServe("model_files", f"The LoRA adapter cannot be used: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().split("\n")[0] or type(error).__name__)[:300].rstrip(".") + "."
