@@ -15,10 +15,11 @@ from process.http import bind, serving
 from process.lifecycle import PortInUse, run_until_signal
 from workernode.local.server import flags
 from workernode.local.server.ending import CannotServe, tell
-from workernode.local.server.front import tokens, tools
+from workernode.local.server.front import tools
 from workernode.local.server.front.app import App
 from workernode.local.server.front.client import StepClient
 from workernode.local.server.front.room import Room
+from workernode.local.server.front.tokens import Tokens
 
 if TYPE_CHECKING:
     from workernode.local.server.flags import Flags
@@ -29,34 +30,21 @@ async def serve(settings: Flags, stop: asyncio.Event) -> None:
     """Serve until asked to stop. Raises :class:`CannotServe`."""
     client = StepClient(settings)
     app = App(client)
-    preparing = asyncio.Event()
-    found: list[Ready] = []
 
     def on_ready(ready: Ready) -> None:
-        found.append(ready)
-        preparing.set()
-
-    async def prepare() -> None:
-        await asyncio.to_thread(__import__, "transformers")
-        await preparing.wait()
-        known = await asyncio.to_thread(tokens.load, found[0].folder, settings)
-        app.room = Room(settings, client, found[0], known, tools.format_of(known.template))
+        known = Tokens(ready, settings)
+        app.room = Room(settings, client, ready, known, tools.format_of(known.template))
 
     listener = _listen(settings)
     async with serving(app, listener, stop_grace_s=settings.drain_s):
         print(json.dumps({"listening": _address(settings, listener)}), flush=True)
-        tasks = [asyncio.create_task(client.run(on_ready)), asyncio.create_task(prepare())]
-        tasks.append(asyncio.create_task(stop.wait()))
+        tasks = [asyncio.create_task(client.run(on_ready)), asyncio.create_task(stop.wait())]
         if settings.exit_with_stdin:
             tasks.append(asyncio.create_task(_stdin_closed()))
-        watched = set(tasks)
         try:
-            while watched:
-                done, watched = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-                if any(task is not tasks[1] for task in done):
-                    break
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             app.room = None
             if settings.drain_s and client.ready is not None:

@@ -110,9 +110,12 @@ class Progress(msgspec.Struct, tag="progress", array_like=True):
 
 
 class Ready(msgspec.Struct, tag="ready", array_like=True, kw_only=True):
-    """The model answers. ``folder`` is where its files lie."""
+    """The model answers. ``tokenizer`` is the tokenizers library's JSON: the HTTP process needs no torch."""
 
-    folder: str
+    tokenizer: str
+    special_tokens: dict[str, str]
+    """``bos_token`` and such, as chat templates know them."""
+    chat_template: str | None
     context_length: int
     architecture: str
     dtype: str

@@ -90,7 +90,7 @@ class Chat(Asked, kw_only=True):
 class Completion(Asked, kw_only=True):
     """``/v1/completions``."""
 
-    prompt: str | list[str] | list[int] | list[list[int]] | list[Any]
+    prompt: str | list[Any]
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     echo: bool | None = None
     best_of: Choices | None = None

@@ -7,38 +7,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from jinja2 import TemplateError
 
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.template import ChatTemplate
 
 if TYPE_CHECKING:
     from workernode.local.server.flags import Flags
     from workernode.local.server.front.asked import Chat, Message
+    from workernode.local.server.words import Ready
 
 
 class Tokens:
     """A tokenizer and a chat template. Raises :class:`CannotServe` for a template that cannot be read."""
 
-    def __init__(self, tokenizer: Any, flags: Flags) -> None:
-        self._tokenizer = tokenizer
-        self._template = _template_of(flags.chat_template) or tokenizer.chat_template
+    def __init__(self, ready: Ready, flags: Flags) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(ready.tokenizer)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._names = ready.special_tokens
+        self.template = _template_of(flags.chat_template) or ready.chat_template or ""
+        try:
+            self._template = ChatTemplate(self.template) if self.template else None
+        except TemplateError as error:
+            raise CannotServe("usage", f"The chat template cannot be read: {error.message}.") from None
 
     @property
     def chats(self) -> bool:
         """Whether there is a chat template."""
-        return bool(self._template)
-
-    @property
-    def template(self) -> str:
-        """The template's text, of several the default one."""
-        if isinstance(self._template, dict):
-            return str(self._template.get("default") or next(iter(self._template.values())))
-        return self._template or ""
+        return self._template is not None
 
     def of_text(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a prompt, with those that the tokenizer puts around it."""
         try:
-            found: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
+            found: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         except (UnicodeEncodeError, TypeError):
             raise Problem("The prompt holds characters that cannot be encoded.", param="prompt") from None
         return found
@@ -47,8 +52,8 @@ class Tokens:
         """The tokens, or if there are none the one that begins a text."""
         if tokens:
             return tokens
-        first = self._tokenizer.bos_token_id
-        first = self._tokenizer.eos_token_id if first is None else first
+        name = self._names.get("bos_token") or self._names.get("eos_token")
+        first = None if name is None else self._tokenizer.token_to_id(name)
         if first is None:
             raise Problem("The prompt is empty, and this model has no token that begins a text.", param="prompt")
         return [int(first)]
@@ -73,7 +78,7 @@ class Tokens:
         settings: dict[str, Any] | None = None,
     ) -> list[int]:
         """The tokens of a conversation by the template. Raises :class:`Problem`."""
-        if not self._template:
+        if self._template is None:
             raise Problem(
                 "This model has no chat template: use /v1/completions, or set CHAT_TEMPLATE.",
                 code="no_chat_template",
@@ -84,40 +89,38 @@ class Tokens:
         if continues and messages[-1].role != "assistant":
             raise Problem("Only an assistant's last message can be continued.", param="continue_final_message")
         plain = [_plain(message, number) for number, message in enumerate(messages)]
-        from jinja2 import TemplateError
-
         try:
-            text = self._tokenizer.apply_chat_template(
-                plain,
-                tools=tools,
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=begins,
-                continue_final_message=continues,
-                **(settings or {}),
-            )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            reason = str(error).split("\n")[0][:200] if isinstance(error, TemplateError) else "they have the wrong form"
-            raise Problem(f"The chat template refuses these messages: {reason}.", param="messages") from None
+            text = self._template.render(plain, tools=tools, begins=begins, **self._names, **(settings or {}))
+        except TemplateError as error:
+            raise _refused(str(error).split("\n")[0][:200]) from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise _refused("they have the wrong form") from None
+        if continues:
+            text = _up_to(text, plain[-1]["content"])
         return self.of_text(text, special=False)
 
     def text(self, tokens: list[int]) -> str:
         """The text of tokens, special ones left out."""
-        found: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        found: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return found
 
     def shown(self, token: int) -> str:
         """One token as logprobs show it."""
-        found: str = self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        found: str = self._tokenizer.decode([token], skip_special_tokens=False)
         return found
 
 
-def load(folder: str, flags: Flags) -> Tokens:
-    """The tokenizer of a model's directory."""
-    from transformers import AutoTokenizer
+def _refused(reason: str) -> Problem:
+    return Problem(f"The chat template refuses these messages: {reason}.", param="messages")
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=flags.trust_remote_code)
-    return Tokens(tokenizer, flags)
+
+def _up_to(text: str, content: str) -> str:
+    """A rendered conversation without what the template writes after its last message."""
+    place = text.rfind(content.strip())
+    if place < 0 or not content.strip():
+        raise Problem("The chat template changes the last message: it cannot be continued.", param="messages")
+    kept = content.lstrip()
+    return text[:place] + (kept if text.startswith(kept, place) else content.strip())
 
 
 def _template_of(setting: str) -> str:

@@ -47,6 +47,8 @@ def load(flags: Flags, progress: Callable[[str, str, float], None]) -> Model:
     files = loading.find_files(flags, lambda sentence, share: progress("downloading", sentence, share))
     progress("loading", f"Loading {flags.model}.", 0.1)
     tokenizer = loading.load_tokenizer(files, trust=flags.trust_remote_code)
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise CannotServe("model_files", "This model has no tokenizer.json.")
     return _decoder(flags, files, tokenizer, device, progress) if files.generates else _encoder(
         flags, files, tokenizer, device, progress
     )
@@ -86,7 +88,7 @@ def _decoder(
         schedule, forward, attention, Vocabulary(tokenizer), Grammars(tokenizer, size, sorted(eos)), eos=eos
     )
     pool = pooling.pooling_of(files.folder, generates=True)
-    ready = _ready(files, model, flags, context, generates=True, row_invariant=forward.row_invariant)
+    ready = _ready(tokenizer, model, flags, context, generates=True, row_invariant=forward.row_invariant)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
 
 
@@ -104,14 +106,16 @@ def _encoder(
         return pooling.embed(inputs, lambda texts: pooling.encode(model, padding, texts), pool)
 
     embed([tokenizer.encode("warm")])
-    return Model(_ready(files, model, flags, context, generates=False, row_invariant=False), None, embed)
+    return Model(_ready(tokenizer, model, flags, context, generates=False, row_invariant=False), None, embed)
 
 
 def _ready(
-    files: loading.Files, model: Any, flags: Flags, context: int, *, generates: bool, row_invariant: bool
+    tokenizer: Any, model: Any, flags: Flags, context: int, *, generates: bool, row_invariant: bool
 ) -> Ready:
     return Ready(
-        folder=str(files.folder),
+        tokenizer=tokenizer.backend_tokenizer.to_str(),
+        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if token},
+        chat_template=_template_of(tokenizer),
         context_length=context,
         architecture=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
@@ -122,6 +126,14 @@ def _ready(
         max_batch=flags.max_batch,
         row_invariant=row_invariant,
     )
+
+
+def _template_of(tokenizer: Any) -> str | None:
+    """The tokenizer's template, of several the default one."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        return str(template.get("default") or next(iter(template.values())))
+    return template or None
 
 
 def _eos_of(model: Any, tokenizer: Any) -> frozenset[int]:
