@@ -26,7 +26,8 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._special = frozenset(tokenizer.all_special_ids)
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(number for number, token in added.items() if token.special)
         self._bytes = _bytes_of_tokens(tokenizer)
 
     def detokenizer(self, prompt: list[int]) -> Detokenizer:
@@ -86,9 +87,7 @@ class _Windows:
 
 
 def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return None
+    backend = tokenizer.backend_tokenizer
     decoder = msgspec.json.decode(backend.to_str()).get("decoder") or {}
     if decoder.get("type") != "ByteLevel":
         return None
