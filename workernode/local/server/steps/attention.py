@@ -6,6 +6,7 @@ depend on that row alone.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from workernode.local.server.steps.batch import Batch, Run, Stretch
     from workernode.local.server.steps.row import Move
 
-NAME = "workernode"
-"""What models call it: ``attn_implementation``."""
+_numbers = itertools.count()
 
 
 class UnsupportedAttention(Exception):
@@ -24,25 +24,24 @@ class UnsupportedAttention(Exception):
 
 
 class CachedAttention:
-    """Keys and values of all layers, of ``tokens`` tokens, and the attention that reads and writes them.
+    """Keys and values of all layers, and the attention that reads and writes them.
 
-    Memory is taken at a layer's first use. One token more than asked for is kept: padding writes there.
+    ``tokens`` is how many of them it holds, to be set before the first step. Memory is taken at a layer's first use.
+    One token more is kept: padding writes there. Models know it as ``name``, their ``attn_implementation``.
     """
 
-    def __init__(self, tokens: int) -> None:
-        self._tokens = tokens
+    def __init__(self) -> None:
+        from transformers import AttentionInterface
+        from transformers.masking_utils import AttentionMaskInterface
+
+        self.tokens = 0
+        self.name = f"workernode_{next(_numbers)}"
+        AttentionInterface.register(self.name, self)
+        AttentionMaskInterface.register(self.name, _no_mask)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._batch: Batch | None = None
         self._places: torch.Tensor | None = None
         self._masks: dict[Any, torch.Tensor | None] = {}
-
-    def register(self) -> None:
-        """Become the attention of models that are loaded with :data:`NAME`."""
-        from transformers import AttentionInterface
-        from transformers.masking_utils import AttentionMaskInterface
-
-        AttentionInterface.register(NAME, self)
-        AttentionMaskInterface.register(NAME, _no_mask)
 
     def begin(self, batch: Batch, places: torch.Tensor | None) -> None:
         """The next calls are of this batch. ``places``: where its tokens go, padding included; None: nowhere."""
@@ -56,13 +55,6 @@ class CachedAttention:
                 source, target = move.source.start, move.target.start
                 for pool in (pool for layer in self._layers.values() for pool in layer):
                     pool[target : target + move.tokens] = pool[source : source + move.tokens]
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Of all layers; 0 before the first step."""
-        return sum(
-            pool.element_size() * pool.stride(0) for layer in self._layers.values() for pool in layer
-        )
 
     def __call__(
         self,
@@ -103,7 +95,7 @@ class CachedAttention:
         pools = self._layers.get(layer)
         if pools is None:
             # Zeros and not whatever lies there: a masked key counts nothing, but nothing times NaN is NaN.
-            shape = self._tokens + 1
+            shape = self.tokens + 1
             pools = keys.new_zeros(shape, *keys.shape[1:]), values.new_zeros(shape, *values.shape[1:])
             self._layers[layer] = pools
         return pools

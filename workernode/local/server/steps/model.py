@@ -9,7 +9,7 @@ import torch
 
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.steps import loading, memory, pooling
-from workernode.local.server.steps.attention import NAME, CachedAttention, UnsupportedAttention
+from workernode.local.server.steps.attention import CachedAttention, UnsupportedAttention
 from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
 from workernode.local.server.steps.forward import Forward
@@ -57,8 +57,8 @@ def load(flags: Flags, progress: Callable[[str, str, float], None]) -> Model:
 def _decoder(
     flags: Flags, files: loading.Files, tokenizer: Any, device: torch.device, progress: Callable[[str, str, float], None]
 ) -> Model:
-    CachedAttention(0).register()  # its name must be known before the model is made
-    model = loading.load_model(files, flags, device, NAME)
+    attention = CachedAttention()
+    model = loading.load_model(files, flags, device, attention.name)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     token_bytes = memory.bytes_per_token(files.config.get_text_config(), model.dtype)
     known = getattr(files.config.get_text_config(), "max_position_embeddings", None) or _CONTEXT_UNKNOWN
@@ -73,12 +73,11 @@ def _decoder(
         free=memory.free_bytes(device),
         device=device.type,
     )
-    attention = CachedAttention(tokens)
-    attention.register()
+    attention.tokens = tokens
     forward = Forward(model, attention, scratch_place=tokens)
     if device.type == "cpu":
         forward.find_row_multiple()
-    _compare(model, forward)
+    _compare(model, forward, attention.name)
     if device.type == "cpu" and not flags.threads:
         _find_threads(forward)
     eos = _eos_of(model, tokenizer)
@@ -142,7 +141,7 @@ def _eos_of(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(found | set(asked if isinstance(asked, list) else [] if asked is None else [asked]))
 
 
-def _compare(model: Any, forward: Forward) -> None:
+def _compare(model: Any, forward: Forward, attention: str) -> None:
     """Whether the model, called in our way, says what it says in its own: not every architecture can be."""
     size = int(model.get_input_embeddings().weight.shape[0])
     tokens = [(number * 7919 + 13) % size for number in range(_LOOK_TOKENS)]
@@ -162,7 +161,7 @@ def _compare(model: Any, forward: Forward) -> None:
         model.set_attn_implementation("sdpa")
         with torch.inference_mode():
             own = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[:, -1].float()
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(attention)
     except (UnsupportedAttention, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
             raise CannotServe("out_of_memory", "The model has no memory left for a step.") from None
