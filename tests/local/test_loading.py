@@ -76,7 +76,7 @@ def test_a_sentence_encoder_finds_what_is_alike() -> None:
     ]
 
     def alike(one: int, other: int) -> float:
-        return sum(a * b for a, b in zip(vectors[one], vectors[other], strict=True))
+        return float(sum(a * b for a, b in zip(vectors[one], vectors[other], strict=True)))
 
     assert alike(0, 0) == pytest.approx(1.0, abs=1e-4)
     assert alike(0, 1) > 0.5 > alike(0, 2) + 0.2

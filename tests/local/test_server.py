@@ -103,9 +103,7 @@ def test_a_completion_echoes_its_prompts_with_their_logprobs(client: openai.Open
 def test_the_best_of_several_is_the_likeliest(client: openai.OpenAI) -> None:
     fields: Any = {"model": "any", "prompt": "The", "seed": 3, "max_tokens": 8, "logprobs": 0}
     several = client.completions.create(**fields, n=4)
-    means = [
-        sum(values) / len(values) for choice in several.choices for values in [choice.logprobs.token_logprobs]  # type: ignore[union-attr, arg-type, misc]
-    ]
+    means = [sum(values) / len(values) for choice in several.choices for values in [choice.logprobs.token_logprobs]]
     best = client.completions.create(**fields, best_of=4)
     assert best.choices[0].text == several.choices[means.index(max(means))].text
 
@@ -129,7 +127,11 @@ def test_json_obeys_its_schema(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_forced_tool_is_called(client: openai.OpenAI, stream: bool) -> None:
     answer = chat(
-        client, tools=[{"type": "function", "function": FUNCTION}], tool_choice="required", max_tokens=100, stream=stream
+        client,
+        tools=[{"type": "function", "function": FUNCTION}],
+        tool_choice="required",
+        max_tokens=100,
+        stream=stream,
     )
     if stream:
         deltas = [chunk.choices[0] for chunk in answer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given
@@ -15,10 +16,12 @@ _letters = st.text("ab<e\u00e4", max_size=30)
 
 def _cut(text: str, places: list[int]) -> list[str]:
     borders = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(borders)]
 
 
-@given(_letters, st.lists(st.text("ab<e", min_size=1, max_size=4), min_size=1, max_size=4), st.lists(st.integers(0, 99)))
+@given(
+    _letters, st.lists(st.text("ab<e", min_size=1, max_size=4), min_size=1, max_size=4), st.lists(st.integers(0, 99))
+)
 def test_text_ends_at_the_first_stop_string_wherever_tokens_end(text: str, stops: list[str], cuts: list[int]) -> None:
     found = Stops(tuple(stops))
     shown = ""

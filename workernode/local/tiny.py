@@ -1,4 +1,4 @@
-"""A tiny model with random weights, made on the spot: ``python -m workernode.local.tiny DIR``. It speaks nonsense, fast."""
+"""A tiny model with random weights, made on the spot: ``python -m workernode.local.tiny DIR``. It speaks nonsense."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -48,18 +49,12 @@ async def serve(settings: Flags, stop: asyncio.Event) -> None:
         finally:
             app.room = None
             if settings.drain_s and client.ready is not None:
-                await _drained(client, settings.drain_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(client.idle.wait(), settings.drain_s)
             client.refuse_all("The model server stops.")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _drained(client: StepClient, drain_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + drain_s
-    while client.open_calls and loop.time() < until:
-        await asyncio.sleep(0.02)
 
 
 async def _stdin_closed() -> None:

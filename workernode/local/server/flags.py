@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workernode.local.server.ending import CannotServe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Flags:
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m workernode.local.server", allow_abbrev=False)
 
-    def flag(name: str, default: str, kind: type = str, choices: Sequence[str] | None = None) -> None:
+    def flag(name: str, default: str, kind: Callable[[str], Any] = str, choices: Sequence[str] | None = None) -> None:
         value = environ.get(name.upper().replace("-", "_"), "") or default
         parser.add_argument(f"--{name}", type=kind, default=value, choices=choices)
 

@@ -1,4 +1,4 @@
-"""What requests may ask, and what follows from it for the steps. Nothing is ignored in silence but what changes no text."""
+"""What requests may ask, and what follows from it for the steps. Only what changes no text is ignored."""
 
 from __future__ import annotations
 

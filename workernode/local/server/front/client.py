@@ -69,6 +69,8 @@ class StepClient:
         self._last = 0
         self._writer: asyncio.StreamWriter | None = None
         self.open_calls = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.progress = Progress("loading", "Starting.", 0.0)
         self.ready: Ready | None = None
         self.figures = Figures(0, 0, 0.0, 0.0, 0, 0, 0, 0)
@@ -104,11 +106,14 @@ class StepClient:
         if self.open_calls >= self._flags.max_batch + self._flags.waiting_max:
             raise Problem("Too many requests wait for this model.", code="overloaded", status=503)
         self.open_calls += 1
+        self.idle.clear()
         call = Call(self)
         try:
             yield call
         finally:
             self.open_calls -= 1
+            if not self.open_calls:
+                self.idle.set()
             for number in call.requests:
                 if self._queues.pop(number, None) is not None:
                     self.send(Cancel(number))

@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``, and inputs that are longer than the model reads: cut, in chunks as FastChat does, or refused."""
+"""``POST /v1/embeddings``. Inputs longer than the model reads are cut, taken in chunks as FastChat does, or refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
         vectors = iter((await call.word()).vectors)
     found = [_joined([next(vectors) for _ in each], [len(chunk) for chunk in each]) for each in chunks]
     data = [
-        {"object": "embedding", "index": index, "embedding": _shown(vector, asked)} for index, vector in enumerate(found)
+        {"object": "embedding", "index": index, "embedding": _shown(vector, asked)}
+        for index, vector in enumerate(found)
     ]
     count = sum(len(chunk) for each in chunks for chunk in each)
     counts = {"prompt_tokens": count, "total_tokens": count}

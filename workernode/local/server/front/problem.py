@@ -9,7 +9,9 @@ from wire.errors import ErrorBody
 class Problem(Exception):
     """An error for the client. ``message`` is a sentence without anything of the prompt."""
 
-    def __init__(self, message: str, *, code: str = "invalid_value", status: int = 400, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "invalid_value", status: int = 400, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code

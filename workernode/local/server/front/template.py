@@ -27,10 +27,11 @@ class ChatTemplate:
         self, messages: list[dict[str, Any]], *, tools: list[dict[str, Any]] | None, begins: bool, **names: Any
     ) -> str:
         """The conversation as the model reads it. Raises TemplateError, and whatever the template stumbles over."""
-        return self._template.render(messages=messages, tools=tools, add_generation_prompt=begins, **names)
+        text: str = self._template.render(messages=messages, tools=tools, add_generation_prompt=begins, **names)
+        return text
 
 
-class _Generation(Extension):
+class _Generation(Extension):  # type: ignore[misc]
     """``{% generation %}`` marks the model's own words, for training: here it is nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 wants a set

@@ -153,6 +153,4 @@ def _plain(message: Message, number: int) -> dict[str, Any]:
 def _part(part: Any, number: int) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise Problem(
-        "This model reads text only.", code="unsupported_parameter", param=f"messages[{number}].content"
-    )
+    raise Problem("This model reads text only.", code="unsupported_parameter", param=f"messages[{number}].content")

@@ -89,9 +89,7 @@ class CachedAttention:
             output[rows] = self._prefill(stretch, queries[rows], pools, scaling, sliding_window)
         return output.unsqueeze(0), None
 
-    def _pools(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pools(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pools = self._layers.get(layer)
         if pools is None:
             # Zeros and not whatever lies there: a masked key counts nothing, but nothing times NaN is NaN.

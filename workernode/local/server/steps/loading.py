@@ -36,8 +36,10 @@ class Files:
         if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
             return not self.config.is_encoder_decoder
         # Without a named architecture, or one of a bare decoder: what transformers would make of it.
-        return bool(names) and not any(name.endswith(_ENCODERS) or name.endswith("Model") for name in names) and (
-            self.config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        return (
+            bool(names)
+            and not any(name.endswith(_ENCODERS) or name.endswith("Model") for name in names)
+            and (self.config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
         )
 
 
@@ -87,6 +89,7 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
 
 def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
     """The weights on the device. Raises :class:`CannotServe`."""
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM
 
     maker = AutoModelForCausalLM if files.generates else _encoder_maker(files, AutoModel)
@@ -105,7 +108,7 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str)
         raise
     except (MemoryError, torch.OutOfMemoryError):
         raise out_of_memory(files) from None
-    except (OSError, SafetensorError()) as error:
+    except (OSError, SafetensorError) as error:
         raise CannotServe("model_files", f"The weights cannot be read: {_first_line(error)}") from None
     except (ValueError, KeyError, ImportError, AttributeError) as error:
         raise CannotServe("architecture", f"This model cannot be built: {_first_line(error)}") from None
@@ -119,13 +122,6 @@ def out_of_memory(files: Files) -> CannotServe:
     """The model does not fit."""
     size = sum(path.stat().st_size for path in files.folder.glob("*.safetensors")) / 2**30
     return CannotServe("out_of_memory", f"The model ({size:.1f} GiB of weights) does not fit into memory.")
-
-
-def SafetensorError() -> type[Exception]:  # noqa: N802 - it stands for the class, which only then is imported
-    """The class of that name."""
-    from safetensors import SafetensorError as Class
-
-    return Class
 
 
 def _download(flags: Flags) -> Path:
@@ -163,7 +159,9 @@ def _encoder_maker(files: Files, default: Any) -> Any:
         from transformers import T5EncoderModel
 
         if files.config.model_type != "t5":
-            raise CannotServe("architecture", f"Of encoder-decoder models only T5 is served, not {files.config.model_type}.")
+            raise CannotServe(
+                "architecture", f"Of encoder-decoder models only T5 is served, not {files.config.model_type}."
+            )
         return T5EncoderModel
     return default
 

@@ -14,7 +14,7 @@ from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
 from workernode.local.server.steps.forward import Forward
 from workernode.local.server.steps.grammar import Grammars
-from workernode.local.server.steps.row import Part, Row
+from workernode.local.server.steps.row import Row
 from workernode.local.server.steps.schedule import Schedule
 from workernode.local.server.steps.steps import Steps
 from workernode.local.server.words import Ready
@@ -49,13 +49,19 @@ def load(flags: Flags, progress: Callable[[str, str, float], None]) -> Model:
     tokenizer = loading.load_tokenizer(files, trust=flags.trust_remote_code)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise CannotServe("model_files", "This model has no tokenizer.json.")
-    return _decoder(flags, files, tokenizer, device, progress) if files.generates else _encoder(
-        flags, files, tokenizer, device, progress
+    return (
+        _decoder(flags, files, tokenizer, device, progress)
+        if files.generates
+        else _encoder(flags, files, tokenizer, device, progress)
     )
 
 
 def _decoder(
-    flags: Flags, files: loading.Files, tokenizer: Any, device: torch.device, progress: Callable[[str, str, float], None]
+    flags: Flags,
+    files: loading.Files,
+    tokenizer: Any,
+    device: torch.device,
+    progress: Callable[[str, str, float], None],
 ) -> Model:
     attention = CachedAttention()
     model = loading.load_model(files, flags, device, attention.name)
@@ -83,16 +89,18 @@ def _decoder(
     eos = _eos_of(model, tokenizer)
     size = model.get_input_embeddings().weight.shape[0]
     schedule = Schedule(rows_max=flags.max_batch, kv_tokens=tokens, prefill_tokens=flags.prefill_tokens)
-    steps = Steps(
-        schedule, forward, attention, Vocabulary(tokenizer), Grammars(tokenizer, size, sorted(eos)), eos=eos
-    )
+    steps = Steps(schedule, forward, attention, Vocabulary(tokenizer), Grammars(tokenizer, size, sorted(eos)), eos=eos)
     pool = pooling.pooling_of(files.folder, generates=True)
     ready = _ready(tokenizer, model, flags, context, generates=True, row_invariant=forward.row_invariant)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
 
 
 def _encoder(
-    flags: Flags, files: loading.Files, tokenizer: Any, device: torch.device, progress: Callable[[str, str, float], None]
+    flags: Flags,
+    files: loading.Files,
+    tokenizer: Any,
+    device: torch.device,
+    progress: Callable[[str, str, float], None],
 ) -> Model:
     model = loading.load_model(files, flags, device, "sdpa" if files.config.model_type != "t5" else "eager")
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
@@ -108,9 +116,7 @@ def _encoder(
     return Model(_ready(tokenizer, model, flags, context, generates=False, row_invariant=False), None, embed)
 
 
-def _ready(
-    tokenizer: Any, model: Any, flags: Flags, context: int, *, generates: bool, row_invariant: bool
-) -> Ready:
+def _ready(tokenizer: Any, model: Any, flags: Flags, context: int, *, generates: bool, row_invariant: bool) -> Ready:
     return Ready(
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if token},
@@ -166,7 +172,8 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
             raise CannotServe("out_of_memory", "The model has no memory left for a step.") from None
         raise CannotServe(
-            "architecture", f"{type(model).__name__} cannot be batched here: {str(error)[:200] or type(error).__name__}."
+            "architecture",
+            f"{type(model).__name__} cannot be batched here: {str(error)[:200] or type(error).__name__}.",
         ) from None
     difference = float((ours - own).norm() / own.norm())
     if not difference <= _DIFFERENCE_MAX.get(model.dtype, 0.1):

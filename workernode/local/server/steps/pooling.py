@@ -57,7 +57,8 @@ def tokens_max_of(folder: Path, config: Any, tokenizer: Any) -> int:
 def normalised(vector: torch.Tensor) -> bytes:
     """The vector's direction, as little-endian float32."""
     unit = torch.nn.functional.normalize(vector.float(), dim=0).cpu()
-    return unit.numpy().astype("<f4").tobytes()
+    data: bytes = unit.numpy().astype("<f4").tobytes()
+    return data
 
 
 def encode(model: Any, padding: int, inputs: list[list[int]]) -> list[torch.Tensor]:
@@ -76,6 +77,8 @@ def encode(model: Any, padding: int, inputs: list[list[int]]) -> list[torch.Tens
     return [found[number] for number in range(len(inputs))]
 
 
-def embed(inputs: list[list[int]], states_of: Callable[[list[list[int]]], list[torch.Tensor]], pooling: Pooling) -> list[bytes]:
+def embed(
+    inputs: list[list[int]], states_of: Callable[[list[list[int]]], list[torch.Tensor]], pooling: Pooling
+) -> list[bytes]:
     """A normalised vector for each input."""
     return [normalised(pooling.vector(states)) for states in states_of(inputs)]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Row:
-    """``tokens`` are the prompt's and then the generated ones; of ``computed`` of them the cache has keys and values."""
+    """``tokens`` are the prompt's and then the generated ones; the cache holds the first ``computed``."""
 
     request: int
     choice: int

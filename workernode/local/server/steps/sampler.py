@@ -54,7 +54,7 @@ class Taste:
 
 
 def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> list[int]:
-    """The next token of each row. ``logits`` is (rows, vocabulary) and is changed; ``positions`` count generated tokens."""
+    """The next token of each row. ``logits``, (rows, vocabulary), is changed; ``positions`` count generated tokens."""
     for number, taste in enumerate(tastes):
         if taste.bends:
             _bend(logits[number], taste)

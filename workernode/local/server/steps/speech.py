@@ -57,7 +57,5 @@ def logprobs_of(logits: torch.Tensor, tokens: list[int], top: int) -> list[Logpr
     best = found.topk(top, dim=-1)
     return [
         Logprob(token, value, list(zip(numbers, values, strict=True)))
-        for token, value, numbers, values in zip(
-            tokens, own, best.indices.tolist(), best.values.tolist(), strict=True
-        )
+        for token, value, numbers, values in zip(tokens, own, best.indices.tolist(), best.values.tolist(), strict=True)
     ]

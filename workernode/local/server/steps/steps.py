@@ -69,7 +69,9 @@ class Steps:
         try:
             matchers = [sampling.grammar and self._grammars.matcher(sampling.grammar) for _ in range(asked.choices)]
         except WrongGrammar as wrong:
-            return Refusal(asked.request, "invalid_value", f"The schema cannot be obeyed: {wrong}", 400, "response_format")
+            return Refusal(
+                asked.request, "invalid_value", f"The schema cannot be obeyed: {wrong}", 400, "response_format"
+            )
         self.figures.prompt_tokens += len(asked.prompt)
         for choice, matcher in enumerate(matchers):
             row = Row(asked.request, choice, list(asked.prompt), sampling.max_tokens)
