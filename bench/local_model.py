@@ -53,7 +53,7 @@ def main() -> None:
     found = [each for name in sys.argv[1:] or _SHAPES for each in _measure(name)]
     result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "cores": os.cpu_count(),
         "threads": threads,
