@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _RESULTS = Path(__file__).parent / "results" / "local_model.json"
 _PROMPT_TOKENS = 24
-_SHAPES: dict[str, dict[str, int]] = {
+_SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {},
     "134M": {
         "layers": 12,

@@ -38,6 +38,12 @@ class Flags:
     lora: str
     embedding_input: str
     threads: int
+    stream_interval: int
+    num_gpus: int
+    max_gpu_memory_gib: float
+    cpu_offload_gib: float
+    quantization: str
+    compile: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,21 +51,13 @@ class _Parser(argparse.ArgumentParser):
         raise CannotServe("usage", f"The flags are wrong: {message}.")
 
 
-_MISSING = {
-    "quantization": ("QUANTIZATION", "quantised weights need the extra of their format, and this server has none yet"),
-    "offload": ("OFFLOAD", "offloading is not supported by this server yet"),
-    "device_map": ("DEVICE_MAP", "a model over several devices is not supported by this server yet"),
-    "compile": ("COMPILE", "compiling is not supported by this server yet"),
-}
+QUANTIZATIONS = ("", "8bit", "4bit", "int8", "int4", "awq", "gptq")
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Flags:
     """Raises :class:`CannotServe` of the kind ``usage`` with a sentence for what is wrong."""
     parser = _parser(environ)
     flags = vars(parser.parse_args(arguments))
-    for name, (variable, sentence) in _MISSING.items():
-        if flags.pop(name):
-            raise CannotServe("usage", f"--{name.replace('_', '-')} ({variable}): {sentence}.")
     if not flags["model"]:
         raise CannotServe("usage", "Say which model: --model, MODEL_PATH or MODEL_NAME.")
     return Flags(**flags)
@@ -85,7 +83,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("chat-template", "")
     flag("device", "auto")
     flag("dtype", "auto", choices=("auto", "float32", "bfloat16", "float16"))
-    flag("attention", "sdpa", choices=("sdpa",))
+    flag("attention", "sdpa", choices=("sdpa", "eager"))
     flag("max-batch", "32", _positive)
     flag("max-context", "0", _count)
     flag("kv-tokens", "0", _count)
@@ -98,8 +96,11 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=environ.get("SEED") or None)
     switch("trust-remote-code")
     switch("exit-with-stdin")
-    for name in ("quantization", "offload", "device-map"):
-        flag(name, "")
+    flag("stream-interval", "1", _positive)
+    flag("num-gpus", "0", _count)
+    flag("max-gpu-memory-gib", "0", _amount)
+    flag("cpu-offload-gib", "0", _amount)
+    flag("quantization", "", choices=QUANTIZATIONS)
     switch("compile")
     return parser
 
@@ -107,6 +108,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     number = int(text)
     if number < 0:
+        raise ValueError
+    return number
+
+
+def _amount(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
         raise ValueError
     return number
 

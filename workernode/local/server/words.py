@@ -85,7 +85,7 @@ class PromptLogprobs(msgspec.Struct, tag="prompt_logprobs", array_like=True):
 
 
 class Vectors(msgspec.Struct, tag="vectors", array_like=True):
-    """Little-endian float32, one for each input, normalised."""
+    """Little-endian float32, one for each input, as the model makes them: of any length."""
 
     request: int
     vectors: list[bytes]
@@ -138,6 +138,8 @@ class Figures(msgspec.Struct, tag="figures", array_like=True):
     generated_tokens: int
     steps: int
     out_of_memory: int
+    busy_seconds: float = 0.0
+    """In which steps were made, since the start."""
 
 
 class Ended(msgspec.Struct, tag="ended", array_like=True):

@@ -35,6 +35,7 @@ _METRICS = {
     "model_generated_tokens_total": ("counter", "generated_tokens"),
     "model_steps_total": ("counter", "steps"),
     "model_out_of_memory_total": ("counter", "out_of_memory"),
+    "model_busy_seconds_total": ("counter", "busy_seconds"),
 }
 
 

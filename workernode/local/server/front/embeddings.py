@@ -11,6 +11,8 @@ from workernode.local.server.front.problem import Problem
 from workernode.local.server.words import Embed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workernode.local.server.front.room import Room
     from workernode.local.server.front.sending import Sender
 
@@ -70,18 +72,18 @@ def _tokens(room: Room, each: Any) -> list[int]:
 
 
 def _joined(vectors: list[bytes], lengths: list[int]) -> array[float]:
-    """The mean of normalised vectors by their chunks' lengths, normalised again."""
+    """The mean of vectors by their chunks' lengths, normalised."""
     parts = [array("f", vector) for vector in vectors]
     if len(parts) == 1:
-        return parts[0]
-    total = array("f", [0.0] * len(parts[0]))
+        return _unit(parts[0])
+    total = [0.0] * len(parts[0])
     for part, length in zip(parts, lengths, strict=True):
         for place, value in enumerate(part):
             total[place] += value * length
     return _unit(total)
 
 
-def _unit(vector: array[float]) -> array[float]:
+def _unit(vector: Sequence[float]) -> array[float]:
     norm = sum(value * value for value in vector) ** 0.5 or 1.0
     return array("f", [value / norm for value in vector])
 

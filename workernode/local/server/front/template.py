@@ -31,7 +31,7 @@ class ChatTemplate:
         return text
 
 
-class _Generation(Extension):  # type: ignore[misc]
+class _Generation(Extension):  # type: ignore[misc, unused-ignore]
     """``{% generation %}`` marks the model's own words, for training: here it is nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 wants a set

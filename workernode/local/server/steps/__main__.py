@@ -6,6 +6,7 @@ when the pipe does.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 2**20
 _FIGURES_S = 0.25
-_INPUTS_AT_ONCE = 16
-"""Inputs of embeddings between two steps."""
+_TOKENS_AT_ONCE = 2048
+"""Tokens of embeddings between two steps, unless one input alone has more."""
 
 
 class PipeClosed(Exception):
@@ -99,7 +100,7 @@ class StepProcess:
 
     def _embed(self, model: Model) -> None:
         asked, done = self._embeds[0]
-        inputs = asked.inputs[len(done) : len(done) + _INPUTS_AT_ONCE]
+        inputs = some_of(asked.inputs[len(done) :])
         try:
             done += model.embed(inputs)
         except (RuntimeError, MemoryError) as error:
@@ -117,6 +118,12 @@ class StepProcess:
         if model.steps is not None and (at_once or time.monotonic() > self._told_s + _FIGURES_S):
             self._told_s = time.monotonic()
             self.tell(model.steps.measure())
+
+
+def some_of(inputs: list[list[int]]) -> list[list[int]]:
+    """The first inputs, as many as are taken at once."""
+    ends = itertools.accumulate(len(each) for each in inputs)
+    return inputs[: max(1, sum(1 for end in ends if end <= _TOKENS_AT_ONCE))]
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+
+from workernode.local.server.steps.attending import Style
 
 if TYPE_CHECKING:
     from workernode.local.server.steps.batch import Batch, Run, Stretch
@@ -19,22 +20,20 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
-class UnsupportedAttention(Exception):
-    """The model asks something of attention that is not known here."""
-
-
 class CachedAttention:
     """Keys and values of all layers, and the attention that reads and writes them.
 
     ``tokens`` is how many of them it holds, to be set before the first step. Memory is taken at a layer's first use.
-    One token more is kept: padding writes there. Models know it as ``name``, their ``attn_implementation``.
+    One token more is kept: padding writes there. Models know it as ``name``, their ``attn_implementation``. ``eager``
+    is attention written out, as models with soft caps or sinks have it in any case; otherwise torch's own is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, eager: bool = False) -> None:
         from transformers import AttentionInterface
         from transformers.masking_utils import AttentionMaskInterface
 
         self.tokens = 0
+        self._eager = eager
         self.name = f"workernode_{next(_numbers)}"
         AttentionInterface.register(self.name, self)
         AttentionMaskInterface.register(self.name, _no_mask)
@@ -56,6 +55,7 @@ class CachedAttention:
                 for pool in (pool for layer in self._layers.values() for pool in layer):
                     pool[target : target + move.tokens] = pool[source : source + move.tokens]
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self,
         module: Any,
@@ -72,21 +72,21 @@ class CachedAttention:
     ) -> tuple[torch.Tensor, None]:
         """See transformers' AttentionInterface: query, key, value are (1, heads, tokens, size), the answer is
         (1, tokens, heads, size)."""
-        if softcap is not None or s_aux is not None:
-            raise UnsupportedAttention("its attention has soft caps or sinks")
         assert self._batch is not None
         queries, fresh_keys, fresh_values = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
         output = queries.new_zeros(queries.shape[0], queries.shape[1], value.shape[-1])
         pools = fresh_keys, fresh_values
         if self._places is not None:
             pools = self._pools(int(module.layer_idx), fresh_keys, fresh_values)
-            pools[0].index_copy_(0, self._places, fresh_keys)
-            pools[1].index_copy_(0, self._places, fresh_values)
+            places = self._places.to(fresh_keys.device)  # of several devices each has its layers
+            pools[0].index_copy_(0, places, fresh_keys)
+            pools[1].index_copy_(0, places, fresh_values)
+        style = Style(scaling, softcap, s_aux, written_out=self._eager or softcap is not None or s_aux is not None)
         for run in self._batch.runs:
-            output[run.first : run.first + run.count] = self._decode(run, queries, pools, scaling, sliding_window)
+            output[run.first : run.first + run.count] = self._decode(run, queries, pools, style, sliding_window)
         for stretch in self._batch.stretches:
             rows = slice(stretch.first, stretch.first + stretch.count)
-            output[rows] = self._prefill(stretch, queries[rows], pools, scaling, sliding_window)
+            output[rows] = self._prefill(stretch, queries[rows], pools, style, sliding_window)
         return output.unsqueeze(0), None
 
     def _pools(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +103,7 @@ class CachedAttention:
         run: Run,
         queries: torch.Tensor,
         pools: tuple[torch.Tensor, torch.Tensor],
-        scaling: float | None,
+        style: Style,
         window: int | None,
     ) -> torch.Tensor:
         rows = queries[run.first : run.first + run.count]
@@ -111,7 +111,7 @@ class CachedAttention:
         # Heads that share keys become several queries of one head.
         grouped = rows.reshape(run.count, keys.shape[1], -1, rows.shape[-1])
         mask = self._mask(run, window, rows.device)
-        result = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scaling)
+        result = style.attend(grouped, keys, values, mask)
         return result.reshape(run.count, rows.shape[1], -1)
 
     def _prefill(
@@ -119,45 +119,37 @@ class CachedAttention:
         stretch: Stretch,
         queries: torch.Tensor,
         pools: tuple[torch.Tensor, torch.Tensor],
-        scaling: float | None,
+        style: Style,
         window: int | None,
     ) -> torch.Tensor:
         place = stretch.first if stretch.place is None else stretch.place
         end = place + stretch.start + stretch.count
         keys, values = (pool[place:end].transpose(0, 1).unsqueeze(0) for pool in pools)
         mask = self._causal(stretch, window, queries.device)
-        result = scaled_dot_product_attention(
-            queries.transpose(0, 1).unsqueeze(0),
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scaling,
-            enable_gqa=keys.shape[1] != queries.shape[1],
-        )
+        result = style.attend(queries.transpose(0, 1).unsqueeze(0), keys, values, mask)
         return result[0].transpose(0, 1)
 
     def _mask(self, run: Run, window: int | None, device: torch.device) -> torch.Tensor:
-        found = self._masks.get((run, window))
+        found = self._masks.get((run, window, device))
         if found is None:
             lengths = torch.tensor(run.lengths, device=device).view(-1, 1, 1, 1)
             keys = torch.arange(run.keys, device=device)
             found = keys < lengths
             if window is not None:
                 found &= keys >= lengths - window
-            self._masks[run, window] = found
+            self._masks[run, window, device] = found
         return found
 
     def _causal(self, stretch: Stretch, window: int | None, device: torch.device) -> torch.Tensor | None:
         end = stretch.start + stretch.count
         if stretch.start == 0 and (window is None or window >= end):
             return None
-        if (stretch, window) not in self._masks:
+        if (stretch, window, device) not in self._masks:
             queries = torch.arange(stretch.start, end, device=device).unsqueeze(1)
             keys = torch.arange(end, device=device)
             mask = keys <= queries
-            self._masks[stretch, window] = mask if window is None else mask & (keys > queries - window)
-        return self._masks[stretch, window]
+            self._masks[stretch, window, device] = mask if window is None else mask & (keys > queries - window)
+        return self._masks[stretch, window, device]
 
 
 def _view(pool: torch.Tensor, run: Run) -> torch.Tensor:

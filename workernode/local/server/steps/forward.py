@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROW_MULTIPLES = (1, 2, 4, 8, 16, 32)
 _ROWS_LOOKED_AT = 64
+_LOOKED_AT = list(range(3, 40))
+"""Tokens of a text that is computed alone and in company."""
 
 
 class Forward:
@@ -68,12 +70,16 @@ class Forward:
         return [states[each.first : each.first + each.count] for each in batch.stretches]
 
     def find_row_multiple(self) -> None:
-        """Pad steps to the least multiple at which a row's bits do not depend on the number of rows."""
+        """Pad steps to the least multiple, if any, at which a row's bits do not depend on the number of rows."""
         layers = [each for each in self._model.modules() if type(each) is torch.nn.Linear]
         shapes = {tuple(layer.weight.shape): layer for layer in layers}.values()
         for multiple in ROW_MULTIPLES:
             if shapes and all(_is_row_invariant(layer, multiple) for layer in shapes):
-                self._multiple, self.row_invariant = multiple, True
+                self._multiple = multiple
+                # The rest of the model too: of experts, each sees another number of rows in other company.
+                alone, others = _LOOKED_AT, [number + 1 for number in _LOOKED_AT]
+                in_company = self.hidden([others, alone, others[:5]])[1]
+                self.row_invariant = torch.equal(self.hidden([alone])[0], in_company)
                 return
 
     def _flat(self, numbers: list[int], padding: int) -> torch.Tensor:

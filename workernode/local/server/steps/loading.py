@@ -10,6 +10,7 @@ import msgspec
 import torch
 
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.steps.placement import arguments_of, require_no_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,25 +59,6 @@ def find_files(flags: Flags, progress: Callable[[str, float], None]) -> Files:
     return Files(folder, _config(folder, flags))
 
 
-def device_of(flags: Flags) -> torch.device:
-    """The device to use. Raises :class:`CannotServe` of the kind ``no_such_device``."""
-    name = flags.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        there = {
-            "cpu": lambda: True,
-            "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-            "mps": torch.backends.mps.is_available,
-        }[device.type]()
-    except (RuntimeError, KeyError):
-        there = False
-    if not there:
-        raise CannotServe("no_such_device", f"There is no device {name} here for torch {torch.__version__}.")
-    return device
-
-
 def load_tokenizer(files: Files, *, trust: bool) -> Any:
     """The model's tokenizer. Raises :class:`CannotServe`."""
     from transformers import AutoTokenizer
@@ -88,10 +70,11 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
 
 
 def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
-    """The weights on the device. Raises :class:`CannotServe`."""
+    """The weights where they shall be. Raises :class:`CannotServe`."""
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM
 
+    placement = arguments_of(flags, files.config, device)
     maker = AutoModelForCausalLM if files.generates else _encoder_maker(files, AutoModel)
     try:
         model = maker.from_pretrained(
@@ -100,10 +83,12 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str)
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=flags.trust_remote_code,
+            **placement,
         )
+        require_no_disk(model)
         if flags.lora:
-            model = _with_lora(model, flags.lora)
-        return model.to(device).eval()
+            model = _with_lora(model, flags.lora, merges=not flags.quantization)
+        return (model if "device_map" in placement else model.to(device)).eval()
     except CannotServe:
         raise
     except (MemoryError, torch.OutOfMemoryError):
@@ -172,13 +157,15 @@ def _dtype(flags: Flags, device: torch.device) -> Any:
     return getattr(torch, flags.dtype)
 
 
-def _with_lora(model: Any, folder: str) -> Any:
+def _with_lora(model: Any, folder: str, *, merges: bool) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
         raise CannotServe("usage", "LoRA needs peft: pip install 'workernode[lora]'.") from None
     try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, folder)
+        # Quantized weights would lose by it: there the adapter is computed beside them.
+        return adapted.merge_and_unload() if merges else adapted.get_base_model()
     except (OSError, ValueError, RuntimeError) as error:
         raise CannotServe("model_files", f"The LoRA adapter cannot be used: {_first_line(error)}") from None
 

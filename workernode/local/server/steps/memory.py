@@ -11,15 +11,17 @@ import torch
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.steps.extents import UNIT_TOKENS, size_for
 
-_SHARE = {"cpu": 0.6, "cuda": 0.85, "mps": 0.6}
-"""Of the memory that is free once the model is loaded; the rest is for what a step needs besides."""
+_SHARE = 0.85
+_SHARED_WITH_OTHERS = 0.6
+"""Of the memory that is free once the model is loaded; the rest is for what a step needs besides, and where it is the
+host's for other programs."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device) -> int:
     """The memory that is free now, within the limits of a container."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type not in ("cpu", "mps"):
+        return int(getattr(torch, device.type).mem_get_info(device)[0])
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -31,8 +33,24 @@ def free_bytes(device: torch.device) -> int:
     return free
 
 
+def free_for_cache(model: Any) -> int:
+    """As :func:`free_bytes`, of a model whose layers may lie on several devices: what the fullest one leaves for all of
+    the layers, were they there."""
+    devices = [torch.device(each) for each in _devices_of_layers(model)]
+    return min(free_bytes(device) * len(devices) // devices.count(device) for device in set(devices))
+
+
+def _devices_of_layers(model: Any) -> list[Any]:
+    placed = getattr(model, "hf_device_map", None) or {}
+    found = [where for name, where in placed.items() if name.rpartition(".")[2].isdigit()]
+    # A layer that stays with the host is computed on the first device, and has its cache there.
+    return [model.device if where == "cpu" else where for where in found] or [model.device]
+
+
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    """Of keys and values in all layers."""
+    """Of keys and values in all layers. Raises :class:`CannotServe` for a model without attention."""
+    if not hasattr(config, "num_attention_heads"):
+        raise CannotServe("architecture", f"Models such as {config.model_type}, without attention, are not supported.")
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
@@ -45,7 +63,7 @@ def cache_tokens(
 
     Raises :class:`CannotServe` if what was asked for does not fit.
     """
-    fitting = int(free * _SHARE[device]) // token_bytes
+    fitting = int(free * (_SHARED_WITH_OTHERS if device in ("cpu", "mps") else _SHARE)) // token_bytes
     if kv_tokens > fitting:
         raise CannotServe("out_of_memory", f"KV_TOKENS={kv_tokens} does not fit: there is memory for {fitting} tokens.")
     tokens = kv_tokens or min(fitting, max_batch * size_for(context))

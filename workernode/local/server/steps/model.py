@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workernode.local.server.ending import CannotServe
-from workernode.local.server.steps import loading, memory, pooling
-from workernode.local.server.steps.attention import CachedAttention, UnsupportedAttention
+from workernode.local.server.steps import loading, memory, placement, pooling
+from workernode.local.server.steps.attention import CachedAttention
 from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
 from workernode.local.server.steps.forward import Forward
@@ -41,7 +41,7 @@ class Model:
 
 def load(flags: Flags, progress: Callable[[str, str, float], None]) -> Model:
     """Load, place, warm up. Raises :class:`CannotServe`."""
-    device = loading.device_of(flags)
+    device = placement.device_of(flags)
     if flags.threads:
         torch.set_num_threads(flags.threads)
     files = loading.find_files(flags, lambda sentence, share: progress("downloading", sentence, share))
@@ -63,7 +63,7 @@ def _decoder(
     device: torch.device,
     progress: Callable[[str, str, float], None],
 ) -> Model:
-    attention = CachedAttention()
+    attention = CachedAttention(eager=flags.attention == "eager")
     model = loading.load_model(files, flags, device, attention.name)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     token_bytes = memory.bytes_per_token(files.config.get_text_config(), model.dtype)
@@ -76,7 +76,7 @@ def _decoder(
         context=flags.max_context or known,
         context_asked=bool(flags.max_context),
         token_bytes=token_bytes,
-        free=memory.free_bytes(device),
+        free=memory.free_for_cache(model),
         device=device.type,
     )
     attention.tokens = tokens
@@ -84,14 +84,24 @@ def _decoder(
     if device.type == "cpu":
         forward.find_row_multiple()
     _compare(model, forward, attention.name)
+    if flags.compile:
+        _compile(model, forward)
     if device.type == "cpu" and not flags.threads:
         _find_threads(forward)
     eos = _eos_of(model, tokenizer)
     size = model.get_input_embeddings().weight.shape[0]
     schedule = Schedule(rows_max=flags.max_batch, kv_tokens=tokens, prefill_tokens=flags.prefill_tokens)
-    steps = Steps(schedule, forward, attention, Vocabulary(tokenizer), Grammars(tokenizer, size, sorted(eos)), eos=eos)
+    steps = Steps(
+        schedule,
+        forward,
+        attention,
+        Vocabulary(tokenizer),
+        Grammars(tokenizer, size, sorted(eos)),
+        eos=eos,
+        stream_interval=flags.stream_interval,
+    )
     pool = pooling.pooling_of(files.folder, generates=True)
-    ready = _ready(tokenizer, model, flags, context, generates=True, row_invariant=forward.row_invariant)
+    ready = _ready(tokenizer, model, flags, context, row_invariant=forward.row_invariant, pool=pool)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
 
 
@@ -113,10 +123,14 @@ def _encoder(
         return pooling.embed(inputs, lambda texts: pooling.encode(model, padding, texts), pool)
 
     embed([tokenizer.encode("warm")])
-    return Model(_ready(tokenizer, model, flags, context, generates=False, row_invariant=False), None, embed)
+    ready = _ready(tokenizer, model, flags, context, row_invariant=None, pool=pool)
+    return Model(ready, None, embed)
 
 
-def _ready(tokenizer: Any, model: Any, flags: Flags, context: int, *, generates: bool, row_invariant: bool) -> Ready:
+def _ready(
+    tokenizer: Any, model: Any, flags: Flags, context: int, *, row_invariant: bool | None, pool: pooling.Pooling
+) -> Ready:
+    """``row_invariant`` is None for what generates nothing."""
     return Ready(
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if token},
@@ -125,11 +139,11 @@ def _ready(tokenizer: Any, model: Any, flags: Flags, context: int, *, generates:
         architecture=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
-        generates=generates,
-        embedding_dimensions=int(model.config.get_text_config().hidden_size),
+        generates=row_invariant is not None,
+        embedding_dimensions=pool.size_of(int(model.config.get_text_config().hidden_size)),
         vocabulary=int(model.get_input_embeddings().weight.shape[0]),
         max_batch=flags.max_batch,
-        row_invariant=row_invariant,
+        row_invariant=bool(row_invariant),
     )
 
 
@@ -164,11 +178,11 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
                 row.tokens.append(tokens[len(row.tokens)])
         plan = schedule.plan()
         ours = forward.logits(lay_out(plan.parts), [0])
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation("eager")  # the one that every model has
         with torch.inference_mode():
             own = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[:, -1].float()
         model.set_attn_implementation(attention)
-    except (UnsupportedAttention, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
             raise CannotServe("out_of_memory", "The model has no memory left for a step.") from None
         raise CannotServe(
@@ -181,6 +195,16 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
             "architecture",
             f"{type(model).__name__} cannot be batched here: its attention is not called as others' is.",
         )
+
+
+def _compile(model: Any, forward: Forward) -> None:
+    """What lies between two attentions becomes code of its own. It rounds as it likes: nothing is promised of bits."""
+    model.compile(dynamic=True)
+    forward.row_invariant = False
+    try:
+        _step_s(forward)
+    except Exception as error:  # whatever the compiler throws: it is a program of its own
+        raise CannotServe("usage", f"The model cannot be compiled here: {type(error).__name__}.") from None
 
 
 def _find_threads(forward: Forward) -> None:

@@ -27,6 +27,8 @@ class Speech:
     stops: Stops
     eos: frozenset[int]
     matcher: Matcher | None = None
+    _gathered: Piece | None = None
+    _told: bool = False
 
     def say(self, token: int, logprob: Logprob | None) -> Piece:
         """The row got a token. The piece has a finish reason if it was the last."""
@@ -44,6 +46,25 @@ class Speech:
             text += self.stops.push(self.detokenizer.flush())
             text += "" if self.stops.stopped else self.stops.flush()
         return Piece(self.row.request, self.row.choice, text, 1, None if logprob is None else [logprob], reason)
+
+    def gather(self, piece: Piece, tokens: int) -> Piece | None:
+        """The pieces of so many tokens as one; None while they are fewer. The first and the last wait for nothing."""
+        held, self._gathered = self._gathered, None
+        if held is not None:
+            logprobs = None if held.logprobs is None else held.logprobs + (piece.logprobs or [])
+            piece = Piece(
+                piece.request,
+                piece.choice,
+                held.text + piece.text,
+                held.tokens + piece.tokens,
+                logprobs,
+                piece.finish_reason,
+            )
+        if self._told and piece.tokens < tokens and piece.finish_reason is None:
+            self._gathered = piece
+            return None
+        self._told = True
+        return piece
 
 
 def logprobs_of(logits: torch.Tensor, tokens: list[int], top: int) -> list[Logprob]:

@@ -43,6 +43,7 @@ class Steps:
         grammars: Grammars,
         *,
         eos: frozenset[int],
+        stream_interval: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schedule = schedule
@@ -51,6 +52,7 @@ class Steps:
         self._vocabulary = vocabulary
         self._grammars = grammars
         self._eos = eos
+        self._stream_interval = stream_interval
         self._clock = clock
         self._speeches: dict[Row, Speech] = {}
         self._telling: dict[Row, list[Logprob]] = {}
@@ -96,6 +98,13 @@ class Steps:
 
     def step(self) -> list[Report]:
         """One step, and what it gave."""
+        began = self._clock()
+        try:
+            return self._step()
+        finally:
+            self.figures.busy_seconds += self._clock() - began
+
+    def _step(self) -> list[Report]:
         plan = self._schedule.plan()
         try:
             self._attention.move(plan.moves)
@@ -110,7 +119,6 @@ class Steps:
         self.figures.steps += 1
         reports = self._tell_prompts(wanted, logits)
         pieces = self._continue(wanted, logits)
-        self._count(sum(piece.tokens for piece in pieces))
         return [*reports, Pieces(pieces)] if pieces else reports
 
     def measure(self) -> Figures:
@@ -173,12 +181,15 @@ class Steps:
             if speech.matcher is not None:
                 speech.taste.mask = speech.matcher.mask().to(own.device)
         tokens = choose(own, [each.taste for each in speeches], [row.generated for row, _ in ends])
+        self._count(len(tokens))
         logprobs: dict[int, Logprob] = {}
         for place, number in enumerate(known):
             top = speeches[number].taste.sampling.top_logprobs or 0
             logprobs[number] = logprobs_of(untouched[place : place + 1], [tokens[number]], top)[0]
         for number, speech in enumerate(speeches):
-            piece = speech.say(tokens[number], logprobs.get(number))
+            piece = speech.gather(speech.say(tokens[number], logprobs.get(number)), self._stream_interval)
+            if piece is None:
+                continue
             if piece.finish_reason is not None:
                 self._schedule.leave(speech.row)
                 self._forget(speech.row)
@@ -193,8 +204,8 @@ class Steps:
     def _shrink(self) -> list[Report]:
         """The step did not fit into memory: fewer go on, and a request that does not even fit alone is refused."""
         self.figures.out_of_memory += 1
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
         row = self._schedule.out_of_memory()
         if row is None:
             return []
