@@ -1,7 +1,7 @@
 """How each engine is started, what it can honour, and how it tells of itself. Pure.
 
 The flags are those of llama.cpp's server (``tools/server/README.md``), of ``vllm serve`` and of our own server
-(docs/local-node.md). A key, where one is taken, goes by the environment: every user may read a list of processes.
+(docs/local-server.md). A key, where one is taken, goes by the environment: every user may read a list of processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m workernode.local.server``: one model behind the OpenAI API. docs/local-node.md is its contract."""
+"""``python -m workernode.local.server``: one model behind the OpenAI API. docs/local-server.md is its contract."""
 
 from __future__ import annotations
 

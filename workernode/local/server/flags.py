@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flags:
-    """docs/local-node.md says what each means."""
+    """docs/local-server.md says what each means."""
 
     model: str
     revision: str
@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
         raise CannotServe("usage", f"The flags are wrong: {message}.")
 
 
-QUANTIZATIONS = ("", "8bit", "4bit", "int8", "int4", "awq", "gptq")
+QUANTIZATIONS = ("", "8bit", "4bit", "awq", "gptq")
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Flags:

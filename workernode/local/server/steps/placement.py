@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 GIB = 2**30
 _WEIGHTS_SHARE = 0.7
 """Of a GPU's free memory, unless MAX_GPU_MEMORY_GIB says how much: the rest is for the KV cache and the steps."""
-_NEEDS = {
-    "8bit": ("bitsandbytes", "quantized"),
-    "4bit": ("bitsandbytes", "quantized"),
-    "int8": ("torchao", "quantized"),
-    "int4": ("torchao", "quantized"),
-    "awq": ("gptqmodel", "gptq"),
-    "gptq": ("gptqmodel", "gptq"),
-}
 
 
 def device_of(flags: Flags) -> torch.device:
@@ -101,34 +93,36 @@ def _quantization_of(flags: Flags, config: Any, device: torch.device) -> Any:
     if own in ("awq", "gptq"):
         if asked not in ("", own):
             raise CannotServe("usage", f"QUANTIZATION={asked}, but the model's weights are quantized as {own}.")
-        _require(*_NEEDS[own], f"A model quantized as {own}")
+        _require("gptqmodel", "gptq", f"A model quantized as {own}")
         return None
     if not asked:
         return None
     if asked in ("awq", "gptq"):
         raise CannotServe("usage", f"QUANTIZATION={asked}, but the model's weights are not: take one that is.")
-    _require(*_NEEDS[asked], f"QUANTIZATION={asked}")
-    return _made_of(asked, flags, device)
-
-
-def _made_of(asked: str, flags: Flags, device: torch.device) -> Any:
-    from transformers import BitsAndBytesConfig, TorchAoConfig
-
-    if asked in ("8bit", "4bit"):
-        _require("accelerate", "quantized", f"QUANTIZATION={asked}")
-        if asked == "8bit":
-            return BitsAndBytesConfig(load_in_8bit=True)
-        computed = getattr(torch, flags.dtype) if flags.dtype != "auto" else None
-        default = torch.float32 if device.type == "cpu" else torch.bfloat16
-        return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed or default
-        )
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
-
-    if asked == "int8":
-        return TorchAoConfig(Int8WeightOnlyConfig())
+    # Made for CUDA the one, for whatever torch runs on the other.
     if device.type == "cuda":
-        return TorchAoConfig(Int4WeightOnlyConfig(group_size=32))
+        return _by_bitsandbytes(asked, flags)
+    return _by_torchao(asked)
+
+
+def _by_bitsandbytes(asked: str, flags: Flags) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    _require("bitsandbytes", "quantized", f"QUANTIZATION={asked}")
+    if asked == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    computed = torch.bfloat16 if flags.dtype == "auto" else getattr(torch, flags.dtype)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed)
+
+
+def _by_torchao(asked: str) -> Any:
+    from transformers import TorchAoConfig
+
+    _require("torchao", "quantized", f"QUANTIZATION={asked}")
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+
+    if asked == "8bit":
+        return TorchAoConfig(Int8WeightOnlyConfig())
     return TorchAoConfig(IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32)))
 
 
