@@ -62,9 +62,9 @@ class Answers:
             self.step()
         return self
 
-    def text(self, number: int) -> str:
-        """What a request (of one choice) got."""
-        return "".join(piece.text for piece in self.pieces[number])
+    def text(self, number: int, choice: int = 0) -> str:
+        """What a choice of a request got."""
+        return "".join(piece.text for piece in self.pieces[number] if piece.choice == choice)
 
 
 def answers(model: Model, *asked: tuple[list[int], Sampling]) -> Answers:

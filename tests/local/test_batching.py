@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import torch
 
 from tests.local.batch_of import GREEDY, Answers, answers, loaded, prompts
+from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.words import Refusal, Sampling
 
 if TYPE_CHECKING:
@@ -38,7 +40,15 @@ def settings_of(number: int) -> Sampling:
         stop=("e",) if number % 6 == 0 else (),
         top_logprobs=[None, 0, 3][number % 3],
         ignore_eos=number % 8 == 0,
+        grammar=of_response_format({"type": "json_object"}) if number % 9 == 4 else None,
     )
+
+
+def told(found: Answers, number: int) -> list[Any]:
+    """All that a request got, to the last bit."""
+    pieces = [(piece.choice, piece.text, piece.logprobs, piece.finish_reason) for piece in found.pieces[number]]
+    prompts_told = [each.logprobs for each in found.others if each.request == number]
+    return [*sorted(pieces, key=lambda piece: piece[0]), prompts_told]
 
 
 def test_greedy_text_equals_generate_alone_and_in_a_batch(model: Model, tiny_folder: Path) -> None:
@@ -57,15 +67,41 @@ def test_greedy_text_equals_generate_alone_and_in_a_batch(model: Model, tiny_fol
         assert answers(model, (prompt, GREEDY)).text(0) == expected
 
 
-def test_32_requests_equal_their_solo_runs_to_the_last_bit_in_nearly_as_many_steps(model: Model) -> None:
-    asked = [(prompt, settings_of(number)) for number, prompt in enumerate(prompts(32))]
-    together = answers(model, *asked)
-    assert together.count <= 1.2 * 60
-    for number, each in enumerate(asked):
-        alone = answers(model, each).pieces[0]
-        assert [(p.text, p.logprobs, p.finish_reason) for p in alone] == [
-            (p.text, p.logprobs, p.finish_reason) for p in together.pieces[number]
-        ]
+def test_32_choices_equal_their_solo_runs_to_the_last_bit_in_nearly_as_many_steps(model: Model) -> None:
+    assert model.ready.row_invariant
+    asked = [(number, prompt, settings_of(number)) for number, prompt in enumerate(prompts(29))]
+    more: dict[int, Any] = {1: {"choices": 2}, 2: {"prompt_logprobs": True}, 3: {"choices": 3}}
+    together, solo_steps = Answers(model), []
+    for number, prompt, sampling in asked:
+        together.submit(number, prompt, sampling, **more.get(number, {}))
+    together.finish()
+    for number, prompt, sampling in asked:
+        alone = Answers(model)
+        alone.submit(number, prompt, sampling, **more.get(number, {}))
+        assert told(alone.finish(), number) == told(together, number)
+        solo_steps.append(alone.count)
+    assert together.count <= 1.2 * max(solo_steps)
+    assert together.text(4).startswith("{")
+
+
+def test_pieces_come_in_the_interval_that_is_set_and_the_first_at_once(model: Model, tiny_folder: Path) -> None:
+    prompt = prompts(1)[0]
+    sampling = Sampling(max_tokens=20, seed=1, top_logprobs=0, ignore_eos=True)
+    found = answers(loaded(tiny_folder, "--stream-interval", "8"), (prompt, sampling))
+    assert [piece.tokens for piece in found.pieces[0]] == [1, 8, 8, 3]
+    assert [len(piece.logprobs or []) for piece in found.pieces[0]] == [1, 8, 8, 3]
+    assert found.text(0) == answers(model, (prompt, sampling)).text(0)
+
+
+def test_an_answer_goes_on_after_its_own_tokens_as_if_it_had_never_stopped(model: Model) -> None:
+    prompt = prompts(1)[0]
+    whole = Answers(model)
+    sampling = Sampling(max_tokens=30, seed=3, top_logprobs=0, ignore_eos=True)
+    whole.submit(0, prompt, sampling)
+    whole.finish()
+    tokens = [each.token for piece in whole.pieces[0] for each in piece.logprobs or []]
+    rest = answers(model, (prompt + tokens[:11], msgspec.structs.replace(sampling, max_tokens=19)))
+    assert [each.token for piece in rest.pieces[0] for each in piece.logprobs or []] == tokens[11:]
 
 
 def test_a_request_that_joins_later_changes_nothing(model: Model) -> None:

@@ -23,7 +23,7 @@ def _tokenizer(tiny_folder: Path) -> None:
     _state["tokenizer"] = AutoTokenizer.from_pretrained(tiny_folder)
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40).filter(lambda text: "<|" not in text))  # no special tokens
 def test_text_comes_back_whole_and_no_part_ends_inside_a_character(text: str) -> None:
     tokenizer = _state["tokenizer"]
     tokens = tokenizer.encode(text, add_special_tokens=False)

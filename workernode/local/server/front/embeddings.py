@@ -32,7 +32,7 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     async with room.client.call() as call:
         call.submit(lambda number: Embed(number, [chunk for each in chunks for chunk in each]))
         vectors = iter((await call.word()).vectors)
-    found = [_joined([next(vectors) for _ in each], [len(chunk) for chunk in each]) for each in chunks]
+    found = [joined([next(vectors) for _ in each], [len(chunk) for chunk in each]) for each in chunks]
     data = [
         {"object": "embedding", "index": index, "embedding": _shown(vector, asked)}
         for index, vector in enumerate(found)
@@ -71,7 +71,7 @@ def _tokens(room: Room, each: Any) -> list[int]:
     return list(each)
 
 
-def _joined(vectors: list[bytes], lengths: list[int]) -> array[float]:
+def joined(vectors: list[bytes], lengths: list[int]) -> array[float]:
     """The mean of vectors by their chunks' lengths, normalised."""
     parts = [array("f", vector) for vector in vectors]
     if len(parts) == 1:

@@ -64,7 +64,7 @@ class Tokens:
             asked.messages,
             None if asked.tool_choice == "none" else asked.tools,
             continues=asked.continue_final_message,
-            begins=asked.add_generation_prompt and not asked.continue_final_message,
+            begins=asked.add_generation_prompt,
             settings=asked.chat_template_kwargs or {},
         )
 
@@ -89,15 +89,17 @@ class Tokens:
         if continues and messages[-1].role != "assistant":
             raise Problem("Only an assistant's last message can be continued.", param="continue_final_message")
         plain = [_plain(message, number) for number, message in enumerate(messages)]
+        # To continue is to let the model begin its answer, and to have written its first words.
+        shown = plain.pop()["content"] if continues else ""
         try:
-            text = self._template.render(plain, tools=tools, begins=begins, **self._names, **(settings or {}))
+            text = self._template.render(
+                plain, tools=tools, begins=begins or continues, **self._names, **(settings or {})
+            )
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise _refused("they have the wrong form") from None
-        if continues:
-            text = _up_to(text, plain[-1]["content"])
-        return self.of_text(text, special=False)
+        return self.of_text(text + shown, special=False)
 
     def text(self, tokens: list[int]) -> str:
         """The text of tokens, special ones left out."""
@@ -112,15 +114,6 @@ class Tokens:
 
 def _refused(reason: str) -> Problem:
     return Problem(f"The chat template refuses these messages: {reason}.", param="messages")
-
-
-def _up_to(text: str, content: str) -> str:
-    """A rendered conversation without what the template writes after its last message."""
-    place = text.rfind(content.strip())
-    if place < 0 or not content.strip():
-        raise Problem("The chat template changes the last message: it cannot be continued.", param="messages")
-    kept = content.lstrip()
-    return text[:place] + (kept if text.startswith(kept, place) else content.strip())
 
 
 def _template_of(setting: str) -> str:

@@ -54,7 +54,8 @@ class Taste:
 
 
 def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> list[int]:
-    """The next token of each row. ``logits``, (rows, vocabulary), is changed; ``positions`` count generated tokens."""
+    """The next token of each row. ``logits``, (rows, vocabulary), is changed; ``positions`` are where they will stand,
+    counted from the beginning of the prompt."""
     for number, taste in enumerate(tastes):
         if taste.bends:
             _bend(logits[number], taste)

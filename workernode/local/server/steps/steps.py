@@ -180,7 +180,7 @@ class Steps:
         for speech in speeches:
             if speech.matcher is not None:
                 speech.taste.mask = speech.matcher.mask().to(own.device)
-        tokens = choose(own, [each.taste for each in speeches], [row.generated for row, _ in ends])
+        tokens = choose(own, [each.taste for each in speeches], [len(row.tokens) for row, _ in ends])
         self._count(len(tokens))
         logprobs: dict[int, Logprob] = {}
         for place, number in enumerate(known):
