@@ -156,7 +156,7 @@ def test_a_final_message_is_continued(client: openai.OpenAI, server: ServerProce
     status, answer = server.post("/v1/chat/completions", fields)
     assert status == 200
     # What the model reads is its prompt and then the text as it was, blanks included.
-    prompt = f"<|im_start|>user\n{MESSAGES[0]['content']}<|im_end|>\n<|im_start|>assistant\n{shown}"
+    prompt = f"<|im_start|>user\n{MESSAGES[0]['content']}<|im_end|><|im_start|>assistant{shown}"
     expected = client.completions.create(model="any", prompt=prompt, temperature=0, max_tokens=30)
     assert answer["choices"][0]["message"]["content"] == expected.choices[0].text != ""
     assert expected.usage is not None

@@ -25,13 +25,13 @@ _LOOKED_AT = list(range(3, 40))
 
 
 class Forward:
-    """A model with its cache."""
+    """A model with its cache. Tokens go to ``device``, from where a model on several takes them."""
 
-    def __init__(self, model: Any, attention: CachedAttention, *, scratch_place: int) -> None:
+    def __init__(self, model: Any, attention: CachedAttention, device: torch.device, *, scratch_place: int) -> None:
         self._model = model
         self._attention = attention
         self._scratch = scratch_place
-        self._device = model.device
+        self.device = device
         self._multiple = 8
         self.row_invariant = False
 
@@ -39,14 +39,14 @@ class Forward:
         """The logits after the ``wanted`` tokens of the batch, (wanted, vocabulary), in float32."""
         padding = -len(batch.ids) % self._multiple
         places = batch.places + [self._scratch] * padding
-        self._attention.begin(batch, torch.tensor(places, device=self._device))
+        self._attention.begin(batch, torch.tensor(places, device=self.device))
         heads = wanted + [0] * (-len(wanted) % self._multiple)
         with torch.inference_mode():
             output = self._model(
                 input_ids=self._flat(batch.ids, padding),
                 position_ids=self._flat(batch.positions, padding),
                 use_cache=False,
-                logits_to_keep=torch.tensor(heads, dtype=torch.long, device=self._device),
+                logits_to_keep=torch.tensor(heads, dtype=torch.long, device=self.device),
             )
         logits: torch.Tensor = output.logits[0, : len(wanted)].float()
         return logits
@@ -71,7 +71,7 @@ class Forward:
 
     def find_row_multiple(self) -> None:
         """Pad steps to the least multiple, if any, at which a row's bits do not depend on the number of rows."""
-        layers = [each for each in self._model.modules() if type(each) is torch.nn.Linear]
+        layers = [each for each in self._model.modules() if type(each) is torch.nn.Linear and not each.weight.is_meta]
         shapes = {tuple(layer.weight.shape): layer for layer in layers}.values()
         for multiple in ROW_MULTIPLES:
             if shapes and all(_is_row_invariant(layer, multiple) for layer in shapes):
@@ -83,7 +83,7 @@ class Forward:
                 return
 
     def _flat(self, numbers: list[int], padding: int) -> torch.Tensor:
-        return torch.tensor([numbers + [0] * padding], device=self._device)
+        return torch.tensor([numbers + [0] * padding], device=self.device)
 
 
 def logits_of(forward: Forward, parts: list[Part]) -> tuple[Batch, torch.Tensor]:

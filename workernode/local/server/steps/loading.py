@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
 _ENCODERS = ("ForMaskedLM", "ForPreTraining", "EncoderModel", "BertModel", "T5ForConditionalGeneration", "T5Model")
 
+HALVED = ("t5", "mt5", "umt5")
+"""Families of encoder and decoder, of which the encoder makes embeddings."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -72,10 +75,10 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
 def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
     """The weights where they shall be. Raises :class:`CannotServe`."""
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     placement = arguments_of(flags, files.config, device)
-    maker = AutoModelForCausalLM if files.generates else _encoder_maker(files, AutoModel)
+    maker = AutoModelForCausalLM if files.generates else _encoder_maker(files)
     try:
         model = maker.from_pretrained(
             files.folder,
@@ -139,16 +142,14 @@ def _config(folder: Path, flags: Flags) -> Any:
         raise CannotServe("architecture", f"transformers does not know this model: {_first_line(error)}") from None
 
 
-def _encoder_maker(files: Files, default: Any) -> Any:
-    if files.config.is_encoder_decoder:
-        from transformers import T5EncoderModel
+def _encoder_maker(files: Files) -> Any:
+    from transformers import AutoModel, AutoModelForTextEncoding
 
-        if files.config.model_type != "t5":
-            raise CannotServe(
-                "architecture", f"Of encoder-decoder models only T5 is served, not {files.config.model_type}."
-            )
-        return T5EncoderModel
-    return default
+    if files.config.model_type in HALVED:
+        return AutoModelForTextEncoding
+    if files.config.is_encoder_decoder:
+        raise CannotServe("architecture", f"Of a model {files.config.model_type} the encoder alone is not served.")
+    return AutoModel
 
 
 def _dtype(flags: Flags, device: torch.device) -> Any:

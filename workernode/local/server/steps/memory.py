@@ -33,18 +33,22 @@ def free_bytes(device: torch.device) -> int:
     return free
 
 
-def free_for_cache(model: Any) -> int:
+def free_for_cache(model: Any, first: torch.device) -> int:
     """As :func:`free_bytes`, of a model whose layers may lie on several devices: what the fullest one leaves for all of
     the layers, were they there."""
-    devices = [torch.device(each) for each in _devices_of_layers(model)]
+    devices = [_device(each, first) for each in _places_of_layers(model)] or [first]
     return min(free_bytes(device) * len(devices) // devices.count(device) for device in set(devices))
 
 
-def _devices_of_layers(model: Any) -> list[Any]:
+def _places_of_layers(model: Any) -> list[Any]:
     placed = getattr(model, "hf_device_map", None) or {}
-    found = [where for name, where in placed.items() if name.rpartition(".")[2].isdigit()]
-    # A layer that stays with the host is computed on the first device, and has its cache there.
-    return [model.device if where == "cpu" else where for where in found] or [model.device]
+    return [where for name, where in placed.items() if name.rpartition(".")[2].isdigit()]
+
+
+def _device(place: Any, first: torch.device) -> torch.device:
+    if place in ("cpu", "disk"):
+        return first  # where a layer that stays elsewhere is computed, and has its cache
+    return torch.device(first.type, place) if isinstance(place, int) else torch.device(place)
 
 
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:

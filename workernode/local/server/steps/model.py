@@ -76,11 +76,11 @@ def _decoder(
         context=flags.max_context or known,
         context_asked=bool(flags.max_context),
         token_bytes=token_bytes,
-        free=memory.free_for_cache(model),
+        free=memory.free_for_cache(model, device),
         device=device.type,
     )
     attention.tokens = tokens
-    forward = Forward(model, attention, scratch_place=tokens)
+    forward = Forward(model, attention, device, scratch_place=tokens)
     if device.type == "cpu":
         forward.find_row_multiple()
     _compare(model, forward, attention.name)
@@ -101,7 +101,7 @@ def _decoder(
         stream_interval=flags.stream_interval,
     )
     pool = pooling.pooling_of(files.folder, generates=True)
-    ready = _ready(tokenizer, model, flags, context, row_invariant=forward.row_invariant, pool=pool)
+    ready = _ready(tokenizer, model, flags, context, row_invariant=forward.row_invariant, pool=pool, device=device)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
 
 
@@ -112,7 +112,7 @@ def _encoder(
     device: torch.device,
     progress: Callable[[str, str, float], None],
 ) -> Model:
-    model = loading.load_model(files, flags, device, "sdpa" if files.config.model_type != "t5" else "eager")
+    model = loading.load_model(files, flags, device, "eager" if files.config.model_type in loading.HALVED else "sdpa")
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     context = pooling.tokens_max_of(files.folder, files.config, tokenizer)
     context = min(context, flags.max_context or context)
@@ -123,12 +123,19 @@ def _encoder(
         return pooling.embed(inputs, lambda texts: pooling.encode(model, padding, texts), pool)
 
     embed([tokenizer.encode("warm")])
-    ready = _ready(tokenizer, model, flags, context, row_invariant=None, pool=pool)
+    ready = _ready(tokenizer, model, flags, context, row_invariant=None, pool=pool, device=device)
     return Model(ready, None, embed)
 
 
 def _ready(
-    tokenizer: Any, model: Any, flags: Flags, context: int, *, row_invariant: bool | None, pool: pooling.Pooling
+    tokenizer: Any,
+    model: Any,
+    flags: Flags,
+    context: int,
+    *,
+    row_invariant: bool | None,
+    pool: pooling.Pooling,
+    device: torch.device,
 ) -> Ready:
     """``row_invariant`` is None for what generates nothing."""
     return Ready(
@@ -138,7 +145,7 @@ def _ready(
         context_length=context,
         architecture=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=str(device),
         generates=row_invariant is not None,
         embedding_dimensions=pool.size_of(int(model.config.get_text_config().hidden_size)),
         vocabulary=int(model.get_input_embeddings().weight.shape[0]),
@@ -180,7 +187,7 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
         ours = forward.logits(lay_out(plan.parts), [0])
         model.set_attn_implementation("eager")  # the one that every model has
         with torch.inference_mode():
-            own = model(torch.tensor([tokens], device=model.device), use_cache=False).logits[:, -1].float()
+            own = model(torch.tensor([tokens], device=forward.device), use_cache=False).logits[:, -1].float()
         model.set_attn_implementation(attention)
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
