@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from workernode.local.server.flags import read
+from workernode.local.server.steps.files import find_folder
 from workernode.local.server.steps.model import load
 from workernode.local.server.words import Pieces, PromptLogprobs, Refusal, Sampling, Submit
 
@@ -20,7 +21,8 @@ GREEDY = Sampling(max_tokens=40, temperature=0.0, ignore_eos=True)
 
 def loaded(folder: Path, *flags: str) -> Model:
     """The model of a directory."""
-    return load(read(["--model", str(folder), "--threads", "1", *flags], {}), lambda *_: None)
+    asked = read(["--model", str(folder), "--threads", "1", *flags], {})
+    return load(asked, find_folder(asked, lambda *_: None), lambda *_: None)
 
 
 def prompts(count: int, seed: int = 1) -> list[list[int]]:

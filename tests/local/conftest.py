@@ -27,5 +27,5 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from workernode.local import tiny
 
     folder = tmp_path_factory.mktemp("tiny")
-    tiny.make(folder)
+    tiny.make(folder, context=512)
     return folder

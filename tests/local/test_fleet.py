@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,6 +18,7 @@ import pytest
 
 import workernode.local.engine
 from broker.memory import MemoryBroker, MemoryServer
+from fleet.start.environment import complete
 from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import client_of, known
 from tests.waiting import until
@@ -22,34 +26,32 @@ from workernode.local.continuing import continued
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from tests.in_process import Running
     from wire.request import Request
 
 MESSAGES: Any = [{"role": "user", "content": "Größe?"}]
-LONG = 2000
+ROOT = Path(__file__).parent.parent.parent
+START_S = 150.0
+LONG = 1200
 """Tokens that take some seconds."""
 
 
 @pytest.fixture(scope="module")
-def long_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with room for long answers."""
-    from workernode.local import tiny
-
-    folder = tmp_path_factory.mktemp("long")
-    tiny.make(folder, context=8192)
-    return folder
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `local.sh --tiny` has prepared and written, as start.sh picks it up."""
+    folder = tmp_path_factory.mktemp("prepared")
+    argv = [sys.executable, "-m", "fleet", "local", "--tiny", "--no-trial"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_PROGRAM": sys.executable}
+    subprocess.run(argv, cwd=folder, env=env, check=True, timeout=200)
+    return complete({}, folder)
 
 
 @pytest.fixture
-async def fleet(long_folder: Path) -> AsyncIterator[InProcessFleet]:
+async def fleet(written: dict[str, str]) -> AsyncIterator[InProcessFleet]:
     server = MemoryServer()
-    settings = {"NODE_TYPE": "local", "LOCAL_ENGINE": "transformers", "MODEL_PATH": str(long_folder), "DEVICE": "cpu"}
-    made = InProcessFleet(
-        lambda: MemoryBroker(server),
-        {"MODEL_NAME": "tiny", "RES_TOPIC_NAME": f"results-{uuid.uuid4().hex[:8]}", **settings},
-    )
+    settings = {**written, "DEVICE": "cpu", "RES_TOPIC_NAME": f"results-{uuid.uuid4().hex[:8]}"}
+    made = InProcessFleet(lambda: MemoryBroker(server), settings, start_s=START_S)
     yield made
     await made.aclose()
     assert not engines()
@@ -110,8 +112,9 @@ async def first_text(stream: Any) -> str:
 
 @pytest.mark.timeout(300)
 async def test_an_answer_of_a_node_that_is_killed_is_finished_by_the_other_node_where_it_stopped(
-    fleet: InProcessFleet, prefixes: list[tuple[str, Request]]
+    written: dict[str, str], fleet: InProcessFleet, prefixes: list[tuple[str, Request]]
 ) -> None:
+    assert (written["NODE_TYPE"], written["LOCAL_ENGINE"]) == ("local", "transformers")
     gateway = await fleet.gateway()
     nodes = await asyncio.gather(fleet.node(), fleet.node())
     await known(gateway, "tiny")
@@ -142,6 +145,7 @@ def rest_of(request: Request) -> dict[str, Any]:
     return {**body, "extra_body": extra}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_an_engine_whose_steps_are_killed_is_replaced_and_its_requests_are_answered_by_the_next(
     fleet: InProcessFleet, prefixes: list[tuple[str, Request]]

@@ -91,6 +91,12 @@ def test_attention_written_out_says_the_same(tiny_folder: Path) -> None:
     assert texts(tiny_folder, "--attention", "eager") == texts(tiny_folder)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_compiled_model_says_the_same(tiny_folder: Path) -> None:
+    assert texts(tiny_folder, "--compile") == texts(tiny_folder)
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers for it
 @pytest.mark.parametrize("merges", [True, False])
 def test_an_adapter_changes_the_answer_as_peft_has_it(tiny_folder: Path, tmp_path: Path, merges: bool) -> None:

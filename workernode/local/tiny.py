@@ -29,7 +29,7 @@ def make(
     heads: int = 4,
     kv_heads: int = 2,
     intermediate: int = 128,
-    context: int = 512,
+    context: int = 4096,
     vocabulary: int = 512,
     seed: int = 0,
     spread: float = 0.3,
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name, value in {"layers": 2, "hidden": 64, "heads": 4, "kv-heads": 2, "intermediate": 128}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    for name, value in {"context": 512, "vocabulary": 512, "seed": 0}.items():
+    for name, value in {"context": 4096, "vocabulary": 512, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--spread", type=float, default=0.3)
     parser.add_argument("--no-chat", dest="chat", action="store_false")

@@ -20,6 +20,7 @@ import msgspec
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import Flags
 from workernode.local.server.pipe import Frames, framed
+from workernode.local.server.steps.files import find_folder
 from workernode.local.server.words import Cancel, Command, Embed, Ended, Progress, Refusal, Submit, Vectors
 
 if TYPE_CHECKING:
@@ -135,12 +136,13 @@ def main() -> int:
     flags = msgspec.json.decode(sys.argv[2], type=Flags)
     try:
         try:
+            folder = find_folder(flags, process.progress)
             from transformers.utils import logging as transformers_logging
 
             from workernode.local.server.steps.model import load
 
             transformers_logging.disable_progress_bar()
-            model = load(flags, process.progress)
+            model = load(flags, folder, process.progress)
             process.run(model)
         except CannotServe as problem:
             process.tell(Ended(problem.kind, problem.sentence))

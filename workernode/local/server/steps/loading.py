@@ -1,23 +1,22 @@
-"""From a name to a model in memory. Everything that can go wrong has a kind of its own."""
+"""From a directory to a model in memory. Everything that can go wrong has a kind of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.steps.files import first_line
 from workernode.local.server.steps.placement import arguments_of, require_no_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from workernode.local.server.flags import Flags
 
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
 _ENCODERS = ("ForMaskedLM", "ForPreTraining", "EncoderModel", "BertModel", "T5ForConditionalGeneration", "T5Model")
 
 HALVED = ("t5", "mt5", "umt5")
@@ -47,18 +46,8 @@ class Files:
         )
 
 
-def find_files(flags: Flags, progress: Callable[[str, float], None]) -> Files:
-    """The model's directory, downloaded if it is a name. Raises :class:`CannotServe`."""
-    folder = Path(flags.model)
-    if not folder.is_dir():
-        if folder.is_absolute() or flags.model.startswith((".", "~")):
-            raise CannotServe("model_files", f"There is no directory {flags.model}.")
-        progress(f"Downloading {flags.model}.", 0.0)
-        folder = _download(flags)
-    if not (folder / "config.json").is_file():
-        raise CannotServe("model_files", f"There is no config.json in {folder}: it is no model of transformers.")
-    if not any(folder.glob("*.safetensors")):
-        raise CannotServe("model_files", f"There are no safetensors in {folder}: other formats may hold code.")
+def read_files(folder: Path, flags: Flags) -> Files:
+    """A model's directory. Raises :class:`CannotServe` for an architecture that is not known."""
     return Files(folder, _config(folder, flags))
 
 
@@ -69,7 +58,7 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise CannotServe("model_files", f"The tokenizer cannot be read: {_first_line(error)}") from None
+        raise CannotServe("model_files", f"The tokenizer cannot be read: {first_line(error)}") from None
 
 
 def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
@@ -97,29 +86,19 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str)
     except (MemoryError, torch.OutOfMemoryError):
         raise out_of_memory(files) from None
     except (OSError, SafetensorError) as error:
-        raise CannotServe("model_files", f"The weights cannot be read: {_first_line(error)}") from None
+        raise CannotServe("model_files", f"The weights cannot be read: {first_line(error)}") from None
     except (ValueError, KeyError, ImportError, AttributeError) as error:
-        raise CannotServe("architecture", f"This model cannot be built: {_first_line(error)}") from None
+        raise CannotServe("architecture", f"This model cannot be built: {first_line(error)}") from None
     except RuntimeError as error:
         if "alloc" in str(error) or "out of memory" in str(error):
             raise out_of_memory(files) from None
-        raise CannotServe("model_files", f"The weights do not fit the model: {_first_line(error)}") from None
+        raise CannotServe("model_files", f"The weights do not fit the model: {first_line(error)}") from None
 
 
 def out_of_memory(files: Files) -> CannotServe:
     """The model does not fit."""
     size = sum(path.stat().st_size for path in files.folder.glob("*.safetensors")) / 2**30
     return CannotServe("out_of_memory", f"The model ({size:.1f} GiB of weights) does not fit into memory.")
-
-
-def _download(flags: Flags) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(flags.model, revision=flags.revision, allow_patterns=_PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {_first_line(error)}") from None
 
 
 def _config(folder: Path, flags: Flags) -> Any:
@@ -139,7 +118,7 @@ def _config(folder: Path, flags: Flags) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=flags.trust_remote_code)
     except (ValueError, KeyError) as error:
-        raise CannotServe("architecture", f"transformers does not know this model: {_first_line(error)}") from None
+        raise CannotServe("architecture", f"transformers does not know this model: {first_line(error)}") from None
 
 
 def _encoder_maker(files: Files) -> Any:
@@ -168,8 +147,4 @@ def _with_lora(model: Any, folder: str, *, merges: bool) -> Any:
         # Quantized weights would lose by it: there the adapter is computed beside them.
         return adapted.merge_and_unload() if merges else adapted.get_base_model()
     except (OSError, ValueError, RuntimeError) as error:
-        raise CannotServe("model_files", f"The LoRA adapter cannot be used: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__)[:300].rstrip(".") + "."
+        raise CannotServe("model_files", f"The LoRA adapter cannot be used: {first_line(error)}") from None

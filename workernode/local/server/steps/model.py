@@ -21,6 +21,7 @@ from workernode.local.server.words import Ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from workernode.local.server.flags import Flags
 
@@ -39,12 +40,12 @@ class Model:
         self.embed = embed
 
 
-def load(flags: Flags, progress: Callable[[str, str, float], None]) -> Model:
-    """Load, place, warm up. Raises :class:`CannotServe`."""
+def load(flags: Flags, folder: Path, progress: Callable[[str, str, float], None]) -> Model:
+    """Load the model of a directory, place it, warm it up. Raises :class:`CannotServe`."""
     device = placement.device_of(flags)
     if flags.threads:
         torch.set_num_threads(flags.threads)
-    files = loading.find_files(flags, lambda sentence, share: progress("downloading", sentence, share))
+    files = loading.read_files(folder, flags)
     progress("loading", f"Loading {flags.model}.", 0.1)
     tokenizer = loading.load_tokenizer(files, trust=flags.trust_remote_code)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
