@@ -30,13 +30,12 @@ class CachedAttention:
 
     def __init__(self, *, eager: bool = False) -> None:
         from transformers import AttentionInterface
-        from transformers.masking_utils import AttentionMaskInterface
 
         self.tokens = 0
         self._eager = eager
         self.name = f"workernode_{next(_numbers)}"
+        # No masks are registered under the name, so models make none: they are made here.
         AttentionInterface.register(self.name, self)
-        AttentionMaskInterface.register(self.name, _no_mask)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._batch: Batch | None = None
         self._places: torch.Tensor | None = None
@@ -158,7 +157,3 @@ def _view(pool: torch.Tensor, run: Run) -> torch.Tensor:
     return pool.as_strided(
         (run.count, heads, run.keys, size), (run.stride * token, size, token, 1), storage_offset=run.place * token
     )
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Masks are made above: models need none."""
