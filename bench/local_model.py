@@ -22,10 +22,9 @@ import aiohttp
 import msgspec
 import psutil
 
-from bench.fleet_processes import ROOT
+from bench.fleet_processes import ROOT, free_ports
 from bench.machine import commit, load_average, this_machine, today
 from bench.spread import Spread, percentile, significant
-from tests.in_process import free_port
 from workernode.local import tiny
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def _make(folder: Path, shape: Shape) -> None:
 async def _measure(folder: Path, shape: Shape) -> list[Cell]:
     python = str(Path(sys.executable))
     environ = {**os.environ, "OMP_NUM_THREADS": str(shape.threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     # As many tokens in a step as ours, and a cache for all: by itself it would take most of the memory.
     serve = [str(Path(python).parent / "transformers"), "serve", str(folder), "--continuous-batching"]
     serve += ["--device", "cpu", "--port", str(ports[0]), "--cb-block-size", "32", "--cb-num-blocks", "512"]
@@ -261,11 +260,11 @@ async def _ask(session: aiohttp.ClientSession, port: int, model: str, prompt: st
 
 async def _busy_share(folder: Path, shape: Shape) -> float:
     """32 clients ask through ``fleet up`` without a pause. Its node begins with one slot: the share is of later."""
-    port, node_port = free_port(), free_port()
+    port, node_port, management_port = free_ports(3)
     environ = {
         **os.environ,
         **{"NODE_TYPE": "local", "MODEL_PATH": str(folder / "model"), "MODEL_NAME": "model", "DEVICE": "cpu"},
-        **{"PORT": str(port), "NODE_PORT": str(node_port), "MANAGEMENT_PORT": str(free_port())},
+        **{"PORT": str(port), "NODE_PORT": str(node_port), "MANAGEMENT_PORT": str(management_port)},
         **{"MAX_PROCESS_NUM": "32", "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/ledger.db"},
         **{"OMP_NUM_THREADS": str(shape.threads), "PYTHONPATH": str(ROOT), "FIRST_TOKEN_TARGET_S": "60"},
     }
