@@ -55,9 +55,10 @@ class Running:
 class InProcessFleet:
     """Starts roles with environment-like settings; ends what still runs in :meth:`aclose`."""
 
-    def __init__(self, connect: Callable[[], Broker], common: dict[str, str]) -> None:
+    def __init__(self, connect: Callable[[], Broker], common: dict[str, str], *, start_s: float = 30) -> None:
         self._connect = connect
         self._common = common
+        self._start_s = start_s
         self.model = common.get("MODEL_NAME", "static")
         """The model that nodes serve unless told otherwise."""
         self.replay: Replay | None = None
@@ -99,7 +100,7 @@ class InProcessFleet:
         stop, ready = asyncio.Event(), asyncio.Event()
         task = asyncio.get_running_loop().create_task(run(settings, broker, stop, ready=ready.set))
         waiting = asyncio.ensure_future(ready.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=self._start_s)
         waiting.cancel()
         if task.done():
             task.result()

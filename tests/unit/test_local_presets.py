@@ -16,6 +16,7 @@ from workernode.local.figures import LLAMA_CPP, TRANSFORMERS, VLLM, FigureNames,
 from workernode.local.health import READY, Health, health_of
 from workernode.local.presets import PRESETS, Place, unheeded, visible_gpus
 from workernode.local.resources import Resources
+from workernode.local.server.flags import read
 from workernode.local.settings import EngineName, LocalSettings, child_environment
 from workernode.settings import NodeSettings
 
@@ -38,6 +39,27 @@ def test_our_server_is_started_with_what_its_contract_says() -> None:
         "py -m workernode.local.server --model /m/model.gguf --host 127.0.0.1 --port 8000 --exit-with-stdin "
         "--served-name name --device cuda:1 --attention eager --max-batch 4 --max-context 2048 --seed 0"
     )
+    line = command("transformers", QUANTIZATION="4bit", NUM_GPUS="2", MAX_GPU_MEMORY_GIB="20", CPU_OFFLOAD_GIB="4.5")
+    assert "--quantization 4bit --num-gpus 2 --max-gpu-memory-gib 20.0 --cpu-offload-gib 4.5" in line
+    line = command("transformers", COMPILE="true", STREAM_INTERVAL="2", EMBEDDING_INPUT="chunk")
+    assert "--compile --stream-interval 2 --embedding-input chunk" in line
+
+
+def test_our_server_knows_every_flag_that_it_is_started_with() -> None:
+    every = {
+        "DEVICE": "xpu", "NUM_GPUS": "2", "MAX_GPU_MEMORY_GIB": "20", "CPU_OFFLOAD_GIB": "4", "DTYPE": "bfloat16",
+        "QUANTIZATION": "awq", "LORA": "/l", "ATTENTION": "flash", "COMPILE": "true", "STREAM_INTERVAL": "2",
+        "EMBEDDING_INPUT": "cut", "SEED": "1", "REVISION": "r", "TRUST_REMOTE_CODE": "true", "CHAT_TEMPLATE": "{{ t }}",
+    }  # fmt: skip
+    made = PRESETS["transformers"].argv(settings("transformers", **every), Place(8000, 4, "name", 512))
+    told = read(made[3:], {})
+    assert (told.device, told.num_gpus, told.cpu_offload_gib, told.compile) == ("xpu", 2, 4.0, True)
+    assert (told.attention, told.stream_interval, told.seed, told.exit_with_stdin) == ("sdpa", 2, 1, True)
+
+
+def test_more_gpus_than_are_named_is_a_mistake() -> None:
+    with pytest.raises(WrongSettings, match="NUM_GPUS=3, but GPUS names 2"):
+        settings("vllm", GPUS="0,1", NUM_GPUS="3")
 
 
 def test_llama_cpp_is_given_the_context_of_all_its_slots_together() -> None:
@@ -74,6 +96,7 @@ def test_what_an_engine_cannot_honour_is_said_in_a_sentence() -> None:
         "DEVICE": "cuda", "GPUS": "0, 1", "NUM_GPUS": "2", "MAX_GPU_MEMORY_GIB": "20", "CPU_OFFLOAD_GIB": "4",
         "GPU_LAYERS": "9", "DTYPE": "bfloat16", "QUANTIZATION": "awq", "LORA": "/l", "ATTENTION": "flash",
         "COMPILE": "true", "STREAM_INTERVAL": "2", "MAX_BATCH": "8", "SEED": "1", "REVISION": "r",
+        "EMBEDDING_INPUT": "chunk",
         "TRUST_REMOTE_CODE": "true", "CHAT_TEMPLATE": "t",
     }  # fmt: skip
     for engine in get_args(EngineName):

@@ -1,7 +1,7 @@
 """How each engine is started, what it can honour, and how it tells of itself. Pure.
 
 The flags are those of llama.cpp's server (``tools/server/README.md``), of ``vllm serve`` and of our own server
-(docs/local-node.md). A key, where one is taken, goes by the environment: every user may read a list of processes.
+(docs/local-server.md). A key, where one is taken, goes by the environment: every user may read a list of processes.
 """
 
 from __future__ import annotations
@@ -111,6 +111,13 @@ def _transformers(settings: LocalSettings, place: Place) -> list[str]:
             ("--max-context", place.context_length),
             ("--seed", settings.seed),
             ("--lora", settings.lora),
+            ("--quantization", settings.quantization),
+            ("--num-gpus", settings.num_gpus),
+            ("--max-gpu-memory-gib", settings.max_gpu_memory_gib),
+            ("--cpu-offload-gib", settings.cpu_offload_gib),
+            ("--compile", settings.compile is True),
+            ("--stream-interval", settings.stream_interval),
+            ("--embedding-input", settings.embedding_input),
             ("--revision", settings.revision),
             ("--trust-remote-code", settings.trust_remote_code),
             ("--chat-template", settings.chat_template),
@@ -199,7 +206,7 @@ _OWN_FLAGS = dict.fromkeys(ENGINE_SETTINGS, ": write it into LOCAL_COMMAND")
 PRESETS: dict[EngineName, Preset] = {
     "transformers": Preset(
         _transformers,
-        honours=_LLAMA_CPP - {"num_gpus", "gpu_layers"} | {"dtype", "revision", "trust_remote_code"},
+        honours=frozenset(ENGINE_SETTINGS) - {"gpu_layers"},
         slots=32,
         figures=TRANSFORMERS,
         continues=True,
@@ -224,7 +231,8 @@ PRESETS: dict[EngineName, Preset] = {
     ),
     "vllm": Preset(
         _vllm,
-        honours=frozenset(ENGINE_SETTINGS) - {"device", "max_gpu_memory_gib", "gpu_layers", "attention"},
+        honours=frozenset(ENGINE_SETTINGS)
+        - {"device", "max_gpu_memory_gib", "gpu_layers", "attention", "embedding_input"},
         slots=256,
         dialect="vllm",
         figures=VLLM,

@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from process.settings import SECONDS_MAX, Settings
 
@@ -16,7 +16,7 @@ EngineName = Literal["transformers", "llamafile", "llama-server", "vllm", "comma
 _SECRET = re.compile(r"(KEYS?|TOKEN|PASSWORD|SECRET|DATABASE_URL|STORAGE_URL|PULSAR_URL)(_FILE)?$")
 _FOR_MODELS = re.compile(r"^(HF_|HUGGING_FACE_)")
 """A hub's token is for whoever downloads the model."""
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu)(:\d+)?")
 _GPUS = re.compile(r"\d+(,\d+)*")
 
 
@@ -29,7 +29,7 @@ def _gpus(text: str) -> str:
 
 def _device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
-        raise ValueError("it is none of auto, cpu, cuda, cuda:N and mps")
+        raise ValueError("it is none of auto, cpu, cuda, cuda:N, mps, xpu and npu")
     return text
 
 
@@ -59,7 +59,9 @@ class LocalSettings(Settings):
     local_stall_s: float = Field(
         900.0, gt=0, le=SECONDS_MAX, description="seconds without progress after which a start is given up"
     )
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps, xpu or npu"
+    )
     gpus: Annotated[str, AfterValidator(_gpus)] = Field("", description="the GPUs that the engine may see, by commas")
     num_gpus: int | None = Field(None, ge=1, description="over how many GPUs the model is divided")
     max_gpu_memory_gib: float | None = Field(None, gt=0, description="GiB of each GPU that the engine may use")
@@ -75,6 +77,9 @@ class LocalSettings(Settings):
     )
     compile: bool | None = Field(None, description="true or false to compile the model, or not to")
     stream_interval: int | None = Field(None, ge=1, description="tokens between two parts of a stream")
+    embedding_input: Literal["", "cut", "chunk", "refuse"] = Field(
+        "", description="inputs of embeddings that are too long: cut, chunk (the mean over parts) or refuse"
+    )
     max_batch: int | None = Field(None, ge=1, le=4096, description="requests that the engine works on in one step")
     seed: int | None = Field(None, ge=0, description="the seed of requests without one")
     revision: str = Field("", description="of a model on the hub: a branch, tag or commit")
@@ -90,10 +95,17 @@ class LocalSettings(Settings):
         None, gt=0, description="GiB that a local node may use with its engine; the machine's or container's if unset"
     )
 
+    @model_validator(mode="after")
+    def _has_its_gpus(self) -> LocalSettings:
+        named = len(self.gpus.split(",")) if self.gpus else None
+        if named is not None and (self.num_gpus or 1) > named:
+            raise ValueError(f"NUM_GPUS={self.num_gpus}, but GPUS names {named}")
+        return self
+
 
 ENGINE_SETTINGS = (
     *("device", "gpus", "num_gpus", "max_gpu_memory_gib", "cpu_offload_gib", "gpu_layers", "dtype", "quantization"),
-    *("lora", "attention", "compile", "stream_interval", "max_batch", "seed", "revision"),
+    *("lora", "attention", "compile", "stream_interval", "embedding_input", "max_batch", "seed", "revision"),
     *("trust_remote_code", "chat_template"),
 )
 """Those that an engine is asked to honour."""

@@ -1,0 +1,196 @@
+"""Rows that join and leave between steps say what they would say alone, and what transformers' generate says."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+import torch
+
+from tests.local.batch_of import GREEDY, Answers, answers, loaded, prompts
+from workernode.local.server.front.grammars import of_response_format
+from workernode.local.server.words import Refusal, Sampling
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workernode.local.server.steps.model import Model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> Model:
+    return loaded(tiny_folder)
+
+
+def settings_of(number: int) -> Sampling:
+    """All settings, mixed."""
+    return Sampling(
+        max_tokens=60,
+        temperature=[0.0, 1.0, 0.7, 1.3][number % 4],
+        top_p=[1.0, 0.9, 0.5][number % 3],
+        top_k=[0, 0, 5, 40, 200][number % 5],
+        min_p=[0.0, 0.05][number % 2],
+        seed=number,
+        presence_penalty=[0.0, 0.5, -1.0][number % 3],
+        frequency_penalty=[0.0, 0.3][number % 2],
+        repetition_penalty=[1.0, 1.2][number % 2],
+        logit_bias={5: 3.0} if number % 7 == 0 else {},
+        stop=("e",) if number % 6 == 0 else (),
+        top_logprobs=[None, 0, 3][number % 3],
+        ignore_eos=number % 8 == 0,
+        grammar=of_response_format({"type": "json_object"}) if number % 9 == 4 else None,
+    )
+
+
+def told(found: Answers, number: int) -> list[Any]:
+    """All that a request got, to the last bit."""
+    pieces = [(piece.choice, piece.text, piece.logprobs, piece.finish_reason) for piece in found.pieces[number]]
+    prompts_told = [each.logprobs for each in found.others if each.request == number]
+    return [*sorted(pieces, key=lambda piece: piece[0]), prompts_told]
+
+
+def test_greedy_text_equals_generate_alone_and_in_a_batch(model: Model, tiny_folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    reference = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    asked = [(prompt, GREEDY) for prompt in prompts(12)]
+    together = answers(model, *asked)
+    for number, (prompt, _) in enumerate(asked):
+        made = reference.generate(
+            torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+        )[0].tolist()
+        expected = tokenizer.decode(made[len(prompt) :], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert together.text(number) == expected
+        assert answers(model, (prompt, GREEDY)).text(0) == expected
+
+
+def test_32_choices_equal_their_solo_runs_to_the_last_bit_in_nearly_as_many_steps(model: Model) -> None:
+    assert model.ready.row_invariant
+    asked = [(number, prompt, settings_of(number)) for number, prompt in enumerate(prompts(29))]
+    more: dict[int, Any] = {1: {"choices": 2}, 2: {"prompt_logprobs": True}, 3: {"choices": 3}}
+    together, solo_steps = Answers(model), []
+    for number, prompt, sampling in asked:
+        together.submit(number, prompt, sampling, **more.get(number, {}))
+    together.finish()
+    for number, prompt, sampling in asked:
+        alone = Answers(model)
+        alone.submit(number, prompt, sampling, **more.get(number, {}))
+        assert told(alone.finish(), number) == told(together, number)
+        solo_steps.append(alone.count)
+    assert together.count <= 1.2 * max(solo_steps)
+    assert together.text(4).startswith("{")
+
+
+def test_pieces_come_in_the_interval_that_is_set_and_the_first_at_once(model: Model, tiny_folder: Path) -> None:
+    prompt = prompts(1)[0]
+    sampling = Sampling(max_tokens=20, seed=1, top_logprobs=0, ignore_eos=True)
+    found = answers(loaded(tiny_folder, "--stream-interval", "8"), (prompt, sampling))
+    assert [piece.tokens for piece in found.pieces[0]] == [1, 8, 8, 3]
+    assert [len(piece.logprobs or []) for piece in found.pieces[0]] == [1, 8, 8, 3]
+    assert found.text(0) == answers(model, (prompt, sampling)).text(0)
+
+
+def test_an_answer_goes_on_after_its_own_tokens_as_if_it_had_never_stopped(model: Model) -> None:
+    prompt = prompts(1)[0]
+    whole = Answers(model)
+    sampling = Sampling(max_tokens=30, seed=3, top_logprobs=0, ignore_eos=True)
+    whole.submit(0, prompt, sampling)
+    whole.finish()
+    tokens = [each.token for piece in whole.pieces[0] for each in piece.logprobs or []]
+    rest = answers(model, (prompt + tokens[:11], msgspec.structs.replace(sampling, max_tokens=19)))
+    assert [each.token for piece in rest.pieces[0] for each in piece.logprobs or []] == tokens[11:]
+
+
+def test_a_request_that_joins_later_changes_nothing(model: Model) -> None:
+    asked = [(prompt, settings_of(number)) for number, prompt in enumerate(prompts(8, seed=3))]
+    found = Answers(model)
+    for number, (prompt, sampling) in enumerate(asked):
+        found.submit(number, prompt, sampling)
+        for _ in range(5):
+            found.step()
+    found.finish()
+    for number, each in enumerate(asked):
+        assert answers(model, each).text(0) == found.text(number)
+
+
+def test_a_cache_too_small_for_all_postpones_some_and_loses_nothing(tiny_folder: Path) -> None:
+    model = loaded(tiny_folder, "--kv-tokens", "512")
+    wide = loaded(tiny_folder)
+    asked = [(prompt[:40], Sampling(max_tokens=100, seed=n, ignore_eos=True)) for n, prompt in enumerate(prompts(8))]
+    assert [answers(model, *asked).text(n) for n in range(8)] == [answers(wide, *asked).text(n) for n in range(8)]
+    assert model.steps is not None
+    assert model.steps.measure().kv_cache_use == 0
+
+
+def test_a_cancelled_request_is_in_no_later_step(model: Model) -> None:
+    found = Answers(model)
+    for number, prompt in enumerate(prompts(3)):
+        found.submit(number, prompt, GREEDY)
+    found.step()
+    found.steps.cancel(1)
+    before = len(found.pieces.get(1, []))
+    found.finish()
+    assert len(found.pieces.get(1, [])) == before
+    assert len(found.pieces[0]) == len(found.pieces[2]) == 40
+
+
+def test_a_thousand_requests_with_random_cancels_leave_nothing(model: Model) -> None:
+    luck = random.Random(5)
+    found = Answers(model)
+    waiting = list(range(1000))
+    under_way: set[int] = set()
+    while waiting or found.steps.busy:
+        for number in waiting[: luck.randrange(1, 40)]:
+            waiting.remove(number)
+            sampling = Sampling(max_tokens=luck.randrange(1, 12), seed=number, stop=("e",) if number % 5 == 0 else ())
+            found.submit(number, [luck.randrange(3, 300)] * luck.randrange(1, 30), sampling, choices=1 + number % 2)
+            under_way.add(number)
+        for number in luck.sample(sorted(under_way), min(len(under_way), luck.randrange(6))):
+            found.steps.cancel(number)
+            under_way.remove(number)
+        if found.steps.busy:
+            found.step()
+    figures = found.steps.measure()
+    assert (figures.running, figures.waiting, figures.kv_cache_use) == (0, 0, 0)
+    assert not found.steps._speeches
+    assert not found.steps._telling
+
+
+class _Short:
+    """A forward pass that has memory for some rows only."""
+
+    def __init__(self, forward: Any, rows_max: int) -> None:
+        self._forward = forward
+        self._rows_max = rows_max
+
+    def logits(self, batch: Any, wanted: list[int]) -> torch.Tensor:
+        if len(batch.order) > self._rows_max:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        found: torch.Tensor = self._forward.logits(batch, wanted)
+        return found
+
+
+def test_out_of_memory_shrinks_the_batch_and_everybody_still_gets_an_answer(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [(prompt, settings_of(number)) for number, prompt in enumerate(prompts(8))]
+    expected = [answers(model, *asked).text(number) for number in range(8)]
+    assert model.steps is not None
+    monkeypatch.setattr(model.steps, "_forward", _Short(model.steps._forward, 3))
+    found = answers(model, *asked)
+    assert [found.text(number) for number in range(8)] == expected
+    assert model.steps.measure().out_of_memory > 0
+
+
+def test_a_request_that_does_not_fit_alone_is_refused_and_the_next_one_works(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.steps is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(model.steps, "_forward", _Short(model.steps._forward, 0))
+        refused = answers(model, ([5, 6], GREEDY)).others
+    assert [(each.code, each.http_status) for each in refused if isinstance(each, Refusal)] == [("out_of_memory", 503)]
+    assert answers(model, ([5, 6], GREEDY)).text(0)

@@ -1,0 +1,91 @@
+"""Every sampling setting does to the chances what its definition says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from workernode.local.server.steps.sampler import Taste, choose
+from workernode.local.server.words import Sampling
+
+LOGITS = [2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0]
+DRAWS = 2000
+
+
+def frequencies(logits: list[float], prompt: tuple[int, ...] = (), counts: Any = None, **settings: Any) -> list[float]:
+    tastes = [
+        Taste(Sampling(max_tokens=1, seed=seed, **settings), 0, prompt, dict(counts or {})) for seed in range(DRAWS)
+    ]
+    chosen = choose(torch.tensor([logits] * DRAWS), tastes, [0] * DRAWS)
+    return [chosen.count(token) / DRAWS for token in range(len(logits))]
+
+
+def softmax(logits: list[float]) -> list[float]:
+    powers = [math.exp(value) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def kept(chances: list[float], count: int) -> list[float]:
+    return [chance / sum(chances[:count]) if place < count else 0.0 for place, chance in enumerate(chances)]
+
+
+def bent(**changes: float) -> list[float]:
+    return [value + changes.get(f"t{token}", 0.0) for token, value in enumerate(LOGITS)]
+
+
+CHANCES = softmax(LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, CHANCES),
+        ({"temperature": 0.5}, softmax([value / 0.5 for value in LOGITS])),
+        ({"temperature": 2.0}, softmax([value / 2 for value in LOGITS])),
+        ({"top_k": 3}, kept(CHANCES, 3)),
+        ({"top_p": 0.6}, kept(CHANCES, 2)),
+        ({"top_p": 0.0}, kept(CHANCES, 1)),
+        ({"min_p": 0.3}, kept(CHANCES, 3)),
+        ({"top_k": 4, "top_p": 0.7}, kept(CHANCES, 2)),
+        ({"temperature": 0.5, "top_p": 0.9}, kept(softmax([value / 0.5 for value in LOGITS]), 3)),
+        ({"presence_penalty": 1.0, "counts": {0: 3}}, softmax(bent(t0=-1.0))),
+        ({"frequency_penalty": 0.5, "counts": {0: 3, 1: 1}}, softmax(bent(t0=-1.5, t1=-0.5))),
+        ({"repetition_penalty": 2.0, "prompt": (0,), "counts": {6: 1}}, softmax(bent(t0=-1.0, t6=-1.0))),
+        ({"logit_bias": {7: 5.0, 0: -100.0}}, softmax(bent(t7=5.0, t0=-100.0))),
+    ],
+    ids=str,
+)
+def test_chances_are_those_of_the_definition(settings: dict[str, Any], expected: list[float]) -> None:
+    found = frequencies(LOGITS, **settings)
+    for chance, wanted in zip(found, expected, strict=True):
+        assert chance == pytest.approx(wanted, abs=4 * math.sqrt(max(wanted * (1 - wanted), 1e-9) / DRAWS) + 1e-9)
+        assert wanted > 1e-12 or chance == 0
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    assert frequencies(LOGITS, temperature=0.0)[0] == 1.0
+
+
+def test_many_equal_tokens_are_all_possible() -> None:
+    """More than are looked at first."""
+    found = frequencies([0.0] * 1000, top_p=0.99)
+    assert sum(1 for chance in found if chance > 0) > 800
+
+
+def test_a_grammars_mask_leaves_nothing_else() -> None:
+    taste = Taste(Sampling(max_tokens=1), 0, ())
+    taste.mask = torch.tensor([False, False, True, False, False, True, False, False])
+    chosen = {choose(torch.tensor([LOGITS]), [taste], [position])[0] for position in range(200)}
+    assert chosen == {2, 5}
+
+
+def test_the_same_seed_draws_the_same_and_another_one_something_else() -> None:
+    def text(seed: int, choice: int = 0) -> list[int]:
+        taste = Taste(Sampling(max_tokens=1, seed=seed), choice, ())
+        return [choose(torch.tensor([LOGITS]), [taste], [position])[0] for position in range(50)]
+
+    assert text(1) == text(1)
+    assert len({tuple(text(seed)) for seed in range(5)} | {tuple(text(1, choice)) for choice in range(3)}) == 7

@@ -1,0 +1,89 @@
+"""Extents of the cache, and who is in the batch: no two rows in one place, nobody forgotten."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workernode.local.server.steps.extents import Extent, Extents, size_for
+from workernode.local.server.steps.row import Row
+from workernode.local.server.steps.schedule import Schedule
+
+
+@given(st.integers(64, 8192), st.lists(st.tuples(st.integers(1, 1000), st.booleans()), max_size=60))
+def test_extents_never_overlap_and_all_come_back(tokens: int, wishes: list[tuple[int, bool]]) -> None:
+    extents = Extents(tokens)
+    taken: list[Extent] = []
+    for wish, gives in wishes:
+        if gives and taken:
+            extents.give(taken.pop(wish % len(taken)))
+        elif (extent := extents.take(wish)) is not None:
+            assert extent.size >= wish
+            assert extent.start % extent.size == 0
+            assert extent.start + extent.size <= tokens
+            assert all(extent.start + extent.size <= e.start or e.start + e.size <= extent.start for e in taken)
+            taken.append(extent)
+        assert extents.used == sum(each.size for each in taken)
+    for extent in taken:
+        extents.give(extent)
+    # All is in one piece again: the largest extent there can be is free.
+    assert extents.take(1 << (tokens.bit_length() - 1)) is not None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 60)), min_size=1, max_size=20),
+    st.integers(1, 8),
+    st.sampled_from([256, 512, 2048]),
+    st.integers(0, 30),
+)
+def test_every_row_gets_its_tokens_in_any_cache_and_after_any_shortage(
+    asked: list[tuple[int, int]], rows_max: int, kv_tokens: int, short_at: int
+) -> None:
+    schedule = Schedule(rows_max=rows_max, kv_tokens=kv_tokens, prefill_tokens=64)
+    rows = [Row(number, 0, [1] * prompt, most) for number, (prompt, most) in enumerate(asked)]
+    rows = [row for row in rows if size_for(row.prompt_length + row.max_tokens) <= kv_tokens]
+    for row in rows:
+        schedule.add(row)
+    refused: list[Row] = []
+    for step in range(10_000):
+        if not (schedule.running or schedule.waiting):
+            break
+        plan = schedule.plan()
+        assert plan.parts
+        assert len({id(part.row) for part in plan.parts}) == len(plan.parts) <= rows_max
+        places = [part.row.extent for part in plan.parts]
+        assert all(place is not None and place.size >= part.end for place, part in zip(places, plan.parts, strict=True))
+        assert all(part.start == part.row.computed for part in plan.parts)
+        if step == short_at:
+            refused += [row for row in [schedule.out_of_memory()] if row is not None]
+            continue
+        schedule.computed(plan)
+        for part in plan.parts:
+            if part.row.computed == len(part.row.tokens):
+                part.row.tokens.append(2)
+                if part.row.generated == part.row.max_tokens:
+                    schedule.leave(part.row)
+    assert all(row.generated == row.max_tokens for row in rows if row not in refused)
+    assert schedule.extents.used == 0
+
+
+@given(st.integers(1, 300), st.integers(1, 5))
+def test_where_a_prompt_is_cut_depends_on_nothing_but_itself(prompt: int, others: int) -> None:
+    def cuts(company: int) -> list[tuple[int, int]]:
+        schedule = Schedule(rows_max=8, kv_tokens=8192, prefill_tokens=64)
+        for number in range(company):
+            schedule.add(Row(number + 1, 0, [1] * (17 * number + 5), 100))
+        row = Row(0, 0, [1] * prompt, 1)
+        schedule.add(row)
+        found = []
+        while row.computed < prompt:
+            plan = schedule.plan()
+            schedule.computed(plan)
+            for part in plan.parts:
+                if part.row is row:
+                    found.append((part.start, part.end))
+                elif part.yields:
+                    part.row.tokens.append(1)
+        return found
+
+    assert cuts(others) == cuts(0)

@@ -1,0 +1,82 @@
+"""Text that comes in parts: stop strings over any borders, and tool calls."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workernode.local.server.front.tools import HERMES, LLAMA, MISTRAL, ToolCall, ToolFormat, ToolReader
+from workernode.local.server.steps.stops import Stops
+
+_letters = st.text("ab<e\u00e4", max_size=30)
+
+
+def _cut(text: str, places: list[int]) -> list[str]:
+    borders = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    return [text[start:end] for start, end in itertools.pairwise(borders)]
+
+
+@given(
+    _letters, st.lists(st.text("ab<e", min_size=1, max_size=4), min_size=1, max_size=4), st.lists(st.integers(0, 99))
+)
+def test_text_ends_at_the_first_stop_string_wherever_tokens_end(text: str, stops: list[str], cuts: list[int]) -> None:
+    found = Stops(tuple(stops))
+    shown = ""
+    for part in _cut(text, cuts):
+        shown += found.push(part)
+        if found.stopped:
+            break
+    if not found.stopped:
+        shown += found.flush()
+    begins = [text.find(stop) for stop in stops if stop in text]
+    assert found.stopped == bool(begins)
+    if not begins:
+        assert shown == text
+    else:
+        # What ends first counts, and then what begins first: no stop string is ever shown.
+        assert text.startswith(shown)
+        assert len(shown) >= min(begins)
+        assert not any(stop in shown for stop in stops)
+
+
+@given(_letters, st.lists(st.text("ab<e", min_size=1, max_size=4), min_size=1, max_size=4))
+def test_nothing_is_held_back_that_cannot_become_a_stop_string(text: str, stops: list[str]) -> None:
+    found = Stops(tuple(stops))
+    shown = found.push(text)
+    if not found.stopped:
+        held = text[len(shown) :]
+        assert not held or any(stop.startswith(held) for stop in stops)
+
+
+def _read(format_: ToolFormat, text: str, cuts: list[int]) -> tuple[str, list[tuple[str, str]]]:
+    reader = ToolReader(format_)
+    found = [each for part in _cut(text, cuts) for each in reader.push(part)] + reader.flush()
+    calls = [(each.name, each.arguments) for each in found if isinstance(each, ToolCall)]
+    return "".join(each for each in found if isinstance(each, str)), calls
+
+
+@given(_letters, _letters, st.lists(st.integers(0, 200)))
+def test_hermes_calls_are_found_wherever_tokens_end_and_the_rest_is_text(
+    before: str, after: str, cuts: list[int]
+) -> None:
+    call = json.dumps({"name": "f", "arguments": {"x": before}})
+    text = f"{before}<tool_call>\n{call}\n</tool_call>{after}"
+    assert _read(HERMES, text, cuts) == (before + after, [("f", json.dumps({"x": before}, ensure_ascii=False))])
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
+    llama = '{"name": "f", "parameters": {"x": 1}}'
+    assert _read(LLAMA, llama, cuts) == ("", [("f", '{"x": 1}')])
+    assert _read(LLAMA, f"So: {llama}", cuts) == (f"So: {llama}", [])
+    mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]'
+    assert _read(MISTRAL, mistral, cuts) == ("", [("f", "{}"), ("g", "{}")])
+
+
+@given(_letters, st.lists(st.integers(0, 200)))
+def test_what_is_no_call_stays_text(inside: str, cuts: list[int]) -> None:
+    text = f"a<tool_call>{inside}</tool_call>b<tool_call>{inside}"
+    assert _read(HERMES, text, cuts) == (text, [])

@@ -1,0 +1,93 @@
+"""Grammars for the steps: JSON mode, JSON schemas, and calls of certain tools, in llguidance's language."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from workernode.local.server.front.problem import Problem, unsupported
+from workernode.local.server.front.tools import HERMES
+
+if TYPE_CHECKING:
+    from workernode.local.server.front.tools import ToolFormat
+
+SCHEMA_BYTES_MAX = 256 * 1024
+_DEPTH_MAX = 64
+
+
+def of_response_format(asked: dict[str, Any] | None) -> str | None:
+    """The grammar that ``response_format`` means, None for plain text. Raises :class:`Problem`."""
+    kind = asked.get("type") if asked else "text"
+    if asked is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return _of_schema({"type": "object"})
+    if kind != "json_schema":
+        raise unsupported("response_format", "response_format is text, json_object or json_schema.")
+    described = asked.get("json_schema")
+    schema = described.get("schema") if isinstance(described, dict) else None
+    if not isinstance(schema, dict):
+        raise Problem("json_schema needs a schema.", param="response_format.json_schema.schema")
+    return _of_schema(schema)
+
+
+def of_tool_choice(choice: Any, tools: list[dict[str, Any]] | None, format_: ToolFormat | None) -> str | None:
+    """The grammar of calls that must be made; None if the model is free. Raises :class:`Problem`."""
+    if choice in (None, "auto", "none"):
+        return None
+    functions = [tool.get("function") for tool in tools or []]
+    known = {each["name"]: each for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)}
+    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
+        name = choice["function"].get("name")
+        known = {name: known[name]} if name in known else {}
+    elif choice != "required":
+        raise Problem("tool_choice is none, auto, required or a function.", param="tool_choice")
+    if not known:
+        raise Problem("tool_choice names no function of tools.", param="tool_choice")
+    if format_ is not HERMES:
+        raise unsupported("tool_choice", "This model's format of tool calls cannot be forced.")
+    variants = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": name}, "arguments": function.get("parameters") or {"type": "object"}},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for name, function in known.items()
+    ]
+    schema = variants[0] if len(variants) == 1 else {"anyOf": variants}
+    # Its rule is written out, for what stands around the JSON belongs to the text.
+    inner = json.dumps(_bounded(schema) | {"x-guidance": _COMPACT}, ensure_ascii=False)
+    lark = f'start: "{HERMES.begin}\\n" call "\\n{HERMES.end}"\ncall: %json {inner}\n'
+    return json.dumps({"grammars": [{"lark_grammar": lark}]})
+
+
+_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Else a model may write spaces for ever."""
+
+
+def _of_schema(schema: dict[str, Any]) -> str:
+    return json.dumps({"grammars": [{"json_schema": _bounded(schema) | {"x-guidance": _COMPACT}}]})
+
+
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(schema))
+    except RecursionError:
+        size = SCHEMA_BYTES_MAX + 1
+    if size > SCHEMA_BYTES_MAX or _depth(schema) > _DEPTH_MAX:
+        raise Problem("The schema is too large or too deep.", param="response_format")
+    return schema
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level and depth <= _DEPTH_MAX:
+        depth += 1
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+    return depth

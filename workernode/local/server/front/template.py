@@ -1,0 +1,54 @@
+"""Chat templates: Jinja in a sandbox, with what templates of models expect to find there."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+class ChatTemplate:
+    """Raises jinja2's TemplateError for one that cannot be read."""
+
+    def __init__(self, text: str) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = _now
+        self._template = environment.from_string(text)
+
+    def render(
+        self, messages: list[dict[str, Any]], *, tools: list[dict[str, Any]] | None, begins: bool, **names: Any
+    ) -> str:
+        """The conversation as the model reads it. Raises TemplateError, and whatever the template stumbles over."""
+        text: str = self._template.render(messages=messages, tools=tools, add_generation_prompt=begins, **names)
+        return text
+
+
+class _Generation(Extension):  # type: ignore[misc, unused-ignore]
+    """``{% generation %}`` marks the model's own words, for training: here it is nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 wants a set
+
+    def parse(self, parser: Any) -> list[nodes.Node]:
+        next(parser.stream)
+        body: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return body
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().astimezone().strftime(form)

@@ -1,0 +1,149 @@
+"""The tokenizer in the HTTP process: prompts to tokens, tokens to what logprobs show, and the chat template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from jinja2 import TemplateError
+
+from workernode.local.server.ending import CannotServe
+from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.template import ChatTemplate
+
+if TYPE_CHECKING:
+    from workernode.local.server.flags import Flags
+    from workernode.local.server.front.asked import Chat, Message
+    from workernode.local.server.words import Ready
+
+
+class Tokens:
+    """A tokenizer and a chat template. Raises :class:`CannotServe` for a template that cannot be read."""
+
+    def __init__(self, ready: Ready, flags: Flags) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(ready.tokenizer)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._names = ready.special_tokens
+        self.template = _template_of(flags.chat_template) or ready.chat_template or ""
+        try:
+            self._template = ChatTemplate(self.template) if self.template else None
+        except TemplateError as error:
+            raise CannotServe("usage", f"The chat template cannot be read: {error.message}.") from None
+
+    @property
+    def chats(self) -> bool:
+        """Whether there is a chat template."""
+        return self._template is not None
+
+    def of_text(self, text: str, *, special: bool = True) -> list[int]:
+        """The tokens of a prompt, with those that the tokenizer puts around it."""
+        try:
+            found: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        except (UnicodeEncodeError, TypeError):
+            raise Problem("The prompt holds characters that cannot be encoded.", param="prompt") from None
+        return found
+
+    def or_begin(self, tokens: list[int]) -> list[int]:
+        """The tokens, or if there are none the one that begins a text."""
+        if tokens:
+            return tokens
+        name = self._names.get("bos_token") or self._names.get("eos_token")
+        first = None if name is None else self._tokenizer.token_to_id(name)
+        if first is None:
+            raise Problem("The prompt is empty, and this model has no token that begins a text.", param="prompt")
+        return [int(first)]
+
+    def of_chat(self, asked: Chat) -> list[int]:
+        """The tokens of a conversation."""
+        return self.of_messages(
+            asked.messages,
+            None if asked.tool_choice == "none" else asked.tools,
+            continues=asked.continue_final_message,
+            begins=asked.add_generation_prompt,
+            settings=asked.chat_template_kwargs or {},
+        )
+
+    def of_messages(
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None,
+        *,
+        continues: bool = False,
+        begins: bool = True,
+        settings: dict[str, Any] | None = None,
+    ) -> list[int]:
+        """The tokens of a conversation by the template. Raises :class:`Problem`."""
+        if self._template is None:
+            raise Problem(
+                "This model has no chat template: use /v1/completions, or set CHAT_TEMPLATE.",
+                code="no_chat_template",
+                param="messages",
+            )
+        if tools and "tools" not in self.template:
+            raise Problem("This model's chat template knows no tools.", code="unsupported_parameter", param="tools")
+        if continues and messages[-1].role != "assistant":
+            raise Problem("Only an assistant's last message can be continued.", param="continue_final_message")
+        plain = [_plain(message, number) for number, message in enumerate(messages)]
+        # To continue is to let the model begin its answer, and to have written its first words.
+        shown = plain.pop()["content"] if continues else ""
+        try:
+            text = self._template.render(
+                plain, tools=tools, begins=begins or continues, **self._names, **(settings or {})
+            )
+        except TemplateError as error:
+            raise _refused(str(error).split("\n")[0][:200]) from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise _refused("they have the wrong form") from None
+        return self.of_text(text + shown, special=False)
+
+    def text(self, tokens: list[int]) -> str:
+        """The text of tokens, special ones left out."""
+        found: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return found
+
+    def shown(self, token: int) -> str:
+        """One token as logprobs show it."""
+        found: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return found
+
+
+def _refused(reason: str) -> Problem:
+    return Problem(f"The chat template refuses these messages: {reason}.", param="messages")
+
+
+def _template_of(setting: str) -> str:
+    if not setting or "{" in setting:
+        return setting
+    try:
+        return Path(setting).read_text()
+    except (OSError, UnicodeDecodeError):
+        raise CannotServe("usage", f"CHAT_TEMPLATE: {setting} is neither a template nor a file with one.") from None
+
+
+def _plain(message: Message, number: int) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(message)
+    fields.setdefault("content", "")
+    content = fields["content"]
+    if isinstance(content, list):
+        fields["content"] = "".join(_part(part, number) for part in content)
+    elif not isinstance(content, str):
+        raise Problem("content is a text or a list of parts.", param=f"messages[{number}].content")
+    for call in fields.get("tool_calls") or []:
+        function = call.get("function")
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            try:  # templates write arguments as JSON themselves
+                function["arguments"] = json.loads(function["arguments"])
+            except ValueError:
+                raise Problem("The arguments are no JSON.", param=f"messages[{number}].tool_calls") from None
+    return fields
+
+
+def _part(part: Any, number: int) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise Problem("This model reads text only.", code="unsupported_parameter", param=f"messages[{number}].content")

@@ -1,0 +1,119 @@
+"""Tool calls in a model's own words, in the formats of families that are known; streams of them too.
+
+What is no call stays text. Text that may become the beginning of a call is held back until that is clear.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ToolFormat:
+    """How a family writes a call: what it stands between, and what holds the arguments. ``end`` may be empty: up to the
+    end of the text. ``listed``: there is a list of calls between them."""
+
+    name: str
+    begin: str
+    end: str
+    arguments: str = "arguments"
+    listed: bool = False
+
+
+HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
+MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", "", listed=True)
+LLAMA = ToolFormat("llama3", '{"name":', "", arguments="parameters")
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call, its arguments as JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+def format_of(template: str) -> ToolFormat | None:
+    """The format that a chat template asks for, or None if it is not known."""
+    if "<tool_call>" in template and "<function=" not in template:
+        return HERMES
+    if "[TOOL_CALLS]" in template:
+        return MISTRAL
+    if "<|python_tag|>" in template or ("ipython" in template and '"parameters"' in template):
+        return LLAMA
+    return None
+
+
+class ToolReader:
+    """Text in, text and calls out."""
+
+    def __init__(self, format_: ToolFormat) -> None:
+        self._format = format_
+        self._held = ""
+        self._inside = False
+        self._begun = False
+
+    def push(self, text: str) -> list[str | ToolCall]:
+        """What is clear with this text."""
+        self._held += text
+        found: list[str | ToolCall] = []
+        while self._inside or self._held:
+            if self._inside:
+                end = self._held.find(self._format.end) if self._format.end else -1
+                if end < 0:
+                    break
+                found += self._calls(self._held[:end], self._format.begin, self._format.end)
+                self._held, self._inside = self._held[end + len(self._format.end) :], False
+                continue
+            place = self._find()
+            if place < 0:
+                keep = self._overlap()
+                found.append(self._held[: len(self._held) - keep])
+                self._held = self._held[len(self._held) - keep :]
+                break
+            found.append(self._held[:place])
+            self._held, self._inside = self._held[place + len(self._format.begin) :], True
+        self._begun = self._begun or any(isinstance(each, str) and each.strip() for each in found)
+        return [each for each in found if each]
+
+    def flush(self) -> list[str | ToolCall]:
+        """What is left at the end of the text."""
+        held, inside = self._held, self._inside
+        self._held, self._inside = "", False
+        if inside:
+            return self._calls(held, self._format.begin, "")
+        return [held] if held else []
+
+    def _find(self) -> int:
+        place = self._held.find(self._format.begin)
+        if self._format is LLAMA and (self._begun or self._held[:place].strip()):
+            return -1  # a call of this family is the whole text
+        return place
+
+    def _overlap(self) -> int:
+        if self._format is LLAMA and self._begun:
+            return 0
+        begin = self._format.begin
+        for length in range(min(len(begin) - 1, len(self._held)), 0, -1):
+            if self._held.endswith(begin[:length]):
+                return length
+        return 0
+
+    def _calls(self, text: str, before: str, after: str) -> list[str | ToolCall]:
+        body = before + text if self._format is LLAMA else text
+        try:
+            read = json.loads(body)
+            return [self._call(each) for each in (read if isinstance(read, list) else [read])]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return [before + text + after]
+
+    def _call(self, fields: dict[str, Any]) -> ToolCall:
+        arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
+        if not isinstance(fields["name"], str):
+            raise TypeError
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        return ToolCall(f"call_{secrets.token_hex(12)}", fields["name"], written)

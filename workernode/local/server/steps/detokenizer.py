@@ -1,0 +1,114 @@
+"""Tokens to text, one by one, never a part of a character."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any, Protocol
+
+import msgspec
+
+_REPLACEMENT = "\ufffd"
+_CONTEXT_TOKENS = 6
+
+
+class Detokenizer(Protocol):
+    """The text of one row."""
+
+    def push(self, token: int) -> str:
+        """The characters that are whole with this token."""
+
+    def flush(self) -> str:
+        """What is left, at the end: a part of a character becomes U+FFFD."""
+
+
+class Vocabulary:
+    """What a tokenizer's tokens mean: bytes where that is simple, otherwise the tokenizer is asked."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(number for number, token in added.items() if token.special)
+        self._bytes = _bytes_of_tokens(tokenizer)
+
+    def detokenizer(self, prompt: list[int]) -> Detokenizer:
+        """For the text after a prompt."""
+        if self._bytes is not None:
+            return _Bytes(self._bytes, self._special)
+        return _Windows(self._tokenizer, self._special, prompt[-_CONTEXT_TOKENS:])
+
+
+class _Bytes:
+    """Each token has its bytes: those of byte-level tokenizers."""
+
+    def __init__(self, table: list[bytes], special: frozenset[int]) -> None:
+        self._table = table
+        self._special = special
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        if token in self._special or token >= len(self._table):
+            return ""
+        return self._decoder.decode(self._table[token])
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class _Windows:
+    """Whatever the tokenizer does: the text of a few tokens with and without the new one is compared."""
+
+    def __init__(self, tokenizer: Any, special: frozenset[int], context: list[int]) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._tokens = list(context)
+        self._known = len(context)
+
+    def push(self, token: int) -> str:
+        if token in self._special:
+            return ""
+        self._tokens.append(token)
+        return self._new(final=False)
+
+    def flush(self) -> str:
+        return self._new(final=True)
+
+    def _new(self, *, final: bool) -> str:
+        before, after = self._text(self._tokens[: self._known]), self._text(self._tokens)
+        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+            return ""
+        # The next comparison begins with the tokens that are new now: enough for spaces, and short.
+        self._tokens = self._tokens[self._known :] if self._known else self._tokens
+        self._known = len(self._tokens)
+        return after[len(before) :]
+
+    def _text(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
+    backend = tokenizer.backend_tokenizer
+    decoder = msgspec.json.decode(backend.to_str()).get("decoder") or {}
+    if decoder.get("type") != "ByteLevel":
+        return None
+    alphabet = _byte_alphabet()
+    added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
+    table = [b""] * backend.get_vocab_size(with_added_tokens=True)
+    for token, number in backend.get_vocab(with_added_tokens=True).items():
+        if number >= len(table):
+            table.extend([b""] * (number + 1 - len(table)))
+        if number in added:
+            table[number] = added[number].encode()
+        elif all(char in alphabet for char in token):
+            table[number] = bytes(alphabet[char] for char in token)
+        else:
+            table[number] = token.encode()
+    return table
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters that byte-level tokenizers write for bytes: printable ones are themselves, the others follow
+    from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}

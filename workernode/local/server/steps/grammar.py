@@ -1,0 +1,53 @@
+"""JSON mode, JSON schemas and forced tool calls: which tokens may come next. The grammars are llguidance's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class WrongGrammar(Exception):
+    """This grammar cannot be obeyed; the sentence says why, in llguidance's words."""
+
+
+class Grammars:
+    """Makes matchers for one tokenizer. Prepared at the first use, which takes about a second."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, eos: list[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._eos = eos
+        self._prepared: Any = None
+
+    def matcher(self, grammar: str) -> Matcher:
+        """Raises :class:`WrongGrammar`."""
+        import llguidance
+
+        if self._prepared is None:
+            from llguidance.hf import from_tokenizer
+
+            self._prepared = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._eos or None)
+        matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
+        if matcher.is_error():
+            raise WrongGrammar(matcher.get_error().split("\n")[0][:300])
+        return Matcher(matcher, self._vocabulary)
+
+
+class Matcher:
+    """Where one row is in its grammar."""
+
+    def __init__(self, matcher: Any, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+
+    def mask(self) -> torch.Tensor:
+        """The tokens that may come next, True where they may."""
+        packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        bits = packed.unsqueeze(1).bitwise_right_shift(torch.arange(8, dtype=torch.uint8)).bitwise_and(1)
+        return bits.flatten()[: self._vocabulary].bool()
+
+    def took(self, token: int) -> bool:
+        """Go on by a token; whether the text is complete and nothing may follow."""
+        self._matcher.consume_token(token)
+        return bool(self._matcher.is_stopped())

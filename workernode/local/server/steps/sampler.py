@@ -1,0 +1,150 @@
+"""Which token comes next, for each row by its own settings, whatever the others have.
+
+In this order: repetition penalty, presence and frequency penalties, logit bias, the grammar's mask; temperature, top_k,
+top_p, min_p; then the row's own luck. What most rows need is done for all at once, in operations that treat each row by
+itself; what few need is done for those alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from workernode.local.server.steps.chance import uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workernode.local.server.words import Sampling
+
+_CANDIDATES = 128
+"""So many of the likeliest are looked at first; all are sorted only for a row that may choose among more."""
+_GREEDY_BELOW = 1e-5
+
+
+@dataclass(eq=False)
+class Taste:
+    """A row's settings and what they need to remember."""
+
+    sampling: Sampling
+    choice: int
+    prompt: Sequence[int]
+    counts: dict[int, int] = field(default_factory=dict)
+    """How often each token was generated."""
+    mask: torch.Tensor | None = None
+    """The tokens that the grammar allows now, True where it does; None: all."""
+
+    @property
+    def greedy(self) -> bool:
+        """Whether always the likeliest token is taken."""
+        return self.sampling.temperature < _GREEDY_BELOW or self.sampling.top_k == 1
+
+    @property
+    def bends(self) -> bool:
+        """Whether logits are changed before any choice."""
+        asked = self.sampling
+        penalties = asked.presence_penalty or asked.frequency_penalty or asked.repetition_penalty != 1.0
+        return bool(penalties or asked.logit_bias or self.mask is not None)
+
+    def took(self, token: int) -> None:
+        """Remember a generated token."""
+        self.counts[token] = self.counts.get(token, 0) + 1
+
+
+def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> list[int]:
+    """The next token of each row. ``logits``, (rows, vocabulary), is changed; ``positions`` are where they will stand,
+    counted from the beginning of the prompt."""
+    for number, taste in enumerate(tastes):
+        if taste.bends:
+            _bend(logits[number], taste)
+    chosen: list[int] = logits.argmax(dim=-1).tolist()
+    drawing = [number for number, taste in enumerate(tastes) if not taste.greedy]
+    if drawing:
+        for number, token in zip(drawing, _draw(logits, tastes, positions, drawing), strict=True):
+            chosen[number] = token
+    return chosen
+
+
+def _bend(logits: torch.Tensor, taste: Taste) -> None:
+    asked = taste.sampling
+    if asked.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*taste.prompt, *taste.counts}), device=logits.device)
+        found = logits[seen]
+        penalty = asked.repetition_penalty
+        logits[seen] = torch.where(found > 0, found / penalty, found * penalty)
+    if taste.counts and (asked.presence_penalty or asked.frequency_penalty):
+        tokens = torch.tensor(list(taste.counts), device=logits.device)
+        counts = torch.tensor(list(taste.counts.values()), dtype=logits.dtype, device=logits.device)
+        logits[tokens] -= asked.frequency_penalty * counts + asked.presence_penalty
+    for token, bias in asked.logit_bias.items():
+        logits[token] += bias
+    if taste.mask is not None:
+        logits[~taste.mask] = -torch.inf
+
+
+def _draw(logits: torch.Tensor, tastes: list[Taste], positions: list[int], drawing: list[int]) -> list[int]:
+    device = logits.device
+    asked = [tastes[number].sampling for number in drawing]
+    scaled = logits[drawing] / torch.tensor([[each.temperature] for each in asked], device=device)
+    chances = torch.softmax(scaled, dim=-1)
+    luck = torch.tensor(
+        [[uniform(tastes[number].sampling.seed, tastes[number].choice, positions[number])] for number in drawing],
+        dtype=torch.float64,
+        device=device,
+    )
+    chosen = [0] * len(drawing)
+    free = [n for n, each in enumerate(asked) if not _is_cut(each)]
+    if free:
+        for number, token in zip(free, _pick(chances[free], luck[free]), strict=True):
+            chosen[number] = token
+    cut = [n for n, each in enumerate(asked) if _is_cut(each)]
+    if cut:
+        best, tokens = chances[cut].topk(min(_CANDIDATES, chances.shape[-1]), dim=-1)
+        for place, number in enumerate(cut):
+            if _may_choose_among_more(asked[number], best[place]):
+                row, order = chances[number].sort(descending=True, stable=True)
+            else:
+                row, order = best[place], tokens[place]
+            kept = _kept(row, asked[number])
+            chosen[number] = int(order[_pick(kept[None], luck[number][None])[0]])
+    return chosen
+
+
+def _is_cut(asked: Sampling) -> bool:
+    return asked.top_k > 0 or asked.top_p < 1.0 or asked.min_p > 0.0
+
+
+def _may_choose_among_more(asked: Sampling, best: torch.Tensor) -> bool:
+    """Whether a token beyond these likeliest ones could be chosen."""
+    if 0 < asked.top_k <= len(best):
+        return False
+    if asked.min_p > 0.0 and float(best[-1]) < asked.min_p * float(best[0]):
+        return False
+    return not (asked.top_p < 1.0 and float(best[:-1].sum(dtype=torch.float64)) >= asked.top_p)
+
+
+def _kept(chances: torch.Tensor, asked: Sampling) -> torch.Tensor:
+    """The chances, sorted downwards, with 0 for what may not be chosen. The likeliest always may."""
+    kept = chances.clone()
+    if asked.top_k > 0:
+        kept[asked.top_k :] = 0
+    if asked.top_p < 1.0:
+        # Of what top_k has left: the fewest that have at least top_p of it.
+        before = kept.cumsum(-1, dtype=torch.float64) - kept
+        total = kept.sum(dtype=torch.float64) if asked.top_k > 0 else 1.0
+        kept[1:][before[1:] >= asked.top_p * total] = 0
+    if asked.min_p > 0.0:
+        kept[kept < asked.min_p * chances[0]] = 0
+    return kept
+
+
+def _pick(chances: torch.Tensor, luck: torch.Tensor) -> list[int]:
+    """The place where the sum of chances passes the luck, for each row."""
+    sums = chances.cumsum(-1, dtype=torch.float64)
+    places = torch.searchsorted(sums, luck * sums[:, -1:], right=True)[:, 0]
+    # Rounding may lead past the last that has a chance at all.
+    last = (chances > 0).to(torch.int8).cumsum(-1, dtype=torch.int64).argmax(-1)
+    picked: list[int] = torch.minimum(places, last).tolist()
+    return picked

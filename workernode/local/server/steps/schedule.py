@@ -1,0 +1,135 @@
+"""Who is in the batch: requests join and leave between steps. Pure: no tensor, no clock.
+
+What a row computes in a step depends on nothing but itself: prompts are cut at multiples of the chunk, whoever else is
+there. That is half of why the same seed gives the same text in any company; the other half is in ``forward.py``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from workernode.local.server.steps.extents import Extents
+from workernode.local.server.steps.row import Move, Part, Row
+
+REGROW_STEPS = 64
+"""After so many good steps a batch that was shrunk for want of memory may have one more."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step. Moves come first."""
+
+    parts: list[Part]
+    moves: list[Move]
+
+
+class Schedule:
+    """At most ``rows_max`` rows at once, and ``prefill_tokens`` of prompts in a step, in order of arrival.
+
+    ``kv_tokens`` must hold one row of the longest context.
+    """
+
+    def __init__(self, *, rows_max: int, kv_tokens: int, prefill_tokens: int) -> None:
+        self.extents = Extents(kv_tokens)
+        self.running: list[Row] = []
+        self.waiting: deque[Row] = deque()
+        self._rows_max = self._rows_now = rows_max
+        self._chunk = prefill_tokens
+        self._good_steps = 0
+
+    def add(self, row: Row) -> None:
+        """A row waits for its place."""
+        self.waiting.append(row)
+
+    def drop(self, request: int) -> None:
+        """The rows of a request leave at once."""
+        self.waiting = deque(row for row in self.waiting if row.request != request)
+        for row in [row for row in self.running if row.request == request]:
+            self.leave(row)
+
+    def leave(self, row: Row) -> None:
+        """A row is done."""
+        self.running.remove(row)
+        self._free(row)
+
+    def plan(self) -> Plan:
+        """The next step: every running row goes on by a token, prompts by what fits beside them."""
+        moves: list[Move] = []
+        for row in list(self.running):
+            if row in self.running and not self._grow(row, moves):
+                self._make_room(row, moves)
+        parts = [Part(row, row.computed, len(row.tokens)) for row in self.running if row.decodes]
+        budget = self._chunk
+        for row in self.running:
+            if not row.decodes and budget > 0:
+                budget -= self._advance(row, parts)
+        while self.waiting and budget > 0 and len(self.running) < self._rows_now and self._admit():
+            budget -= self._advance(self.running[-1], parts)
+        return Plan(parts, moves)
+
+    def computed(self, plan: Plan) -> None:
+        """The step went well: the cache holds its parts."""
+        for part in plan.parts:
+            part.row.computed = part.end
+        self._good_steps += 1
+        if self._rows_now < self._rows_max and self._good_steps % REGROW_STEPS == 0:
+            self._rows_now += 1
+
+    def out_of_memory(self) -> Row | None:
+        """The step did not fit: the younger half waits again. The row to refuse, if there was only one."""
+        self._good_steps = 0
+        if len(self.running) == 1:
+            row = self.running[0]
+            self.leave(row)
+            return row
+        self._rows_now = max(1, len(self.running) // 2)
+        for row in self.running[self._rows_now :][::-1]:
+            self._postpone(row)
+        return None
+
+    def _advance(self, row: Row, parts: list[Part]) -> int:
+        end = min(len(row.tokens), row.computed - row.computed % self._chunk + self._chunk)
+        parts.append(Part(row, row.computed, end))
+        return end - row.computed
+
+    def _admit(self) -> bool:
+        extent = self.extents.take(len(self.waiting[0].tokens) + 1)
+        if extent is None:
+            return False
+        row = self.waiting.popleft()
+        row.extent = extent
+        self.running.append(row)
+        return True
+
+    def _grow(self, row: Row, moves: list[Move]) -> bool:
+        old = row.extent
+        if old is None or len(row.tokens) <= old.size:
+            return True
+        new = self.extents.take(len(row.tokens))
+        if new is None:
+            return False
+        moves.append(Move(old, new, row.computed))
+        # The old place stays taken until the next plan would be too careful: moves are done in order, before any write.
+        self.extents.give(old)
+        row.extent = new
+        return True
+
+    def _make_room(self, row: Row, moves: list[Move]) -> None:
+        """The youngest give up their places, and at last the row itself."""
+        while True:
+            victim = self.running[-1]
+            self._postpone(victim)
+            if victim is row or self._grow(row, moves):
+                return
+
+    def _postpone(self, row: Row) -> None:
+        """Back to the head of the queue; what it has generated is computed anew like a prompt."""
+        self.leave(row)
+        row.computed = 0
+        self.waiting.appendleft(row)
+
+    def _free(self, row: Row) -> None:
+        if row.extent is not None:
+            self.extents.give(row.extent)
+            row.extent = None
