@@ -13,10 +13,11 @@ from process.metrics import at_zero
 from wire.presence import IRREVERSIBLE, NodeState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
     from management.journal import Written
-    from management.nodes import NodeRegistry
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
@@ -76,11 +77,11 @@ class Metrics:
             if sample.name.endswith("_total") and sample.value
         }
 
-    def follow(self, nodes: NodeRegistry) -> None:
+    def follow(self, count: Callable[[NodeState], int]) -> None:
         """Show how many nodes are in which state, as of each look."""
         shown = Gauge("management_nodes", "Nodes whose heartbeats are heard.", ["state"], registry=self.registry)
         for state in get_args(NodeState):
-            shown.labels(state).set_function(partial(_count, nodes, state))
+            shown.labels(state).set_function(partial(count, state))
 
     def batch_written(self, messages: int, written: Written) -> None:
         """Count a batch that was committed."""
@@ -95,7 +96,3 @@ class Metrics:
             self._crossings.labels(crossing.state).inc()
         if written.latest_ms is not None:
             self._lag.set(max(0.0, (now_ms() - written.latest_ms) / 1000))
-
-
-def _count(nodes: NodeRegistry, state: NodeState) -> int:
-    return sum(presence.state == state for presence, _ in nodes.present())

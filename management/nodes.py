@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from management.backlogs import Backlogs
     from management.metrics import Metrics
     from management.settings import ManagementSettings
+    from wire.presence import NodeState
 
 log = Log("management")
 
@@ -59,6 +60,10 @@ class NodeRegistry:
         self._forget_lost()
         now = self._clock()
         return [(presence, now - heard) for heard, presence in self._heard.values()]
+
+    def count(self, state: NodeState) -> int:
+        """How many are there in this state."""
+        return sum(presence.state == state for presence, _ in self.present())
 
     def _forget_lost(self) -> None:
         lost_before = self._clock() - PRESENCE_LOST_S

@@ -68,7 +68,7 @@ async def run(
     readiness = Readiness(lambda: broker.connected, ready)
     registry = NodeRegistry(nodes_max=settings.presence_nodes_max)
     metrics = Metrics(figures())
-    metrics.follow(registry)
+    metrics.follow(registry.count)
     persistence = Persistence(readiness, stop, retry_s_max=settings.ledger_retry_ms_max / 1000)
 
     books = settings.books

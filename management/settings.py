@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -11,13 +12,15 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from management.access import OWN_NAME, Access, Person, is_loopback, parse_keys
 from management.books import Books
 from management.retention import Retention
-from management.webhook import Format
 from process.settings import Settings
 from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check
 from store.prices import PriceList, read_prices
 
 DAYS_MAX = 36_500
+
+
+WebhookFormat = Literal["generic", "slack"]
 
 
 class ManagementSettings(Settings):
@@ -54,7 +57,9 @@ class ManagementSettings(Settings):
     alert_webhook_url: SecretStr | None = Field(
         None, description="where alerts are posted as JSON: troubles that last until someone acts, and their ends"
     )
-    alert_webhook_format: Format = Field("generic", description="generic, or slack for what Slack's webhooks take")
+    alert_webhook_format: WebhookFormat = Field(
+        "generic", description="generic, or slack for what Slack's webhooks take"
+    )
 
     time_zone: str = Field("UTC", description="whose days the ledger's days are, such as Europe/Berlin")
     prices_file: Path | None = Field(

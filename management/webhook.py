@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from management.metrics import Metrics
+    from management.settings import WebhookFormat
     from store.alerts import Told
 
-Format = Literal["generic", "slack"]
 Stage = Literal["opened", "cleared"]
 
 log = Log("management")
@@ -32,7 +32,7 @@ LOOK_EVERY_S = 5.0
 """What another management left untold is found after this long."""
 
 
-def message(alert: Any, stage: Stage, format_: Format) -> dict[str, Any]:
+def message(alert: Any, stage: Stage, format_: WebhookFormat) -> dict[str, Any]:
     """What is posted."""
     if format_ == "slack":
         return {"text": _slack(alert, stage)}
@@ -52,7 +52,7 @@ def message(alert: Any, stage: Stage, format_: Format) -> dict[str, Any]:
 class Teller:
     """Tells what is written down as untold. Without a URL it only says that there is nobody to tell."""
 
-    def __init__(self, engine: AsyncEngine, metrics: Metrics, url: SecretStr | None, format_: Format) -> None:
+    def __init__(self, engine: AsyncEngine, metrics: Metrics, url: SecretStr | None, format_: WebhookFormat) -> None:
         self._engine = engine
         self._metrics = metrics
         self._url = url
