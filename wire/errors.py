@@ -264,6 +264,8 @@ CODES_BESIDE = (
     "invalid_http",
     "invalid_json",
     "missing_required_parameter",
+    "model_loading",
+    "no_chat_template",
     "unsupported_parameter",
     "upstream_authentication_failed",
     "upstream_model_unknown",

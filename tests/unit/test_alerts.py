@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from management.webhook import Format
+    from management.settings import WebhookFormat
 
 
 def presence(
@@ -93,7 +93,7 @@ async def rows(engine: AsyncEngine) -> list[dict[str, Any]]:
         return [dict(row) for row in (await connection.execute(select(ALERTS).order_by(ALERTS.c.alert_id))).mappings()]
 
 
-async def telling(engine: AsyncEngine, hook: Hook, format_: Format = "generic", tellers: int = 1) -> None:
+async def telling(engine: AsyncEngine, hook: Hook, format_: WebhookFormat = "generic", tellers: int = 1) -> None:
     """Tell all that is untold."""
     server = web.Server(hook)
     runner = web.ServerRunner(server)
