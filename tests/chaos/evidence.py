@@ -114,7 +114,7 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
         if slot.lives and slot.now.alive and (baseline := slot.now.baseline) is not None:
             evidence.measured += 1
             evidence.grown += _growth(slot.now.name, baseline, slot.now.held())
-    ours = {fleet.topics.presence, fleet.topics.roll_call, fleet.topics.backlog}
+    ours = {fleet.topics.presence, fleet.topics.roll_call, fleet.topics.backlog, fleet.topics.orders}
     nodes, gateways = len(fleet.alive("node")), len(fleet.alive("gateway"))
     listed = await fleet.admin.topics()
     persistent = [topic for topic in listed if topic.startswith("persistent:") and fleet.run in topic]
@@ -132,7 +132,8 @@ async def _measure(fleet: ChaosFleet, evidence: Evidence) -> None:
         shared = (
             (fleet.topics.presence, gateways + nodes + 1),
             (fleet.topics.roll_call, nodes),
-            (fleet.topics.backlog, gateways),
+            (fleet.topics.backlog, gateways + 1),
+            (fleet.topics.orders, gateways),
         )
         for topic, expected in shared:
             if len(found := await fleet.admin.subscriptions(topic)) > expected:

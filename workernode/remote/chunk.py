@@ -103,7 +103,7 @@ class Chunks:
         self._keep_text = keep_text
         self._splice = Splice()
         self._usage_chunk: dict[str, msgspec.Raw] | None = None
-        self._seen: set[int] = set()
+        self._seen = self._mender.begun
         self._ended: set[int] = set()
         self._calls: set[tuple[int, int]] = set()
         self.done = False

@@ -43,7 +43,8 @@ class Choices:
         self._first = first
         self._cumulative = cumulative
         self._key = key
-        self._begun: set[int] = set()
+        self.begun: set[int] = set()
+        """Those of which something came already; to be told of what came without being mended."""
         self._said: dict[tuple[int, str], str] = {}
         self._calls: dict[int, list[str]] = {}
 
@@ -89,8 +90,8 @@ class Choices:
             choice["finish_reason"] = _raw(reason)
 
     def _mend_message(self, message: Object, index: int, *, whole: bool) -> None:
-        if whole or index not in self._begun:
-            self._begun.add(index)
+        if whole or index not in self.begun:
+            self.begun.add(index)
             if not begins(message.get("role", NULL), b'"'):
                 rest = {**message, "role": _ASSISTANT}
                 message.clear()
