@@ -51,23 +51,28 @@ def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
         }
         for failure in failures
     )
-    return _put_together(told, ERRORS_DAILY)
+    keys = keys_of(ERRORS_DAILY)
+    return _put_together((tuple(row[name] for name in keys), row) for row in told)
 
 
 def rolled_up_errors(daily: Sequence[Row]) -> list[Row]:
     """The rows of ``errors_rollup`` that these rows of ``errors_daily`` add up to, always in one order."""
-    return _put_together(shortened(daily, ERRORS_ROLLUP), ERRORS_ROLLUP)
+    names = keys_of(ERRORS_ROLLUP)
+    return _put_together(
+        (key, row | dict(zip(names, key, strict=True))) for key, row in shortened(daily, ERRORS_ROLLUP)
+    )
 
 
-def _put_together(told: Iterable[Row], table: Table) -> list[Row]:
+def _put_together(told: Iterable[tuple[tuple[Any, ...], Row]]) -> list[Row]:
     rows: dict[tuple[Any, ...], Row] = {}
-    for row in told:
-        key = tuple(row[name] for name in keys_of(table))
-        if (known := rows.get(key)) is not None:
-            last = max(known, row, key=lambda each: (each["last_ms"], each["last_event_id"]))
-            first_ms = min(known["first_ms"], row["first_ms"])
-            row = last | {"count": known["count"] + row["count"], "first_ms": first_ms}
-        rows[key] = row
+    for key, row in told:
+        known = rows.get(key)
+        if known is None:
+            rows[key] = row
+            continue
+        last = max(known, row, key=lambda each: (each["last_ms"], each["last_event_id"]))
+        first_ms = min(known["first_ms"], row["first_ms"])
+        rows[key] = last | {"count": known["count"] + row["count"], "first_ms": first_ms}
     return [rows[key] for key in sorted(rows)]
 
 

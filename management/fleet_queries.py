@@ -25,6 +25,8 @@ SAMPLES_MS = 3_600_000
 """Percentiles are those of so many charges of the last hour: a bounded read of one index, whatever the ledger holds,
 and the same at every management, of which only one writes the ledger."""
 LETTERS_COUNTED_MAX = 1_000
+AFFECTED_MAX = 20
+"""Models and keys that are named for one error."""
 # Written out, for the index of dead letters holds no others, and a parameter could be anything.
 _IS_DEAD = ENDS.c.status == literal_column("'dead'")
 _LATER = EVENTS.alias("later")
@@ -101,15 +103,17 @@ def errors(question: ErrorsQuestion, since: datetime.date) -> Select[Any]:
 
 
 def affected(question: ErrorsQuestion, since: datetime.date, name: str, fingerprints: Sequence[str]) -> Select[Any]:
-    """By ``model`` or ``key_id``: how often each had these errors."""
+    """By ``model`` or ``key_id``: how often each had these errors, those with the most of each first."""
     errors = _errors_for(question, name)
     table, count = errors.c, func.sum(errors.c.count)
-    return (
-        select(table.fingerprint, table[name].label("name"), count.label("count"))
+    place = func.row_number().over(partition_by=table.fingerprint, order_by=(count.desc(), table[name]))
+    counted = (
+        select(table.fingerprint, table[name].label("name"), count.label("count"), place.label("place"))
         .where(*_wanted(errors, question, since), table.fingerprint.in_(fingerprints), table[name] != "")
         .group_by(table.fingerprint, table[name])
-        .order_by(count.desc(), table[name])
+        .subquery()
     )
+    return select(counted).where(counted.c.place <= AFFECTED_MAX).order_by(counted.c.fingerprint, counted.c.place)
 
 
 def last_of_errors(question: ErrorsQuestion, since: datetime.date, last: Sequence[tuple[str, int]]) -> Select[Any]:
