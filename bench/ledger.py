@@ -2,8 +2,8 @@
 
 ``python -m bench.ledger --database FILE --rows 10000000`` fills FILE with SQLite unless it is there (2.5 KB for each
 row, and a quarter of an hour for ten million), tells a bad week's failures unless they are there, asks every page over
-HTTP, and then tells charges through a Pulsar broker to a management that writes into the same file. It records into ``bench/results/ledger.json`` and writes
-docs/ledger.md.
+HTTP, and then tells charges through a Pulsar broker to a management that writes into the same file. It records into
+``bench/results/ledger.json`` and writes docs/ledger.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from bench import machine
 from bench.fleet_processes import ROOT, FleetProcesses
+from bench.ledger_questions import PAGES, QUESTIONS
 from bench.ledger_rows import ERRORS, FAILURES, charge, failure, fill
 from bench.machine import Machine
 from bench.report import Table
@@ -39,66 +40,6 @@ OUTPUT = ROOT / "bench" / "results" / "ledger.json"
 PAGE = ROOT / "docs" / "ledger.md"
 REPEAT = 7
 MIB = 2**20
-QUESTIONS = {
-    "charges": "charges",
-    "charges, of a key": "charges?key_id=key-7",
-    "charges, of a model": "charges?model=model-3",
-    "charges, of a key and a model": "charges?key_id=key-7&model=model-3",
-    "charges, of a node": "charges?node=node-1-2-0123456789abcdef",
-    "charges, of one hour long ago": "charges?since=2026-06-20T10:00:00Z&until=2026-06-20T11:00:00Z",
-    "charges, of a key, long ago": "charges?key_id=key-7&until=2026-06-10T00:00:00Z",
-    "charges, 1,000": "charges?limit=1000",
-    "ends": "ends",
-    "ends, failed (none)": "ends?status=failed",
-    "ends, of a node": "ends?node=node-1-2-0123456789abcdef",
-    "events": "events",
-    "events, of a type": "events?type=request.billed",
-    "events, of a node": "events?node=node-1-2-0123456789abcdef",
-    "usage, one day by key": "usage?by=key&since=2026-06-20&until=2026-06-20",
-    "usage, 30 days by day": "usage?by=day&since=2026-06-20&until=2026-07-19",
-    "usage, 30 days by model and key": "usage?by=model&by=key&since=2026-06-20&until=2026-07-19",
-    "usage, a key's 90 days by day": "usage?by=day&key_id=key-7",
-    "usage, a team's 30 days by model": "usage?by=model&tag=team%3Dteam-3&since=2026-06-20&until=2026-07-19",
-    "usage, all 90 days": "usage",
-    **{f"usage, 90 days by {by}": f"usage?by={by}" for by in ("model", "key", "node", "tag", "day")},
-    "usage, a key's 90 days by model": "usage?by=model&key_id=key-7",
-    "usage, 90 days by model and key": "usage?by=model&by=key",
-    "costs, 90 days by model": "costs?by=model",
-    "costs, 90 days by key": "costs?by=key",
-    "costs, 30 days by provider": "costs?by=provider&since=2026-06-20&until=2026-07-19",
-    "budgets": "budgets",
-    "nodes": "nodes",
-    "models": "models",
-    "dead letters": "dead-letters",
-    "dead letters, of a model (none)": "dead-letters?model=model-3",
-    "errors, 7 days": "errors",
-    "errors, 7 days, of a key": "errors?key_id=key-7",
-    "errors, 7 days, of a model": "errors?model=model-3",
-    "errors, since the first day": "errors?since=2026-05-01",
-}
-PAGES = {
-    "overview": "",
-    **{
-        f"usage, {days} days by {by}": f"usage?days={days}&by={by}"
-        for days in (30, 90, 365)
-        for by in ("model", "key", "tag")
-    },
-    "usage, 365 days by day": "usage?days=365&by=day",
-    "usage, 365 days of a key by model": "usage?days=365&by=model&key_id=key-7",
-    "usage, 365 days of a model by key": "usage?days=365&by=key&model=model-3",
-    "errors": "errors",
-    "errors of a key": "errors?key_id=key-7",
-    "errors of requests, one by one": "errors?of=requests",
-    "requests": "requests",
-    "requests of a key": "requests?key_id=key-7",
-    "requests of a key and a model": "requests?key_id=key-7&model=model-3",
-    "requests that failed": "requests?status=failed",
-    "dead letters of a model (none)": "dead-letters?model=model-3",
-    "models": "models",
-    "nodes": "nodes",
-    "keys": "keys",
-}
-"""Of the dashboard. Its days end today, and those of the rows end in August: a year has all of them."""
 LIMIT_MS = 200
 
 
@@ -268,7 +209,7 @@ What `{result.command}` measured; it wrote this page from [the recorded data](..
 Load average before and after: {result.load_average_before}, {result.load_average_after}. {result.rows:,} charges, with
 as many events, ends and prices, of 90 days, 100 keys, 5 models, 15 nodes and 10 teams: {result.database_gib:g} GiB.
 Management, broker and the teller of events share the cores; events go into the file that the pages come from. The
-dashboard's days end today, and those of the ten million in August: its year has all of them. Errors are those of a bad
+dashboard's days end today, and those of the filled rows in August: its year has all of them. Errors are those of a bad
 week: {ERRORS} of them on each day, for each model and key.
 
 {_missed(result)}
