@@ -76,17 +76,7 @@ def _statements() -> list[Any]:
     ]  # fmt: skip
     found: list[Any] = []
     for each in filters:
-        for by in (
-            [],
-            ["day"],
-            ["model"],
-            ["key"],
-            ["tag"],
-            ["node"],
-            ["day", "key"],
-            ["model", "key"],
-            ["key", "node"],
-        ):
+        for by in ("", "day", "model", "key", "tag", "node", "day key", "model key", "key node"):
             question = UsageQuestion.model_validate({"by": by.split(), **each})
             found.append(sum_queries.usage(question))
             if by in usage_sums.COLUMNS:
