@@ -55,13 +55,15 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """How a stream of charges or failures was stored. ``behind`` were not stored yet when the last one was told."""
+    """How a stream of charges or failures was stored. ``behind`` were not stored yet when the last one was told;
+    ``per_s_stored`` counts until they were."""
 
     what: str
 
     events: int
     per_s_wanted: int
     per_s_told: float
+    per_s_stored: float
     behind: int
     caught_up_s: float
     cpu_ms_per_event: float
@@ -157,7 +159,8 @@ async def tell(url: str, management: Process, what: str, events: list[bytes], pe
         what,
         count,
         per_s,
-        significant(count / (told_s if per_s else all_s)),
+        significant(count / told_s),
+        significant(count / all_s),
         behind,
         significant(all_s - told_s),
         significant((management.cpu_s - cpu) * 1000 / count),
@@ -185,12 +188,23 @@ def page(result: Result) -> str:
     )
     told = Table(
         "Events told through Pulsar: charges, each stored with event, end, price, sums and tag, and failures",
-        ["told", "wanted/s", "stored/s", "events", "behind at the end", "caught up after s", "CPU ms/event", "MiB"],
+        [
+            "told",
+            "wanted/s",
+            "told/s",
+            "stored/s",
+            "events",
+            "behind at the end",
+            "caught up after s",
+            "CPU ms/event",
+            "MiB",
+        ],
         [
             [
                 each.what,
                 str(each.per_s_wanted or "all at once"),
                 f"{each.per_s_told:g}",
+                f"{each.per_s_stored:g}",
                 str(each.events),
                 str(each.behind),
                 f"{each.caught_up_s:g}",
