@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-MODELS, KEYS, TAGS = ("small", "large"), ("key-a", "key-b", None), ({}, {"team": "x"}, {"team": "y", "app": "z"})
+MODELS, KEYS = ("small", "large"), ("key-a", "key-b", None)
+TAGS: tuple[dict[str, str], ...] = ({}, {"team": "x"}, {"team": "y", "app": "z"})
 BOOKS = Books(
     prices=PriceList(
         [Price(model="small", currency="USD", input=10**9)], [Price(model="large", currency="EUR", input=7)]
@@ -85,7 +86,7 @@ def _statements() -> list[Any]:
                 found.append(usage_sums.daily(question, [*MODELS, "key-a", "team=x"] if by != "day" else []))
         found.append(usage_sums.money(UsageQuestion.model_validate({"by": ["day"], **each})))
         if "tag" not in each:
-            costs = ([], ["provider"], ["key"], ["key", "provider"])
+            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"])
             found.extend(sum_queries.costs(CostsQuestion.model_validate({"by": by, **each})) for by in costs)
     return found
 
@@ -105,7 +106,13 @@ async def test_every_question_has_the_same_answer_from_sums_by_day(
 
 async def test_errors_are_the_same_from_errors_by_day(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     async def found() -> list[Any]:
-        filters = ({}, {"model": "small"}, {"key_id": "key-a"}, {"model": "large", "key_id": "key-b"}, {"limit": 2})
+        filters: tuple[dict[str, Any], ...] = (
+            {},
+            {"model": "small"},
+            {"key_id": "key-a"},
+            {"model": "large", "key_id": "key-b"},
+            {"limit": 2},
+        )
         return [
             await errors(engine, BOOKS, ErrorsQuestion.model_validate(each), NOON_MS + 2 * 86_400_000)
             for each in filters
