@@ -1,9 +1,9 @@
-"""What the ledger bears: pages and sums of a REST API over many rows, and events per second on top of them.
+"""What the ledger bears: a REST API and a dashboard over many rows, and events per second on top of them.
 
 ``python -m bench.ledger --database FILE --rows 10000000`` fills FILE with SQLite unless it is there (2.5 KB for each
-row, and a quarter of an hour for ten million), asks every page over HTTP, and then tells charges through a Pulsar
-broker to a management that writes into the same file. It records into ``bench/results/ledger.json`` and writes
-docs/ledger.md.
+row, and a quarter of an hour for ten million), tells a bad week's failures unless they are there, asks every page over
+HTTP, and then tells charges through a Pulsar broker to a management that writes into the same file. It records into
+``bench/results/ledger.json`` and writes docs/ledger.md.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from bench import machine
 from bench.fleet_processes import ROOT, FleetProcesses
-from bench.ledger_rows import charge, fill
+from bench.ledger_questions import PAGES, QUESTIONS
+from bench.ledger_rows import ERRORS, FAILURES, charge, failure, fill
 from bench.machine import Machine
 from bench.report import Table
 from bench.spread import percentile, significant
@@ -39,51 +40,30 @@ OUTPUT = ROOT / "bench" / "results" / "ledger.json"
 PAGE = ROOT / "docs" / "ledger.md"
 REPEAT = 7
 MIB = 2**20
-QUESTIONS = {
-    "charges": "charges",
-    "charges, of a key": "charges?key_id=key-7",
-    "charges, of a model": "charges?model=model-3",
-    "charges, of a key and a model": "charges?key_id=key-7&model=model-3",
-    "charges, of a node": "charges?node=node-1-2-0123456789abcdef",
-    "charges, of one hour long ago": "charges?since=2026-06-20T10:00:00Z&until=2026-06-20T11:00:00Z",
-    "charges, of a key, long ago": "charges?key_id=key-7&until=2026-06-10T00:00:00Z",
-    "charges, 1,000": "charges?limit=1000",
-    "ends": "ends",
-    "ends, failed (none)": "ends?status=failed",
-    "ends, of a node": "ends?node=node-1-2-0123456789abcdef",
-    "events": "events",
-    "events, of a type": "events?type=request.billed",
-    "events, of a node": "events?node=node-1-2-0123456789abcdef",
-    "usage, one day by key": "usage?by=key&since=2026-06-20&until=2026-06-20",
-    "usage, 30 days by day": "usage?by=day&since=2026-06-20&until=2026-07-19",
-    "usage, 30 days by model and key": "usage?by=model&by=key&since=2026-06-20&until=2026-07-19",
-    "usage, a key's 90 days by day": "usage?by=day&key_id=key-7",
-    "usage, a team's 30 days by model": "usage?by=model&tag=team%3Dteam-3&since=2026-06-20&until=2026-07-19",
-    "usage, all 90 days": "usage",
-    "costs, 30 days by provider": "costs?by=provider&since=2026-06-20&until=2026-07-19",
-    "budgets": "budgets",
-    "nodes": "nodes",
-    "models": "models",
-    "dead letters": "dead-letters",
-    "errors, 90 days": "errors?since=2026-05-01",
-}
+LIMIT_MS = 200
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """How long one question took: the first time, and of all times the median and the longest."""
+    """How long one question took: the first time, and of all times the median and the longest. ``cpu_ms`` is what
+    management worked for one of them, which does not grow when others use the machine."""
 
     name: str
     first_ms: float
     median_ms: float
     greatest_ms: float
+    cpu_ms: float
 
 
 class Told(msgspec.Struct, frozen=True):
-    """How a stream of charges was stored. ``behind`` were not stored yet when the last one was told."""
+    """How a stream of charges or failures was stored. ``behind`` were not stored yet when the last one was told;
+    ``per_s_stored`` counts until they were."""
+
+    what: str
 
     events: int
     per_s_wanted: int
     per_s_told: float
+    per_s_stored: float
     behind: int
     caught_up_s: float
     cpu_ms_per_event: float
@@ -109,33 +89,50 @@ def ask(process: Process) -> list[Asked]:
     """Every question, and the second page where there is one."""
     found: list[Asked] = []
     for name, path in QUESTIONS.items():
-        answer = _asked(found, name, f"{process.url}/api/v1/{path}")
+        answer = json.loads(_asked(found, process, name, f"api/v1/{path}"))
         if answer.get("next_cursor"):
-            more = f"{process.url}/api/v1/{path}{'&' if '?' in path else '?'}cursor={answer['next_cursor']}"
-            _asked(found, f"{name}: the next page", urllib.parse.quote(more, safe=":/?&=%"))
+            more = f"api/v1/{path}{'&' if '?' in path else '?'}cursor={answer['next_cursor']}"
+            _asked(found, process, f"{name}: the next page", urllib.parse.quote(more, safe=":/?&=%"))
         if name == "charges":
             request_id = answer["data"][-1]["request_id"]
-            _asked(found, "one request", f"{process.url}/api/v1/requests/{request_id}")
+            _asked(found, process, "one request", f"api/v1/requests/{request_id}")
+    for name, path in PAGES.items():
+        _asked(found, process, f"dashboard: {name}", path)
     return found
 
 
-def _asked(found: list[Asked], name: str, url: str) -> Any:
+def _asked(found: list[Asked], process: Process, name: str, path: str) -> bytes:
     times: list[float] = []
-    answer: Any = None
+    answer = b""
+    cpu = process.cpu_s
     for _round in range(REPEAT):
         began = time.perf_counter()
-        with urllib.request.urlopen(url) as response:
-            answer = json.load(response)
+        with urllib.request.urlopen(f"{process.url}/{path}") as response:
+            answer = response.read()
         times.append((time.perf_counter() - began) * 1000)
-    found.append(Asked(name, *(significant(ms) for ms in (times[0], percentile(times, 50), max(times)))))
+    worked = (process.cpu_s - cpu) * 1000 / REPEAT
+    found.append(Asked(name, *(significant(ms) for ms in (times[0], percentile(times, 50), max(times), worked))))
     return answer
 
 
-async def tell(url: str, management: Process, per_s: int, seconds: float) -> Told:
-    """Tell charges at an even pace, then wait until all are stored. ``per_s`` 0: as fast as the broker takes them."""
+def charges(count: int) -> list[bytes]:
+    """So many new ones."""
     chance = random.Random(time.time_ns())
-    count = int((per_s or 4000) * seconds)
-    events = [charge(f"req_{chance.randbytes(16).hex()}", chance, now_ms()) for _ in range(count)]
+    return [charge(f"req_{chance.randbytes(16).hex()}", chance, now_ms()) for _ in range(count)]
+
+
+def failures(management: Process) -> list[bytes]:
+    """Those of a bad week that ends today, unless such a week is there."""
+    with urllib.request.urlopen(f"{management.url}/api/v1/errors") as response:
+        if len(json.load(response)["data"]) >= ERRORS:
+            return []
+    chance, now = random.Random(time.time_ns()), now_ms()
+    return [failure(number, chance, now) for number in range(FAILURES)]
+
+
+async def tell(url: str, management: Process, what: str, events: list[bytes], per_s: int = 0) -> Told:
+    """Tell events at an even pace, then wait until all are stored. ``per_s`` 0: as fast as the broker takes them."""
+    count = len(events)
     broker = open_broker(url)
     await broker.connect()
     await broker.ensure(Topics().results, LEDGER)
@@ -159,9 +156,11 @@ async def tell(url: str, management: Process, per_s: int, seconds: float) -> Tol
     await producer.aclose()
     await broker.aclose()
     return Told(
+        what,
         count,
         per_s,
-        significant(count / (told_s if per_s else all_s)),
+        significant(count / told_s),
+        significant(count / all_s),
         behind,
         significant(all_s - told_s),
         significant((management.cpu_s - cpu) * 1000 / count),
@@ -171,24 +170,41 @@ async def tell(url: str, management: Process, per_s: int, seconds: float) -> Tol
 
 def _stored(management: Process) -> int:
     with urllib.request.urlopen(f"{management.url}/metrics") as response:
-        found = re.search(r'ledger_events_total\{type="request.billed"\} ([\d.]+)', response.read().decode())
-    return int(float(found[1])) if found else 0
+        found = re.findall(
+            r'ledger_events_total\{type="request.(?:billed|failed)"\} ([\d.]+)', response.read().decode()
+        )
+    return sum(int(float(count)) for count in found)
 
 
 def page(result: Result) -> str:
     """The result for people."""
     asked = Table(
         "Every page, over HTTP, in ms",
-        ["page", "first", "median", "longest"],
-        [[each.name, f"{each.first_ms:g}", f"{each.median_ms:g}", f"{each.greatest_ms:g}"] for each in result.asked],
+        ["page", "first", "median", "longest", "CPU of one"],
+        [
+            [each.name, *(f"{ms:g}" for ms in (each.first_ms, each.median_ms, each.greatest_ms, each.cpu_ms))]
+            for each in result.asked
+        ],
     )
     told = Table(
-        "Charges told through Pulsar, each stored with event, end, price, sums and tag",
-        ["wanted/s", "stored/s", "events", "behind at the end", "caught up after s", "CPU ms/event", "MiB"],
+        "Events told through Pulsar: charges, each stored with event, end, price, sums and tag, and failures",
+        [
+            "told",
+            "wanted/s",
+            "told/s",
+            "stored/s",
+            "events",
+            "behind at the end",
+            "caught up after s",
+            "CPU ms/event",
+            "MiB",
+        ],
         [
             [
+                each.what,
                 str(each.per_s_wanted or "all at once"),
                 f"{each.per_s_told:g}",
+                f"{each.per_s_stored:g}",
                 str(each.events),
                 str(each.behind),
                 f"{each.caught_up_s:g}",
@@ -206,12 +222,29 @@ What `{result.command}` measured; it wrote this page from [the recorded data](..
 {result.machine.system}, Python {result.machine.python}, SQLite. {result.date}, commit {result.commit}.
 Load average before and after: {result.load_average_before}, {result.load_average_after}. {result.rows:,} charges, with
 as many events, ends and prices, of 90 days, 100 keys, 5 models, 15 nodes and 10 teams: {result.database_gib:g} GiB.
-Management, broker and the teller of events share the cores; events go into the file that the pages come from.
+Management, broker and the teller of events share the cores; events go into the file that the pages come from. The
+dashboard's days end today, and those of the filled rows in August: its year has all of them. Errors are those of a bad
+week: {ERRORS} of them on each day, for each model and key.
+
+{_missed(result)}
 
 {asked.as_markdown()}
 
 {told.as_markdown()}
 """
+
+
+def _missed(result: Result) -> str:
+    slow = [each for each in result.asked if each.median_ms > LIMIT_MS]
+    if not slow:
+        return f"No page takes more than {LIMIT_MS} ms in the median."
+    waited, worked = ([each.name for each in slow if (each.cpu_ms > LIMIT_MS) is is_work] for is_work in (False, True))
+    told = [f"More than {LIMIT_MS} ms in the median:"]
+    if worked:
+        told.append(f"by their own work {'; '.join(worked)}.")
+    if waited:
+        told.append(f"By waiting for a core or the disk, with less than {LIMIT_MS} ms of work, {'; '.join(waited)}.")
+    return " ".join(told)
 
 
 @click.command()
@@ -228,8 +261,13 @@ def main(database: Path, rows: int, seconds: float, output: Path) -> None:
     with FleetProcesses() as fleet:
         fleet.broker()
         management = fleet.management(DATABASE_URL=url)
+        told = []
+        if week := failures(management):
+            told.append(asyncio.run(tell(fleet.pulsar_url, management, "failures", week)))
         asked = ask(management)
-        told = [asyncio.run(tell(fleet.pulsar_url, management, per_s, seconds)) for per_s in (2000, 0)]
+        for per_s, count in ((2000, 2000), (0, 4000)):
+            events = charges(int(count * seconds))
+            told.append(asyncio.run(tell(fleet.pulsar_url, management, "charges", events, per_s)))
     result = Result(
         date=machine.today(),
         commit=machine.commit(),

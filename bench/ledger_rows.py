@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 from management.books import Books
 from management.journal import read, write
 from management.opening import open_books
+from management.sums import keys_of, sums_of
 from store import database
 from store.migrate import upgrade
+from store.money_tables import MONEY_DAILY
 from store.prices import Price, PriceList
+from store.rollups import DIMENSIONS, ROLLUPS
+from store.tables import USAGE_DAILY
 from wire import codec
 from wire.event import PREFIX, Event, RequestData, Times, charge_id
 from wire.usage import Usage
@@ -25,11 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sqlalchemy import Table
+
 BASE = 10_000
 DAYS = 90
 FIRST = datetime(2026, 6, 1, tzinfo=UTC)
 KEYS, MODELS, NODES, TEAMS = 100, 5, 3, 10
 """Nodes of each model."""
+ERRORS, BAD_DAYS = 40, 7
+FAILURES = ERRORS * MODELS * KEYS * BAD_DAYS
+"""A bad week: every error of every model and key on every day."""
 PRICES = PriceList(
     [Price(model=f"model-{model}", currency="USD", input=2_500_000_000, output=10**10) for model in range(MODELS)],
     [Price(model=f"model-{model}", currency="USD", input=10**9, output=4 * 10**9) for model in range(MODELS)],
@@ -86,6 +95,33 @@ def charge(request_id: str, chance: random.Random, time_ms: int) -> bytes:
     )
 
 
+def failure(number: int, chance: random.Random, now_ms: int) -> bytes:
+    """The end of a request that failed, one of :data:`FAILURES`: each is of another error, model, key or day."""
+    rest, code = divmod(number, ERRORS)
+    rest, model = divmod(rest, MODELS)
+    days, key = divmod(rest, KEYS)
+    request_id = f"req_{chance.randbytes(16).hex()}"
+    data = RequestData(
+        request_id=request_id,
+        endpoint="chat/completions",
+        model=f"model-{model}",
+        status="failed",
+        error_code=f"code_{chr(97 + code // 26)}{chr(97 + code % 26)}",
+        key_id=f"key-{key}",
+        provider="api.provider.example",
+    )
+    return codec.encode_event(
+        Event(
+            id=f"failed-{request_id}",
+            source="/gateways/gateway-0123456789abcdef",
+            type=f"{PREFIX}request.failed",
+            time=datetime.fromtimestamp(now_ms / 1000 - days * 86_400, UTC).isoformat(timespec="milliseconds"),
+            subject=request_id,
+            data=codec.encode_event_data(data),
+        )
+    )
+
+
 def fill(path: Path, rows: int, told: Callable[[str], None]) -> None:
     """Make a ledger of so many charges, each with its event, its end and its price."""
     asyncio.run(_base(path))
@@ -112,6 +148,8 @@ def fill(path: Path, rows: int, told: Callable[[str], None]) -> None:
         connection.execute(sql)
     told("sums")
     _sum(connection)
+    for table in (USAGE_DAILY, MONEY_DAILY):
+        _roll_up(connection, table)
     connection.close()
 
 
@@ -190,4 +228,17 @@ def _sum(connection: sqlite3.Connection) -> None:
         connection.execute(
             f"INSERT INTO spent_daily SELECT '{scope}', {subject}, currency, day, sum(amount) "
             "FROM narrow GROUP BY 1, 2, 3, 4"
+        )
+
+
+def _roll_up(connection: sqlite3.Connection, daily: Table) -> None:
+    rollups, keys, names = daily.name.replace("_daily", "_rollup"), keys_of(daily), sums_of(daily)
+    connection.execute(f"DELETE FROM {rollups}")
+    for rollup, kept in ROLLUPS.items():
+        left_out = DIMENSIONS - kept
+        shown = ", ".join("''" if key in left_out else key for key in keys)
+        group = ", ".join(key for key in keys if key not in left_out)
+        connection.execute(
+            f"INSERT INTO {rollups} (rollup, {', '.join((*keys, *names))}) SELECT '{rollup}', {shown}, "
+            f"{', '.join(f'sum({name})' for name in names)} FROM {daily.name} GROUP BY {group}"
         )

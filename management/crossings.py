@@ -32,9 +32,10 @@ async def crossings(connection: AsyncConnection, added: Sequence[dict[str, Any]]
     if not budgets:
         return []
     day = await today(connection, now_ms)
+    standing = await standings(connection, budgets, day, now_ms)
     found = []
     for budget in budgets:
-        after = (await standings(connection, [budget], day, now_ms))[budget.id]
+        after = standing[budget.id]
         first = {"day": day, "month": day.replace(day=1), "total": day.min}[budget.id.period]
         share = sum(
             row["amount"]

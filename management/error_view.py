@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 DAYS = 7
 """Of which errors are shown where nobody asks for others."""
-AFFECTED_MAX = 20
 
 
 async def errors(engine: AsyncEngine, books: Books, question: ErrorsQuestion, now_ms: int) -> dict[str, Any]:
@@ -73,5 +72,4 @@ async def alerts(engine: AsyncEngine, question: AlertsQuestion) -> dict[str, Any
 
 
 def _most(rows: list[dict[str, Any]], fingerprint: str) -> list[dict[str, Any]]:
-    found = [row for row in rows if row["fingerprint"] == fingerprint][:AFFECTED_MAX]
-    return [{"name": row["name"], "count": int(row["count"])} for row in found]
+    return [{"name": row["name"], "count": int(row["count"])} for row in rows if row["fingerprint"] == fingerprint]

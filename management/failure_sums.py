@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, collate, or_
 
-from store.fleet_tables import ERRORS_DAILY, NODE_ERRORS
+from management.rollups import shortened
+from management.sums import keys_of
+from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.insertion import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,19 +28,20 @@ async def add_failures(connection: AsyncConnection, failures: Sequence[Row], boo
     if not failures:
         return
     dialect = connection.dialect.name
-    await connection.execute(_add_up(dialect), daily_errors(failures, books))
+    daily = daily_errors(failures, books)
+    await connection.execute(_add_up(dialect, ERRORS_DAILY), daily)
+    await connection.execute(_add_up(dialect, ERRORS_ROLLUP), rolled_up_errors(daily))
     if nodes := _last_of_nodes(failures):
         await connection.execute(_replace_earlier(dialect), nodes)
 
 
 def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
     """The rows of ``errors_daily`` that they add up to, always in one order: two writers never wait in a circle."""
-    rows: dict[tuple[Any, ...], Row] = {}
-    for failure in failures:
-        key = (books.day(failure["time_ms"]), failure["fingerprint"], failure["model"], failure["key_id"] or "")
-        row = {
-            **dict(zip(("day", "fingerprint", "model", "key_id"), key, strict=True)),
-            **{name: failure[name] for name in ("scope", "code", "provider")},
+    told = (
+        {
+            **{name: failure[name] for name in ("fingerprint", "model", "scope", "code", "provider")},
+            "day": books.day(failure["time_ms"]),
+            "key_id": failure["key_id"] or "",
             "count": 1,
             "first_ms": failure["time_ms"],
             "last_ms": failure["time_ms"],
@@ -46,11 +49,30 @@ def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
             "last_request_id": failure["request_id"],
             "last_message": failure["message"],
         }
-        if (known := rows.get(key)) is not None:
-            last = max(known, row, key=lambda each: (each["last_ms"], each["last_event_id"]))
-            first_ms = min(known["first_ms"], row["first_ms"])
-            row = last | {"count": known["count"] + 1, "first_ms": first_ms}
-        rows[key] = row
+        for failure in failures
+    )
+    keys = keys_of(ERRORS_DAILY)
+    return _put_together((tuple(row[name] for name in keys), row) for row in told)
+
+
+def rolled_up_errors(daily: Sequence[Row]) -> list[Row]:
+    """The rows of ``errors_rollup`` that these rows of ``errors_daily`` add up to, always in one order."""
+    names = keys_of(ERRORS_ROLLUP)
+    return _put_together(
+        (key, row | dict(zip(names, key, strict=True))) for key, row in shortened(daily, ERRORS_ROLLUP)
+    )
+
+
+def _put_together(told: Iterable[tuple[tuple[Any, ...], Row]]) -> list[Row]:
+    rows: dict[tuple[Any, ...], Row] = {}
+    for key, row in told:
+        known = rows.get(key)
+        if known is None:
+            rows[key] = row
+            continue
+        last = max(known, row, key=lambda each: (each["last_ms"], each["last_event_id"]))
+        first_ms = min(known["first_ms"], row["first_ms"])
+        rows[key] = last | {"count": known["count"] + row["count"], "first_ms": first_ms}
     return [rows[key] for key in sorted(rows)]
 
 
@@ -65,9 +87,9 @@ def _last_of_nodes(failures: Iterable[Row]) -> list[Row]:
     return [last[node] for node in sorted(last)]
 
 
-def _add_up(dialect: str) -> Insert:
-    statement = insert(dialect, ERRORS_DAILY)
-    told, known = statement.excluded, ERRORS_DAILY.c
+def _add_up(dialect: str, table: Table) -> Insert:
+    statement = insert(dialect, table)
+    told, known = statement.excluded, table.c
     is_later = _is_later(dialect, (told.last_ms, told.last_event_id), (known.last_ms, known.last_event_id))
     changes: dict[str, Any] = {
         name: case((is_later, told[name]), else_=known[name])
@@ -75,7 +97,7 @@ def _add_up(dialect: str) -> Insert:
     }
     changes["count"] = known["count"] + told["count"]
     changes["first_ms"] = case((told.first_ms < known.first_ms, told.first_ms), else_=known.first_ms)
-    return statement.on_conflict_do_update(index_elements=list(ERRORS_DAILY.primary_key.columns), set_=changes)
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
 
 
 def _replace_earlier(dialect: str) -> Insert:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, exists, func, literal, select, tuple_
+from sqlalchemy import Select, exists, func, literal, literal_column, select, tuple_
 
 from management.queries import equal, numbers, page_by_time, wrong_cursor
+from management.rollups import source
 from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
 from store.tables import CHARGES, ENDS, EVENTS
 from wire.event import PREFIX
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
 
+    from sqlalchemy import FromClause
+
     from management.fleet_questions import ActionsQuestion, AlertsQuestion, DeadLettersQuestion, ErrorsQuestion
 
 SAMPLES_MAX = 200
@@ -22,9 +25,13 @@ SAMPLES_MS = 3_600_000
 """Percentiles are those of so many charges of the last hour: a bounded read of one index, whatever the ledger holds,
 and the same at every management, of which only one writes the ledger."""
 LETTERS_COUNTED_MAX = 1_000
-_IS_DEAD = ENDS.c.status == "dead"
+AFFECTED_MAX = 20
+"""Models and keys that are named for one error."""
+# Written out, for the index of dead letters holds no others, and a parameter could be anything.
+_IS_DEAD = ENDS.c.status == literal_column("'dead'")
 _LATER = EVENTS.alias("later")
 _IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
+_FILTERS = ("model", "key_id")
 _GROUP = ("fingerprint", "scope", "code", "provider")
 
 
@@ -79,12 +86,13 @@ def alerts(question: AlertsQuestion) -> Select[Any]:
 
 def errors(question: ErrorsQuestion, since: datetime.date) -> Select[Any]:
     """A page of errors and one more, the latest first."""
-    table, last_ms = ERRORS_DAILY.c, func.max(ERRORS_DAILY.c.last_ms)
+    errors = _errors_for(question)
+    table, last_ms = errors.c, func.max(errors.c.last_ms)
     groups = [table[name] for name in _GROUP]
     statement = select(
         *groups, func.sum(table.count).label("count"), func.min(table.first_ms).label("first_ms"), last_ms.label("last")
     )
-    statement = statement.where(*_wanted(question, since)).group_by(*groups)
+    statement = statement.where(*_wanted(errors, question, since)).group_by(*groups)
     if question.cursor is not None:
         time, _, fingerprint = question.cursor.partition("-")
         if not fingerprint:
@@ -95,25 +103,33 @@ def errors(question: ErrorsQuestion, since: datetime.date) -> Select[Any]:
 
 
 def affected(question: ErrorsQuestion, since: datetime.date, name: str, fingerprints: Sequence[str]) -> Select[Any]:
-    """By ``model`` or ``key_id``: how often each had these errors."""
-    table = ERRORS_DAILY.c
-    count = func.sum(table.count)
-    return (
-        select(table.fingerprint, table[name].label("name"), count.label("count"))
-        .where(*_wanted(question, since), table.fingerprint.in_(fingerprints), table[name] != "")
+    """By ``model`` or ``key_id``: how often each had these errors, those with the most of each first."""
+    errors = _errors_for(question, name)
+    table, count = errors.c, func.sum(errors.c.count)
+    place = func.row_number().over(partition_by=table.fingerprint, order_by=(count.desc(), table[name]))
+    counted = (
+        select(table.fingerprint, table[name].label("name"), count.label("count"), place.label("place"))
+        .where(*_wanted(errors, question, since), table.fingerprint.in_(fingerprints), table[name] != "")
         .group_by(table.fingerprint, table[name])
-        .order_by(count.desc(), table[name])
+        .subquery()
     )
+    return select(counted).where(counted.c.place <= AFFECTED_MAX).order_by(counted.c.fingerprint, counted.c.place)
 
 
 def last_of_errors(question: ErrorsQuestion, since: datetime.date, last: Sequence[tuple[str, int]]) -> Select[Any]:
     """The request and the words of the last one of each error, by fingerprint and its time."""
-    table = ERRORS_DAILY.c
+    errors = _errors_for(question)
+    table = errors.c
     columns = (table.fingerprint, table.last_event_id, table.last_request_id, table.last_message)
-    return select(*columns).where(*_wanted(question, since), tuple_(table.fingerprint, table.last_ms).in_(last))
+    return select(*columns).where(*_wanted(errors, question, since), tuple_(table.fingerprint, table.last_ms).in_(last))
 
 
-def _wanted(question: ErrorsQuestion, since: datetime.date) -> list[Any]:
-    table = ERRORS_DAILY.c
-    wanted = [table.day >= since, *equal(table, question, ("scope", "model", "key_id"))]
+def _errors_for(question: ErrorsQuestion, *names: str) -> FromClause:
+    """Errors by day, or a rollup that is enough for the question and tells these columns apart."""
+    return source(ERRORS_DAILY, [*names, *(each for each in _FILTERS if getattr(question, each) is not None)])
+
+
+def _wanted(errors: FromClause, question: ErrorsQuestion, since: datetime.date) -> list[Any]:
+    table = errors.c
+    wanted = [table.day >= since, *equal(table, question, ("scope", *_FILTERS))]
     return wanted if question.until is None else [*wanted, table.day <= question.until]

@@ -9,10 +9,11 @@ from sqlalchemy import case, collate, insert, tuple_
 
 from management.books import Priced, price
 from management.failure_sums import add_failures
+from management.rollups import rolled_up
 from management.sums import add_up, daily_money, daily_usage
 from store.insertion import insert as insert_or
-from store.money_tables import MONEY_DAILY, PRICED, SPENT_DAILY
-from store.tables import CHARGES, ENDS, NODES, USAGE_DAILY
+from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED, SPENT_DAILY
+from store.tables import CHARGES, ENDS, NODES, USAGE_DAILY, USAGE_ROLLUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,9 @@ async def project(
         await connection.execute(tell_end(dialect), ends)
     if charges:
         await connection.execute(insert(CHARGES), charges)
-        await connection.execute(add_up(dialect, USAGE_DAILY), daily_usage((fact for _, fact in new), books))
+        usage = daily_usage((fact for _, fact in new), books)
+        await connection.execute(add_up(dialect, USAGE_DAILY), usage)
+        await connection.execute(add_up(dialect, USAGE_ROLLUP), rolled_up(usage, USAGE_ROLLUP))
     if nodes := latest_of_nodes(fact.node for _, fact in new if fact.node is not None):
         await connection.execute(tell_node(dialect), nodes)
     await add_failures(connection, [fact.failure for _, fact in new if fact.failure is not None], books)
@@ -70,6 +73,7 @@ async def project_money(
     await connection.execute(insert(PRICED), [_priced_row(*one) for one in priced])
     money, spent = daily_money(((fact, worth) for _, fact, worth in priced), books)
     await connection.execute(add_up(dialect, MONEY_DAILY), money)
+    await connection.execute(add_up(dialect, MONEY_ROLLUP), rolled_up(money, MONEY_ROLLUP))
     if spent:
         await connection.execute(add_up(dialect, SPENT_DAILY), spent)
     return spent

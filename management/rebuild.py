@@ -11,7 +11,7 @@ from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
 from management.projections import NewFact, project, project_money
 from store.database import writing
-from store.fleet_tables import ERRORS_DAILY, NODE_ERRORS
+from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.ledger_state import alone, set_time_zone, state_of
 from store.money_tables import MONEY, PRICE_LISTS, PRICED, ROWS, SUMS
 from store.prices import PriceList, load
@@ -59,7 +59,7 @@ async def rebuild(engine: AsyncEngine, books: Books | None = None) -> Rebuilt:
         for table in ROWS:
             await connection.execute(delete(table).where(table.c.time_ms >= state.horizon_ms))
         await connection.execute(delete(NODE_ERRORS).where(NODE_ERRORS.c.time_ms >= state.horizon_ms))
-        for table in (*SUMS, ERRORS_DAILY):
+        for table in (*SUMS, ERRORS_DAILY, ERRORS_ROLLUP):
             await connection.execute(delete(table).where(table.c.day >= books.day(state.horizon_ms)))
         await connection.execute(delete(NODES).where(NODES.c.first_ms >= state.horizon_ms))
         return await _replay(connection, books, state.horizon_ms, only_money=False)

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, MetaData, String, Table, select
 
 from management.facts import ACCEPTED, BILLED, Unreadable, fact_of
+from management.rollups import rolled_up
 from management.sums import Sums, daily_usage, keys_of, sums_of
 from store.database import writing
 from store.insertion import insert as insert_or
 from store.ledger_state import state_of
-from store.tables import CHARGES, ENDS, EVENTS, USAGE_DAILY
+from store.tables import CHARGES, ENDS, EVENTS, USAGE_DAILY, USAGE_ROLLUP
 from wire import codec
 from wire.event import PREFIX
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import AsyncIterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -129,17 +131,28 @@ async def _charges(connection: AsyncConnection, books: Books, found: Reconciled,
         found.charges += len(facts)
         for sums in daily_usage(facts, books):
             told.add(tuple(sums[name] for name in keys_of(USAGE_DAILY)), [sums[name] for name in sums_of(USAGE_DAILY)])
-    days = USAGE_DAILY.c.day
-    stored = select(USAGE_DAILY).where(days >= books.day(since_ms), days < books.day(until_ms))
-    have = {_key(row): dict(row) for row in (await connection.execute(stored)).mappings()}
-    want = {_key(row): row for row in told.rows}
+    first, end = books.day(since_ms), books.day(until_ms)
+    await _sums(connection, found, USAGE_DAILY, told.rows, first, end)
+    await _sums(connection, found, USAGE_ROLLUP, rolled_up(told.rows, USAGE_ROLLUP), first, end)
+
+
+async def _sums(
+    connection: AsyncConnection,
+    found: Reconciled,
+    table: Table,
+    told: list[dict[str, Any]],
+    first: datetime.date,
+    end: datetime.date,
+) -> None:
+    def key_of(row: Any) -> tuple[Any, ...]:
+        return tuple(row[name] for name in keys_of(table))
+
+    stored = select(table).where(table.c.day >= first, table.c.day < end)
+    have = {key_of(row): dict(row) for row in (await connection.execute(stored)).mappings()}
+    want = {key_of(row): row for row in told}
     for key in sorted(have.keys() | want.keys()):
         if have.get(key) != want.get(key):
             found.differing_sums.add(" ".join(str(part) for part in key if part != ""))
-
-
-def _key(row: Any) -> tuple[Any, ...]:
-    return tuple(row[name] for name in keys_of(USAGE_DAILY))
 
 
 def _fact(raw: str) -> Fact | None:

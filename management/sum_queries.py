@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import BigInteger, Select, cast, func, literal, select, tuple_
 
 from management.queries import wrong_cursor
+from management.rollups import source
 from management.sums import USAGE_SUMS
 from store.amount import NANOS
 from store.money_tables import MONEY_DAILY
@@ -17,12 +18,13 @@ from store.tables import USAGE_DAILY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement, FromClause, Table
 
     from management.questions import CostsQuestion, UsageQuestion
 
 By = Literal["day", "model", "key", "node", "tag", "provider"]
 _COLUMNS = {"day": "day", "model": "model", "key": "key_id", "node": "node", "tag": "tag", "provider": "provider"}
+_FILTERS = ("model", "key_id", "node", "provider")
 _COST_KEYS = ("side", "currency")
 
 
@@ -31,32 +33,40 @@ def groups(by: Sequence[str]) -> list[str]:
     return [column for name, column in _COLUMNS.items() if name in by]
 
 
+def sums_for(daily: Table, question: UsageQuestion | CostsQuestion) -> FromClause:
+    """A table of sums by day, or a rollup of it that is enough for the question."""
+    filters = [name for name in _FILTERS if getattr(question, name, None) is not None]
+    return source(daily, [*groups(question.by), *filters])
+
+
 def usage(question: UsageQuestion) -> Select[Any]:
     """A page of sums of usage and one more, ordered by their groups."""
     names = groups(question.by)
-    statement = _grouped(USAGE_DAILY, names, USAGE_SUMS).where(*wanted(USAGE_DAILY, question, question.tag))
-    return _page(statement, USAGE_DAILY, names, question.cursor, question.limit)
+    table = sums_for(USAGE_DAILY, question)
+    statement = _grouped(table, names, USAGE_SUMS).where(*wanted(table, question, question.tag))
+    return _page(statement, table, names, question.cursor, question.limit)
 
 
 def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
     """What the charges of these sums come to, by currency: the rows of a page of :func:`usage`."""
     names = groups(question.by)
-    statement = _grouped(MONEY_DAILY, [*names, "currency"], ("requests",)).add_columns(*exact_sum())
-    statement = statement.where(*wanted(MONEY_DAILY, question, question.tag), MONEY_DAILY.c.side == "charge")
+    table = sums_for(MONEY_DAILY, question)
+    statement = _grouped(table, [*names, "currency"], ("requests",)).add_columns(*exact_sum(table))
+    statement = statement.where(*wanted(table, question, question.tag), table.c.side == "charge")
     if names:
-        keys = tuple_(*(MONEY_DAILY.c[name] for name in names))
+        keys = tuple_(*(table.c[name] for name in names))
         first, last = ([row[name] for name in names] for row in (page[0], page[-1]))
-        statement = statement.where(keys >= _literals(MONEY_DAILY, names, first))
-        statement = statement.where(keys <= _literals(MONEY_DAILY, names, last))
-    return statement.order_by(*(MONEY_DAILY.c[name] for name in (*names, "currency")))
+        statement = statement.where(keys >= _literals(table, names, first))
+        statement = statement.where(keys <= _literals(table, names, last))
+    return statement.order_by(*(table.c[name] for name in (*names, "currency")))
 
 
 def costs(question: CostsQuestion) -> Select[Any]:
     """A page of sums of what attempts cost the operator and one more, ordered by their groups."""
-    names = cost_groups(question)
-    statement = _grouped(MONEY_DAILY, names, ("requests", "tokens")).add_columns(*exact_sum())
-    statement = statement.where(*wanted(MONEY_DAILY, question, None), MONEY_DAILY.c.side.in_(("cost", "waste")))
-    return _page(statement, MONEY_DAILY, names, question.cursor, question.limit)
+    table, names = sums_for(MONEY_DAILY, question), cost_groups(question)
+    statement = _grouped(table, names, ("requests", "tokens")).add_columns(*exact_sum(table))
+    statement = statement.where(*wanted(table, question, None), table.c.side.in_(("cost", "waste")))
+    return _page(statement, table, names, question.cursor, question.limit)
 
 
 def cost_groups(question: CostsQuestion) -> list[str]:
@@ -74,16 +84,16 @@ def cursor_of_group(row: dict[str, Any], names: Sequence[str]) -> str:
     return msgspec.json.encode([row[name] for name in names]).decode()
 
 
-def _grouped(table: Table, names: Sequence[str], sums: Sequence[str]) -> Select[Any]:
+def _grouped(table: FromClause, names: Sequence[str], sums: Sequence[str]) -> Select[Any]:
     keys = [table.c[name] for name in names]
     statement = select(*keys, *(total(table.c[name]).label(name) for name in sums))
     return statement.group_by(*keys) if keys else statement
 
 
-def exact_sum() -> list[ColumnElement[int]]:
+def exact_sum(money: FromClause) -> list[ColumnElement[int]]:
     """The two columns that :func:`amount_of` puts together."""
     # In two parts: a sum of nanos might not fit into 64 bits.
-    amount = MONEY_DAILY.c.amount
+    amount = money.c.amount
     return [total(amount // NANOS).label("units"), total(amount % NANOS).label("rest")]
 
 
@@ -93,14 +103,10 @@ def total(column: ColumnElement[int]) -> ColumnElement[int]:
     return cast(func.coalesce(func.sum(column), 0), BigInteger)
 
 
-def wanted(table: Table, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
+def wanted(table: FromClause, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
     """What a question asks for, as conditions on a table of sums."""
     columns = table.c
-    found = [
-        columns[name] == value
-        for name in ("model", "key_id", "node", "provider")
-        if (value := getattr(question, name, None)) is not None
-    ]
+    found = [columns[name] == value for name in _FILTERS if (value := getattr(question, name, None)) is not None]
     if tag is not None and "=" not in tag:
         found.append(columns.tag.startswith(f"{tag}=", autoescape=True))
     elif tag is not None:
@@ -114,7 +120,9 @@ def wanted(table: Table, question: UsageQuestion | CostsQuestion, tag: str | Non
     return found
 
 
-def _page(statement: Select[Any], table: Table, names: Sequence[str], cursor: str | None, limit: int) -> Select[Any]:
+def _page(
+    statement: Select[Any], table: FromClause, names: Sequence[str], cursor: str | None, limit: int
+) -> Select[Any]:
     keys = [table.c[name] for name in names]
     if cursor is not None:
         statement = statement.where(tuple_(*keys) > _literals(table, names, _values(cursor, table, names)))
@@ -122,11 +130,11 @@ def _page(statement: Select[Any], table: Table, names: Sequence[str], cursor: st
     return (statement.order_by(*keys) if keys else statement).limit(limit + 1)
 
 
-def _literals(table: Table, names: Sequence[str], values: Sequence[Any]) -> Any:
+def _literals(table: FromClause, names: Sequence[str], values: Sequence[Any]) -> Any:
     return tuple_(*(literal(value, table.c[name].type) for name, value in zip(names, values, strict=True)))
 
 
-def _values(cursor: str, table: Table, names: Sequence[str]) -> list[Any]:
+def _values(cursor: str, table: FromClause, names: Sequence[str]) -> list[Any]:
     try:
         values = msgspec.json.decode(cursor, type=list[str])
         if not names or len(values) != len(names) or any("\0" in value for value in values):

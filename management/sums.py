@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from store.budgets import subjects_of, tags_of
@@ -48,7 +49,7 @@ class Sums:
     def add(self, key: tuple[Any, ...], amounts: Sequence[int]) -> None:
         """Both in the order of the table's columns."""
         row = self._rows.get(key)
-        self._rows[key] = list(amounts) if row is None else [a + b for a, b in zip(row, amounts, strict=True)]
+        self._rows[key] = list(amounts) if row is None else list(map(add, row, amounts))
 
     @property
     def rows(self) -> list[Row]:

@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
-    Select,
+    ScalarSelect,
+    case,
     cast,
     delete,
     func,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     literal,
     select,
     tuple_,
-    union_all,
     update,
 )
 
@@ -42,6 +42,8 @@ Scope = Literal["key", "tag", "model"]
 Period = Literal["day", "month", "total"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PERIODS: tuple[Period, ...] = get_args(Period)
+_PORTION = 1_000
+"""Budgets in one statement: both databases allow some 32,000 values, and a budget is named by three."""
 
 
 class BudgetId(NamedTuple):
@@ -146,14 +148,21 @@ async def standings(
     connection: AsyncConnection, budgets: Sequence[Budget], day: datetime.date, now_ms: int
 ) -> dict[BudgetId, Standing]:
     """How each of them stands on a day."""
-    if not budgets:
-        return {}
+    found = {budget.id: Standing() for budget in budgets}
+    ids = list(found)
+    for first in range(0, len(ids), _PORTION):
+        for id_, spent, held in await _portion(connection, ids[first : first + _PORTION], day, now_ms):
+            found[id_] = Standing(spent, held)
+    return found
+
+
+async def _portion(
+    connection: AsyncConnection, ids: Sequence[BudgetId], day: datetime.date, now_ms: int
+) -> list[tuple[BudgetId, int, int]]:
     # One statement sees one state: a charge that is settled meanwhile is either reserved or spent, never neither.
-    parts = [part for budget in budgets for part in (_spent(budget, day), _held(budget.id, now_ms))]
-    found = {budget.id: [0, 0] for budget in budgets}
-    for kind, scope, subject, period, amount in await connection.execute(union_all(*parts)):
-        found[BudgetId(scope, subject, period)][kind] = int(amount or 0)
-    return {id_: Standing(*amounts) for id_, amounts in found.items()}
+    statement = select(*(BUDGETS.c[name] for name in BudgetId._fields), _spent(day), _held(now_ms))
+    rows = await connection.execute(statement.where(_is(BUDGETS, ids)))
+    return [(BudgetId(*row[:3]), row[3] or 0, row[4] or 0) for row in rows]
 
 
 async def reserve(connection: AsyncConnection, asks: Sequence[Ask], now_ms: int) -> list[Budget | None]:
@@ -196,26 +205,27 @@ async def forget_expired(connection: AsyncConnection, now_ms: int) -> None:
     await connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.expires_ms <= now_ms))
 
 
-def _spent(budget: Budget, day: datetime.date) -> Select[Any]:
-    table, id_ = SPENT_DAILY.c, budget.id
-    statement = select(*_named(0, id_), cast(func.sum(table.amount), BigInteger)).where(
-        table.scope == id_.scope, table.subject == id_.subject, table.currency == budget.currency
+def _spent(day: datetime.date) -> ScalarSelect[int]:
+    table, budget = SPENT_DAILY.c, BUDGETS.c
+    first = case(
+        (budget.period == "day", literal(day)),
+        (budget.period == "month", literal(day.replace(day=1))),
+        else_=literal(day.min),
     )
-    if id_.period == "total":
-        return statement
-    first = day.replace(day=1) if id_.period == "month" else day
-    return statement.where(table.day >= first)
+    statement = select(cast(func.sum(table.amount), BigInteger)).where(
+        table.scope == budget.scope,
+        table.subject == budget.subject,
+        table.currency == budget.currency,
+        table.day >= first,
+    )
+    return statement.scalar_subquery()
 
 
-def _held(id_: BudgetId, now_ms: int) -> Select[Any]:
+def _held(now_ms: int) -> ScalarSelect[int]:
     table = RESERVATIONS.c
-    return select(*_named(1, id_), cast(func.sum(table.amount), BigInteger)).where(
-        table.scope == id_.scope, table.subject == id_.subject, table.period == id_.period, table.expires_ms > now_ms
-    )
-
-
-def _named(kind: int, id_: BudgetId) -> list[Any]:
-    return [literal(kind), literal(id_.scope), literal(id_.subject), literal(id_.period)]
+    is_of = (table[name] == BUDGETS.c[name] for name in BudgetId._fields)
+    statement = select(cast(func.sum(table.amount), BigInteger)).where(*is_of, table.expires_ms > now_ms)
+    return statement.scalar_subquery()
 
 
 def _is(table: Any, ids: Sequence[BudgetId]) -> Any:

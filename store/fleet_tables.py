@@ -1,12 +1,13 @@
 """The tables of the fleet: what operators want and did, what went wrong, and who was told.
 
-``errors_daily`` and ``node_errors`` are projections of the events; the others are management's own.
+``errors_daily``, ``errors_rollup`` and ``node_errors`` are projections of the events; the others are management's own.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Date, Index, Integer, String, Table, Text
 
+from store.rollups import rollup_of
 from store.tables import METADATA
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
@@ -94,6 +95,7 @@ ERRORS_DAILY = Table(
     Column("last_request_id", String),
     Column("last_message", Text),
 )
+ERRORS_ROLLUP = rollup_of(ERRORS_DAILY, "errors_rollup")
 
 NODE_ERRORS = Table(
     "node_errors",

@@ -1,14 +1,15 @@
 """The tables of money. Amounts are nanos (see :mod:`store.amount`), beside the currency that they are in.
 
-``priced``, ``money_daily`` and ``spent_daily`` are projections of the events under a price list; repricing makes them
-anew. ``budgets`` is written by ``fleet budgets``, ``reservations`` by gateways and management.
+``priced``, ``money_daily``, ``money_rollup`` and ``spent_daily`` are projections of the events under a price list;
+repricing makes them anew. ``budgets`` is written by ``fleet budgets``, ``reservations`` by gateways and management.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Date, Index, Integer, String, Table, Text
 
-from store.tables import CHARGES, ENDS, METADATA, NODES, USAGE_DAILY
+from store.rollups import rollup_of
+from store.tables import CHARGES, ENDS, METADATA, NODES, USAGE_DAILY, USAGE_ROLLUP
 
 PRICE_LISTS = Table(
     "price_lists",
@@ -52,6 +53,7 @@ MONEY_DAILY = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
 )
+MONEY_ROLLUP = rollup_of(MONEY_DAILY, "money_rollup")
 
 SPENT_DAILY = Table(
     "spent_daily",
@@ -91,9 +93,9 @@ RESERVATIONS = Table(
     Index(None, "scope", "subject", "period"),
 )
 
-MONEY = (MONEY_DAILY, SPENT_DAILY)
+MONEY = (MONEY_DAILY, MONEY_ROLLUP, SPENT_DAILY)
 """What repricing makes anew, beside :data:`PRICED`."""
-SUMS = (USAGE_DAILY, *MONEY)
+SUMS = (USAGE_DAILY, USAGE_ROLLUP, *MONEY)
 """Projections by day: of days whose events are deleted they are all that is left."""
 ROWS = (CHARGES, ENDS)
 """Projections by request."""

@@ -1,5 +1,5 @@
-"""The tables. ``events`` holds facts and only grows; ``charges``, ``ends``, ``usage_daily`` and ``nodes`` are
-projections of it, and so are those of :mod:`store.money_tables`.
+"""The tables. ``events`` holds facts and only grows; ``charges``, ``ends``, ``usage_daily``, ``usage_rollup`` and
+``nodes`` are projections of it, and so are those of :mod:`store.money_tables`.
 
 A projection can be emptied and rebuilt from the events at any time. Times are Unix milliseconds, and absent texts in
 a primary key are ``''``, so that both databases compare them alike. Texts have no length here: the wire limits them.
@@ -22,7 +22,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
+
+from store.rollups import rollup_of
 
 # SQLite numbers rows by itself only where the column is exactly INTEGER, which is 64 bits wide there.
 _POSITION = BigInteger().with_variant(Integer, "sqlite")
@@ -142,6 +145,15 @@ ENDS = Table(
     Index(None, "key_id", "time_ms", "position"),
     Index(None, "model", "time_ms", "position"),
     Index(None, "node", "time_ms", "position"),
+    # Dead letters of a model, which are few among its ends or none.
+    Index(
+        "ix_ends_dead",
+        "model",
+        "time_ms",
+        "position",
+        sqlite_where=text("status = 'dead'"),
+        postgresql_where=text("status = 'dead'"),
+    ),
 )
 
 USAGE_DAILY = Table(
@@ -162,6 +174,7 @@ USAGE_DAILY = Table(
     Column("body_bytes", BigInteger, nullable=False),
     Column("answer_bytes", BigInteger, nullable=False),
 )
+USAGE_ROLLUP = rollup_of(USAGE_DAILY, "usage_rollup")
 
 NODES = Table(
     "nodes",

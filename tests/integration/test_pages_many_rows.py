@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import insert
 
 from management.books import Books
+from management.rollups import rolled_up
 from process.identity import now_ms
 from store import database
 from store.database import writing
-from store.tables import API_KEYS, ENDS, EVENTS, USAGE_DAILY
+from store.tables import API_KEYS, ENDS, EVENTS, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import billed, event, request_data, request_id_of
 from tests.counting_house import CountingHouse
 from wire.event import PREFIX
@@ -73,6 +74,7 @@ async def fill(house: CountingHouse, day: datetime.date) -> None:
             for number in range(KEYS)
         ]  # fmt: skip
         await connection.execute(insert(USAGE_DAILY), used)
+        await connection.execute(insert(USAGE_ROLLUP), rolled_up(used, USAGE_ROLLUP))
     await engine.dispose()
 
 

@@ -19,7 +19,7 @@ from management.rebuild import rebuild
 from store import database
 from store.database import reading
 from store.migrate import upgrade
-from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY
+from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import billed, event, node_event, request_data, request_id_of
 from wire.usage import Usage
 
@@ -109,6 +109,7 @@ class Dictionary:
 
     def __init__(self, told: list[Told]) -> None:
         self.ids: set[str] = set()
+        self.rollups: Counter[tuple[str, ...]] = Counter()
         self.usage: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
         self.nodes: dict[str, tuple[int, str]] = {}
         self.ends: dict[str, str] = {}
@@ -128,6 +129,10 @@ class Dictionary:
         if one.usage_key is not None:
             requests, prompt, completion = self.usage.get(one.usage_key, (0, 0, 0))
             self.usage[one.usage_key] = (requests + 1, prompt + one.usage[0], completion + one.usage[1])
+            day, model, key, node = one.usage_key
+            for place in (("model", day, model, "", node), ("key", day, "", key, "")):
+                self.rollups[(*place, "requests")] += 1
+                self.rollups[(*place, "completion_tokens")] += one.usage[1]
         if one.end is not None:
             request_id, status = one.end
             known = self.ends.get(request_id, status)
@@ -154,6 +159,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def _sums(engine: AsyncEngine) -> dict[str, Any]:
     async with reading(engine) as connection:
         usage = (await connection.execute(select(USAGE_DAILY))).mappings().all()
+        rollups = (await connection.execute(select(USAGE_ROLLUP))).mappings().all()
         return {
             "charges": len((await connection.execute(select(CHARGES.c.position))).all()),
             "events": {row.event_id for row in await connection.execute(select(EVENTS.c.event_id))},
@@ -164,6 +170,11 @@ async def _sums(engine: AsyncEngine) -> dict[str, Any]:
                     row["completion_tokens"],
                 )
                 for row in usage
+            },
+            "rollups": {
+                (row["rollup"], str(row["day"]), row["model"], row["key_id"], row["node"], name): row[name]
+                for row in rollups
+                for name in ("requests", "completion_tokens")
             },
             "nodes": {row.node: (row.last_ms % 1000, row.last_type) for row in await connection.execute(select(NODES))},
             "ends": {row.request_id: row.status for row in await connection.execute(select(ENDS))},
@@ -194,6 +205,7 @@ def test_sums_are_those_of_a_dictionary(empty: Path, told: list[Told], repeats: 
             assert duplicates == expected.duplicates
             assert sums["events"] == expected.ids
             assert sums["usage"] == expected.usage
+            assert sums["rollups"] == expected.rollups
             assert sums["charges"] == sum(requests for requests, _, _ in expected.usage.values())
             assert sums["nodes"] == expected.nodes
             assert sums["ends"] == expected.ends

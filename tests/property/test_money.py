@@ -22,9 +22,9 @@ from management.rebuild import rebuild, reprice
 from store import database
 from store.database import reading, writing
 from store.migrate import upgrade
-from store.money_tables import MONEY_DAILY, PRICED, SPENT_DAILY
+from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED, SPENT_DAILY
 from store.prices import Price, PriceList
-from store.tables import USAGE_DAILY
+from store.tables import USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import billed, event, request_data, request_id_of
 from wire.usage import Usage
 
@@ -121,8 +121,15 @@ async def _all(engine: AsyncEngine) -> list[Any]:
     async with reading(engine) as connection:
         return [
             (await connection.execute(select(table).order_by(*table.primary_key))).all()
-            for table in (USAGE_DAILY, MONEY_DAILY, SPENT_DAILY)
+            for table in (USAGE_DAILY, MONEY_DAILY, SPENT_DAILY, USAGE_ROLLUP, MONEY_ROLLUP)
         ]
+
+
+def _by_key(daily: list[Any]) -> dict[Any, int]:
+    sums: Counter[Any] = Counter()
+    for row in daily:
+        sums[row.tag, row.side, row.day, row.key_id, row.currency] += row.amount
+    return dict(sums)
 
 
 @settings(max_examples=25, deadline=None)
@@ -156,6 +163,11 @@ def test_money_is_that_of_fractions(
             assert await _money(engine) == expected(told, zone, *lists[2:])
             await reprice(engine, books)
             assert await _all(engine) == before
+            assert _by_key(before[1]) == {
+                (row.tag, row.side, row.day, row.key_id, row.currency): row.amount
+                for row in before[4]
+                if row.rollup == "key"
+            }
             # Every sum of a key's charges in a currency is what its budgets see.
             spent: Counter[Any] = Counter()
             for row in before[1]:
@@ -164,7 +176,7 @@ def test_money_is_that_of_fractions(
             seen = {(r.subject, r.currency, r.day): r.amount for r in before[2] if r.scope == "key"}
             assert seen == dict(spent)
             async with writing(engine) as connection:
-                for table in (USAGE_DAILY, MONEY_DAILY, SPENT_DAILY, PRICED):
+                for table in (USAGE_DAILY, MONEY_DAILY, SPENT_DAILY, USAGE_ROLLUP, MONEY_ROLLUP, PRICED):
                     await connection.execute(delete(table))
             await rebuild(engine, books)
             assert await _all(engine) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from management.rebuild import rebuild
 from management.remedies import remedy_of
 from store import database
 from store.database import reading
-from store.fleet_tables import ERRORS_DAILY, NODE_ERRORS
+from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.migrate import upgrade
 from tests.billing import billed, event, node_event, request_data
 from wire import codec
@@ -104,7 +105,7 @@ async def projected(engine: AsyncEngine) -> list[Any]:
     async with reading(engine) as connection:
         return [
             sorted(map(tuple, (await connection.execute(select(table))).all()), key=repr)
-            for table in (ERRORS_DAILY, NODE_ERRORS)
+            for table in (ERRORS_DAILY, NODE_ERRORS, ERRORS_ROLLUP)
         ]
 
 
@@ -129,7 +130,8 @@ async def test_errors_by_day_are_the_same_however_often_and_in_whatever_order_th
     states.append(await projected(engine))
     await engine.dispose()
     assert states[0] == states[1] == states[2] == states[3]
-    errors, nodes = states[0]
+    errors, nodes, shorter = states[0]
+    assert Counter(row[0] for row in shorter for _ in range(row[8])) == {"model": 33, "key": 33}
     assert sum(row[7] for row in errors) == 33
     assert {row[0] for row in nodes} == {"node-0", "node-1"}
 

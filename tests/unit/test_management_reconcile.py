@@ -81,3 +81,9 @@ async def test_a_charge_and_a_sum_that_were_changed_are_found(engine: AsyncEngin
         "charges that differ from their event": [request_id_of(4)],
         "sums that differ from their charges": ["2026-03-01 small key-a node-a"],
     }
+
+
+async def test_a_sum_by_fewer_columns_that_was_changed_is_found(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        await connection.execute(text("UPDATE usage_rollup SET requests = 9 WHERE rollup = 'key'"))
+    assert await _found(engine) == {"sums that differ from their charges": ["key 2026-03-01 key-a"]}

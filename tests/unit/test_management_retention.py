@@ -18,9 +18,9 @@ from management.retention import Retention, sweep
 from store import database
 from store.database import reading
 from store.migrate import upgrade
-from store.money_tables import MONEY_DAILY, PRICED
+from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED
 from store.prices import Price, PriceList
-from store.tables import CHARGES, ENDS, EVENTS, QUARANTINE, USAGE_DAILY
+from store.tables import CHARGES, ENDS, EVENTS, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import NOON_MS, billed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def _sums(engine: AsyncEngine) -> list[Any]:
     async with reading(engine) as connection:
         return [
             (await connection.execute(select(table).order_by(*table.primary_key))).all()
-            for table in (USAGE_DAILY, MONEY_DAILY)
+            for table in (USAGE_DAILY, MONEY_DAILY, USAGE_ROLLUP, MONEY_ROLLUP)
         ]
 
 

@@ -1,0 +1,62 @@
+"""How budgets stand, however many there are."""
+
+from __future__ import annotations
+
+import datetime
+from typing import get_args
+
+import pytest
+from sqlalchemy import insert
+
+from store import budgets, database
+from store.budgets import Ask, Budget, BudgetId, Period, Scope, Standing
+from store.database import reading, writing
+from store.migrate import upgrade
+from store.money_tables import SPENT_DAILY
+
+TODAY = datetime.date(2026, 3, 31)
+NOW_MS = int(datetime.datetime(2026, 3, 31, 12, tzinfo=datetime.UTC).timestamp()) * 1000
+DAYS = {datetime.date(2026, 2, 28): 1000, datetime.date(2026, 3, 1): 100, TODAY: 10}
+SPENT: dict[Period, int] = {"day": 10, "month": 110, "total": 1110}
+PERIODS: tuple[Period, ...] = get_args(Period)
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@pytest.mark.parametrize("portion", [1_000, 7])
+async def test_six_hundred_budgets_stand_as_each_of_them_does(
+    database_url: str, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "_PORTION", portion)
+    ids = [BudgetId(SCOPES[number % 3], f"subject={number // 9}", PERIODS[number // 3 % 3]) for number in range(600)]
+    assert len(set(ids)) == 600
+    subjects = sorted({(id_.scope, id_.subject) for id_ in ids})
+    engine = database.open(database_url)
+    await upgrade(engine)
+    spent = [
+        {"scope": scope, "subject": subject, "currency": currency, "day": day, "amount": amount * (1 + place)}
+        for place, (scope, subject) in enumerate(subjects)
+        for day, amount in DAYS.items()
+        for currency in ("USD", "EUR")[: 1 + place % 2]
+    ]
+    try:
+        async with writing(engine) as connection:
+            await connection.execute(insert(SPENT_DAILY), spent)
+            for id_ in ids:
+                new = Budget(id=id_, currency="USD", amount_max=10**9, warn_percent=80, created_ms=1)
+                await budgets.put(connection, new)
+            asks = [
+                Ask("req_1", dict.fromkeys(ids, 5), NOW_MS + 1000),
+                Ask("req_2", dict.fromkeys(ids[:300], 7), NOW_MS + 1000),
+                Ask("req_3", dict.fromkeys(ids, 9), NOW_MS),
+            ]
+            assert await budgets.reserve(connection, asks, NOW_MS) == [None, None, None]
+        async with reading(engine) as connection:
+            found = await budgets.standings(connection, await budgets.listed(connection), TODAY, NOW_MS)
+            assert await budgets.standings(connection, [], TODAY, NOW_MS) == {}
+    finally:
+        await engine.dispose()
+    places = {subject: place for place, subject in enumerate(subjects)}
+    assert found == {
+        id_: Standing(SPENT[id_.period] * (1 + places[id_[:2]]), 12 if number < 300 else 5)
+        for number, id_ in enumerate(ids)
+    }

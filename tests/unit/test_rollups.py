@@ -1,0 +1,150 @@
+"""Sums by fewer columns are those by day added up, however they came to be, and answer as those do."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select, text
+
+from management import fleet_queries, rollups, sum_queries
+from management.books import Books
+from management.error_view import errors
+from management.fleet_questions import DeadLettersQuestion, ErrorsQuestion
+from management.journal import read, write
+from management.pages import usage_sums
+from management.questions import CostsQuestion, UsageQuestion
+from management.rebuild import rebuild
+from store import database
+from store.database import reading, writing
+from store.fleet_tables import ERRORS_ROLLUP
+from store.migrate import upgrade
+from store.money_tables import MONEY_ROLLUP
+from store.prices import Price, PriceList
+from store.tables import USAGE_ROLLUP
+from tests.billing import NOON_MS, billed, event, request_data
+from wire.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+MODELS, KEYS = ("small", "large"), ("key-a", "key-b", None)
+TAGS: tuple[dict[str, str], ...] = ({}, {"team": "x"}, {"team": "y", "app": "z"})
+BOOKS = Books(
+    prices=PriceList(
+        [Price(model="small", currency="USD", input=10**9)], [Price(model="large", currency="EUR", input=7)]
+    )
+)
+TABLES = (USAGE_ROLLUP, MONEY_ROLLUP, ERRORS_ROLLUP)
+
+
+def _told() -> list[bytes]:
+    told = []
+    places = itertools.product(MODELS, KEYS, TAGS, ("node-a", "node-b"), (1, 2))
+    for number, (model, key, tags, node, day) in enumerate(places):
+        place = {"model": model, "key_id": key, "node": node, "provider": f"{node}.example"}
+        time = f"2026-03-0{day}T12:00:{number % 60:02}Z"
+        usage = Usage(prompt_tokens=2**number % 1009, completion_tokens=number)
+        told.append(billed(number, time=time, usage=usage, tags=tags, **place))
+        wasted = request_data(number, status="superseded", usage=usage, error_code=f"code_{number % 3}", **place)
+        told.append(event(f"cost-{number}", "request.cost", wasted, time=time))
+    return told
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = database.open(database_url)
+    await upgrade(engine)
+    told = _told()
+    for begin in range(0, len(told), 31):
+        await write(engine, [read(payload) for payload in told[begin : begin + 31]], 1, BOOKS)
+    yield engine
+    await engine.dispose()
+
+
+async def _rows(engine: AsyncEngine, *statements: Any) -> list[Any]:
+    async with reading(engine) as connection:
+        return [sorted(map(tuple, await connection.execute(each)), key=repr) for each in statements]
+
+
+def _statements() -> list[Any]:
+    filters: list[dict[str, str]] = [
+        {}, {"model": "small"}, {"key_id": "key-a"}, {"node": "node-b"}, {"model": "large", "key_id": "key-b"},
+        {"tag": "team=x"}, {"tag": "team", "key_id": "key-a"}, {"since": "2026-03-02"}, {"until": "2026-03-01"},
+    ]  # fmt: skip
+    found: list[Any] = []
+    for each in filters:
+        for by in ("", "day", "model", "key", "tag", "node", "day key", "model key", "key node"):
+            question = UsageQuestion.model_validate({"by": by.split(), **each})
+            found.append(sum_queries.usage(question))
+            if by in usage_sums.COLUMNS:
+                found.append(usage_sums.sums(question, "tokens", None, 50))
+                found.append(usage_sums.charged(question, usage_sums.COLUMNS[by]))
+                found.append(usage_sums.daily(question, [*MODELS, "key-a", "team=x"] if by != "day" else []))
+        found.append(usage_sums.money(UsageQuestion.model_validate({"by": ["day"], **each})))
+        if "tag" not in each:
+            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"])
+            found.extend(sum_queries.costs(CostsQuestion.model_validate({"by": by, **each})) for by in costs)
+    return found
+
+
+async def test_every_question_has_the_same_answer_from_sums_by_day(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = _statements()
+    assert sum("_rollup" in str(each) for each in statements) > 100
+    by_rollups = await _rows(engine, *statements)
+    assert sum(map(len, by_rollups)) > 500
+    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    statements = _statements()
+    assert not any("_rollup" in str(each) for each in statements)
+    assert await _rows(engine, *statements) == by_rollups
+
+
+async def test_errors_are_the_same_from_errors_by_day(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found() -> list[Any]:
+        filters: tuple[dict[str, Any], ...] = (
+            {},
+            {"model": "small"},
+            {"key_id": "key-a"},
+            {"model": "large", "key_id": "key-b"},
+            {"limit": 2},
+        )
+        return [
+            await errors(engine, BOOKS, ErrorsQuestion.model_validate(each), NOON_MS + 2 * 86_400_000)
+            for each in filters
+        ]
+
+    by_rollups = await found()
+    assert [len(each["data"]) for each in by_rollups[:2]] == [6, 6]
+    assert sum(each["count"] for each in by_rollups[0]["data"]) == len(_told()) // 2
+    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    assert await found() == by_rollups
+
+
+async def test_a_rebuild_and_a_migration_make_the_same_rollups_as_the_ledger(engine: AsyncEngine) -> None:
+    written = await _rows(engine, *map(select, TABLES))
+    assert all(written)
+    await rebuild(engine, BOOKS)
+    assert await _rows(engine, *map(select, TABLES)) == written
+    async with writing(engine) as connection:
+        for table in TABLES:
+            await connection.execute(text(f"DROP TABLE {table.name}"))
+        await connection.execute(text("DROP INDEX ix_ends_dead"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    await upgrade(engine)
+    assert await _rows(engine, *map(select, TABLES)) == written
+
+
+async def test_dead_letters_of_a_model_are_found_without_looking_at_those_of_others(engine: AsyncEngine) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the size of tables, and these are small")
+    statement = fleet_queries.dead_letters(DeadLettersQuestion(model="small"))
+    compiled = statement.compile(engine.sync_engine, compile_kwargs={"render_postcompile": True})
+    async with reading(engine) as connection:
+        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+        assert "ends USING INDEX ix_ends_dead (model=?)" in str(plan.all())
