@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_MS = 5_000
 """How long SQLite waits for another writer before it says that the database is locked."""
+SQLITE_CACHE_KIB = 32 * 1024
+"""Of each connection, if it needs so much. With its own 2 MiB, to write to millions of rows costs a tenth more."""
 
 SQLITE = "sqlite+aiosqlite"
 POSTGRESQL = "postgresql+asyncpg"
@@ -121,6 +123,7 @@ def _set_pragmas(connection: Any, _record: object) -> None:
     # takes back would be a lost charge. One fsync per batch is cheap.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
     cursor.close()
 
 
