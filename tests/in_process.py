@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import os
+import random
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,12 +24,19 @@ if TYPE_CHECKING:
     from dead_letters.deciding import Replay
 
 
+_PORTS_EACH = 1_000
+_FIRST_PORT = 20_000 + _PORTS_EACH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_start = random.SystemRandom().randrange(_PORTS_EACH)
+_ports = itertools.cycle(_FIRST_PORT + (_start + number) % _PORTS_EACH for number in range(_PORTS_EACH))
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that neither the system nor another process of this run gives anybody."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("they never end")
 
 
 class Running:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.in_process import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,13 +31,6 @@ def until(what: str, condition: Callable[[], bool], wait_s: float = DEADLINE_S) 
     while not condition():
         assert time.monotonic() < deadline, f"within {wait_s:g} s it did not happen that {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_running(pid: int) -> bool:

@@ -100,7 +100,7 @@ async def each_on_its_own(gateway: Process, model: str, prompts: list[str]) -> l
 async def test_both_serve_and_count_as_one_and_finish_what_is_open(
     processes: Processes, upstream: FakeUpstream
 ) -> None:
-    gateway = await pair(processes, upstream, STOP_GRACE_S="2")
+    gateway = await pair(processes, upstream, STOP_GRACE_S="5")
     model = processes.model
     prompts = [f"r{number} {SLOW}" for number in range(30)]
     right = [oracle_text(asked(model, prompt)) for prompt in prompts]
@@ -121,8 +121,8 @@ async def test_both_serve_and_count_as_one_and_finish_what_is_open(
     await until(lambda: upstream.running == 36)
     serving = [clients_of(child, gateway) for child in children(gateway)]
     began = asyncio.get_running_loop().time()
-    assert await gateway.stop() == 0
-    assert asyncio.get_running_loop().time() - began < 2 + 4
+    assert await gateway.stop() == 0, gateway.log.read_text()[-4000:]
+    assert asyncio.get_running_loop().time() - began < 5 + 4
     assert await last == right
     for each in endless:
         *chunks, end = await each

@@ -99,7 +99,8 @@ async def test_whatever_clients_send_there_are_the_series_of_the_first_moment_an
     assert await house.ask(prompt) == 400
     async with aiohttp.ClientSession() as session:
         for method in ("PROPFIND", "DELETE"):
-            await session.request(method, f"{house.process.url}/{HOSTILE}")
+            async with session.request(method, f"{house.process.url}/{HOSTILE}"):
+                pass
 
     async def settled() -> bool:
         after = (await house.now()).series
