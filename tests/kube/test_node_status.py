@@ -92,6 +92,7 @@ async def test_a_node_shows_every_state_and_goes_on_without_the_api_server(
             "API_URL": upstream.url,
             "API_KEY": "right",
             "UPSTREAM_MODEL": "upstream-model",
+            "RPM_MAX": "6000",  # else the refusal below would show a limit of what went through until then
         }
         gateway = await declared.processes.gateway()
 
@@ -145,8 +146,14 @@ async def test_a_node_shows_every_state_and_goes_on_without_the_api_server(
         asked = ask()
         limited = await declared.becomes("RateLimited")
         assert limited["until"] > limited["since"] > refused["since"]
+        upstream.script.clear()
+        assert await asked == 200  # the one that tried whether the limit is over
+        recovered = await declared.becomes("Ready")
+        assert (recovered["message"], "until" in recovered) == ("", False)
+
         upstream.script = ["delay-first=4"]
-        await until(lambda: upstream.running == 1)  # the one that tries whether the limit is over
+        asked = ask()
+        await until(lambda: upstream.running == 1)
         leaving = asyncio.create_task(node.stop())
         assert (await declared.becomes("Draining"))["message"] == "The node finishes its work and leaves."
         assert await asked == 200

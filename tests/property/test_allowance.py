@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from workernode.remote.allowance import AT_ONCE_MIN, LISTEN_S, Allowance, Limits
 from workernode.remote.bucket import Bucket
 from workernode.remote.minute import Minute
-from workernode.remote.rate import PER_MIN_MIN, REST_S_MAX, Rate
+from workernode.remote.rate import FOUND_PART_MIN, GUESS_MIN, PER_MIN_MIN, REST_S_MAX, Rate
 from workernode.remote.stated import Stated
 
 pauses = st.floats(0, 30)
@@ -168,6 +168,16 @@ def test_what_others_say_slows_down_and_never_stops(told: float) -> None:
     rate.told, rate.nodes = told, 1000
     rate.take(1, 0.0)
     assert 0 < rate.wait_s(1, 0.0) <= 60 / PER_MIN_MIN * 1.1
+
+
+def test_a_refusal_in_a_quiet_minute_shows_little() -> None:
+    rate = Rate(None)
+    for _ in range(3):
+        rate.take(1, 0.0)
+    rate.refused(1.0, 1.0)
+    assert rate.limit(1.0) == GUESS_MIN
+    rate.refused(1.0, 5.0)
+    assert rate.limit(5.0) == GUESS_MIN * FOUND_PART_MIN
 
 
 @given(

@@ -31,6 +31,8 @@ REFUSED_AGAIN_PART = 0.9
 FOUND_PART, FOUND_PART_MIN = 0.95, 0.5
 """What a refusal shows of a limit that nobody states: a little less than what went through in the last minute, but no
 less than the second part of what was thought before."""
+GUESS_MIN = 20.0
+"""The first refusal in a minute with few requests shows little: the limit is taken for no less than this."""
 SURE_PART = 0.25
 """Two refusals in a row that show the same but for this part make sure what was a guess."""
 _KNOWN_GROWTH, _SURE_GROWTH, _GUESS_GROWTH = (1.01, 0.0), (1.02, 600.0), (2.0, 60.0)
@@ -132,7 +134,9 @@ class Rate:
             sure = self._found is not None and abs(went - self._found) < self._found * SURE_PART
             self._growth = _SURE_GROWTH if sure else _GUESS_GROWTH
             found = went * FOUND_PART
-            if limit is not None:
+            if limit is None:
+                found = max(found, GUESS_MIN)
+            else:
                 again = REFUSED_AGAIN_PART if now - refused_at < MINUTE_S else FOUND_PART
                 found = max(min(found, limit * again), limit * FOUND_PART_MIN)
         self._found, self._found_at = max(found, PER_MIN_MIN), now + wait_s
