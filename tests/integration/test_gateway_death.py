@@ -134,5 +134,6 @@ async def test_a_gateway_that_was_only_frozen_hears_that_its_requests_were_dropp
             response = await asyncio.wait_for(asking, 30)
             assert response.status == 500
             assert response.headers["x-should-retry"] == "true"
+            response.close()
         async with client_of(gateway) as client:
             assert await whole(client, processes.model, "next tokens=1") == "next t0"
