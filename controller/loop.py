@@ -69,11 +69,11 @@ async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: Contro
         except Exception as error:
             # One AIModel that cannot be dealt with must not keep the others waiting.
             _tell(error, key)
-            metrics.looks.labels("failed").inc()
+            metrics.looks["failed"].inc()
             queue.failed(key)
             continue
         metrics.look_seconds.observe(time.monotonic() - began)
-        metrics.looks.labels("done").inc()
+        metrics.looks["done"].inc()
         queue.done(key)
         if again_s is not None:
             queue.add_in(key, again_s)

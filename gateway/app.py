@@ -62,9 +62,8 @@ def build(
         redirect_slashes=False,
         telemetry=NO_SPANS,
     )
-    for endpoint in ENDPOINTS:
-        window = Window(reception, endpoint)
-        app.router.routes.extend(Route(path, window, methods=["POST"]) for path in endpoint.paths)
+    windows = {path: Window(reception, endpoint) for endpoint in ENDPOINTS for path in endpoint.paths}
+    app.router.routes.extend(Route(path, window, methods=["POST"]) for path, window in windows.items())
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     app.router.routes.append(Route(token_check.PATH, counter, methods=["POST"]))
@@ -123,7 +122,7 @@ def build(
         # Starlette sends this and raises the exception once more, for the front door to log it.
         return refused(FleetError())
 
-    return Front(app, keys, metrics, quota, cors)
+    return Front(app, windows, keys, metrics, quota, cors)
 
 
 def _rendered(error: FleetError) -> Response:

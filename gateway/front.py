@@ -13,6 +13,8 @@ from process.logging import Log
 from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from gateway.cors import Cors
@@ -34,12 +36,15 @@ class Front:
     def __init__(
         self,
         app: ASGIApp,
+        windows: Mapping[str, ASGIApp],
         keys: ApiKeys,
         metrics: GatewayMetrics,
         quota: Quota | None = None,
         cors: Cors | None = None,
     ) -> None:
+        """``windows``, by path, are what most requests are for: a POST reaches them without the router's ado."""
         self._app = app
+        self._windows = windows
         self._keys = keys
         self._metrics = metrics
         self._quota = quota
@@ -78,7 +83,10 @@ class Front:
             if scope["path"] not in OPEN_PATHS:
                 visit = Visit(self._keys.identify(_authorization(scope)), self._quota)
             scope["state"] = {"request_id": request_id, "key_id": visit.key_id, "visit": visit}
-            await self._app(scope, receive, send_with_id)
+            app = self._app
+            if scope["method"] == "POST":
+                app = self._windows.get(scope["path"], app)
+            await app(scope, receive, send_with_id)
         except FleetError as error:
             await self._refuse(error.body(), send_with_id, started=started)
         except Exception as error:

@@ -90,7 +90,7 @@ class Journey:
             self._span.fail(error.code)
 
     def _ended(self, outcome: State) -> None:
-        self._metrics.requests.labels(outcome).inc()
+        self._metrics.requests[outcome].inc()
         if self._span is not None:
             self._span.step("ended")
             self._span.note({OUTCOME: outcome})

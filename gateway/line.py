@@ -10,10 +10,10 @@ from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
-from wire.control import Acked, ControlMessage
+from wire.control import Accepted, Acked, ControlMessage, Settle
 from wire.errors import InvalidName, UndecodableMessage
 from wire.link import ACK_WITHIN_S, LinkReceiver
-from wire.piece import Content, Echo
+from wire.piece import Content, Echo, Started
 
 if TYPE_CHECKING:
     import msgspec
@@ -32,6 +32,10 @@ LINE_FORGOTTEN_S = 120.0
 """After this long a silent node is dead, or has closed its side of the line; its topic can be forgotten as well."""
 WORDS_MAX = 10_000
 """Words that may wait for a control topic to open. Above, the oldest go: nodes ask again."""
+
+
+GATHER_S = 0.005
+"""While a line is busy, words that no client waits for wait this long for others."""
 
 
 class FrameTaker(Protocol):
@@ -59,25 +63,26 @@ class Line:
         self._words: list[Word] = []
         self._owes_ack = False
         self._flush: asyncio.Handle | None = None
-        self._flush_soon = False
+        self._flush_due = 0.0
+        self._flushed_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Line of {self.node} {self.receiver!r} words={len(self._words)}>"
 
     def say(self, word: Word) -> None:
-        """Say a word at the end of this turn of the loop, together with the acknowledgement that is due."""
+        """Say a word at the end of this turn of the loop, together with the acknowledgement that is due.
+
+        One about an end, for which only a slot waits, may join others within :data:`GATHER_S` while the line is busy.
+        """
         if len(self._words) >= WORDS_MAX:
             del self._words[0]
         self._words.append(word)
-        self._flush_at_once()
+        self._flush_by(self._flushed_at + GATHER_S if isinstance(word, Accepted | Settle) else 0.0)
 
     def owe_ack(self, *, at_once: bool) -> None:
         """Acknowledge what has arrived: now, or within :data:`wire.link.ACK_WITHIN_S`."""
         self._owes_ack = True
-        if at_once:
-            self._flush_at_once()
-        elif self._flush is None:
-            self._flush = self._loop.call_later(ACK_WITHIN_S, self._send)
+        self._flush_by(0.0 if at_once else self._loop.time() + ACK_WITHIN_S)
 
     async def aclose(self) -> None:
         """Stop the timer and leave the topic."""
@@ -86,16 +91,18 @@ class Line:
         if self._producer is not None:
             await self._producer.aclose()
 
-    def _flush_at_once(self) -> None:
+    def _flush_by(self, due: float) -> None:
+        """Send at this time of the loop, or sooner; one that has passed is the end of this turn."""
         if self._flush is not None:
-            if self._flush_soon:
+            if self._flush_due <= due:
                 return
             self._flush.cancel()
-        self._flush_soon = True
-        self._flush = self._loop.call_soon(self._send)
+        self._flush_due = due
+        soon = due <= self._loop.time()
+        self._flush = self._loop.call_soon(self._send) if soon else self._loop.call_at(due, self._send)
 
     def _send(self) -> None:
-        self._flush, self._flush_soon = None, False
+        self._flush = None
         if self._producer is None:
             if not self._opening:
                 self._opening = True
@@ -106,6 +113,7 @@ class Line:
             ack = Acked(line=self.opened_ms, through=self.receiver.through, missing_until=self.receiver.missing_until)
             words = [ack, *words]
         if words:
+            self._flushed_at = self._loop.time()
             message = ControlMessage(sender=self._gateway, words=[codec.encode_word(word) for word in words])
             self._producer.post(codec.encode(message))
         self._words, self._owes_ack = [], False
@@ -206,7 +214,7 @@ class Lines:
         return bool(known)
 
     def _hand_on(self, node: str, raw: msgspec.Raw, *, repeated: bool) -> bool:
-        """Give a frame to the listener; returns whether its sender waits for a word about it."""
+        """Give a frame to the listener; returns whether an engine waits for its acknowledgement."""
         try:
             frame = codec.decode_frame(raw)
         except UndecodableMessage as error:
@@ -217,10 +225,10 @@ class Lines:
                 self._taker.frame(node, frame, repeated=False)
             return False
         self._taker.frame(node, frame, repeated=repeated)
-        return True
+        return isinstance(frame, Started)
 
     def _not_understood(self, error: UndecodableMessage | InvalidName) -> None:
-        self._metrics.undecodable.labels(topic="link").inc()
+        self._metrics.undecodable["link"].inc()
         log.warning("A message on the link could not be read.", action="undecodable", why=error.message)
 
     async def _forget_the_silent(self) -> None:

@@ -80,13 +80,13 @@ class GatewayMetrics:
 
     def refuse(self, http_status: int, code: str) -> None:
         """Count a request that was refused before it was accepted."""
-        self.refused.labels(str(http_status)).inc()
+        self.refused[str(http_status)].inc()
         self._refusals[str(http_status)] += 1
         self.error(code)
 
     def error(self, code: str) -> None:
         """Count an error that a client gets."""
-        self.errors.labels(code if code in CODES else OTHER).inc()
+        self.errors[code if code in CODES else OTHER].inc()
 
     def take_refusals(self) -> dict[str, int]:
         """Refusals by status since this was last called."""

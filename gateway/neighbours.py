@@ -80,7 +80,7 @@ class Neighbours:
         try:
             report = codec.decode_backlog(payload)
         except UndecodableMessage as error:
-            self._metrics.undecodable.labels(topic="backlog").inc()
+            self._metrics.undecodable["backlog"].inc()
             log.warning("A gateway's report could not be read.", action="undecodable", why=error.message)
             return
         if self._backlog.heard(report, self._models, asyncio.get_running_loop().time()):

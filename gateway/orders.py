@@ -43,7 +43,7 @@ class Orders:
         try:
             order = codec.decode_order(payload)
         except UndecodableMessage as error:
-            self._metrics.undecodable.labels(topic="orders").inc()
+            self._metrics.undecodable["orders"].inc()
             log.warning("An operator's order could not be read.", action="undecodable", why=error.message)
             return
         if self._conversations.cancel(order.request_id):

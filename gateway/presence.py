@@ -75,7 +75,7 @@ class PresenceListener:
                 log.info("A model is known.", action="model_known", model=presence.model)
                 self._queue.prepare(presence.model)
         except (UndecodableMessage, InvalidName) as error:
-            self._metrics.undecodable.labels(topic="presence").inc()
+            self._metrics.undecodable["presence"].inc()
             log.warning("A heartbeat could not be read.", action="undecodable", why=error.message)
         self._metrics.nodes.set(self._models.node_count)
 

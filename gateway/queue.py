@@ -53,9 +53,13 @@ class RequestQueue:
         """
         if not self._broker.connected:
             raise NotPublished
+        opening = self.prepare(request.model)
         try:
-            async with asyncio.timeout(OPEN_WITHIN_S):
-                producer = await asyncio.shield(self.prepare(request.model))
+            if opening.done():
+                producer = opening.result()
+            else:
+                async with asyncio.timeout(OPEN_WITHIN_S):
+                    producer = await asyncio.shield(opening)
         except (BrokerError, TimeoutError):
             raise NotPublished from None
         try:

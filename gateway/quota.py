@@ -85,7 +85,7 @@ class Quota:
         try:
             permit = self._permits.take(key, tokens)
         except RateLimited:
-            self._limited.labels(limit="concurrent").inc()
+            self._limited["concurrent"].inc()
             raise
         try:
             await self._take_place(permit)
@@ -104,7 +104,7 @@ class Quota:
             return
         entered = await self._places.enter(permit.key.name, most)
         if entered is False:
-            self._limited.labels(limit="concurrent").inc()
+            self._limited["concurrent"].inc()
             raise too_many(most)
         permit.has_place = bool(entered)
 
@@ -147,7 +147,7 @@ class Quota:
             return
         held = self._permits.held(key.name)  # with those of this request
         if window.used + held > limit:
-            self._limited.labels(limit="tokens").inc()
+            self._limited["tokens"].inc()
             room = limit - held
             wait_ms = _ms(window.wait_s(room)) if room >= 0 else RETRY_MS
             raise RateLimited(
@@ -163,7 +163,7 @@ class Quota:
         if await self._ask(self._requests.hit(item, "requests", key.name)) is not False:
             self._last_at[key.name] = time.monotonic()
             return
-        self._limited.labels(limit="requests").inc()
+        self._limited["requests"].inc()
         stats = await self._ask(self._requests.get_window_stats(item, "requests", key.name))
         wait_ms = RETRY_MS if stats is None else _ms(stats.reset_time - time.time())
         raise RateLimited(f"This API key may send {limit} requests per minute.", retry_after_ms=max(1, wait_ms))

@@ -107,7 +107,7 @@ class Watch:
         """Compare what is so with what is written down. Raises the database's errors."""
         found = troubles(presence for presence, _ in self._registry.present())
         for code in IRREVERSIBLE:
-            self._metrics.alerts_open.labels(code).set(sum(cause.code == code for cause in found))
+            self._metrics.alerts_open[code].set(sum(cause.code == code for cause in found))
         async with reading(self._engine) as connection:
             self._open = await open_causes(connection)
         for cause in sorted(found.keys() - self._open):

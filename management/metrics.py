@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from functools import partial
 from typing import TYPE_CHECKING, get_args
 
@@ -32,6 +33,7 @@ class Metrics:
             Counter("ledger_events", "New events stored, by type.", ["type"], registry=registry),
             sorted({*KINDS, OTHER}),
         )
+        self._stored: Counts[str] = Counts()
         self._duplicates = Counter("ledger_duplicates", "Events that were stored before.", registry=registry)
         self._conflicting = Counter(
             "ledger_conflicting", "Duplicates with another content than the first, which counts.", registry=registry
@@ -70,12 +72,7 @@ class Metrics:
 
     def stored(self) -> dict[str, int]:
         """New events since this process started, by type."""
-        samples = (sample for family in self._events.collect() for sample in family.samples)
-        return {
-            sample.labels["type"]: int(sample.value)
-            for sample in samples
-            if sample.name.endswith("_total") and sample.value
-        }
+        return dict(self._stored)
 
     def follow(self, count: Callable[[NodeState], int]) -> None:
         """Show how many nodes are in which state, as of each look."""
@@ -87,12 +84,13 @@ class Metrics:
         """Count a batch that was committed."""
         self._batch_events.observe(messages)
         for kind, count in written.stored.items():
-            self._events.labels(kind).inc(count)
+            self._events[kind].inc(count)
+            self._stored[kind] += count
         for reason, count in written.quarantined.items():
-            self._quarantined.labels(reason).inc(count)
+            self._quarantined[reason].inc(count)
         self._duplicates.inc(written.duplicates)
         self._conflicting.inc(written.conflicting)
         for crossing in written.crossings:
-            self._crossings.labels(crossing.state).inc()
+            self._crossings[crossing.state].inc()
         if written.latest_ms is not None:
             self._lag.set(max(0.0, (now_ms() - written.latest_ms) / 1000))

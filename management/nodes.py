@@ -134,7 +134,7 @@ class FleetListener:
             presence = codec.decode_presence(payload)
             segment(presence.model)
         except (UndecodableMessage, InvalidName):
-            self._metrics.undecodable.labels("presence").inc()
+            self._metrics.undecodable["presence"].inc()
         else:
             self.heard_at = asyncio.get_running_loop().time()
             self._registry.hear(presence)
@@ -144,7 +144,7 @@ class FleetListener:
         try:
             report = codec.decode_backlog(payload)
         except UndecodableMessage:
-            self._metrics.undecodable.labels("backlog").inc()
+            self._metrics.undecodable["backlog"].inc()
         else:
             self.heard_at = asyncio.get_running_loop().time()
             self._backlogs.hear(report)

@@ -97,7 +97,7 @@ class Teller:
             told = "yes" if await self._posted(message(alert, stage, self._format)) else "failed"
         if told == "failed":
             log.error("The webhook does not take an alert.", action="alert_untold", alert=alert["alert_id"])
-        self._metrics.alerts_told.labels(told).inc()
+        self._metrics.alerts_told[told].inc()
         async with writing(self._engine) as connection:
             await mark_told(connection, alert["alert_id"], stage, told)
 

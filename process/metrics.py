@@ -26,21 +26,20 @@ def registry() -> CollectorRegistry:
     return made
 
 
-def at_zero(metric: M, values: Iterable[str]) -> M:
-    """Make the series of a metric's one label. What is not there before its first event has no rate when it comes,
-    and a label with other values than these has no bound."""
-    for value in values:
-        metric.labels(value)
-    return metric
+def at_zero(metric: M, values: Iterable[str]) -> dict[str, M]:
+    """The series of a metric's one label, by its values. What is not there before its first event has no rate when it
+    comes, and a label with other values than these has no bound."""
+    return {value: metric.labels(value) for value in values}
 
 
-def tokens(name: str, text: str, registry: CollectorRegistry) -> Counter:
+def tokens(name: str, text: str, registry: CollectorRegistry) -> dict[str, Counter]:
     """A counter of tokens by :data:`TOKEN_KINDS`; see :func:`count_tokens`."""
     return at_zero(Counter(name, text, ["kind"], registry=registry), TOKEN_KINDS)
 
 
-def count_tokens(counter: Counter, usage: Usage) -> None:
+def count_tokens(counters: dict[str, Counter], usage: Usage) -> None:
     """Add what an answer used."""
     counted = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)
     for kind, count in zip(TOKEN_KINDS, counted, strict=True):
-        counter.labels(kind).inc(count)
+        if count:
+            counters[kind].inc(count)

@@ -90,14 +90,14 @@ class NodeMetrics:
 
     def settled(self, attempt: Attempt, queue: Queue) -> None:
         """Count an attempt that has come to its end."""
-        self._attempts.labels(queue).inc()
+        self._attempts[queue].inc()
         self._queue.observe(max(0, attempt.taken_ms - attempt.published_ms) / 1000)
         self._attempt.observe(max(0, now_ms() - attempt.taken_ms) / 1000)
         if attempt.first_token_ms is not None:
             self._first_token.observe(max(0, attempt.first_token_ms - attempt.taken_ms) / 1000)
         outcome = attempt.outcome
         if outcome is not None:
-            self._outcomes.labels(type(outcome).__name__.lower()).inc()
+            self._outcomes[type(outcome).__name__.lower()].inc()
         if isinstance(outcome, Answered | Cancelled):
             count_tokens(self._tokens, outcome.usage)
 

@@ -290,7 +290,7 @@ class Node:
 
     async def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
         """Keep what may be kept of a message that nobody can read: a trace in the log and in the ledger."""
-        self._metrics.undecodable.labels(topic="requests").inc()
+        self._metrics.undecodable["requests"].inc()
         digest, size = hashlib.sha256(delivery.payload).hexdigest(), len(delivery.payload)
         log.error(
             "A message in the request topic could not be read and was put aside.",
@@ -317,7 +317,7 @@ class Node:
                 self._obey(message.sender, word)
 
     def _not_understood(self, error: UndecodableMessage) -> None:
-        self._metrics.undecodable.labels(topic="control").inc()
+        self._metrics.undecodable["control"].inc()
         log.debug("A control message could not be read.", action="undecodable", why=error.message)
 
     def _obey(self, sender: str, word: Word) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def process(answered: int, *, nodes: int, seconds: float) -> GatewayMetrics:
     metrics = GatewayMetrics()
-    metrics.requests.labels(outcome="answered").inc(answered)
+    metrics.requests["answered"].inc(answered)
     metrics.open.set(answered)
     metrics.nodes.set(nodes)
     for _ in range(answered):
@@ -42,7 +42,7 @@ def value(families: list[Family], name: str, **labels: str) -> float:
 
 def test_what_is_counted_is_added_and_what_all_see_is_not() -> None:
     first, second = process(3, nodes=2, seconds=0.2), process(4, nodes=2, seconds=20)
-    second.requests.labels(outcome="failed").inc()
+    second.requests["failed"].inc()
     together = merged([collected(first.registry), collected(second.registry)])
     assert value(together, "gateway_requests_total", outcome="answered") == 7
     assert value(together, "gateway_requests_total", outcome="failed") == 1
