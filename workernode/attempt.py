@@ -63,13 +63,15 @@ class Attempt:
         self.outcome: Outcome | None = None
         """How it ended, once it has."""
         self.parked = False
-        self.was_parked = False
-        """Set by the node while it counts this attempt among the parked ones."""
+        self.slotless: Literal["parked", "settling"] | None = None
+        """Set by the node while it counts this attempt among those that have given up their slot."""
         self.number = 1
         self.published_ms = delivery.published_ms
         self.taken_ms = now_ms()
         self.slot_since = asyncio.get_running_loop().time()
         """Loop time from which on it holds its slot."""
+        self.slot_s = 0.0
+        """How long it held it, once its work is done."""
         self.first_token_ms: int | None = None
         self.last_token_ms: int | None = None
         self.answer_bytes = 0
@@ -96,11 +98,11 @@ class Attempt:
         state = "parked" if self.parked else "working" if self._working else "waiting"
         return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
 
-    async def run(self, *, on_park: Callable[[bool], None]) -> Queue:
+    async def run(self, *, on_park: Callable[[bool], None], on_done: Callable[[], None]) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
         ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
-        the work begins after that.
+        the work begins after that; ``on_done`` when :attr:`outcome` is there, and only telling it is left to do.
         """
         withdraw = self.link.on_gone(lambda: self.hear(GatewayGone()))
         try:
@@ -110,6 +112,7 @@ class Attempt:
                 queue: Queue = "ack"
             else:
                 self.outcome = outcome
+                on_done()
                 queue = await self._settle(outcome)
         finally:
             withdraw()

@@ -74,7 +74,7 @@ class Heartbeat:
         self._changed.set()
 
     def served(self, took_ms: float) -> None:
-        """A request has held a slot for so long, from its delivery to its acknowledgement."""
+        """A request has held a slot for so long, from its delivery to the end of its work."""
         self._served += 1
         before = self._service_ms
         if before is None:

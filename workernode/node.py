@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from workernode.heartbeat import Heartbeat
     from workernode.identity import NodeIdentity
     from workernode.metrics import NodeMetrics
-    from workernode.outcome import Outcome
     from workernode.record import Recorder
     from workernode.remote.pace import CredentialPace
     from workernode.uplink import Uplinks
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 log = Log("node")
 
 TEND_EVERY_S = 1.0
+SETTLING_MAX = 256
+"""Attempts that tell their end without a slot; above, they keep it. So many wait when charges cannot be stored."""
 
 
 class Node:
@@ -71,6 +72,7 @@ class Node:
         self._traces = traces
         self._attempts: dict[str, Attempt] = {}
         self._parked = 0
+        self._settling = 0
         self._taken = 0  # deliveries at hand, parked ones too
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._alone = asyncio.Lock()
@@ -87,7 +89,12 @@ class Node:
     @property
     def busy(self) -> int:
         """How many slots are taken."""
-        return len(self._attempts) - self._parked
+        return len(self._attempts) - self._slotless
+
+    @property
+    def _slotless(self) -> int:
+        """Deliveries at hand that have no slot, or none any more."""
+        return self._parked + self._settling
 
     @property
     def started(self) -> bool:
@@ -100,7 +107,7 @@ class Node:
 
     def running(self) -> tuple[RunningRequest, ...]:
         """The oldest requests that have a slot."""
-        working = (attempt for attempt in self._attempts.values() if not attempt.was_parked)
+        working = (attempt for attempt in self._attempts.values() if attempt.slotless is None)
         return tuple(
             RunningRequest(request_id=attempt.request.request_id, taken_ms=attempt.taken_ms)
             for attempt in islice(working, RUNNING_TOLD_MAX)
@@ -126,7 +133,7 @@ class Node:
         self._metrics.slots.set(slots)
         if self._heartbeat is not None:
             self._heartbeat.resized(slots)
-            while not self.draining and self._pulling - self._parked < slots:
+            while not self.draining and self._pulling - self._slotless < slots:
                 self._start_pulling()
 
     def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
@@ -171,11 +178,11 @@ class Node:
         requests, gate = self._requests, self._intake.gate
         assert requests is not None
         try:
-            while self._pulling - self._parked <= self.slots and not self.draining:
+            while self._pulling - self._slotless <= self.slots and not self.draining:
                 trying = await gate.enter()
                 if self.draining:
                     return
-                if not trying and self._pulling - self._parked > self.slots:
+                if not trying and self._pulling - self._slotless > self.slots:
                     gate.pace.withdraw()  # it waited while slots were taken away
                     return
                 try:
@@ -183,33 +190,36 @@ class Node:
                 except ConsumerClosed:
                     return
                 crash.point("after_receive")
-                if self.draining or not (trying or (gate.is_open and self._taken - self._parked < self.slots)):
+                if self.draining or not (trying or (gate.is_open and self._taken - self._slotless < self.slots)):
                     # A permit that was out when we stopped taking: its message goes to another node at once.
                     requests.nack(delivery)
                     gate.pace.withdraw()
                     continue
                 self._taken += 1
                 try:
-                    outcome = await self._handle(requests, delivery)
+                    await self._handle(requests, delivery, trying=trying)
                 finally:
                     self._taken -= 1
-                self._intake.judge(outcome, trying=trying)
         finally:
             self._pulling -= 1
 
-    async def _handle(self, requests: Consumer, delivery: Delivery) -> Outcome | None:
-        """See one delivery to its end; how it ended, where that says something about the engine."""
+    async def _handle(self, requests: Consumer, delivery: Delivery, *, trying: bool) -> None:
+        """See one delivery to its end. ``trying``: it was let in to find out whether the upstream is well again."""
         pace = self._intake.gate.pace
         pace.begin()
         attempt = await self._attempt_at(requests, delivery)
         if attempt is None:
             pace.end(called=False)
-            return None
+            self._intake.judge(None, trying=trying)
+            return
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()
         self._metrics.busy.set(self.busy)
         try:
-            queue = await attempt.run(on_park=lambda parked: self._park(attempt, parked=parked))
+            queue = await attempt.run(
+                on_park=lambda parked: self._park(attempt, parked=parked),
+                on_done=lambda: self._done(attempt, trying=trying),
+            )
         finally:
             if attempt.span is not None:
                 end_attempt(attempt.span, attempt)
@@ -217,10 +227,13 @@ class Node:
             del self._attempts[attempt.attempt_id]
             if not self._attempts:
                 self._idle.set()
-            if attempt.was_parked:
-                self._parked -= 1
-            else:
-                pace.end(called=attempt.begun)
+            match attempt.slotless:
+                case "parked":
+                    self._parked -= 1
+                case "settling":
+                    self._settling -= 1
+                case None:
+                    pace.end(called=attempt.begun)
             self._metrics.busy.set(self.busy)
         match queue:
             case "ack":
@@ -233,8 +246,22 @@ class Node:
         self._metrics.settled(attempt, queue)
         if queue == "ack" and attempt.begun and self._heartbeat is not None:
             # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
-            self._heartbeat.served((asyncio.get_running_loop().time() - attempt.slot_since) * 1000)
-        return attempt.outcome
+            self._heartbeat.served(attempt.slot_s * 1000)
+        if attempt.outcome is None:
+            self._intake.judge(None, trying=trying)
+
+    def _done(self, attempt: Attempt, *, trying: bool) -> None:
+        """The engine is done with it: another request may have its slot while this one's end is told."""
+        attempt.slot_s = asyncio.get_running_loop().time() - attempt.slot_since
+        # First, for the next request shall not go to an upstream that this one has found ill.
+        self._intake.judge(attempt.outcome, trying=trying)
+        if attempt.slotless is None and attempt.begun and self._settling < SETTLING_MAX:
+            attempt.slotless = "settling"
+            self._settling += 1
+            self._intake.gate.pace.end(called=True)
+            self._metrics.busy.set(self.busy)
+            if not self.draining:
+                self._start_pulling()
 
     async def _attempt_at(self, requests: Consumer, delivery: Delivery) -> Attempt | None:
         """The attempt at what was delivered; None if that was put aside, or handed back."""
@@ -273,16 +300,16 @@ class Node:
         """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken
         until the next one ends."""
         if not parked:
-            if attempt.was_parked:
+            if attempt.slotless == "parked":
                 self._parked -= 1
-                attempt.was_parked = False
+                attempt.slotless = None
                 attempt.slot_since = asyncio.get_running_loop().time()
                 self._intake.gate.pace.resume()
             return
         if self._parked >= self._parked_max:
             attempt.interrupt(working=False)
             return
-        attempt.was_parked = True
+        attempt.slotless = "parked"
         self._parked += 1
         self._intake.gate.pace.end(called=False)
         if not self.draining:

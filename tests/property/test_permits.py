@@ -19,7 +19,7 @@ from wire import codec
 from wire.control import Accepted, Acked, ControlMessage, Go, Park, Settle, Stop, StopReason, Word
 from wire.errors import ErrorBody
 from wire.link import LinkReceiver
-from wire.piece import Echo, Failed, Finished, Frame, Started
+from wire.piece import Echo, Failed, Finished, Frame, Settled, Started
 from wire.request import Request
 from wire.topics import LEDGER, WORKERS, Topics
 from wire.usage import Usage
@@ -46,7 +46,7 @@ SLOTS, PARKED_MAX = 3, 2
 TOPICS = Topics()
 End = Literal["answered", "refused", "limited", "unreachable", "raises", "hangs"]
 First = Literal["go", "park", "park, go", "park, settle", "park, stop", "silence"] | StopReason
-Verdict = Literal["accepted"] | StopReason
+Verdict = Literal["accepted", "silence"] | StopReason
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class FakeGateway:
     """Request by attempt."""
     attempts: dict[str, str] = field(default_factory=dict)
     """The latest attempt by request."""
+    settled: set[str] = field(default_factory=set)
     receiver: LinkReceiver = field(default_factory=LinkReceiver)
 
     async def start(self) -> None:
@@ -163,7 +164,12 @@ class FakeGateway:
                 verdict = self.plan_of(self.requests[attempt]).verdict
                 if verdict == "accepted" or getattr(frame, "cancelled", False):
                     return [Accepted(attempt_id=attempt)]
+                if verdict == "silence":
+                    return []
                 return [Stop(attempt_id=attempt, reason=verdict)]
+            case Settled(request_id=request_id):
+                self.settled.add(request_id)
+                return []
             case _:
                 return []
 
@@ -292,6 +298,23 @@ async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
         for attempt_id in list(gateway.requests):
             gateway.say(Stop(attempt_id=attempt_id, reason="done"))
         await _comes_to_rest(gateway, node, requests)
+
+
+async def test_a_slot_is_free_while_an_end_is_told_but_not_without_bound() -> None:
+    with patch("workernode.node.SETTLING_MAX", 4):
+        async with _running_node(paced=False) as (gateway, node, requests):
+            for _ in range(4 + SLOTS + 2):
+                await gateway.publish(Plan(verdict="silence"))
+            await until(lambda: (len(node._attempts), node.busy) == (4 + SLOTS, SLOTS))
+            assert requests.permits == 0
+
+            def all_are_accepted() -> bool:
+                for attempt_id in node._attempts:
+                    gateway.say(Accepted(attempt_id=attempt_id))
+                return not gateway.plans.keys() - gateway.settled
+
+            await until(all_are_accepted)
+            await _comes_to_rest(gateway, node, requests)
 
 
 @asynccontextmanager

@@ -77,5 +77,8 @@ async def _read(connection: Connection, asked: Asked) -> None:
                     return
         if not message.get("more_body"):
             if not is_stream:
-                asked.take_whole(rest)
+                try:
+                    asked.take_whole(rest)
+                except ValueError as error:
+                    asked.broken = type(error).__name__
             return

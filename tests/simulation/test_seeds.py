@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ FOUND_AS = {
     "comparing the text of a second attempt": "I2 expected one of",
     "no DONE after an error": "I1 no proper end",
     "ids of events": "I4 2 charges",
-    "fencing": "I2 expected one of",
+    "fencing": "I2 expected one of|I1 no proper end.* broken JSONDecodeError",
     "numbers of frames": "I1 an error without a cause",
     "asking the holder": "I6",
     "the limit of deaths": "I9",
@@ -46,7 +47,7 @@ def test_500_seeds_violate_nothing_and_every_kind_of_fault_hits_work_in_flight()
 def test_without_a_defence_the_damage_shows_within_40_seeds(defence: str) -> None:
     with without(defence):
         outcomes = (play(seed) for seed in range(CONTROL_SEEDS))
-        assert any(FOUND_AS[defence] in str(outcome) for outcome in outcomes)
+        assert any(re.search(FOUND_AS[defence], str(outcome)) for outcome in outcomes)
 
 
 def test_a_seed_is_the_same_to_the_byte_every_time_and_everywhere() -> None:
