@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from process.otel import Span
     from wire.control import Word
     from wire.event import RequestEventType, Status
-    from wire.piece import Frame
+    from wire.piece import AttemptFrame
     from wire.request import Request
 
 log = Log("gateway")
@@ -227,7 +227,7 @@ class Conversations:
         for owned in list(self._owned.values()):
             self._tell_end(owned)
 
-    def frame(self, node: str, frame: Frame, *, repeated: bool) -> None:
+    def frame(self, node: str, frame: AttemptFrame, *, repeated: bool) -> None:
         """Take a frame of a node (:class:`gateway.line.Listener`)."""
         now = now_ms()
         match frame:

@@ -13,15 +13,17 @@ from wire import codec
 from wire.control import Accepted, Acked, ControlMessage, Settle
 from wire.errors import InvalidName, UndecodableMessage
 from wire.link import ACK_WITHIN_S, LinkReceiver
-from wire.piece import Content, Echo, Started
+from wire.piece import Content, Counted, Echo, Started
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import msgspec
 
     from broker.interface import Broker, Listener, Producer
     from gateway.metrics import GatewayMetrics
     from wire.control import Word
-    from wire.piece import Frame, LinkMessage
+    from wire.piece import AttemptFrame, LinkMessage
     from wire.topics import Topics
 
 log = Log("gateway")
@@ -41,7 +43,7 @@ GATHER_S = 0.005
 class FrameTaker(Protocol):
     """Who takes the frames."""
 
-    def frame(self, node: str, frame: Frame, *, repeated: bool) -> None:
+    def frame(self, node: str, frame: AttemptFrame, *, repeated: bool) -> None:
         """A frame, in order. ``repeated``: it was heard before, so its sender may have missed our word about it."""
 
 
@@ -60,6 +62,7 @@ class Line:
         self.heard_at = self._loop.time()
         self._producer: Producer | None = None
         self._opening = False
+        self._opened = asyncio.Event()
         self._words: list[Word] = []
         self._owes_ack = False
         self._flush: asyncio.Handle | None = None
@@ -78,6 +81,13 @@ class Line:
             del self._words[0]
         self._words.append(word)
         self._flush_by(self._flushed_at + GATHER_S if isinstance(word, Accepted | Settle) else 0.0)
+
+    async def say_alone(self, word: Word) -> None:
+        """Say a large word once the node can be spoken to, in a message of its own: no other is lost with it."""
+        if self._producer is None:
+            self._flush_by(0.0)
+            await self._opened.wait()
+        self._post([word])
 
     def owe_ack(self, *, at_once: bool) -> None:
         """Acknowledge what has arrived: now, or within :data:`wire.link.ACK_WITHIN_S`."""
@@ -114,13 +124,18 @@ class Line:
             words = [ack, *words]
         if words:
             self._flushed_at = self._loop.time()
-            message = ControlMessage(sender=self._gateway, words=[codec.encode_word(word) for word in words])
-            self._producer.post(codec.encode(message))
+            self._post(words)
         self._words, self._owes_ack = [], False
+
+    def _post(self, words: list[Word]) -> None:
+        assert self._producer is not None
+        message = ControlMessage(sender=self._gateway, words=[codec.encode_word(word) for word in words])
+        self._producer.post(codec.encode(message))
 
     async def _open(self) -> None:
         try:
             self._producer = await self._broker.producer(self._topic)
+            self._opened.set()
         except BrokerError as error:
             log.warning("A node cannot be spoken to yet.", action="control_unreachable", node=self.node, why=str(error))
             await asyncio.sleep(1.0)
@@ -136,6 +151,8 @@ class Lines:
     ) -> None:
         self.echo_heard_at = float("-inf")
         """Loop time at which this gateway's own echo last came back."""
+        self.counted: Callable[[str, Counted], None] = lambda *_: None
+        """Who takes a node's counts of tokens."""
         self._gateway = gateway
         self._broker = broker
         self._topics = topics
@@ -219,6 +236,9 @@ class Lines:
             frame = codec.decode_frame(raw)
         except UndecodableMessage as error:
             self._not_understood(error)
+            return False
+        if isinstance(frame, Counted):
+            self.counted(node, frame)
             return False
         if isinstance(frame, Content):
             if not repeated:

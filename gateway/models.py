@@ -188,6 +188,12 @@ class Models:
         known = self._known.get(model)
         return known is not None and known.nodes.continues
 
+    def counting(self, model: str) -> list[str]:
+        """The nodes of the model that may be asked how many tokens a text has."""
+        known = self._known.get(model)
+        nodes = known.nodes.presences if known is not None else []
+        return [node.node for node in nodes if node.counts and node.state != "draining"]
+
     def view(self, model: str) -> ModelView:
         """One model. Raises :class:`wire.errors.ModelNotFound`."""
         known = self._known.get(model)

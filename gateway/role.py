@@ -28,6 +28,7 @@ from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
 from gateway.settings import split
 from gateway.token_counter import TokenCounter
+from gateway.token_questions import TokenQuestions
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
@@ -140,7 +141,7 @@ async def run(
     async def figures() -> bytes:
         return generate_latest(metrics.registry) if sibling is None else await sibling.figures()
 
-    counter = TokenCounter(settings, model_names, models)
+    counter = TokenCounter(settings, model_names, models, TokenQuestions(lines, models))
     app = build(reception, counter, model_names, models, keys, metrics, figures, why_not_ready, quota, settings.cors)
     if sibling is None:
         listener, is_late = bind(settings.host, settings.port, "PORT"), False

@@ -1,30 +1,35 @@
-"""The window for questions about tokens, which need no node."""
+"""The window for questions about tokens, which are no requests: a node is asked, or the length tells."""
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from gateway.body import ClientGone, read_body
 from gateway.endpoints import token_check
+from gateway.endpoints.fields import named
 from gateway.model_list import context_length
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.endpoints.token_check import PromptToCheck
     from gateway.model_names import ModelNames
     from gateway.models import Models
     from gateway.settings import GatewaySettings
+    from gateway.token_questions import TokenQuestions
     from gateway.visit import Visit
 
 
 class TokenCounter:
     """``POST /api/v1/token_check`` as an ASGI application."""
 
-    def __init__(self, settings: GatewaySettings, names: ModelNames, models: Models) -> None:
+    def __init__(self, settings: GatewaySettings, names: ModelNames, models: Models, questions: TokenQuestions) -> None:
         self._settings = settings
         self._names = names
         self._models = models
+        self._questions = questions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Errors are raised, for :mod:`gateway.front` to render."""
@@ -35,12 +40,26 @@ class TokenCounter:
             )
         except ClientGone:
             return
-        told = token_check.answer(body, partial(self._context_length, scope["state"]["visit"]))
+        told = await self._answer(scope["state"]["visit"], token_check.read(body))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": told})
 
-    def _context_length(self, visit: Visit, asked: str | None) -> int | None:
+    async def _answer(self, visit: Visit, asked: list[PromptToCheck]) -> bytes:
+        """Whoever may not ask for one of the models, or names one that there is not, has nothing counted."""
+        models = [self._model(visit, named(each.model)) for each in asked]
+        prompts: dict[str, list[str]] = {}
+        for model, each in zip(models, asked, strict=True):
+            prompts.setdefault(model, []).append(each.prompt)
+        limits = {model: context_length(self._models.view(model), self._names) for model in prompts}
+        found = await asyncio.gather(*(self._questions.count(model, texts) for model, texts in prompts.items()))
+        counts = {model: iter(counted or repeat(None)) for model, counted in zip(prompts, found, strict=True)}
+        return token_check.told(
+            token_check.checked(each, tokens=next(counts[model]), context_length=limits[model])
+            for model, each in zip(models, asked, strict=True)
+        )
+
+    def _model(self, visit: Visit, asked: str | None) -> str:
         model = self._names.resolve(asked)
         visit.check_model(asked, model)
-        return context_length(self._models.view(model), self._names)
+        return model

@@ -18,6 +18,11 @@ def new_attempt_id() -> str:
     return f"att_{secrets.token_hex(12)}"
 
 
+def new_question_id() -> str:
+    """``qst_`` and 96 random bits."""
+    return f"qst_{secrets.token_hex(12)}"
+
+
 def new_incarnation(role: str) -> str:
     """A name for this start of this process, fit for a topic: role, host and 64 random bits."""
     host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:40] or "host"

@@ -18,6 +18,11 @@ back. ``done``: the request has its end. ``unknown``: the gateway does not know 
 """
 
 SENTENCE_CHARS_MAX = 1000
+COUNT_WAIT_S = 5.0
+"""A gateway waits so long for the answer to ``count``; a node need not work on it any longer."""
+COUNT_PROMPTS_MAX = 1024
+COUNT_BYTES_MAX = 1024 * 1024
+"""Of the prompts of one ``count`` together, in UTF-8: other words for the node wait behind it on the same topic."""
 
 
 class Acked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="acked"):
@@ -99,7 +104,31 @@ class CredentialLimited(msgspec.Struct, frozen=True, kw_only=True, tag_field="ki
     until_ms: Millis
 
 
-Word = Acked | AreYouAlive | Go | Park | Stop | Accepted | Settle | Drain | Pause | Resume | CredentialLimited
+class CountTokens(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="count"):
+    """Say :class:`wire.piece.Counted`: how many tokens each of these texts is as the prompt of a completion.
+
+    Only for a node whose presence says that it ``counts``. It costs nobody a slot, and is no request: nothing is
+    charged, and a question that is lost is not asked again.
+    """
+
+    question_id: Id
+    prompts: Annotated[list[str], msgspec.Meta(max_length=COUNT_PROMPTS_MAX)]
+
+
+Word = (
+    Acked
+    | AreYouAlive
+    | Go
+    | Park
+    | Stop
+    | Accepted
+    | Settle
+    | Drain
+    | Pause
+    | Resume
+    | CredentialLimited
+    | CountTokens
+)
 
 
 class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"):

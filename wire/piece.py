@@ -1,4 +1,5 @@
-"""What travels on the link, node → gateway: the pieces of an attempt's answer, and two short words about attempts.
+"""What travels on the link, node → gateway: the pieces of an attempt's answer, two short words about attempts, and
+counts of tokens.
 
 Pieces of one attempt are numbered without a gap: ``Started`` is 0, then ``Content`` 1, 2, …, and one ``Finished``
 or ``Failed`` at the end. The link (:mod:`wire.link`) numbers frames again, for all attempts together. ``Started`` and
@@ -11,9 +12,10 @@ from typing import Annotated
 
 import msgspec
 
+from wire.control import COUNT_PROMPTS_MAX
 from wire.errors import ErrorBody
 from wire.request import Id, Millis
-from wire.usage import Usage
+from wire.usage import Tokens, Usage
 
 PIECE_BYTES_MAX = 64 * 1024
 """Content above this is cut into several pieces, so that no answer blocks the others on the link."""
@@ -97,7 +99,15 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     abandoned: bool = False
 
 
-Frame = Started | Content | Finished | Failed | Alive | Settled
+class Counted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="counted"):
+    """The answer to ``count``: a number for each prompt, in their order; no ``tokens``: the node cannot tell now."""
+
+    question_id: Id
+    tokens: Annotated[list[Tokens], msgspec.Meta(max_length=COUNT_PROMPTS_MAX)] | None = None
+
+
+AttemptFrame = Started | Content | Finished | Failed | Alive | Settled
+Frame = AttemptFrame | Counted
 End = Finished | Failed
 
 

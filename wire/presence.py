@@ -53,7 +53,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     after a given text. ``slots`` is how many requests it works on at once, at the pace of its provider's limits where
     there are some; ``busy`` counts taken slots, and ``running`` names the requests that have had one for longest;
     ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to the end of the work: by
-    ``slots / service_ms`` gateways know how long a queue takes.
+    ``slots / service_ms`` gateways know how long a queue takes. ``counts``: it answers ``count``.
 
     ``credential`` names provider and key, and tells neither. The last three say what this node itself has learnt of the
     credential's limits, whole and not its share, and until when the provider refuses it.
@@ -80,6 +80,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     modalities: tuple[str, ...] = ("text",)
     context_length: Tokens | None = None
     continues: bool = False
+    counts: bool = False
     provider: str | None = None
     credential: str | None = None
     requests_per_min: PerMin | None = None

@@ -1,8 +1,8 @@
 """``POST /api/v1/token_check``: FastChat's question whether prompts fit into a model's context.
 
-The gateway answers it by itself, without a node: it knows context lengths from its nodes' presence and from
-declaration, and has no tokenizer, so ``tokenCount`` is an estimate by length and ``estimated`` says so. Where no
-context length is known, ``contextLength`` and ``fits`` are null.
+The gateway knows context lengths from its nodes' presence and from declaration, and has no tokenizer: a node of the
+model counts, where one is there that can. Else ``tokenCount`` is an estimate by length, and ``estimated`` says so.
+Where no context length is known, ``contextLength`` and ``fits`` are null.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.endpoints.fields import ModelName, named
+from gateway.endpoints.fields import ModelName
 from gateway.endpoints.reading import BodyReader
+from wire.control import COUNT_PROMPTS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
 CHARS_PER_TOKEN = 4
-PROMPTS_MAX = 1024
 PATH = "/api/v1/token_check"
-SUMMARY = "Estimate whether prompts fit into a model's context"
+SUMMARY = "Count the tokens of prompts, and tell whether they fit into a model's context"
 
 
 class PromptToCheck(msgspec.Struct, kw_only=True):
@@ -35,7 +35,7 @@ class PromptToCheck(msgspec.Struct, kw_only=True):
 class TokenCheckRequest(msgspec.Struct, kw_only=True):
     """The prompts to look at."""
 
-    prompts: Annotated[list[PromptToCheck], Meta(min_length=1, max_length=PROMPTS_MAX)]
+    prompts: Annotated[list[PromptToCheck], Meta(min_length=1, max_length=COUNT_PROMPTS_MAX)]
 
 
 class CheckedPrompt(msgspec.Struct, kw_only=True, rename="camel"):
@@ -44,7 +44,7 @@ class CheckedPrompt(msgspec.Struct, kw_only=True, rename="camel"):
     fits: bool | None
     token_count: int
     context_length: int | None
-    estimated: bool = True
+    estimated: bool
 
 
 class TokenCheckAnswer(msgspec.Struct):
@@ -57,17 +57,18 @@ _reader = BodyReader(TokenCheckRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def answer(body: bytes, context_length: Callable[[str | None], int | None]) -> bytes:
-    """The answer's body. ``context_length`` knows models, and raises for those that there are not.
-
-    Raises :class:`wire.errors.InvalidRequest` with ``param`` where one field is at fault.
-    """
-    request = _reader.read(body)
-    return _encoder.encode(TokenCheckAnswer([_checked(each, context_length) for each in request.prompts]))
+def read(body: bytes) -> list[PromptToCheck]:
+    """What is asked. Raises :class:`wire.errors.InvalidRequest` with ``param`` where one field is at fault."""
+    return _reader.read(body).prompts
 
 
-def _checked(asked: PromptToCheck, context_length: Callable[[str | None], int | None]) -> CheckedPrompt:
-    limit = context_length(named(asked.model))
-    tokens = -(-len(asked.prompt) // CHARS_PER_TOKEN)
-    fits = None if limit is None else tokens + asked.max_tokens <= limit
-    return CheckedPrompt(fits=fits, token_count=tokens, context_length=limit)
+def checked(asked: PromptToCheck, *, tokens: int | None, context_length: int | None) -> CheckedPrompt:
+    """``tokens`` as they were counted; None if nobody could."""
+    known = -(-len(asked.prompt) // CHARS_PER_TOKEN) if tokens is None else tokens
+    fits = None if context_length is None else known + asked.max_tokens <= context_length
+    return CheckedPrompt(fits=fits, token_count=known, context_length=context_length, estimated=tokens is None)
+
+
+def told(prompts: Iterable[CheckedPrompt]) -> bytes:
+    """The answer's body."""
+    return _encoder.encode(TokenCheckAnswer(list(prompts)))

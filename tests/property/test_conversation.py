@@ -34,7 +34,7 @@ from gateway.conversation import (
 )
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, Word
 from wire.errors import AnswerTooLarge, ErrorBody
-from wire.piece import Alive, Content, Failed, Finished, Frame, Settled, Started
+from wire.piece import Alive, AttemptFrame, Content, Failed, Finished, Settled, Started
 from wire.usage import Usage
 from workernode.outcome import Answered, Cancelled, Interrupted, Later, Outcome, Refused
 from workernode.settling import ending, settlement
@@ -217,11 +217,11 @@ class SimNode:
     name: str
     alive: bool = True
     attempts: dict[str, SimAttempt] = field(default_factory=dict, repr=False)
-    outbox: deque[Frame] = field(default_factory=deque, repr=False)
-    sent: list[Frame] = field(default_factory=list, repr=False)
+    outbox: deque[AttemptFrame] = field(default_factory=deque, repr=False)
+    sent: list[AttemptFrame] = field(default_factory=list, repr=False)
     inbox: deque[Word] = field(default_factory=deque, repr=False)
 
-    def push(self, frame: Frame) -> None:
+    def push(self, frame: AttemptFrame) -> None:
         self.outbox.append(frame)
 
     def hear(self, word: Word) -> None:
@@ -526,7 +526,7 @@ class RequestMachine(RuleBasedStateMachine):
         node.sent.append(frame)
         self._hear(node, frame)
 
-    def _hear(self, node: SimNode, frame: Frame) -> None:
+    def _hear(self, node: SimNode, frame: AttemptFrame) -> None:
         """As :meth:`gateway.conversations.Conversations.frame` does it."""
         if not self.known:
             if isinstance(frame, Started | Content | Finished | Failed):

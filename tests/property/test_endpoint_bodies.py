@@ -112,7 +112,9 @@ def test_prompts_of_any_field_are_found_without_an_error(field: Any) -> None:
 @given(st.binary(max_size=300) | values.map(as_json) | values.map(lambda value: as_json({"prompts": [value]})))
 def test_any_token_check(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        token_check.answer(body, lambda _: 10)
+        for asked in token_check.read(body):
+            estimate = token_check.checked(asked, tokens=None, context_length=10)
+            assert token_check.checked(asked, tokens=estimate.token_count, context_length=10).fits == estimate.fits
 
 
 @given(st.text(min_size=1, max_size=100), st.sampled_from(["/v1/chat/completions", "/api/v1/chat/completions"]))

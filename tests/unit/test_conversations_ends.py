@@ -17,7 +17,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until
 from wire.errors import ErrorBody, QueueUnavailable, ShuttingDown
-from wire.piece import Failed, Finished, Frame, Settled, Started
+from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
 from wire.usage import Usage
 
@@ -72,7 +72,7 @@ class Desk:
             )
         )
 
-    def hears(self, *frames: Frame) -> list[Any]:
+    def hears(self, *frames: AttemptFrame) -> list[Any]:
         for frame in frames:
             self.conversations.frame(NODE, frame, repeated=False)
         return self.recorder.told
@@ -130,7 +130,9 @@ async def test_a_request_that_is_perhaps_published_has_failed_once_its_client_he
 
 
 @pytest.mark.parametrize("frames", [(STARTED,), (STARTED, FINISHED), (STARTED, FINISHED, SETTLED)])
-async def test_a_request_without_a_receipt_that_a_node_has_goes_on(desk: Desk, frames: tuple[Frame, ...]) -> None:
+async def test_a_request_without_a_receipt_that_a_node_has_goes_on(
+    desk: Desk, frames: tuple[AttemptFrame, ...]
+) -> None:
     """Else its client would hear that nothing came of it, and be charged all the same."""
     desk.hears(*frames)
     assert not desk.conversations.give_up(REQUEST, QueueUnavailable())

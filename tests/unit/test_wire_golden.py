@@ -22,6 +22,7 @@ from wire.control import (
     Acked,
     AreYouAlive,
     ControlMessage,
+    CountTokens,
     CredentialLimited,
     Drain,
     Go,
@@ -54,7 +55,7 @@ from wire.event import (
     request_event_id,
 )
 from wire.order import CancelRequest
-from wire.piece import Alive, Content, Echo, Failed, Finished, Frame, LinkMessage, Settled, Started
+from wire.piece import Alive, Content, Counted, Echo, Failed, Finished, Frame, LinkMessage, Settled, Started
 from wire.presence import Presence, RollCall, RunningRequest
 from wire.request import Origin, Request
 from wire.usage import Usage
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 FILES = Path(__file__).parent.parent / "golden"
 REQUEST = "req_0123456789abcdef0123456789abcdef"
+QUESTION = "qst_0123456789abcdef01234567"
 ATTEMPT = "att_0123456789abcdef01234567"
 GATEWAY = "gateway-host-0123456789abcdef"
 NODE = "node-host-fedcba9876543210"
@@ -188,6 +190,8 @@ FRAMES: dict[str, Frame] = {
     "alive": Alive(attempt_id=ATTEMPT, holding=True),
     "alive.not": Alive(attempt_id=ATTEMPT, holding=False),
     "settled": Settled(attempt_id=ATTEMPT, request_id=REQUEST),
+    "counted": Counted(question_id=QUESTION, tokens=[2, 0, 300]),
+    "counted.not": Counted(question_id=QUESTION),
 }
 
 
@@ -217,6 +221,7 @@ WORDS: dict[str, Word] = {
     "pause.sentence": Pause(sentence="Paused by alice: the provider moves."),
     "resume": Resume(),
     "limited": CredentialLimited(credential="0123456789abcdef", until_ms=AT + 60_000),
+    "count": CountTokens(question_id=QUESTION, prompts=["Hi", "", "größe 🦙"]),
 }
 
 
@@ -263,6 +268,7 @@ PRESENCES = {
         modalities=("text", "image"),
         context_length=128_000,
         continues=True,
+        counts=True,
         provider="api.openai.com",
         credential="0123456789abcdef",
         requests_per_min=600,
