@@ -13,6 +13,8 @@ from workernode.engine import EngineDetails
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workernode.engine import Answer, Job
 
 Step = str | bytes | asyncio.Event | Answered | Refused | Later
@@ -39,6 +41,9 @@ class ScriptedEngine:
 
     async def start(self) -> None:
         """Nothing to prepare."""
+
+    async def count(self, prompts: Sequence[str]) -> None:
+        """Not known here."""
 
     async def aclose(self) -> None:
         """Nothing to let go of."""

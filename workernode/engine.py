@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from process.otel import Span
     from wire.request import Endpoint, Request
     from workernode.outcome import Answered, Later, Refused
@@ -26,6 +28,8 @@ class EngineDetails:
     context_length: int | None = None
     continues: bool = False
     """Whether it can go on after a text that the client has seen already (``Job.prefix``)."""
+    counts: bool = False
+    """Whether :meth:`Engine.count` has an answer as a rule."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,12 @@ class Engine(Protocol):
 
         Cancelling this call stops the work within a second, upstream connection included. Anything it raises that
         is no cancellation counts as a fault of this engine, told to the client as ``server_error``.
+        """
+
+    async def count(self, prompts: Sequence[str]) -> list[int] | None:
+        """How many tokens each text is as the prompt of a completion, with those that the tokenizer puts around it.
+
+        None where that cannot be told now. Other answers go on meanwhile.
         """
 
     async def aclose(self) -> None:

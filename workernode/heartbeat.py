@@ -110,6 +110,7 @@ class Heartbeat:
             modalities=self._engine.details.modalities,
             context_length=self._engine.details.context_length,
             continues=self._engine.details.continues,
+            counts=self._engine.details.counts,
             provider=self._engine.details.provider,
             credential=learnt.credential if learnt else None,
             requests_per_min=learnt.requests_per_min if learnt else None,

@@ -12,13 +12,14 @@ from process import crash
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
-from wire.control import Acked, AreYouAlive, ControlMessage, CredentialLimited, Drain, Pause, Resume
+from wire.control import Acked, AreYouAlive, ControlMessage, CountTokens, CredentialLimited, Drain, Pause, Resume
 from wire.errors import FleetError, InvalidName, UndecodableMessage
 from wire.piece import Alive, Echo
 from wire.presence import RUNNING_TOLD_MAX, RunningRequest
 from wire.topics import check_incarnation
 from workernode.attempt import Attempt
 from workernode.intake import Intake
+from workernode.prompt_counts import PromptCounts
 from workernode.traced import attempt_span, end_attempt
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Node:
         self._pulling = 0  # tasks that hold a slot, wait for one, or keep a parked delivery
         self._alone = asyncio.Lock()
         self._intake = Intake(recorder, pace)
+        self._counts = PromptCounts(engine, uplinks)
         self._idle = asyncio.Event()  # set while no attempt is left
         self._idle.set()
         self._tasks = Tasks(log)
@@ -167,6 +169,7 @@ class Node:
     async def aclose(self) -> None:
         """Stop everything. What was not handed back goes to other nodes when the broker sees the connection end."""
         await self._intake.aclose()
+        await self._counts.aclose()
         await self._tasks.aclose()
 
     def _start_pulling(self) -> None:
@@ -365,6 +368,8 @@ class Node:
                 self._intake.resume()
             case CredentialLimited(credential=credential, until_ms=until_ms):
                 self._intake.warned(credential, until_ms)
+            case CountTokens():
+                self._counts.take(sender, word)
             case _:
                 if (attempt := self._attempts.get(word.attempt_id)) is not None:
                     attempt.hear(word)

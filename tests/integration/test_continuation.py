@@ -14,6 +14,8 @@ from workernode.engine import EngineDetails
 from workernode.outcome import Answered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
 
     from tests.in_process import InProcessFleet
@@ -33,6 +35,8 @@ class ContinuingEngine:
         self._stall_at = stall_at
 
     async def start(self) -> None: ...
+
+    async def count(self, prompts: Sequence[str]) -> None: ...
 
     async def aclose(self) -> None: ...
 

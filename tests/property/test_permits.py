@@ -36,7 +36,7 @@ from workernode.remote.pace import CredentialPace
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from broker.memory import MemoryConsumer
     from workernode.engine import Answer, Job
@@ -71,6 +71,8 @@ class PlannedEngine:
         self._gateway = gateway
 
     async def start(self) -> None: ...
+
+    async def count(self, prompts: Sequence[str]) -> None: ...
 
     async def aclose(self) -> None: ...
 

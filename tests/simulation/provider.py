@@ -17,7 +17,7 @@ from workernode.engine import EngineDetails
 from workernode.outcome import Answered, Later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from tests.simulation.life import Life
@@ -81,6 +81,9 @@ class OracleEngine:
 
     async def start(self) -> None:
         """There is nothing to load."""
+
+    async def count(self, prompts: Sequence[str]) -> None:
+        """Not known here."""
 
     async def aclose(self) -> None:
         """There is nothing to close."""

@@ -18,10 +18,11 @@ from workernode.local.continuing import continued
 from workernode.local.presets import PRESETS, Place, slots_of, unheeded, visible_gpus
 from workernode.local.settings import child_environment
 from workernode.local.supervisor import Life, Program, Report, Supervisor
+from workernode.local.tokenize import tokens_of
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from wire.request import Endpoint
     from workernode.engine import Answer, Job
@@ -59,6 +60,8 @@ class LocalEngine(Engine):
         )
         self._life: Life | None = None
         self._relaying: Engine | None = None
+        self._tokenizes = False
+        """Whether the child has shown that it tells tokens as it is told to."""
         self._ready = asyncio.Event()
         self._first_tokens_s: list[float] = []
         self._supervisor = Supervisor(self._program(), report=self._reported, began=self._began, over=self._over)
@@ -97,7 +100,9 @@ class LocalEngine(Engine):
             return Later(EngineAway().body())
         if job.prefix is not None:
             try:
-                request = continued(job.request, job.prefix, await self._tokens(life, job.prefix))
+                async with self._asking() as session:
+                    tokens = await self._tokens(session, life, job.prefix, special=False)
+                request = continued(job.request, job.prefix, tokens)
             except InvalidRequest as error:
                 return Refused(error.body())
             job = replace(job, request=request, prefix=None)
@@ -119,9 +124,28 @@ class LocalEngine(Engine):
             death.cancel()
             await asyncio.gather(work, death, return_exceptions=True)
 
+    async def count(self, prompts: Sequence[str]) -> list[int] | None:
+        """By the child, or where it tells no tokens, by ``TOKENIZER``."""
+        life, relaying = self._life, self._relaying
+        if life is None or relaying is None:
+            return None
+        if not self._tokenizes:
+            return await relaying.count(prompts)
+        counts = []
+        async with self._asking() as session:
+            for prompt in prompts:
+                tokens = await self._tokens(session, life, prompt, special=True)
+                if tokens is None:
+                    return None
+                counts.append(len(tokens))
+        return counts
+
     async def ask(self, method: str, path: str, body: Any, *, wait_s: float) -> Any:
         """What the child answers beside all requests; None if it does not, or is not there."""
-        return await self._asked(self._life.url, method, path, body, wait_s) if self._life is not None else None
+        if self._life is None:
+            return None
+        async with self._asking(wait_s) as session:
+            return await _answer(session, method, f"{self._life.url}{path}", body)
 
     async def aclose(self) -> None:
         """End the child and all that it started."""
@@ -158,33 +182,43 @@ class LocalEngine(Engine):
     async def _began(self, life: Life) -> None:
         relaying = self._relay(f"{life.url}/v1", self._key)
         await relaying.start()
-        self._details = _told(self._details, await self._asked(life.url, "GET", "/v1/models", None))
+        form, model = self._preset.tokenize, self._details.upstream_model or ""
+        async with self._asking() as session:
+            details = _told(self._details, await _answer(session, "GET", f"{life.url}/v1/models"))
+            if form is not None:
+                answer = await _answer(session, "POST", f"{life.url}/tokenize", form.trial(model))
+                self._tokenizes = form.is_known(answer)
+        self._details = replace(details, counts=self._tokenizes or relaying.details.counts)
         self._life, self._relaying = life, relaying
 
     async def _over(self) -> None:
         relaying, self._life, self._relaying = self._relaying, None, None
+        self._details = replace(self._details, counts=False)
         if relaying is not None:
             await relaying.aclose()
 
-    async def _tokens(self, life: Life, text: str) -> list[int] | None:
+    async def _tokens(
+        self, session: aiohttp.ClientSession, life: Life, text: str, *, special: bool
+    ) -> list[int] | None:
         """The tokens of a text, where the child tells them."""
-        question = {"prompt": text, "model": self._details.upstream_model, "add_special_tokens": False}
-        told = await self._asked(life.url, "POST", "/tokenize", question)
-        tokens = told.get("tokens") if isinstance(told, dict) else None
-        return tokens if isinstance(tokens, list) and all(isinstance(token, int) for token in tokens) else None
-
-    async def _asked(self, url: str, method: str, path: str, body: Any, wait_s: float = ASK_WAIT_S) -> Any:
-        """What the child answers; None if it does not."""
-        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        timeout = aiohttp.ClientTimeout(total=wait_s)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-                session.request(method, f"{url}{path}", json=body) as response,
-            ):
-                return msgspec.json.decode(await response.read()) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+        if not self._tokenizes or self._preset.tokenize is None:
             return None
+        question = self._preset.tokenize.question(text, self._details.upstream_model or "", special=special)
+        return tokens_of(await _answer(session, "POST", f"{life.url}/tokenize", question))
+
+    def _asking(self, wait_s: float = ASK_WAIT_S) -> aiohttp.ClientSession:
+        """To ask the child beside all requests."""
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=wait_s), headers=headers)
+
+
+async def _answer(session: aiohttp.ClientSession, method: str, url: str, body: Any = None) -> Any:
+    """What the child answers; None if it does not."""
+    try:
+        async with session.request(method, url, json=body) as response:
+            return msgspec.json.decode(await response.read()) if response.status == 200 else None
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+        return None
 
 
 class _Noted:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from workernode.local.figures import LLAMA_CPP, NONE, TRANSFORMERS, VLLM, FigureNames
 from workernode.local.settings import ENGINE_SETTINGS, LocalSettings
+from workernode.local.tokenize import CONTENT, PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workernode.local.settings import EngineName
+    from workernode.local.tokenize import TokenizeForm
 
 HOST = "127.0.0.1"
 
@@ -49,6 +51,8 @@ class Preset:
     key_variable: str | None = None
     continues: bool = False
     """Whether it goes on after the last message if that is an assistant's and ``continue_final_message`` is set."""
+    tokenize: TokenizeForm | None = None
+    """How it is asked for the tokens of a text."""
     environment: dict[str, str] = field(default_factory=dict)
     remedies: dict[str, str] = field(default_factory=dict)
     """What to do instead, for settings that it cannot honour."""
@@ -210,6 +214,7 @@ PRESETS: dict[EngineName, Preset] = {
         slots=32,
         figures=TRANSFORMERS,
         continues=True,
+        tokenize=PROMPT,
     ),
     "llama-server": Preset(
         _llama_server,
@@ -218,6 +223,7 @@ PRESETS: dict[EngineName, Preset] = {
         dialect="llama.cpp",
         figures=LLAMA_CPP,
         key_variable="LLAMA_API_KEY",
+        tokenize=CONTENT,
         remedies=_GGUF,
     ),
     "llamafile": Preset(
@@ -227,6 +233,7 @@ PRESETS: dict[EngineName, Preset] = {
         dialect="llama.cpp",
         figures=LLAMA_CPP,
         key_variable="LLAMA_API_KEY",
+        tokenize=CONTENT,
         remedies=_GGUF,
     ),
     "vllm": Preset(
@@ -238,6 +245,7 @@ PRESETS: dict[EngineName, Preset] = {
         figures=VLLM,
         key_variable="VLLM_API_KEY",
         continues=True,
+        tokenize=PROMPT,
         environment={"VLLM_NO_USAGE_STATS": "1"},
     ),
     "command": Preset(

@@ -32,7 +32,7 @@ from workernode.remote.tokens import ByLength, token_counter
 from workernode.remote.url import deployment_url, endpoint_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from wire.request import Request
     from workernode.engine import Answer, Job
@@ -113,7 +113,7 @@ class RemoteEngine(Engine):
         except ValueError as error:
             raise EngineUnusable(str(error)) from None
         self._adapters = dialect.adapters
-        self._details = replace(self._details, provider=host)
+        self._details = replace(self._details, provider=host, counts=self._counter.exact)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._slots),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
@@ -135,6 +135,10 @@ class RemoteEngine(Engine):
             return outcome
         finally:
             self._pace.settle(reserved, used)
+
+    async def count(self, prompts: Sequence[str]) -> list[int] | None:
+        """By ``TOKENIZER``; the provider is not asked."""
+        return await asyncio.to_thread(self._counter.texts, prompts) if self._counter.exact else None
 
     async def aclose(self) -> None:
         """Close all connections."""

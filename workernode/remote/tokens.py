@@ -27,6 +27,9 @@ class TokenCounter(Protocol):
     def prompt(self, body: bytes) -> int:
         """Of a request's body, at least one."""
 
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        """Of each, as the prompt of a completion. May be called in a thread."""
+
 
 class ByLength:
     """A token for every four characters."""
@@ -40,6 +43,9 @@ class ByLength:
         prompt = prompt_texts(body)
         chars = sum(map(len, prompt.texts)) + CHARS_PER_TOKEN * prompt.tokens
         return max(1, -(-chars // CHARS_PER_TOKEN))
+
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        return [-(-len(text) // CHARS_PER_TOKEN) for text in texts]
 
 
 class ByTokenizer:
@@ -70,6 +76,10 @@ class ByTokenizer:
     def prompt(self, body: bytes) -> int:
         prompt = prompt_texts(body)
         return max(1, sum(map(self._count, prompt.texts)) + prompt.tokens + MESSAGE_TOKENS * prompt.messages)
+
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        # Of a batch it lets go of Python's lock. One by one: several at once would take all of the machine's cores.
+        return [len(self._tokenizer.encode_batch_fast([text])[0].ids) for text in texts]
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else 0

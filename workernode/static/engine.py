@@ -11,6 +11,8 @@ from workernode.static.completions import StaticCompletions
 from workernode.static.embeddings import answer_embeddings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workernode.engine import Answer, Job
     from workernode.outcome import Answered, Refused
 
@@ -29,6 +31,9 @@ class StaticEngine:
 
     async def start(self) -> None:
         """Nothing to prepare."""
+
+    async def count(self, prompts: Sequence[str]) -> None:
+        """There is no tokenizer here."""
 
     async def aclose(self) -> None:
         """Nothing to let go of."""

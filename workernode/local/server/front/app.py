@@ -135,7 +135,8 @@ async def _tokenize(room: Room, body: bytes, sender: Sender) -> None:
     if asked.messages:
         tokens = room.tokens.of_messages(asked.messages, asked.tools)
     elif asked.prompt is not None:
-        tokens = room.tokens.of_text(asked.prompt, special=asked.add_special_tokens)
+        # Beside the streams: of a megabyte it takes seconds.
+        tokens = await asyncio.to_thread(room.tokens.of_text, asked.prompt, special=asked.add_special_tokens)
     else:
         raise Problem("Give a prompt or messages.", param="prompt")
     await sender.whole({"count": len(tokens), "tokens": tokens, "context_length": room.ready.context_length})
