@@ -6,6 +6,9 @@ lines: it says the lines and ends with that code at once. Each start adds a line
 
 The answer to ``tokens=5`` is ``t0 t1 t2 t3 t4 ``; ``stall-at=3`` waits before the third as long as a file ``stall``
 is there, ``die-at=3`` ends the process there.
+
+Each word is a token, and one more begins a prompt. A file ``tokenize`` makes it a server that tells ``none``, or one so
+``old`` that it knows the text alone.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class StandIn:
                 web.get("/metrics", self._metrics),
                 web.get("/v1/models", self._models),
                 web.post("/v1/chat/completions", self._chat),
+                web.post("/tokenize", self._tokenize),
             ]
         )
         return app
@@ -72,9 +76,25 @@ class StandIn:
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "stand-in", "max_model_len": 4096}]})
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        kind = path.read_text() if (path := self.directory / "tokenize").exists() else ""
+        if kind == "none":
+            return web.json_response({}, status=404)
+        body = await request.json()
+        begins = body.get("add_special_tokens", True) if "prompt" in body else body.get("add_special", False)
+        tokens: list[Any] = [*([1] if begins and kind != "old" else []), *map(len, _text_of(body).split())]
+        if body.get("with_pieces") and kind != "old":
+            tokens = [{"id": token, "piece": "?"} for token in tokens]
+        return self._refusal(request) or web.json_response({"tokens": tokens})
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
         if self._key and request.headers.get("authorization") != f"Bearer {self._key}":
             return web.json_response({"error": {"message": "wrong key", "type": "authentication_error"}}, status=401)
+        return None
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
         body = await request.json()
         self.waiting += 1
         try:
@@ -114,6 +134,11 @@ class StandIn:
         await response.write(_event({}, "stop"))
         await response.write(_event(None, None, usage) + b"data: [DONE]\n\n")
         return response
+
+
+def _text_of(body: dict[str, Any]) -> str:
+    text: str = body["prompt"] if "prompt" in body else body["content"]
+    return text
 
 
 def _event(delta: dict[str, str] | None, finish: str | None, usage: dict[str, int] | None = None) -> bytes:

@@ -23,6 +23,7 @@ def heartbeat(
     sent_ms: int = 1,
     sentence: str | None = None,
     until_ms: int | None = None,
+    counts: bool = False,
 ) -> Presence:
     return Presence(
         node=node,
@@ -36,7 +37,21 @@ def heartbeat(
         started_ms=0,
         sentence=sentence,
         until_ms=until_ms,
+        counts=counts,
     )
+
+
+def test_nodes_that_count_are_asked_to_as_long_as_they_stay() -> None:
+    models = Models(["declared"], 0.0, 0)
+    models.heard(heartbeat("node-a"), 0.0, 0)
+    models.heard(heartbeat("node-b", "rate_limited", counts=True), 0.0, 0)
+    models.heard(heartbeat("node-c", "paused", counts=True), 0.0, 0)
+    models.heard(heartbeat("node-d", "draining", counts=True), 0.0, 0)
+    assert models.counting("m") == ["node-b", "node-c"]
+    models.heard(heartbeat("node-b", "stopped", counts=True, sent_ms=2), 1.0, 0)
+    assert models.counting("m") == ["node-c"]
+    models.forget_the_silent(PRESENCE_LOST_S + 0.1)
+    assert models.counting("m") == models.counting("declared") == models.counting("unknown") == []
 
 
 def test_a_model_is_known_from_its_first_heartbeat_and_news_only_once() -> None:

@@ -7,10 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
+from tests import word_tokenizer
 from tests.recordings import JSON, PLAIN, Recording, chunk, events, whole
 from tests.remote_engine import Recorder, job, raw_server, started
 from wire.usage import Usage
@@ -25,13 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> str:
-    """A tokenizer for which each word is a token."""
-    made = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    made.pre_tokenizer = Whitespace()
-    made.enable_truncation(2)
-    path = str(tmp_path / "tokenizer.json")
-    made.save(path)
-    return path
+    return word_tokenizer.written(tmp_path)
 
 
 def body(**fields: Any) -> bytes:
@@ -60,6 +52,19 @@ def test_prompts_are_counted(tokenizer: str, request_body: bytes, by_tokenizer: 
 def test_answers_are_counted_as_one_text_however_they_were_cut(tokenizer: str) -> None:
     assert token_counter(tokenizer).answer(["Hel", "lo wor", "ld again"], 0) == 3
     assert ByLength().answer((), 17) == 5
+
+
+def test_a_text_is_counted_as_a_prompt_with_the_token_that_begins_it(tokenizer: str) -> None:
+    assert token_counter(tokenizer).texts(["one two three", "", "größe 🦙"]) == [4, 1, 3]
+
+
+async def test_an_engine_counts_by_a_tokenizer_and_not_by_length(tokenizer: str) -> None:
+    async with started("http://127.0.0.1:9", tokenizer=tokenizer) as engine:
+        assert engine.details.counts
+        assert await engine.count(["one two", ""]) == [3, 1]
+    async with started("http://127.0.0.1:9") as engine:
+        assert not engine.details.counts
+        assert await engine.count(["one two"]) is None
 
 
 @pytest.mark.parametrize("path", ["/nowhere/tokenizer.json", __file__, "/"])
