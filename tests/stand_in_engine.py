@@ -81,8 +81,11 @@ class StandIn:
         if kind == "none":
             return web.json_response({}, status=404)
         body = await request.json()
-        begins = body.get("add_special_tokens", True) if "prompt" in body else body.get("add_special", False)
-        tokens: list[Any] = [*([1] if begins and kind != "old" else []), *map(len, _text_of(body).split())]
+        text, special = (
+            ("content", "add_special") if "LLAMA_API_KEY" in os.environ else ("prompt", "add_special_tokens")
+        )
+        begins = body.get(special, False) and kind != "old"
+        tokens: list[Any] = [*([1] if begins else []), *map(len, body[text].split())]
         if body.get("with_pieces") and kind != "old":
             tokens = [{"id": token, "piece": "?"} for token in tokens]
         return self._refusal(request) or web.json_response({"tokens": tokens})
@@ -134,11 +137,6 @@ class StandIn:
         await response.write(_event({}, "stop"))
         await response.write(_event(None, None, usage) + b"data: [DONE]\n\n")
         return response
-
-
-def _text_of(body: dict[str, Any]) -> str:
-    text: str = body["prompt"] if "prompt" in body else body["content"]
-    return text
 
 
 def _event(delta: dict[str, str] | None, finish: str | None, usage: dict[str, int] | None = None) -> bytes:

@@ -22,6 +22,8 @@ from tests.waiting import until
 from wire import codec
 from wire.control import COUNT_BYTES_MAX, ControlMessage, CountTokens
 from wire.piece import Counted, LinkMessage
+from wire.presence import RollCall
+from wire.topics import Topics
 from workernode.remote.engine import RemoteEngine
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from tests.in_process import Running
     from tests.local_model import LocalModel
-    from wire.topics import Topics
 
 __all__ = ["local"]
 
@@ -241,12 +242,24 @@ async def embedded() -> AsyncIterator[InProcessFleet]:
     await started.aclose()
 
 
+async def counts(running: Running) -> bool:
+    """Whether the one node says that it does, when the roll is called."""
+    topics = Topics()
+    heard: list[bytes] = []
+    await running.broker.listen(topics.presence, heard.append, waiting_max=100)
+    producer = await running.broker.producer(topics.roll_call)
+    await producer.send(codec.encode(RollCall(sender="somebody")))
+    await until(lambda: heard)
+    return codec.decode_presence(heard[0]).counts
+
+
 @pytest.mark.parametrize("engine", ["llama-server", "llamafile", "vllm"])
 async def test_a_local_model_is_asked_by_its_servers_own_form(
     local: LocalModel, embedded: InProcessFleet, engine: str
 ) -> None:
     running, node = await embedded.gateway(), await embedded.node(**local.program(engine))
     await known(running, node.model)
+    assert await counts(running)
     assert await figure(running, node.model) == (6, False)
     assert await figure(running, node.model, "") == (1, False)
 
@@ -259,6 +272,7 @@ async def test_what_a_local_server_does_not_tell_as_asked_is_estimated(
     settings = local.command() if engine == "command" else local.program(engine)
     running, node = await embedded.gateway(), await embedded.node(**settings)
     await known(running, node.model)
+    assert not await counts(running)
     assert await figure(running, node.model) == ESTIMATE
 
 

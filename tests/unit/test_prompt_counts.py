@@ -132,7 +132,9 @@ async def test_what_takes_too_long_is_not_counted_and_gives_its_place_to_another
 
 
 @pytest.mark.parametrize("why", [InvalidName(), BrokerUnavailable()])
-async def test_who_cannot_be_answered_is_not_counted_for(desk: Desk, why: Exception) -> None:
+async def test_who_cannot_be_answered_is_not_counted_for(
+    desk: Desk, why: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     desk.engine.may.set()
     desk.uplinks.fails = why
     desk.ask("a", sender="../x")
@@ -141,3 +143,4 @@ async def test_who_cannot_be_answered_is_not_counted_for(desk: Desk, why: Except
     answered = desk.ask("a")
     await until(lambda: desk.said == {answered: [1]})
     assert desk.engine.most == 1
+    assert caplog.records == []
