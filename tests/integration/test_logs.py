@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from tests import word_tokenizer
 from tests.fake_upstream import Chaos, FakeUpstream
 from tests.integration.test_main_job import PUBLIC
 from tests.processes import Processes
@@ -22,15 +23,21 @@ if TYPE_CHECKING:
     from tests.processes import Process
 
 PROMPT = "canary-of-a-prompt"
+TOKENS_TO_COUNT = 10
+"""Of the prompt and two more words: words, hyphens, and the token that begins them."""
 KEYS = ("sk-canary-client-0123456789", "canary-upstream-0123456789", "canary-management-0123456789")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 LEVELS = ("debug", "info", "warning", "error")
 OURS = ("broker", "gateway", "node", "management", "process", "fleet")
 
 
+def session_of(key: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"})
+
+
 async def ask(gateway: Process, body: Any, key: str = KEYS[0]) -> int:
     async with (
-        aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as session,
+        session_of(key) as session,
         session.post(f"{gateway.url}/v1/chat/completions", json=body) as response,
     ):
         await response.read()
@@ -57,6 +64,9 @@ async def go_wrong(gateway: Process, upstream: FakeUpstream, model: str) -> None
     upstream.script.append(Chaos(html=True))
     await ask(gateway, body("tokens=1"))
     assert await ask(gateway, {"model": model, "messages": PROMPT}) == 400
+    counted = {"prompts": [{"model": model, "prompt": f"{PROMPT} to count"}]}
+    async with session_of(KEYS[0]) as session, session.post(f"{gateway.url}/api/v1/token_check", json=counted) as told:
+        assert (await told.json())["prompts"][0]["tokenCount"] == TOKENS_TO_COUNT
     assert await ask(gateway, body("tokens=1"), key=f"{KEYS[0]}-wrong") == 401
 
 
@@ -114,6 +124,7 @@ def env(upstream: FakeUpstream, home: Path) -> dict[str, str]:
         **PUBLIC,
         "API_URL": upstream.url,
         "API_KEY": KEYS[1],
+        "TOKENIZER": word_tokenizer.written(home),
         "API_KEYS": f"tester:{KEYS[0]}",
         "MANAGEMENT_KEY": KEYS[2],
         "DATABASE_URL": f"sqlite+aiosqlite:///{home}/ledger.db",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from broker.memory import MemoryBroker, MemoryServer
 from fleet.start.environment import complete
 from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import client_of, known
+from tests.raw_http import exchange, post
 from tests.waiting import until
 from workernode.local.continuing import continued
 
@@ -111,13 +113,14 @@ async def first_text(stream: Any) -> str:
 
 
 @pytest.mark.timeout(300)
-async def test_an_answer_of_a_node_that_is_killed_is_finished_by_the_other_node_where_it_stopped(
+async def test_nodes_count_and_an_answer_of_one_that_is_killed_is_finished_by_the_other_where_it_stopped(
     written: dict[str, str], fleet: InProcessFleet, prefixes: list[tuple[str, Request]]
 ) -> None:
     assert (written["NODE_TYPE"], written["LOCAL_ENGINE"]) == ("local", "transformers")
     gateway = await fleet.gateway()
     nodes = await asyncio.gather(fleet.node(), fleet.node())
     await known(gateway, "tiny")
+    await count_exactly(gateway, written["MODEL_PATH"])
     async with client_of(gateway) as client:
         whole = await client.chat.completions.create(**asked(40))
         async with await client.chat.completions.create(**asked(40), stream=True) as stream:
@@ -134,6 +137,20 @@ async def test_an_answer_of_a_node_that_is_killed_is_finished_by_the_other_node_
         # The rest is what the model says after that text, and nothing else.
         async with await client.chat.completions.create(**rest_of(request), stream=True) as stream:
             assert shown + (await read(stream))[0] == text
+
+
+async def count_exactly(gateway: Running, model_path: str) -> None:
+    """Prompts are counted as the model's own tokenizer does it. Not a test: such a fleet takes long to start."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    texts = ["Größe?", "", "the of and 🦙\n" * 20_000]
+    asked = {"prompts": [{"model": "tiny", "prompt": text, "max_tokens": 9} for text in texts]}
+    answer = await exchange(gateway.port, post(asked, path="/api/v1/token_check"))
+    for text, found in zip(texts, json.loads(answer.body)["prompts"], strict=True):
+        assert not found["estimated"]
+        assert found["tokenCount"] == len(tokenizer(text).input_ids)
+        assert found["fits"] == (found["tokenCount"] + 9 <= found["contextLength"])
 
 
 def rest_of(request: Request) -> dict[str, Any]:
