@@ -121,8 +121,9 @@ def _token_check(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]
     return {
         "tags": ["token_check"],
         "summary": token_check.SUMMARY,
-        "description": "Counted by length, not by the model's tokenizer: `estimated` says so. `fits` and "
-        "`contextLength` are null where the context length is not known.",
+        "description": "Counted by a node of the model, as its tokenizer does it; where none can or does in time, "
+        "estimated by length, and `estimated` says so. `fits` and `contextLength` are null where the context length "
+        "is not known.",
         "operationId": "check_tokens",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {"200": told, **responses(OF_A_BODY)},

@@ -50,7 +50,9 @@ class NodeSettings(LocalSettings, InCluster):
         description="how the provider speaks, and adapters by commas (docs/remote-node.md); by API_URL's host if empty",
     )
     tokenizer: str = Field(
-        "", description="a tokenizer.json that counts tokens where the provider does not; else their length does"
+        "",
+        description="a tokenizer.json that counts tokens where the provider does not, and prompts for token_check; "
+        "else their length does",
     )
     endpoints: str = Field(
         ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
