@@ -19,9 +19,9 @@ from tests.integration.test_main_job import charges, client_of, known, whole
 from tests.waiting import until
 from wire import codec
 from wire.backlog import BacklogReport, ModelBacklog
-from wire.control import Accepted, ControlMessage, Go, Settle, Stop
+from wire.control import COUNT_PROMPTS_MAX, Accepted, ControlMessage, CountTokens, Go, Settle, Stop
 from wire.order import CancelRequest
-from wire.piece import Content, Finished, LinkMessage, Settled, Started
+from wire.piece import Content, Counted, Finished, LinkMessage, Settled, Started
 from wire.presence import Presence, RunningRequest
 from wire.request import Request
 from wire.usage import Usage
@@ -77,11 +77,13 @@ def link_messages() -> tuple[list[bytes], int]:
         Content(attempt_id=ATTEMPT, number=1, data=b"x"),
         Finished(attempt_id=ATTEMPT, number=2, usage=Usage(), charge=CHARGE),
         Settled(attempt_id=ATTEMPT, request_id="req_of_nobody"),
+        Counted(question_id="qst_of_nobody", tokens=[1]),
     ]
     unreadable: list[Any] = [
         Content(attempt_id=ATTEMPT, number=-1, data=b"x"),
         Finished(attempt_id=ATTEMPT, number=3, usage=Usage(prompt_tokens=-5), charge=CHARGE),
         Finished(attempt_id=ATTEMPT, number=3, usage=Usage(prompt_tokens=2**63), charge=CHARGE),
+        Counted(question_id="qst_of_nobody", tokens=[-1]),
     ]
     frames = [codec.encode_frame(frame) for frame in known_words + unreadable]
     told = LinkMessage(node="node-forged", line=1, first=1, frames=[msgspec.Raw(frame) for frame in frames])
@@ -95,10 +97,15 @@ def control_messages() -> tuple[list[bytes], int]:
         Accepted(attempt_id=ATTEMPT),
         Settle(attempt_id=ATTEMPT, charge=CHARGE),
         Stop(attempt_id=ATTEMPT, reason="poison"),
+        CountTokens(question_id="qst_of_nobody", prompts=["a"]),
     ]
-    unreadable = msgspec.Raw(b"\x81\xa4kind\xa4nope")
-    told = ControlMessage(sender="gateway-forged", words=[*(codec.encode_word(word) for word in words), unreadable])
-    return [codec.encode(told)], 1
+    unreadable = [
+        msgspec.Raw(b"\x81\xa4kind\xa4nope"),
+        codec.encode_word(CountTokens(question_id="qst_of_nobody", prompts=["a"] * (COUNT_PROMPTS_MAX + 1))),
+    ]
+    told = ControlMessage(sender="gateway-forged", words=[*(codec.encode_word(word) for word in words), *unreadable])
+    nowhere = ControlMessage(sender="../x", words=[codec.encode_word(words[-1])])
+    return [codec.encode(told), codec.encode(nowhere)], len(unreadable)
 
 
 def presences(model: str) -> list[bytes]:
