@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tests.golden.files import FILES, files
 from tests.unit.test_controller_manifests import GOLDEN
 from tests.unit.test_controller_manifests import files as manifests
-from tests.unit.test_wire_golden import FILES, files
 
 
 def main() -> None:

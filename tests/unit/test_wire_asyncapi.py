@@ -11,17 +11,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.unit.test_wire_golden import (
-    BACKLOGS,
-    CONTROLS,
-    DEAD_LETTERS,
-    EVENTS,
-    FRAMES,
-    LINKS,
-    PRESENCES,
-    REQUESTS,
-    ROLL_CALLS,
-)
+from tests.golden.events import EVENTS
+from tests.golden.lines import CONTROLS, FRAMES, LINKS
+from tests.golden.presences import BACKLOGS, PRESENCES, ROLL_CALLS
+from tests.golden.requests import DEAD_LETTERS, REQUESTS
 from wire.control import Word
 from wire.piece import Frame
 from wire.topics import Topics

@@ -1,0 +1,70 @@
+"""What is no whole word of this version is undecodable, and nothing else is raised."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.golden.cases import CASES, every_word
+from tests.golden.events import EVENTS
+from tests.golden.files import bytes_of
+from tests.golden.sample import REQUEST
+from wire import codec
+from wire.errors import UndecodableMessage
+from wire.event import charge_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@every_word
+def test_a_message_cut_anywhere_is_undecodable(name: str, word: Any, decode: Callable[[bytes], Any]) -> None:
+    stored = bytes_of(name)
+    for length in range(len(stored)):
+        with pytest.raises(UndecodableMessage):
+            decode(stored[:length])
+
+
+@every_word
+def test_a_message_with_something_behind_it_is_undecodable(
+    name: str, word: Any, decode: Callable[[bytes], Any]
+) -> None:
+    with pytest.raises(UndecodableMessage):
+        decode(bytes_of(name) + b"\x00")
+
+
+@pytest.mark.parametrize(("name", "word", "decode"), [case for case in CASES if case[0] not in EVENTS])
+def test_another_version_is_undecodable(name: str, word: Any, decode: Callable[[bytes], Any]) -> None:
+    for version in (0, 2, 0x7B, 0x80, 0xFF):
+        with pytest.raises(UndecodableMessage):
+            decode(bytes([version]) + bytes_of(name)[1:])
+
+
+@every_word
+def test_pickles_and_noise_are_undecodable(name: str, word: Any, decode: Callable[[bytes], Any]) -> None:
+    noise = random.Random(name)
+    fakes = [b"", pickle.dumps({"kind": "request"}), pickle.dumps(REQUEST, protocol=0), b"null", b"\x01\xc0", b"{}"]
+    fakes += [noise.randbytes(noise.randint(1, 200)) for _ in range(50)]
+    fakes += [b"\x01" + noise.randbytes(noise.randint(1, 200)) for _ in range(50)]
+    for fake in fakes:
+        with pytest.raises(UndecodableMessage):
+            decode(fake)
+
+
+@every_word
+def test_a_word_is_not_taken_for_another_one(name: str, word: Any, decode: Callable[[bytes], Any]) -> None:
+    for other, _, _ in CASES:
+        if other.split(".")[0] == name.split(".")[0] or "echo" in (name, other):
+            continue
+        with pytest.raises(UndecodableMessage):
+            decode(bytes_of(other))
+
+
+def test_a_charge_at_its_limit_is_read_and_one_byte_more_is_not() -> None:
+    stored = bytes_of("event.request.billed")
+    assert codec.decode_event(stored.ljust(64 * 1024)).id == charge_id(REQUEST)
+    with pytest.raises(UndecodableMessage):
+        codec.decode_event(stored.ljust(64 * 1024 + 1))
