@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.missing import missing
 from tests.postgres_server import PostgresMissing, PostgresServer
 from tests.pulsar_server import PulsarMissing, PulsarServer
 from tests.redis_server import RedisMissing, RedisServer
@@ -22,11 +22,8 @@ def pulsar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulsarSe
     server = PulsarServer(tmp_path_factory.mktemp("pulsar"))
     try:
         server.start()
-    except PulsarMissing as missing:
-        sentence = f"There is no Pulsar broker: {missing}."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+    except PulsarMissing as absent:
+        missing(f"There is no Pulsar broker: {absent}.")
     yield server
     server.stop()
 
@@ -43,11 +40,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     try:
         server.start()
-    except PostgresMissing as missing:
-        sentence = f"There is no PostgreSQL: {missing}."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+    except PostgresMissing as absent:
+        missing(f"There is no PostgreSQL: {absent}.")
     yield server
     server.stop()
 
@@ -64,11 +58,8 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer()
     try:
         server.start()
-    except RedisMissing as missing:
-        sentence = f"There is no Redis: {missing}."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+    except RedisMissing as absent:
+        missing(f"There is no Redis: {absent}.")
     yield server
     server.stop()
 

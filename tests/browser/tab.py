@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.browser.chromium import Chromium, ChromiumMissing
+from tests.missing import missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,10 +19,7 @@ async def opened_tab(home: Path) -> AsyncIterator[Chromium]:
     try:
         browser = Chromium(home)
     except ChromiumMissing:
-        sentence = "There is no Chromium on this machine."
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+        missing("There is no Chromium on this machine.")
     async with browser as tab:
         await tab.looks(width=900, height=1200)
         yield tab

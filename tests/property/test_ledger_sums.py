@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -18,7 +17,6 @@ from management.journal import read, write
 from management.rebuild import rebuild
 from store import database
 from store.database import reading
-from store.migrate import upgrade
 from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import billed, event, node_event, request_data, request_id_of
 from wire.usage import Usage
@@ -140,20 +138,6 @@ class Dictionary:
         if one.node is not None:
             node, moment, kind = one.node
             self.nodes[node] = max(self.nodes.get(node, (-1, "")), (moment, kind))
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that has its tables and nothing in them."""
-    path = tmp_path_factory.mktemp("ledger") / "empty.db"
-
-    async def make() -> None:
-        engine = database.open(f"sqlite+aiosqlite:///{path}")
-        await upgrade(engine)
-        await engine.dispose()
-
-    asyncio.run(make())
-    return path
 
 
 async def _sums(engine: AsyncEngine) -> dict[str, Any]:

@@ -94,20 +94,6 @@ def expected(told: list[Told], zone: str, first: int, second: int) -> dict[Any, 
     return dict(sums)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that has its tables and nothing in them."""
-    path = tmp_path_factory.mktemp("money") / "empty.db"
-
-    async def make() -> None:
-        engine = database.open(f"sqlite+aiosqlite:///{path}")
-        await upgrade(engine)
-        await engine.dispose()
-
-    asyncio.run(make())
-    return path
-
-
 async def _money(engine: AsyncEngine) -> dict[Any, Any]:
     sums: dict[Any, Any] = {}
     async with reading(engine) as connection:
