@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,10 +10,22 @@ from tests.missing import missing
 from tests.postgres_server import PostgresMissing, PostgresServer
 from tests.pulsar_server import PulsarMissing, PulsarServer
 from tests.redis_server import RedisMissing, RedisServer
+from tests.side_by_side import FilesSideBySide, give_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which worker runs what, if there are any."""
+    return FilesSideBySide(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker that only computes gives way to the others."""
+    give_way(config)
 
 
 @pytest.fixture(scope="session")
