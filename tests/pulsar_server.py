@@ -57,8 +57,7 @@ class PulsarServer:
 
     def start(self) -> None:
         """Start and return when a producer can be made. Raises :class:`PulsarMissing` without Java or Maven."""
-        archive = _archive(_jars())
-        self._start(f"-XX:SharedArchiveFile={archive}" if archive.exists() else "")
+        self._start(java_options())
 
     def archive(self) -> None:
         """Start once, end in order, and leave the classes that were read where :meth:`start` finds them."""
@@ -67,16 +66,16 @@ class PulsarServer:
             return
         with tempfile.TemporaryDirectory(dir=archive.parent) as place:
             fresh = Path(place) / archive.name
-            self._start(f"-XX:ArchiveClassesAtExit={fresh}")
+            self._start(f"{_JAVA_OPTIONS} -XX:ArchiveClassesAtExit={fresh}")
             process = self._process
             assert process is not None
             process.terminate()
             process.wait(_READY_S)
             fresh.replace(archive)
 
-    def _start(self, java_options: str) -> None:
+    def _start(self, options: str) -> None:
         environment = os.environ | {
-            "JDK_JAVA_OPTIONS": f"{_JAVA_OPTIONS} {java_options}",
+            "JDK_JAVA_OPTIONS": options,
             "PULSAR_PORT": str(self._port),
             "PULSAR_ADMIN_PORT": str(self._admin_port),
             "PULSAR_DATA": str(self._data),
@@ -168,6 +167,12 @@ def _make_a_producer(url: str, token: str | None) -> None:
         client.create_producer("persistent://public/default/readiness").close()
     finally:
         client.close()
+
+
+def java_options() -> str:
+    """What Java shall be told as ``JDK_JAVA_OPTIONS``, for a broker to start soon. Raises :class:`PulsarMissing`."""
+    archive = _archive(_jars())
+    return f"{_JAVA_OPTIONS} -XX:SharedArchiveFile={archive}" if archive.exists() else _JAVA_OPTIONS
 
 
 def _jars() -> Path:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.in_process import free_port
 from tests.integration.test_tls import make
+from tests.pulsar_server import java_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +227,8 @@ def test_processes_on_a_real_pulsar_answer_from_a_real_upstream(start: Start, pu
 
 @pytest.mark.pulsar
 def test_a_broker_of_its_own_through_maven(start: Start, pulsar_url: str) -> None:
-    started = start("--pulsar", "maven", PULSAR_PORT=str(free_port()), PULSAR_ADMIN_PORT=str(free_port()))
+    ports = {"PULSAR_PORT": str(free_port()), "PULSAR_ADMIN_PORT": str(free_port())}
+    started = start("--pulsar", "maven", JDK_JAVA_OPTIONS=java_options(), **ports)
     started.ready()
     assert started.ask().returncode == 0
     assert started.end(signal.SIGINT) == 0

@@ -20,6 +20,8 @@ KILLS = 20
 TRIED = 23
 """Some more: a victim may have no work at the moment of its death, and then it does not count."""
 REQUESTS = 2000
+CLIENTS = 20
+"""Enough for every victim to have work, and for so many requests while the kills go on."""
 
 
 @pytest.mark.timeout(400)
@@ -30,7 +32,7 @@ async def test_2000_requests_survive_20_kills(tmp_path: Path, pulsar_server: Pul
     server = PulsarServer(home)
     server.start()
     try:
-        run = await kills(server, tmp_path, seed=20, size=Size(REQUESTS, TRIED))
+        run = await kills(server, tmp_path, seed=20, size=Size(REQUESTS, TRIED, clients=CLIENTS))
     finally:
         server.stop()
     result = run.result("kill", "", 20)

@@ -18,6 +18,7 @@ from broker.pulsar import PulsarBroker
 from dead_letters.shelf import Shelf, ShelfTaken
 from dead_letters.trace import leave_trace
 from fleet.dead_letters.replay import replay
+from gateway import conversations
 from process.identity import new_request_id, now_ms
 from process.settings import load
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage
@@ -25,6 +26,7 @@ from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, streamed, whole
 from tests.waiting import until
 from wire.request import Request
+from workernode import heartbeat
 from workernode.dead_letters import DeadLetters
 from workernode.settings import NodeSettings
 
@@ -39,6 +41,14 @@ if TYPE_CHECKING:
     from wire.topics import Topics
 
 POISON = "poison tokens=4"
+BEAT_S = 0.5
+
+
+@pytest.fixture(autouse=True)
+def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times as many, so that after a few missing ones a death is certain sooner; a chaos run has the real times."""
+    monkeypatch.setattr(heartbeat, "PRESENCE_EVERY_S", BEAT_S)
+    monkeypatch.setattr(conversations, "VERIFY_S", 4 * BEAT_S)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ async def test_nodes_stop_for_a_dead_gateway_and_go_on_for_another(processes: Pr
         silent = await abandon(doomed, model, ["b hang-after=3"] * 2, stream=True)
         waiting = await abandon(doomed, model, ["c hang"], stream=False)
         async with client_of(other) as client:
-            prompt = "d tokens=500 delay-between=0.03"
+            prompt = "d tokens=330 delay-between=0.03"  # longer than the dead one is waited for
             survivor = asyncio.create_task(streamed(client, model, prompt))
             await until(lambda: upstream.running == 6)
             loop = asyncio.get_running_loop()
