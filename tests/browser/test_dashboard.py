@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.billing import billed, event, node_event, request_data, request_id_of
-from tests.browser.tab import opened_tab
 from tests.dashboard_house import DashboardHouse
 from tests.waiting import until
 from wire.presence import Presence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.browser.chromium import Chromium
+    from tests.browser.tab import Tab
 
 KEY = "key-of-the-house"
 PHONE = 390
@@ -39,42 +38,36 @@ PAGES = {
 
 
 @pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with opened_tab(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[DashboardHouse]:
     house = DashboardHouse(tmp_path)
     yield house
     await house.end()
 
 
-async def shown(tab: Chromium, address: str, title: str) -> None:
+async def shown(tab: Tab, address: str, title: str) -> None:
     await tab.open(address)
     await tab.settled()
     await tab.reads("h1", title)
 
 
-async def log_in(tab: Chromium, house: DashboardHouse) -> None:
+async def log_in(tab: Tab, house: DashboardHouse) -> None:
     await shown(tab, f"{house.address}/", "Log in")
     await tab.write("#key", KEY)
     await tab.press("Enter")
     await tab.reads("h1", "Overview")
 
 
-def only_of(tab: Chromium, house: DashboardHouse) -> bool:
+def only_of(tab: Tab, house: DashboardHouse) -> bool:
     """Whether nobody else was asked for anything."""
     urls = (url for url in tab.requested if not url.startswith(("data:", "about:")))
     return {urlsplit(url).netloc for url in urls} == {f"127.0.0.1:{house.port}"}
 
 
-async def widest(tab: Chromium) -> int:
+async def widest(tab: Tab) -> int:
     return int(await tab.value("document.documentElement.scrollWidth"))
 
 
-async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Chromium, house: DashboardHouse) -> None:
+async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Tab, house: DashboardHouse) -> None:
     await house.open(MANAGEMENT_KEY=KEY)
     await log_in(tab, house)
     requests = {
@@ -94,7 +87,7 @@ async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Chromium, hous
     assert only_of(tab, house)
 
 
-async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Chromium, house: DashboardHouse) -> None:
+async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Tab, house: DashboardHouse) -> None:
     await house.start()
     await tab.looks(width=PHONE, height=844)
     said = {
@@ -118,7 +111,7 @@ async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Chromium,
     assert tab.complaints == []
 
 
-async def test_the_keyboard_leads_everywhere(tab: Chromium, house: DashboardHouse) -> None:
+async def test_the_keyboard_leads_everywhere(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/", "Overview")
     await tab.press("Tab")
@@ -150,7 +143,7 @@ async def test_the_keyboard_leads_everywhere(tab: Chromium, house: DashboardHous
     assert tab.complaints == []
 
 
-async def test_colours_are_switched_and_stay_so(tab: Chromium, house: DashboardHouse) -> None:
+async def test_colours_are_switched_and_stay_so(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/", "Overview")
     paper = "getComputedStyle(document.body).backgroundColor"
@@ -167,7 +160,7 @@ async def test_colours_are_switched_and_stay_so(tab: Chromium, house: DashboardH
 
 
 async def test_filters_stand_in_the_address_and_a_filtered_page_can_be_opened_by_it(
-    tab: Chromium, house: DashboardHouse
+    tab: Tab, house: DashboardHouse
 ) -> None:
     await house.open()
     await shown(tab, f"{house.address}/requests", "Requests")
@@ -188,11 +181,11 @@ async def test_filters_stand_in_the_address_and_a_filtered_page_can_be_opened_by
     assert tab.complaints == []
 
 
-async def _is(tab: Chromium, expression: str, value: object) -> bool:
+async def _is(tab: Tab, expression: str, value: object) -> bool:
     return bool(await tab.value(expression) == value)
 
 
-async def test_a_request_appears_by_itself_and_the_focus_stays(tab: Chromium, house: DashboardHouse) -> None:
+async def test_a_request_appears_by_itself_and_the_focus_stays(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/requests", "Requests")
     await tab.reads("#live", "Live")
@@ -204,7 +197,7 @@ async def test_a_request_appears_by_itself_and_the_focus_stays(tab: Chromium, ho
     assert tab.complaints == []
 
 
-async def act(tab: Chromium, within: str, button: str, reason: str = "") -> None:
+async def act(tab: Tab, within: str, button: str, reason: str = "") -> None:
     await tab.click(f"{within} .act summary")
     if reason:
         await tab.write(f"{within} .act[open] [name=reason]", reason)
@@ -212,7 +205,7 @@ async def act(tab: Chromium, within: str, button: str, reason: str = "") -> None
     await tab.settled()
 
 
-async def test_every_action_can_be_done_and_is_written_down(tab: Chromium, house: DashboardHouse) -> None:
+async def test_every_action_can_be_done_and_is_written_down(tab: Tab, house: DashboardHouse) -> None:
     await house.open(MANAGEMENT_KEY=KEY)
     await log_in(tab, house)
     await shown(tab, f"{house.address}/models", "Models")
@@ -254,7 +247,7 @@ async def test_every_action_can_be_done_and_is_written_down(tab: Chromium, house
 ATTACK = "\"'><script>hacked=1</script><img src=x onerror=hacked=1><svg/onload=hacked=1>{{7*7}}</pre>"
 
 
-async def test_strings_that_attack_are_only_read(tab: Chromium, house: DashboardHouse) -> None:
+async def test_strings_that_attack_are_only_read(tab: Tab, house: DashboardHouse) -> None:
     await house.start()
     names = ("model", "key_id", "node", "finish_reason", "error_code", "message", "user_agent", "host", "version")
     fields = dict.fromkeys((*names, "provider", "upstream_model", "endpoint"), ATTACK)

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
-from tests.browser.tab import opened_tab
 from tests.in_process import InProcessFleet
 from tests.raw_http import KEY
 from tests.waiting import until
@@ -18,18 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.browser.chromium import Chromium
+    from tests.browser.tab import Tab
     from tests.in_process import Running
 
 ANSWER = "Because air scatters blue light more than red, it comes to us from everywhere."
 PNG_BYTES_MIN = 10_000
 """An empty page of this size is smaller."""
-
-
-@pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Chromium]:
-    async with opened_tab(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -40,24 +33,22 @@ async def fleet() -> AsyncIterator[InProcessFleet]:
     await started.aclose()
 
 
-def hosts(tab: Chromium) -> set[str]:
+def hosts(tab: Tab) -> set[str]:
     """Where requests went, but for pictures that stand in the page itself."""
     return {urlsplit(url).netloc for url in tab.requested if not url.startswith(("data:", "about:"))}
 
 
-async def ask(tab: Chromium, prompt: str = "Why is the sky blue?") -> None:
+async def ask(tab: Tab, prompt: str = "Why is the sky blue?") -> None:
     await tab.write("#prompt", prompt)
     await tab.click("#send")
 
 
-async def opened(tab: Chromium, gateway: Running) -> None:
+async def opened(tab: Tab, gateway: Running) -> None:
     await tab.open(f"{gateway.url}/")
     await tab.reads("h1", "WorkerNode")
 
 
-async def test_a_person_sees_the_model_and_reads_its_answer(
-    tab: Chromium, fleet: InProcessFleet, tmp_path: Path
-) -> None:
+async def test_a_person_sees_the_model_and_reads_its_answer(tab: Tab, fleet: InProcessFleet, tmp_path: Path) -> None:
     gateway = await fleet.gateway()
     await fleet.node(STATIC_ANSWER=ANSWER)
     await opened(tab, gateway)
@@ -84,7 +75,7 @@ async def test_a_person_sees_the_model_and_reads_its_answer(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_page_fits_a_phone(tab: Chromium, fleet: InProcessFleet, tmp_path: Path, scheme: str) -> None:
+async def test_the_page_fits_a_phone(tab: Tab, fleet: InProcessFleet, tmp_path: Path, scheme: str) -> None:
     gateway = await fleet.gateway(MODELS="a-model-with-quite-a-long-name/" + "x" * 100)
     await tab.looks(width=360, height=740, scheme=scheme)
     await opened(tab, gateway)
@@ -95,7 +86,7 @@ async def test_the_page_fits_a_phone(tab: Chromium, fleet: InProcessFleet, tmp_p
     assert tab.complaints == []
 
 
-async def test_a_gateway_without_a_model_says_so_and_shows_one_that_comes(tab: Chromium, fleet: InProcessFleet) -> None:
+async def test_a_gateway_without_a_model_says_so_and_shows_one_that_comes(tab: Tab, fleet: InProcessFleet) -> None:
     gateway = await fleet.gateway()
     await opened(tab, gateway)
     await tab.reads("#models-notice", "No model is here yet.")
@@ -107,7 +98,7 @@ async def test_a_gateway_without_a_model_says_so_and_shows_one_that_comes(tab: C
 
 
 async def test_a_gateway_with_keys_asks_for_one_and_the_page_keeps_it_to_itself(
-    tab: Chromium, fleet: InProcessFleet
+    tab: Tab, fleet: InProcessFleet
 ) -> None:
     gateway = await fleet.gateway(API_KEYS=f"tester:{KEY}")
     await fleet.node(STATIC_ANSWER=ANSWER)
@@ -130,7 +121,7 @@ async def test_a_gateway_with_keys_asks_for_one_and_the_page_keeps_it_to_itself(
     assert [each for each in tab.complaints if "401" not in each] == []
 
 
-async def test_a_prompt_that_waits_can_be_cancelled(tab: Chromium, fleet: InProcessFleet) -> None:
+async def test_a_prompt_that_waits_can_be_cancelled(tab: Tab, fleet: InProcessFleet) -> None:
     gateway = await fleet.gateway(MODELS="slow")
     await opened(tab, gateway)
     await tab.reads("#models", "slow")
@@ -142,7 +133,7 @@ async def test_a_prompt_that_waits_can_be_cancelled(tab: Chromium, fleet: InProc
     assert tab.complaints == []
 
 
-async def test_an_error_is_a_sentence(tab: Chromium, fleet: InProcessFleet) -> None:
+async def test_an_error_is_a_sentence(tab: Tab, fleet: InProcessFleet) -> None:
     gateway = await fleet.gateway(MODELS="slow", REQUEST_TIMEOUT_S="0.2")
     await opened(tab, gateway)
     await tab.reads("#models", "slow")
@@ -151,7 +142,7 @@ async def test_an_error_is_a_sentence(tab: Chromium, fleet: InProcessFleet) -> N
     assert await tab.text("#progress") == ""
 
 
-async def test_the_shown_programs_survive_quotes_and_markup(tab: Chromium, fleet: InProcessFleet) -> None:
+async def test_the_shown_programs_survive_quotes_and_markup(tab: Tab, fleet: InProcessFleet) -> None:
     gateway = await fleet.gateway()
     await fleet.node(STATIC_ANSWER="<img src=x onerror=alert(1)> & <b>bold</b>")
     await opened(tab, gateway)
@@ -164,7 +155,7 @@ async def test_the_shown_programs_survive_quotes_and_markup(tab: Chromium, fleet
     assert tab.complaints == []
 
 
-async def test_copying_says_so(tab: Chromium, fleet: InProcessFleet) -> None:
+async def test_copying_says_so(tab: Tab, fleet: InProcessFleet) -> None:
     gateway = await fleet.gateway(MODELS="static")
     await opened(tab, gateway)
     await tab.reads("#curl", "static")
