@@ -2,6 +2,7 @@
 
 Most tests wait, for processes, brokers and clocks, and some of them for less than a second. The last worker runs those
 that only compute, at a low priority: it takes the time that the waiting ones leave, and ends when there are none left.
+The second begins with those that share a cluster, which is then started once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 COMPUTING = ("tests/property/", "tests/simulation/", "tests/unit/")
+SHARING = "tests/kube/"
 NICENESS = 10
 
 
@@ -28,13 +30,16 @@ class FilesSideBySide(LoadFileScheduling):  # type: ignore[misc]
     """Each file is one worker's, in the order of collection among its kind."""
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        kind = computes(node.gateway.id, self.numnodes)
-        own = next((file for file in self.workqueue if file.startswith(COMPUTING) == kind), None)
-        if own is None and kind:
+        worker = node.gateway.id
+        computing = computes(worker, self.numnodes)
+        own = [file for file in self.workqueue if file.startswith(COMPUTING) == computing]
+        if computing and not own:
             node.shutdown()
             return
-        if own is not None:
-            self.workqueue.move_to_end(own, last=False)
+        if worker == "gw1":
+            own.sort(key=lambda file: not file.startswith(SHARING))
+        if own:
+            self.workqueue.move_to_end(own[0], last=False)
         super()._assign_work_unit(node)
 
 
