@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 from sqlalchemy.exc import DBAPIError
 
-from gateway.keys import Key
+from gateway.key import Key
 from process.identity import now_ms
 from process.logging import Log
 from store import budgets, database

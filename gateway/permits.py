@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from wire.errors import RateLimited
 
 if TYPE_CHECKING:
-    from gateway.keys import Key
+    from gateway.key import Key
 
 RETRY_MS = 1000
 """When requests in progress are in the way nobody knows when one ends: a client should look again after this."""

@@ -164,7 +164,7 @@ class Processes:
             # While others serve, one more must not take a connection before it can do as well.
             late = ["late"] if self._serving else []
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway.sibling", str(number), *map(str, handed), *late),
+                *(sys.executable, "-m", "gateway.one_of_several", str(number), *map(str, handed), *late),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=handed,
             )

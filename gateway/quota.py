@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from gateway.keys import Key
+    from gateway.key import Key
     from gateway.permits import Permit, Places
     from process.lifecycle import Tasks
     from wire.request import Request

@@ -35,7 +35,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings
 from process.tls import tls_options
-from process.tracing import open_traces
+from process.traces import open_traces
 from store.prices import PriceList, read_prices
 from wire import topics as names
 from wire.errors import ShuttingDown

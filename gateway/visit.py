@@ -9,7 +9,7 @@ from wire.errors import Forbidden
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
-    from gateway.keys import Key
+    from gateway.key import Key
     from gateway.permits import Permit
     from gateway.quota import Quota
     from wire.request import Request

@@ -14,7 +14,7 @@ from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
-from process.tracing import open_traces
+from process.traces import open_traces
 from wire import topics as names
 from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable

@@ -100,7 +100,7 @@ import sys
 sys.modules["opentelemetry.sdk"] = None
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
-from process.tracing import open_traces
+from process.traces import open_traces
 try:
     open_traces(load(GatewaySettings), "gateway", "gateway-1")
 except WrongSettings as wrong:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.conversation import Break, Complete
 from gateway.exchange import Exchange
-from gateway.keys import Key
+from gateway.key import Key
 from gateway.permits import Permits
 from gateway.quota import Quota, estimate
 from gateway.visit import Visit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from prometheus_client import CollectorRegistry
 
-from gateway.keys import Key
+from gateway.key import Key
 from gateway.quota import Quota
 from process.lifecycle import Tasks
 from process.logging import Log
