@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from process import __version__
-from process.settings import Settings, check_host
+from process.host import check_host
+from process.settings import Settings
 
 
 class ControllerSettings(Settings):

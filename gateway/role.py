@@ -26,14 +26,13 @@ from gateway.queue import RequestQueue
 from gateway.reception import Reception
 from gateway.record import GatewayRecorder
 from gateway.refusals import Refusals
-from gateway.settings import split
 from gateway.token_counter import TokenCounter
 from gateway.token_questions import TokenQuestions
 from process.http import bind, serving
 from process.identity import new_incarnation
 from process.lifecycle import Tasks
 from process.logging import Log
-from process.settings import WrongSettings
+from process.settings import WrongSettings, split
 from process.tls import tls_options
 from process.traces import open_traces
 from store.prices import PriceList, read_prices

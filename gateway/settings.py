@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from gateway.cors import ANY, Cors, parse_origins
+from gateway.cors import ANY
 from gateway.disconnect import OnDisconnect, Policy, parse_policies
+from gateway.http_settings import MIB, HttpSettings
 from gateway.keys import parse_keys
 from gateway.limit_storage import MEMORY, check_storage, is_memory
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
-from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
-from process.settings import SECONDS_MAX, InCluster, ObjectName, check_host
-from process.tls import check_pair, check_readable
+from process.host import is_loopback
+from process.settings import SECONDS_MAX, ObjectName, split
 from store.prices import read_prices
 
-MIB = 1024 * 1024
 
+class GatewaySettings(HttpSettings):
+    """Whom to let in, what to serve, and how much of anything to hold."""
 
-class GatewaySettings(InCluster):
-    """Where to listen, whom to let in, and how much of anything to hold."""
-
-    host: str = Field("127.0.0.1", description="where the gateway listens; beyond loopback it needs keys")
-    port: int = Field(8081, ge=0, le=65535, description="the gateway's port")
     gateway_processes: int = Field(
         1, ge=1, le=64, description="how many processes serve that port; limits per process are each one's own"
     )
@@ -81,49 +76,12 @@ class GatewaySettings(InCluster):
         le=SECONDS_MAX,
         description="seconds until a request's deadline, if its client does not ask for a shorter one",
     )
-    ssl_certfile: Path | None = Field(
-        None, description="a PEM file with the gateway's certificate and those above it, to serve over TLS"
-    )
-    ssl_keyfile: Path | None = Field(None, description="a PEM file with the key of that certificate, without password")
-    trusted_proxies: str = Field(
-        "",
-        description="addresses and networks of proxies whose x-forwarded-for and x-forwarded-proto are believed, by "
-        "commas; nobody's if empty",
-    )
-    cors_origins: str = Field(
-        "", description="origins whose pages may call the gateway from browsers, by commas, or * for all; none if empty"
-    )
-    cors_credentials: bool = Field(
-        False, description="true to let those pages send cookies and other credentials of the browser"
-    )
-    head_bytes_max: int = Field(
-        HEAD_BYTES_MAX, ge=1024, le=MIB, description="bytes of one request's address and headers"
-    )
-    head_wait_s: float = Field(
-        HEAD_WAIT_S, gt=0, le=SECONDS_MAX, description="seconds that a request's address and headers may take to arrive"
-    )
-    idle_connection_s: float = Field(
-        75.0, gt=0, le=SECONDS_MAX, description="seconds that a connection is kept open between two requests"
-    )
-    body_bytes_max: int = Field(4 * MIB, ge=1024, le=4 * MIB + 512 * 1024, description="bytes of one request's body")
-    body_wait_s: float = Field(
-        30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
-    )
     requests_max: int = Field(100_000, ge=1, description="requests that this process owns at once")
     cold_requests_max: int = Field(
         1000, ge=1, description="requests that may wait for a model whose nodes nobody has measured, or that has none"
     )
     answer_bytes_max: int = Field(64 * MIB, ge=1024, description="bytes of one whole answer")
     stream_buffer_bytes_max: int = Field(8 * MIB, ge=1024, description="bytes of a stream that wait for a slow reader")
-    status_hold_s: float = Field(
-        10.0, gt=0, le=SECONDS_MAX, description="seconds until a stream is opened without a first part"
-    )
-    keep_alive_s: float = Field(
-        10.0, gt=0, le=SECONDS_MAX, description="seconds between comments on a stream that waits"
-    )
-    write_wait_s: float = Field(
-        60.0, gt=0, le=SECONDS_MAX, description="seconds that a client may take to read a part of its answer"
-    )
     on_disconnect: Policy = Field(
         "cancel", description="what becomes of a request whose client hangs up: cancel, or finish and charge it"
     )
@@ -140,11 +98,6 @@ class GatewaySettings(InCluster):
     stop_grace_s: float = Field(
         8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
     )
-
-    @field_validator("host")
-    @classmethod
-    def _usable_host(cls, host: str) -> str:
-        return check_host(host)
 
     @field_validator("api_keys")
     @classmethod
@@ -177,27 +130,6 @@ class GatewaySettings(InCluster):
     def _usable_storage(cls, url: SecretStr) -> SecretStr:
         check_storage(url.get_secret_value())
         return url
-
-    @field_validator("ssl_certfile", "ssl_keyfile")
-    @classmethod
-    def _readable_pem(cls, path: Path | None) -> Path | None:
-        return check_readable(path)
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _usable_proxies(cls, proxies: str) -> str:
-        for proxy in split(proxies):
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError:
-                raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
-        return proxies
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _usable_origins(cls, origins: str) -> str:
-        parse_origins(origins)
-        return origins
 
     @field_validator("models")
     @classmethod
@@ -251,19 +183,6 @@ class GatewaySettings(InCluster):
         return self
 
     @model_validator(mode="after")
-    def _certificate_with_its_key(self) -> Self:
-        check_pair(self.ssl_certfile, self.ssl_keyfile, ("SSL_CERTFILE", "SSL_KEYFILE"))
-        return self
-
-    @model_validator(mode="after")
-    def _credentials_for_single_origins(self) -> Self:
-        if self.cors_credentials and ANY in parse_origins(self.cors_origins):
-            raise ValueError(
-                "CORS_CREDENTIALS=true would let every page act for its reader with CORS_ORIGINS=*: name the origins"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _processes_need_what_they_share(self) -> Self:
         if self.gateway_processes == 1:
             return self
@@ -304,12 +223,6 @@ class GatewaySettings(InCluster):
     def tag_names(self) -> frozenset[str] | None:
         """Which names in a request's metadata become tags; None for all."""
         return None if self.metadata_tags.strip() == ANY else frozenset(split(self.metadata_tags))
-
-    @property
-    def cors(self) -> Cors | None:
-        """What browsers are told about other origins, if anything."""
-        origins = parse_origins(self.cors_origins)
-        return Cors(origins, self.cors_credentials) if origins else None
 
     @property
     def disconnect_policy(self) -> OnDisconnect:
@@ -358,18 +271,3 @@ def _pairs(aliases: str) -> list[tuple[str, str]]:
             raise ValueError("each alias is written as alias=model, separated by commas")
         pairs.append((alias, model))
     return pairs
-
-
-def split(names: str) -> list[str]:
-    """The non-empty parts between commas."""
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

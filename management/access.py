@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
+from process.host import is_loopback
 from process.settings import is_sendable
 from wire.errors import Forbidden
 
@@ -89,14 +89,6 @@ class Access:
         # A name that somebody else made point to this machine would make his page one of the same origin.
         if not self._people and not is_loopback(_host_of(headers.get("host", ""))):
             raise ForeignPage
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can be meant."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def parse_keys(setting: str) -> dict[str, Person]:

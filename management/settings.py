@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from management.access import OWN_NAME, Access, Person, is_loopback, parse_keys
+from management.access import OWN_NAME, Access, Person, parse_keys
 from management.books import Books
 from management.retention import Retention
+from process.host import is_loopback
 from process.settings import Settings
 from process.tls import check_pair, check_readable
 from store.database import UnusableDatabase, check

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from process.host import HOST
 from process.tls import check_readable
 from wire.errors import InvalidName
 from wire.topics import Topics
@@ -30,7 +31,6 @@ S = TypeVar("S", bound="Settings")
 SECONDS_MAX = 86_400
 """A day: no setting in seconds means more, and a timer of the event loop takes no infinite one."""
 
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 EXIT_WRONG_SETTING = 2
@@ -196,7 +196,7 @@ class InCluster(Settings):
     @field_validator("kubernetes_service_host")
     @classmethod
     def _usable_address(cls, host: str) -> str:
-        if host and not _HOST.fullmatch(host):
+        if host and not HOST.fullmatch(host):
             raise ValueError("it is no address")
         return host
 
@@ -242,11 +242,9 @@ def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:
     return loaded
 
 
-def check_host(host: str) -> str:
-    """The host itself, if it may be one to listen on. Raises ValueError with a sentence."""
-    if not _HOST.fullmatch(host):
-        raise ValueError("it is no address: write 127.0.0.1, 0.0.0.0, or a name of this machine")
-    return host
+def split(names: str) -> list[str]:
+    """The non-empty parts between commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def is_sendable(secret: str) -> bool:

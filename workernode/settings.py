@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from process.settings import SECONDS_MAX, InCluster, ObjectName, check_host, is_sendable
+from process.host import check_host
+from process.settings import SECONDS_MAX, InCluster, ObjectName, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
 from wire.topics import segment

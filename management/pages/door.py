@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
-from management.access import is_loopback
 from management.pages.site import TOLD, Visit
+from process.host import is_loopback
 from wire.errors import Forbidden, InvalidRequest
 
 if TYPE_CHECKING:

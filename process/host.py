@@ -1,0 +1,24 @@
+"""Names and addresses of hosts, as settings have them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
+"""What may be one."""
+
+
+def check_host(host: str) -> str:
+    """The host itself, if it may be one to listen on. Raises ValueError with a sentence."""
+    if not HOST.fullmatch(host):
+        raise ValueError("it is no address: write 127.0.0.1, 0.0.0.0, or a name of this machine")
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
