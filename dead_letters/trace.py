@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from process import __version__
 from process.identity import now_ms
 from wire import codec
-from wire.event import PREFIX, Event, RequestData, RequestEventType, Status
+from wire.event import RequestData, RequestEventType, Status
 from wire.topics import LEDGER
 
 if TYPE_CHECKING:
@@ -43,18 +42,12 @@ async def leave_trace(
         version=__version__,
         body_bytes=len(request.body),
     )
-    event = Event(
-        # With the time: an operator may do the same again, and that is another fact.
-        id=f"{kind.partition('.')[2]}-{request.request_id}-{at_ms}",
-        source="/operators",
-        type=PREFIX + kind,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        subject=request.request_id,
-        data=codec.encode_event_data(data),
-    )
+    # With the time: an operator may do the same again, and that is another fact.
+    event_id = f"{kind.partition('.')[2]}-{request.request_id}-{at_ms}"
+    event = codec.encode_told(kind, event_id, "/operators", request.request_id, data, at_ms)
     await broker.ensure(topics.results, LEDGER)
     producer = await broker.producer(topics.results)
     try:
-        await producer.send(codec.encode_event(event))
+        await producer.send(event)
     finally:
         await producer.aclose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError
@@ -12,11 +11,9 @@ from process.identity import now_ms
 from process.logging import Log
 from wire import codec
 from wire.event import (
-    PREFIX,
     PROMPT_BYTES_MAX,
     AcceptedData,
     AcceptedEventType,
-    Event,
     EventType,
     GatewayData,
     GatewayEventType,
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from process.lifecycle import Tasks
     from wire.errors import ErrorBody
     from wire.request import Request
-
-Data = RequestData | GatewayData | AcceptedData | PromptData
 
 log = Log("gateway")
 
@@ -116,17 +111,8 @@ class GatewayRecorder:
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=within_s)
 
-    def _event(self, kind: EventType, event_id: str, subject: str, data: Data) -> bytes:
-        return codec.encode_event(
-            Event(
-                id=event_id,
-                source=f"/gateways/{self._gateway}",
-                type=PREFIX + kind,
-                time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                subject=subject,
-                data=codec.encode_event_data(data),
-            )
-        )
+    def _event(self, kind: EventType, event_id: str, subject: str, data: codec.EventData) -> bytes:
+        return codec.encode_told(kind, event_id, f"/gateways/{self._gateway}", subject, data, now_ms())
 
     def _tell(self, event: bytes, about: str) -> None:
         if len(self._publishing) >= EVENTS_WAITING_MAX:

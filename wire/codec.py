@@ -7,6 +7,7 @@ version byte. Every decoder raises :class:`wire.errors.UndecodableMessage` for a
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -15,7 +16,17 @@ from wire.backlog import BacklogReport
 from wire.control import ControlMessage, Word
 from wire.dead_letter import DeadLetter
 from wire.errors import UndecodableMessage
-from wire.event import EVENT_BYTES_MAX, AcceptedData, Event, GatewayData, NodeData, PromptData, RequestData
+from wire.event import (
+    EVENT_BYTES_MAX,
+    PREFIX,
+    AcceptedData,
+    Event,
+    EventType,
+    GatewayData,
+    NodeData,
+    PromptData,
+    RequestData,
+)
 from wire.order import CancelRequest
 from wire.piece import Echo, Frame, LinkMessage
 from wire.presence import CredentialPresence, Presence, RollCall
@@ -24,6 +35,8 @@ from wire.request import Request
 VERSION = 1
 _HEAD = bytes([VERSION])
 _VALUE = re.compile(r""" (['"]).*\1""", re.DOTALL)
+
+EventData = RequestData | NodeData | GatewayData | AcceptedData | PromptData
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -84,9 +97,16 @@ def encode_event(event: Event) -> bytes:
     return _json_encoder.encode(event)
 
 
-def encode_event_data(data: RequestData | NodeData | GatewayData | AcceptedData | PromptData) -> msgspec.Raw:
+def encode_event_data(data: EventData) -> msgspec.Raw:
     """The ``data`` of an event."""
     return msgspec.Raw(_json_encoder.encode(data))
+
+
+def encode_told(kind: EventType, event_id: str, source: str, subject: str, data: EventData, time_ms: int) -> bytes:
+    """An event in bytes: what ``source`` tells about ``subject`` at ``time_ms``, in Unix milliseconds."""
+    time = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    told = encode_event_data(data)
+    return encode_event(Event(id=event_id, source=source, type=PREFIX + kind, time=time, subject=subject, data=told))
 
 
 def decode_request(message: bytes) -> Request:

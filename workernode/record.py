@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError, PayloadTooLarge
@@ -12,8 +11,6 @@ from process.identity import now_ms
 from process.logging import Log
 from wire import codec
 from wire.event import (
-    PREFIX,
-    Event,
     EventType,
     NodeData,
     NodeEventType,
@@ -160,17 +157,9 @@ class Recorder:
             tags=request.tags,
         )
 
-    def _event(self, kind: EventType, event_id: str, subject: str, data: RequestData | NodeData) -> bytes:
-        return codec.encode_event(
-            Event(
-                id=event_id,
-                source=f"/nodes/{self._identity.incarnation}",
-                type=PREFIX + kind,
-                time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                subject=subject,
-                data=codec.encode_event_data(data),
-            )
-        )
+    def _event(self, kind: EventType, event_id: str, subject: str, data: codec.EventData) -> bytes:
+        source = f"/nodes/{self._identity.incarnation}"
+        return codec.encode_told(kind, event_id, source, subject, data, now_ms())
 
 
 def _status(outcome: Outcome) -> Status:

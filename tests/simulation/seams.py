@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import broker.memory
 import gateway.answering
 import gateway.presence
 import gateway.reception
-import gateway.record
 import gateway.role
 import management.ledger
 import management.role
 import process.crash
 import process.identity
-import workernode.record
 import workernode.role
 from gateway.conversations import Conversations
 from management.nodes import NodeRegistry
@@ -57,8 +54,6 @@ CLOCKS: tuple[tuple[ModuleType, str], ...] = (
     (gateway.reception, "time"),
     (gateway.role, "time"),
     (management.ledger, "time"),
-    (gateway.record, "datetime"),
-    (workernode.record, "datetime"),
 )
 """Modules that read a clock of their own, and by which name."""
 
@@ -109,16 +104,6 @@ class _Clock:
     monotonic = perf_counter
 
 
-class _Calendar:
-    """Stands for the class ``datetime``."""
-
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def now(self, _: Any) -> datetime:
-        return datetime.fromtimestamp(self._clock.time(), UTC)
-
-
 class _Dice:
     """Stands for the module ``secrets``."""
 
@@ -150,9 +135,8 @@ class _NoDatabase:
 def replaced(stage: Stage) -> Iterator[None]:
     """Replace all of it while the block runs."""
     clock = _Clock(stage.loop)
-    calendar = _Calendar(clock)
     changes: list[tuple[ModuleType, str, Any]] = [
-        *((module, name, clock if name == "time" else calendar) for module, name in CLOCKS),
+        *((module, name, clock) for module, name in CLOCKS),
         (process.identity, "secrets", _Dice(stage.ids)),
         (process.identity, "socket", _Host()),
         (process.crash, "point", lambda name: _owner().pass_by(name)),
