@@ -24,6 +24,7 @@ ELSEWHERE = {
     "gateway.keyring": "keys in a database",
     "gateway.quota": "limits of keys in a database",
     "gateway.limit_storage": "limits of keys in a database",
+    "gateway.token_questions": "how many tokens prompts have, which nobody asks there",
     "management.backlogs": "its clock is an argument; only the fleet's view reads it",
     "management.nodes": "its clock is an argument, which the seams give",
     "process.identity": "replaced as a whole",
