@@ -14,7 +14,7 @@ from management.journal import count_quarantined, insert_events
 from management.projections import tell_end, tell_node
 from management.questions import ChargesQuestion, CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from management.sums import add_up
-from store.tables import METADATA, USAGE_DAILY
+from store.tables import ENDS, METADATA, USAGE_DAILY
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
         insert_events(dialect.name),
         count_quarantined(dialect.name),
         add_up(dialect.name, USAGE_DAILY),
-        tell_end(dialect.name),
+        tell_end(dialect.name, ENDS),
         tell_node(dialect.name),
         queries.ends(EndsQuestion(status="failed", key_id="k", since="2026-01-01T00:00:00Z", cursor="8-7")),
         queries.end_of("req_1"),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select, text
 
-from management import fleet_queries, rollups, sum_queries
+import store.rollups
+from management import fleet_queries, sum_queries
 from management.books import Books
 from management.error_view import errors
 from management.fleet_questions import DeadLettersQuestion, ErrorsQuestion
 from management.journal import read, write
+from management.opening import open_books
 from management.pages import usage_sums
 from management.questions import CostsQuestion, UsageQuestion
 from management.rebuild import rebuild
@@ -39,6 +41,7 @@ BOOKS = Books(
     )
 )
 TABLES = (USAGE_ROLLUP, MONEY_ROLLUP, ERRORS_ROLLUP)
+DAY_MS = 86_400_000
 
 
 def _told() -> list[bytes]:
@@ -59,15 +62,17 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = database.open(database_url)
     await upgrade(engine)
     told = _told()
+    # Both days are today, then the first one is over, and there is more to tell of it.
     for begin in range(0, len(told), 31):
-        await write(engine, [read(payload) for payload in told[begin : begin + 31]], 1, BOOKS)
+        now_ms = 1 if begin < len(told) // 2 else NOON_MS + DAY_MS
+        await write(engine, [read(payload) for payload in told[begin : begin + 31]], now_ms, BOOKS)
     yield engine
     await engine.dispose()
 
 
 async def _rows(engine: AsyncEngine, *statements: Any) -> list[Any]:
     async with reading(engine) as connection:
-        return [sorted(map(tuple, await connection.execute(each)), key=repr) for each in statements]
+        return [sorted(await connection.execute(each), key=repr) for each in statements]
 
 
 def _statements() -> list[Any]:
@@ -98,7 +103,7 @@ async def test_every_question_has_the_same_answer_from_sums_by_day(
     assert sum("_rollup" in str(each) for each in statements) > 100
     by_rollups = await _rows(engine, *statements)
     assert sum(map(len, by_rollups)) > 500
-    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    monkeypatch.setattr(store.rollups, "ROLLUPS", {})
     statements = _statements()
     assert not any("_rollup" in str(each) for each in statements)
     assert await _rows(engine, *statements) == by_rollups
@@ -121,21 +126,25 @@ async def test_errors_are_the_same_from_errors_by_day(engine: AsyncEngine, monke
     by_rollups = await found()
     assert [len(each["data"]) for each in by_rollups[:2]] == [6, 6]
     assert sum(each["count"] for each in by_rollups[0]["data"]) == len(_told()) // 2
-    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    monkeypatch.setattr(store.rollups, "ROLLUPS", {})
     assert await found() == by_rollups
 
 
-async def test_a_rebuild_and_a_migration_make_the_same_rollups_as_the_ledger(engine: AsyncEngine) -> None:
+async def test_a_rebuild_and_a_new_start_make_the_same_rollups_as_the_ledger(engine: AsyncEngine) -> None:
     written = await _rows(engine, *map(select, TABLES))
     assert all(written)
+    assert {row.day.isoformat() for row in (await _rows(engine, select(USAGE_ROLLUP)))[0]} == {"2026-03-01"}
     await rebuild(engine, BOOKS)
     assert await _rows(engine, *map(select, TABLES)) == written
     async with writing(engine) as connection:
         for table in TABLES:
             await connection.execute(text(f"DROP TABLE {table.name}"))
         await connection.execute(text("DROP INDEX ix_ends_dead"))
+        await connection.execute(text("ALTER TABLE ledger_state DROP COLUMN rolled_up_until"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
     await upgrade(engine)
+    assert await _rows(engine, *map(select, TABLES)) == [[], [], written[2]]
+    await open_books(engine, BOOKS, NOON_MS + DAY_MS)
     assert await _rows(engine, *map(select, TABLES)) == written
 
 
