@@ -60,7 +60,9 @@ def rolled_up_errors(daily: Sequence[Row]) -> list[Row]:
     """The rows of ``errors_rollup`` that these rows of ``errors_daily`` add up to, always in one order."""
     known, names = itemgetter(*keys_of(ERRORS_DAILY)), keys_of(ERRORS_ROLLUP)
     return _put_together(
-        (key, row | dict(zip(names, key, strict=True))) for row in daily for key in shortened(ERRORS_DAILY, known(row))
+        (key, row | dict(zip(names, key, strict=True)))
+        for row in daily
+        for key in shortened(ERRORS_DAILY, ERRORS_ROLLUP, known(row))
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
 from management.projections import NewFact, project, project_money
+from management.rollups import forget_since, roll_up
 from store.database import writing
 from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.ledger_state import alone, set_time_zone, state_of
@@ -61,8 +62,9 @@ async def rebuild(engine: AsyncEngine, books: Books | None = None) -> Rebuilt:
         for table in ROWS:
             await connection.execute(delete(table).where(table.c.time_ms >= state.horizon_ms))
         await connection.execute(delete(NODE_ERRORS).where(NODE_ERRORS.c.time_ms >= state.horizon_ms))
+        first = books.day(state.horizon_ms)
         for table in (*SUMS, ERRORS_DAILY, ERRORS_ROLLUP):
-            await connection.execute(delete(table).where(table.c.day >= books.day(state.horizon_ms)))
+            await connection.execute(delete(table).where(table.c.day >= first))
         await connection.execute(delete(NODES).where(NODES.c.first_ms >= state.horizon_ms))
         return await _replay(connection, books, state, state.horizon_ms, only_money=False)
 
@@ -84,6 +86,8 @@ async def _replay(
     events = charges = unreadable = 0
     position = -1
     lists: dict[str, PriceList] = {}
+    until = state.rolled_up_until
+    state = await forget_since(connection, state, books.day(since_ms))
     while page := await _page(connection, position, since_ms):
         facts: list[NewFact] = []
         position = page[-1][0]
@@ -103,6 +107,7 @@ async def _replay(
         else:
             await project(connection, facts, books, state, known)
         events += len(page)
+    await roll_up(connection, state, until)
     return Rebuilt(events, charges, unreadable)
 
 

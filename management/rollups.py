@@ -7,19 +7,19 @@ day's rows are few beside those of a year.
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Select, cast, func, insert, literal, select, union_all
+from sqlalchemy import BigInteger, Select, case, cast, delete, func, insert, literal, select, union_all
 
 from management.sums import Sums, add_up, keys_of, sums_of
 from store.insertion import insert_rows
 from store.ledger_state import set_rolled_up_until
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP
-from store.rollups import DIMENSIONS, rollups_of
+from store.rollups import DIMENSIONS, OF_TAGS, rollups_of
 from store.tables import LEDGER_STATE, USAGE_DAILY, USAGE_ROLLUP
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import ColumnElement, FromClause, Table
@@ -33,8 +33,11 @@ ROLLUP_OF = {USAGE_DAILY: USAGE_ROLLUP, MONEY_DAILY: MONEY_ROLLUP}
 
 def rollup_for(daily: Table, needed: Iterable[str]) -> str | None:
     """The smallest rollup that tells these columns of a table of sums apart; None if only the table itself does."""
-    wanted = DIMENSIONS & frozenset(needed)
-    return next((name for name, kept in rollups_of(daily).items() if wanted <= kept), None)
+    needed = frozenset(needed)
+    for name, kept in rollups_of(daily).items():
+        if DIMENSIONS & needed <= kept:
+            return name + OF_TAGS if "tag" in needed else name
+    return None
 
 
 def summed(
@@ -76,15 +79,25 @@ async def roll_up(connection: AsyncConnection, state: LedgerState, until: dateti
     if until <= state.rolled_up_until:
         return state
     for daily, rolled in ROLLUP_OF.items():
-        for name, kept in rollups_of(daily).items():
+        days = (daily.c.day > state.rolled_up_until, daily.c.day <= until)
+        sums = [total(daily.c[name]) for name in sums_of(daily)]
+        for rollup, kept in rollups_of(daily).items():
             left_out = DIMENSIONS - kept
-            keys = {key: literal("") if key in left_out else daily.c[key] for key in keys_of(daily)}
-            sums = [total(daily.c[each]) for each in sums_of(daily)]
-            days = (daily.c.day > state.rolled_up_until, daily.c.day <= until)
-            rows = select(literal(name), *keys.values(), *sums).where(*days)
-            rows = rows.group_by(*(daily.c[key] for key in keys if key not in left_out))
+            _, *names = keys_of(rolled)
+            keys = [literal("") if name in left_out else daily.c[name] for name in names]
+            groups = [daily.c[name] for name in names if name not in left_out]
+            place = case((daily.c.tag == "", rollup), else_=rollup + OF_TAGS)
+            rows = select(place, *keys, *sums).where(*days).group_by(*groups)
             await connection.execute(insert(rolled).from_select([*keys_of(rolled), *sums_of(rolled)], rows))
     return await set_rolled_up_until(connection, state, until)
+
+
+async def forget_since(connection: AsyncConnection, state: LedgerState, day: datetime.date) -> LedgerState:
+    """Delete the rollups of this day and those after it."""
+    for rolled in ROLLUP_OF.values():
+        await connection.execute(delete(rolled).where(rolled.c.day >= day))
+    before = min(state.rolled_up_until, day - datetime.timedelta(days=1))
+    return await set_rolled_up_until(connection, state, before)
 
 
 async def add_rolled_up(connection: AsyncConnection, state: LedgerState, daily: Table, rows: Sequence[Row]) -> None:
@@ -98,15 +111,17 @@ def rolled_up(daily: Table, rows: Iterable[Row]) -> list[Row]:
     """The rows of rollups that these rows of sums by day add up to."""
     sums, keys = Sums(ROLLUP_OF[daily]), len(keys_of(daily))
     for row in rows:
-        for key in shortened(daily, row[:keys]):
+        for key in shortened(daily, ROLLUP_OF[daily], row[:keys]):
             sums.add(key, row[keys:])
     return sums.rows
 
 
-def shortened(daily: Table, key: Row) -> list[Row]:
+def shortened(daily: Table, rolled: Table, key: Row) -> list[Row]:
     """The key of a row of sums by day as each rollup has it."""
-    names = keys_of(daily)
+    known = dict(zip(keys_of(daily), key, strict=True))
+    _, *names = keys_of(rolled)
+    end = OF_TAGS if known.get("tag") else ""
     return [
-        (rollup, *("" if name in DIMENSIONS - kept else part for name, part in zip(names, key, strict=True)))
+        (rollup + end, *("" if name in DIMENSIONS - kept else known[name] for name in names))
         for rollup, kept in rollups_of(daily).items()
     ]

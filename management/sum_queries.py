@@ -42,7 +42,7 @@ def sums_for(
     also: Callable[[FromClause], Sequence[ColumnElement[bool]]] = lambda _: (),
 ) -> Select[Any]:
     """Sums by ``keys`` of what a question asks for and ``also`` wants."""
-    filters = [name for name in _FILTERS if getattr(question, name, None) is not None]
+    filters = [name for name in (*_FILTERS, "tag") if getattr(question, name, None) is not None]
     rollup = rollup_for(daily, [*groups(question.by), *filters])
     return summed(daily, rollup, keys, sums, lambda table: [*_wanted(table, question), *also(table)])
 
@@ -56,15 +56,13 @@ def usage(question: UsageQuestion) -> Select[Any]:
 def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
     """What the charges of these sums come to, by currency: the rows of a page of :func:`usage`."""
     names = groups(question.by)
-
-    def of_page(table: FromClause) -> list[ColumnElement[bool]]:
-        if not names:
-            return [table.c.side == "charge"]
-        keys = tuple_(*(table.c[name] for name in names))
-        first, last = (_literals(keys, [row[name] for name in names]) for row in (page[0], page[-1]))
-        return [table.c.side == "charge", keys >= first, keys <= last]
-
-    return sums_for(MONEY_DAILY, question, [*names, "currency"], amount_sums, of_page).order_by(*names, "currency")
+    keys = [*names, "currency"]
+    statement = sums_for(MONEY_DAILY, question, keys, amount_sums, lambda table: [table.c.side == "charge"])
+    if names:
+        place = _place(statement, names)
+        first, last = (_literals(place, [row[name] for name in names]) for row in (page[0], page[-1]))
+        statement = statement.where(place >= first, place <= last)
+    return statement.order_by(*keys)
 
 
 def costs(question: CostsQuestion) -> Select[Any]:
@@ -124,10 +122,17 @@ def _wanted(table: FromClause, question: UsageQuestion | CostsQuestion) -> list[
 def _page(statement: Select[Any], names: Sequence[str], question: UsageQuestion | CostsQuestion) -> Select[Any]:
     keys = [statement.selected_columns[name] for name in names]
     if question.cursor is not None:
-        key = tuple_(*keys)
-        statement = statement.where(key > _literals(key, _values(question.cursor, keys)))
+        place = _place(statement, names)
+        statement = statement.where(place > _literals(place, _values(question.cursor, keys)))
     # One more than asked for tells whether there is another page.
     return statement.order_by(*keys).limit(question.limit + 1)
+
+
+def _place(statement: Select[Any], names: Sequence[str]) -> Tuple:
+    """Of a row, in the order of the pages."""
+    columns = statement.selected_columns
+    # No bare tag: SQLite would look for tags by an index that has every day of each.
+    return tuple_(*(columns[name] + "" if name == "tag" else columns[name] for name in names))
 
 
 def _literals(keys: Tuple, values: Sequence[Any]) -> Tuple:

@@ -175,6 +175,8 @@ USAGE_DAILY = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("body_bytes", BigInteger, nullable=False),
     Column("answer_bytes", BigInteger, nullable=False),
+    # All tags of the days that are not rolled up.
+    Index(None, "day"),
 )
 USAGE_ROLLUP = rollup_of(USAGE_DAILY, "usage_rollup")
 

@@ -139,7 +139,8 @@ async def test_a_rebuild_and_a_new_start_make_the_same_rollups_as_the_ledger(eng
     async with writing(engine) as connection:
         for table in TABLES:
             await connection.execute(text(f"DROP TABLE {table.name}"))
-        await connection.execute(text("DROP INDEX ix_ends_dead"))
+        for index in ("ix_ends_dead", "ix_usage_daily_day", "ix_money_daily_day"):
+            await connection.execute(text(f"DROP INDEX {index}"))
         await connection.execute(text("ALTER TABLE ledger_state DROP COLUMN rolled_up_until"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
     await upgrade(engine)

@@ -10,7 +10,7 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-_USAGE_KEYS = ("tag", "day", "model", "key_id", "node")
+_USAGE_KEYS = ("day", "tag", "model", "key_id", "node")
 _USAGE_SUMS = (
     "requests",
     "estimated_requests",
@@ -21,7 +21,7 @@ _USAGE_SUMS = (
     "body_bytes",
     "answer_bytes",
 )
-_MONEY_KEYS = ("tag", "side", "day", "model", "key_id", "node", "provider", "currency")
+_MONEY_KEYS = ("day", "tag", "side", "model", "key_id", "node", "provider", "currency")
 _MONEY_SUMS = ("requests", "tokens", "amount")
 _FINGERPRINT = ("scope", "code", "provider")
 _LAST = ("last_ms", "last_event_id", "last_request_id", "last_message")
@@ -31,6 +31,7 @@ def upgrade() -> None:
     """Add them. Management rolls up usage and money when it starts; errors are filled here."""
     for name, keys, sums in (("usage", _USAGE_KEYS, _USAGE_SUMS), ("money", _MONEY_KEYS, _MONEY_SUMS)):
         _create(name, keys, [sa.Column(each, sa.BigInteger(), nullable=False) for each in sums])
+        op.create_index(op.f(f"ix_{name}_daily_day"), f"{name}_daily", ["day"])
     op.add_column("ledger_state", sa.Column("rolled_up_until", sa.Date(), nullable=False, server_default="0001-01-01"))
     _errors()
     is_dead = sa.text("status = 'dead'")
