@@ -14,6 +14,7 @@ from management.sums import USAGE_SUMS
 from store.amount import NANOS
 from store.money_tables import MONEY_DAILY
 from store.tables import USAGE_DAILY
+from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ By = Literal["day", "model", "key", "node", "tag", "provider"]
 _COLUMNS = {"day": "day", "model": "model", "key": "key_id", "node": "node", "tag": "tag", "provider": "provider"}
 _FILTERS = ("model", "key_id", "node", "provider")
 _COST_KEYS = ("side", "currency")
+DAYS_MAX, FEW_DAYS_MAX = 31, 7
+"""Of which sums of keys by their nodes or their tags are told at once, and of which those by models or nodes and tags:
+the ledger has no rollup of them that is much smaller than its sums by day."""
 
 
 def groups(by: Sequence[str]) -> list[str]:
@@ -48,7 +52,11 @@ def sums_for(
 
 
 def usage(question: UsageQuestion) -> Select[Any]:
-    """A page of sums of usage and one more, ordered by their groups."""
+    """A page of sums of usage and one more, ordered by their groups.
+
+    Raises :class:`wire.errors.InvalidRequest` for those of more days than are told at once.
+    """
+    _check_days(question)
     names = groups(question.by)
     return _page(sums_for(USAGE_DAILY, question, names, _usage_sums), names, question)
 
@@ -66,7 +74,8 @@ def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[A
 
 
 def costs(question: CostsQuestion) -> Select[Any]:
-    """A page of sums of what attempts cost the operator and one more, ordered by their groups."""
+    """A page of sums of what attempts cost the operator and one more, ordered by their groups; see :func:`usage`."""
+    _check_days(question)
     names = cost_groups(question)
     statement = sums_for(MONEY_DAILY, question, names, _cost_sums, lambda table: [table.c.side.in_(("cost", "waste"))])
     return _page(statement, names, question)
@@ -117,6 +126,28 @@ def _wanted(table: FromClause, question: UsageQuestion | CostsQuestion) -> list[
     if question.until is not None:
         found.append(columns.day <= question.until)
     return found
+
+
+def days_max(question: UsageQuestion | CostsQuestion) -> int | None:
+    """How many days it may be about; None for any number."""
+    by = {name for name in question.by if getattr(question, _COLUMNS[name], None) is None}
+    if "=" not in (tag := getattr(question, "tag", None) or "") and tag:
+        by.add("tag")  # all values of a tag are as many rows
+    if "key" not in by or not by & {"node", "tag"}:
+        return None
+    return FEW_DAYS_MAX if "tag" in by and by & {"model", "node"} else DAYS_MAX
+
+
+def _check_days(question: UsageQuestion | CostsQuestion) -> None:
+    if (most := days_max(question)) is None:
+        return
+    since, until = question.since, question.until
+    if since is None or until is None or (until - since).days >= most:
+        raise InvalidRequest(
+            f"by: sums of so many rows are told for {most} days at most: set since and until, or ask for one key, node "
+            "or tag.",
+            param="by",
+        )
 
 
 def _page(statement: Select[Any], names: Sequence[str], question: UsageQuestion | CostsQuestion) -> Select[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +33,7 @@ from wire.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 MODELS, KEYS = ("small", "large"), ("key-a", "key-b", None)
@@ -82,8 +85,11 @@ def _statements() -> list[Any]:
     ]  # fmt: skip
     found: list[Any] = []
     for each in filters:
-        for by in ("", "day", "model", "key", "tag", "node", "day key", "model key", "key node"):
-            question = UsageQuestion.model_validate({"by": by.split(), **each})
+        for by in (
+            "", "day", "model", "key", "tag", "node", "day key", "model key", "key node", "key tag", "day model key tag"
+        ):  # fmt: skip
+            days = {"since": "2026-03-01", "until": "2026-03-02"} if len(by.split()) > 1 else {}
+            question = UsageQuestion.model_validate({"by": by.split(), **days, **each})
             found.append(sum_queries.usage(question))
             if by in usage_sums.COLUMNS:
                 found.append(usage_sums.sums(question, "tokens", None, 50))
@@ -91,7 +97,10 @@ def _statements() -> list[Any]:
                 found.append(usage_sums.daily(question, [*MODELS, "key-a", "team=x"] if by != "day" else []))
         found.append(usage_sums.money(UsageQuestion.model_validate({"by": ["day"], **each})))
         if "tag" not in each:
-            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"])
+            question = UsageQuestion.model_validate({"by": ["tag"], "cursor": '["app=z"]', **each})
+            found.append(sum_queries.usage(question))
+            found.append(sum_queries.amounts(question, [{"tag": "app=z"}, {"tag": "team=x"}]))
+            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"], ["model", "key"])
             found.extend(sum_queries.costs(CostsQuestion.model_validate({"by": by, **each})) for by in costs)
     return found
 
@@ -149,12 +158,31 @@ async def test_a_rebuild_and_a_new_start_make_the_same_rollups_as_the_ledger(eng
     assert await _rows(engine, *map(select, TABLES)) == written
 
 
+async def test_of_days_that_are_rolled_up_no_other_sums_are_read(engine: AsyncEngine) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the size of tables, and these are small")
+    page: dict[str, Any] = dict.fromkeys(("model", "key_id", "tag"), "x") | {"day": date(2026, 3, 1)}
+    filters: list[dict[str, str]] = [
+        {}, {"key_id": "key-a"}, {"tag": "team"}, {"tag": "team=x"}, {"since": "2026-03-01"}
+    ]  # fmt: skip
+    later = re.compile(r"SEARCH \w+_daily USING INDEX \w+ \((?:tag=\? AND )?(?:side=\? AND )?day>\? AND day<")
+    for by, also in itertools.product(([], ["tag"], ["day", "tag"], ["model"], ["model", "tag"]), filters):
+        question = UsageQuestion.model_validate({"by": by, **also})
+        for statement in (sum_queries.usage(question), sum_queries.amounts(question, [page, page])):
+            plan = await _plan(engine, statement)
+            assert re.search(r"SEARCH \w+_rollup USING PRIMARY KEY \(rollup=\? AND day", plan), (by, also)
+            assert later.search(plan), (by, also, plan)
+
+
 async def test_dead_letters_of_a_model_are_found_without_looking_at_those_of_others(engine: AsyncEngine) -> None:
     if engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL plans by the size of tables, and these are small")
     statement = fleet_queries.dead_letters(DeadLettersQuestion(model="small"))
+    assert "ends USING INDEX ix_ends_dead (model=?)" in await _plan(engine, statement)
+
+
+async def _plan(engine: AsyncEngine, statement: Select[Any]) -> str:
     compiled = statement.compile(engine.sync_engine, compile_kwargs={"render_postcompile": True})
     async with reading(engine) as connection:
-        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
-        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
-        assert "ends USING INDEX ix_ends_dead (model=?)" in str(plan.all())
+        values = tuple(str(compiled.params[name]) for name in compiled.positiontup or ())
+        return str((await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)).all())
