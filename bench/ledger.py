@@ -30,7 +30,7 @@ from bench.machine import Machine
 from bench.report import Table
 from bench.spread import percentile, significant
 from broker.open import open_broker
-from process.identity import now_ms
+from process.identity import new_request_id, now_ms
 from wire.topics import LEDGER, Topics
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _asked(found: list[Asked], process: Process, name: str, path: str) -> bytes:
 def charges(count: int) -> list[bytes]:
     """So many new ones."""
     chance = random.Random(time.time_ns())
-    return [charge(f"req_{chance.randbytes(16).hex()}", chance, now_ms()) for _ in range(count)]
+    return [charge(new_request_id(), chance, now_ms()) for _ in range(count)]
 
 
 def failures(management: Process) -> list[bytes]:

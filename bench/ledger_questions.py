@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from itertools import combinations
+from typing import get_args
+
+from management.questions import By, CostBy, CostsQuestion, UsageQuestion
+from management.sum_queries import days_max
+
+SINCE, DAYS = date(2026, 6, 20), 90
+
+
+def _groupings() -> dict[str, str]:
+    """Every one that the API allows, of all days or of as many as it allows."""
+    found = {}
+    for path, kind, names in (("usage", UsageQuestion, get_args(By)), ("costs", CostsQuestion, get_args(CostBy))):
+        for count in range(1, len(names) + 1):
+            for by in combinations(names, count):
+                asked = "&".join(f"by={name}" for name in by)
+                if days := days_max(kind(by=list(by))):
+                    asked += f"&since={SINCE}&until={SINCE + timedelta(days=days - 1)}"
+                found[f"{path}, {days or DAYS} days by {', '.join(by)}"] = f"{path}?{asked}"
+    return found
+
+
 QUESTIONS = {
     "charges": "charges",
     "charges, of a key": "charges?key_id=key-7",
@@ -23,11 +46,13 @@ QUESTIONS = {
     "usage, a key's 90 days by day": "usage?by=day&key_id=key-7",
     "usage, a team's 30 days by model": "usage?by=model&tag=team%3Dteam-3&since=2026-06-20&until=2026-07-19",
     "usage, all 90 days": "usage",
-    **{f"usage, 90 days by {by}": f"usage?by={by}" for by in ("model", "key", "node", "tag", "day")},
     "usage, a key's 90 days by model": "usage?by=model&key_id=key-7",
-    "usage, 90 days by model and key": "usage?by=model&by=key",
-    "costs, 90 days by model": "costs?by=model",
-    "costs, 90 days by key": "costs?by=key",
+    "usage, a key's 90 days by node": "usage?by=node&key_id=key-7",
+    "usage, a key's 90 days by tag": "usage?by=tag&key_id=key-7",
+    "usage, a key's 90 days by node and tag": "usage?by=node&by=tag&key_id=key-7",
+    "usage, a node's 90 days by key": "usage?by=key&node=node-1-2-0123456789abcdef",
+    "usage, a team's 90 days by model and key": "usage?by=model&by=key&tag=team%3Dteam-3",
+    **_groupings(),
     "costs, 30 days by provider": "costs?by=provider&since=2026-06-20&until=2026-07-19",
     "budgets": "budgets",
     "nodes": "nodes",
@@ -48,6 +73,10 @@ PAGES = {
     },
     "usage, 365 days by day": "usage?days=365&by=day",
     "usage, 365 days of a key by model": "usage?days=365&by=model&key_id=key-7",
+    "usage, 365 days of a key by node": "usage?days=365&by=node&key_id=key-7",
+    "usage, 365 days of a key by tag": "usage?days=365&by=tag&key_id=key-7",
+    "usage, 365 days of a node by key": "usage?days=365&by=key&node=node-1-2-0123456789abcdef",
+    "usage, 365 days of a tag by key": "usage?days=365&by=key&tag=team%3Dteam-3",
     "usage, 365 days of a model by key": "usage?days=365&by=key&model=model-3",
     "errors": "errors",
     "errors of a key": "errors?key_id=key-7",

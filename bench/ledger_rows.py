@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING
 from management.books import Books
 from management.journal import read, write
 from management.opening import open_books
-from management.sums import keys_of, sums_of
+from process.identity import now_ms
 from store import database
 from store.migrate import upgrade
-from store.money_tables import MONEY_DAILY
 from store.prices import Price, PriceList
-from store.rollups import DIMENSIONS, ROLLUPS
-from store.tables import USAGE_DAILY
 from wire import codec
 from wire.event import PREFIX, Event, RequestData, Times, charge_id
 from wire.usage import Usage
@@ -28,8 +25,6 @@ from wire.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from sqlalchemy import Table
 
 BASE = 10_000
 DAYS = 90
@@ -148,9 +143,9 @@ def fill(path: Path, rows: int, told: Callable[[str], None]) -> None:
         connection.execute(sql)
     told("sums")
     _sum(connection)
-    for table in (USAGE_DAILY, MONEY_DAILY):
-        _roll_up(connection, table)
     connection.close()
+    told("rollups")
+    asyncio.run(_roll_up(path))
 
 
 async def _base(path: Path) -> None:
@@ -160,10 +155,8 @@ async def _base(path: Path) -> None:
     await upgrade(engine)
     await open_books(engine, books, 1)
     span = timedelta(days=DAYS) // BASE
-    events = [
-        charge(f"req_{chance.randbytes(16).hex()}", chance, int((FIRST + number * span / 1000).timestamp() * 1000))
-        for number in range(BASE)
-    ]
+    times = [int((FIRST + number * span / 1000).timestamp() * 1000) for number in range(BASE)]
+    events = [charge(f"req_{time_ms:012x}{chance.randbytes(10).hex()}", chance, time_ms) for time_ms in times]
     for start in range(0, BASE, 500):
         await write(engine, [read(event) for event in events[start : start + 500]], 1, books)
     await engine.dispose()
@@ -178,7 +171,8 @@ def _copy(connection: sqlite3.Connection, columns: dict[str, list[str]], copy: i
         "raw": "replace(raw, request_id, new_id)",
     }
     connection.execute(
-        "WITH fresh AS MATERIALIZED (SELECT events.*, 'req_' || lower(hex(randomblob(16))) AS new_id FROM events "
+        f"WITH fresh AS MATERIALIZED (SELECT events.*, printf('req_%012x', time_ms + {shift_ms}) || "
+        "lower(hex(randomblob(10))) AS new_id FROM events "
         f"WHERE position <= {BASE}) INSERT INTO events SELECT "
         + ", ".join(events.get(name, name) for name in columns["events"])
         + " FROM fresh"
@@ -231,14 +225,7 @@ def _sum(connection: sqlite3.Connection) -> None:
         )
 
 
-def _roll_up(connection: sqlite3.Connection, daily: Table) -> None:
-    rollups, keys, names = daily.name.replace("_daily", "_rollup"), keys_of(daily), sums_of(daily)
-    connection.execute(f"DELETE FROM {rollups}")
-    for rollup, kept in ROLLUPS.items():
-        left_out = DIMENSIONS - kept
-        shown = ", ".join("''" if key in left_out else key for key in keys)
-        group = ", ".join(key for key in keys if key not in left_out)
-        connection.execute(
-            f"INSERT INTO {rollups} (rollup, {', '.join((*keys, *names))}) SELECT '{rollup}', {shown}, "
-            f"{', '.join(f'sum({name})' for name in names)} FROM {daily.name} GROUP BY {group}"
-        )
+async def _roll_up(path: Path) -> None:
+    engine = database.open(f"sqlite+aiosqlite:///{path}")
+    await open_books(engine, Books(prices=PRICES), now_ms())
+    await engine.dispose()

@@ -43,6 +43,10 @@ class Books:
         """The day to which something is counted."""
         return datetime.datetime.fromtimestamp(time_ms // 1000, self.time_zone).date()
 
+    def yesterday(self, now_ms: int) -> datetime.date:
+        """The last day that is over."""
+        return self.day(now_ms) - datetime.timedelta(days=1)
+
     def begins_ms(self, day: datetime.date) -> int:
         """The first moment of a day."""
         # Midnight may not exist on the day of a change of clocks; the moment that would be it is then the change.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.budgets import Standing, listed, standings, today
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from management.sums import Row
     from store.budgets import Budget
 
 
@@ -23,11 +24,11 @@ class Crossing:
     state: str
 
 
-async def crossings(connection: AsyncConnection, added: Sequence[dict[str, Any]], now_ms: int) -> list[Crossing]:
+async def crossings(connection: AsyncConnection, added: Sequence[Row], now_ms: int) -> list[Crossing]:
     """``added`` are rows of ``spent_daily`` that this transaction has just added."""
     if not added:
         return []
-    touched = {(row["scope"], row["subject"], row["currency"]) for row in added}
+    touched = {(scope, subject, currency) for scope, subject, currency, _, _ in added}
     budgets = [each for each in await listed(connection) if (*each.id[:2], each.currency) in touched]
     if not budgets:
         return []
@@ -38,10 +39,9 @@ async def crossings(connection: AsyncConnection, added: Sequence[dict[str, Any]]
         after = standing[budget.id]
         first = {"day": day, "month": day.replace(day=1), "total": day.min}[budget.id.period]
         share = sum(
-            row["amount"]
-            for row in added
-            if (row["scope"], row["subject"], row["currency"]) == (*budget.id[:2], budget.currency)
-            and row["day"] >= first
+            amount
+            for scope, subject, currency, added_to, amount in added
+            if (scope, subject, currency) == (*budget.id[:2], budget.currency) and added_to >= first
         )
         state = after.state(budget)
         if state not in ("ok", Standing(after.spent - share).state(budget)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, collate, or_
@@ -9,7 +10,7 @@ from sqlalchemy import and_, case, collate, or_
 from management.rollups import shortened
 from management.sums import keys_of
 from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
-from store.insertion import insert
+from store.insertion import insert, insert_rows, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,12 +28,12 @@ async def add_failures(connection: AsyncConnection, failures: Sequence[Row], boo
     """Add what is new."""
     if not failures:
         return
-    dialect = connection.dialect.name
     daily = daily_errors(failures, books)
-    await connection.execute(_add_up(dialect, ERRORS_DAILY), daily)
-    await connection.execute(_add_up(dialect, ERRORS_ROLLUP), rolled_up_errors(daily))
+    row, rolled = row_of(ERRORS_DAILY), row_of(ERRORS_ROLLUP)
+    await insert_rows(connection, ERRORS_DAILY, [row(each) for each in daily], _add_up)
+    await insert_rows(connection, ERRORS_ROLLUP, [rolled(each) for each in rolled_up_errors(daily)], _add_up)
     if nodes := _last_of_nodes(failures):
-        await connection.execute(_replace_earlier(dialect), nodes)
+        await connection.execute(_replace_earlier(connection.dialect.name), nodes)
 
 
 def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
@@ -57,9 +58,11 @@ def daily_errors(failures: Iterable[Row], books: Books) -> list[Row]:
 
 def rolled_up_errors(daily: Sequence[Row]) -> list[Row]:
     """The rows of ``errors_rollup`` that these rows of ``errors_daily`` add up to, always in one order."""
-    names = keys_of(ERRORS_ROLLUP)
+    known, names = itemgetter(*keys_of(ERRORS_DAILY)), keys_of(ERRORS_ROLLUP)
     return _put_together(
-        (key, row | dict(zip(names, key, strict=True))) for key, row in shortened(daily, ERRORS_ROLLUP)
+        (key, row | dict(zip(names, key, strict=True)))
+        for row in daily
+        for key in shortened(ERRORS_DAILY, ERRORS_ROLLUP, known(row))
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, exists, func, literal, literal_column, select, tuple_
 
 from management.queries import equal, numbers, page_by_time, wrong_cursor
-from management.rollups import source
-from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
+from management.rollups import rollup_for
+from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.tables import CHARGES, ENDS, EVENTS
 from wire.event import PREFIX
 
@@ -126,7 +126,9 @@ def last_of_errors(question: ErrorsQuestion, since: datetime.date, last: Sequenc
 
 def _errors_for(question: ErrorsQuestion, *names: str) -> FromClause:
     """Errors by day, or a rollup that is enough for the question and tells these columns apart."""
-    return source(ERRORS_DAILY, [*names, *(each for each in _FILTERS if getattr(question, each) is not None)])
+    rollup = rollup_for(ERRORS_DAILY, [*names, *(each for each in _FILTERS if getattr(question, each) is not None)])
+    table = ERRORS_ROLLUP
+    return ERRORS_DAILY if rollup is None else select(table).where(table.c.rollup == rollup).subquery()
 
 
 def _wanted(errors: FromClause, question: ErrorsQuestion, since: datetime.date) -> list[Any]:

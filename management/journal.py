@@ -13,6 +13,7 @@ from management.books import Books
 from management.crossings import Crossing, crossings
 from management.facts import Fact, Reason, Unreadable, fact_of, same_content
 from management.projections import NewFact, project
+from management.rollups import roll_up
 from store.budgets import release
 from store.database import is_contents_fault, writing
 from store.insertion import insert
@@ -122,7 +123,7 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
     again: list[Fact] = []
     prompts: list[Fact] = []
     strange: Counter[Quarantined] = Counter()
-    state = await _enter(connection, books)
+    state = await _enter(connection, books, now_ms)
     for entry in entries:
         if isinstance(entry, Quarantined):
             strange[entry] += 1
@@ -136,7 +137,7 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
         else:
             first[entry.event_id] = entry
     new = await _store(connection, list(first.values()), now_ms)
-    spent = await project(connection, new, books)
+    spent = await project(connection, new, books, state)
     await release(connection, {fact.end["request_id"] for _, fact in new if fact.end is not None})
     written.crossings = await crossings(connection, spent, now_ms)
     await _quarantine(connection, strange, now_ms)
@@ -156,13 +157,13 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
     return written
 
 
-async def _enter(connection: AsyncConnection, books: Books) -> LedgerState:
-    """How the ledger stands, once nobody else writes it."""
+async def _enter(connection: AsyncConnection, books: Books, now_ms: int) -> LedgerState:
+    """How the ledger stands, once nobody else writes it and the days that are over are rolled up."""
     await alone(connection)
     state = await state_of(connection)
     if state.time_zone not in (None, books.zone_name):
         raise WrongTimeZone
-    return state
+    return await roll_up(connection, state, books.yesterday(now_ms))
 
 
 def insert_events(dialect: str) -> ReturningInsert[int, str]:

@@ -1,12 +1,13 @@
-"""Before a ledger is written: are its days ours, and does it know our prices?"""
+"""Before a ledger is written: are its days ours, does it know our prices, and are its days that are over rolled up?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from management.rollups import roll_up
 from store.database import UnusableDatabase, writing
 from store.insertion import insert
-from store.ledger_state import set_time_zone, state_of
+from store.ledger_state import alone, set_time_zone, state_of
 from store.money_tables import PRICE_LISTS
 
 if TYPE_CHECKING:
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 
 async def open_books(engine: AsyncEngine, books: Books, now_ms: int) -> None:
-    """Fix the time zone of a new ledger, and store the prices.
+    """Fix the time zone of a new ledger, store the prices, and roll up the days that are over.
 
     Raises :class:`store.database.UnusableDatabase` for a ledger whose days are those of another zone.
     """
     async with writing(engine) as connection:
-        zone = (await state_of(connection)).time_zone
-        if zone is None:
+        await alone(connection)
+        state = await state_of(connection)
+        if (zone := state.time_zone) is None:
             await set_time_zone(connection, books.zone_name)
         elif zone != books.zone_name:
             raise UnusableDatabase(
@@ -30,6 +32,7 @@ async def open_books(engine: AsyncEngine, books: Books, now_ms: int) -> None:
                 "'fleet ledger rebuild'"
             )
         await store_prices(connection, books, now_ms)
+        await roll_up(connection, state, books.yesterday(now_ms))
 
 
 async def store_prices(connection: AsyncConnection, books: Books, now_ms: int) -> None:

@@ -37,6 +37,12 @@ By = Literal["model", "key", "node", "day", "tag"]
 CostBy = Literal["model", "key", "node", "day", "provider"]
 
 
+_BY = (
+    "What to group by; repeat it to combine. By `key` with `node` or `tag`: of 31 days at most, `since` and `until` "
+    "set; by `key` and `tag` with `model` or `node`: of 7."
+)
+
+
 class Question(BaseModel):
     """What every list may be asked."""
 
@@ -84,7 +90,7 @@ class EndsQuestion(Question):
 class UsageQuestion(Question):
     """Filters of ``/api/v1/usage``."""
 
-    by: list[By] = Field([], max_length=5, description="What to group by; repeat it to combine. Without it: one total.")
+    by: list[By] = Field([], max_length=5, description=f"{_BY} Without it: one total.")
     model: Text | None = None
     key_id: Text | None = None
     node: Text | None = None
@@ -98,7 +104,7 @@ class UsageQuestion(Question):
 class CostsQuestion(Question):
     """Filters of ``/api/v1/costs``."""
 
-    by: list[CostBy] = Field([], max_length=5, description="What to group by; repeat it to combine.")
+    by: list[CostBy] = Field([], max_length=5, description=_BY)
     model: Text | None = None
     key_id: Text | None = None
     node: Text | None = None

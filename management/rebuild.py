@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
 from management.projections import NewFact, project, project_money
+from management.rollups import forget_since, roll_up
 from store.database import writing
 from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.ledger_state import alone, set_time_zone, state_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from store.ledger_state import LedgerState
 
 PAGE_EVENTS = 1_000
 
@@ -59,27 +62,32 @@ async def rebuild(engine: AsyncEngine, books: Books | None = None) -> Rebuilt:
         for table in ROWS:
             await connection.execute(delete(table).where(table.c.time_ms >= state.horizon_ms))
         await connection.execute(delete(NODE_ERRORS).where(NODE_ERRORS.c.time_ms >= state.horizon_ms))
+        first = books.day(state.horizon_ms)
         for table in (*SUMS, ERRORS_DAILY, ERRORS_ROLLUP):
-            await connection.execute(delete(table).where(table.c.day >= books.day(state.horizon_ms)))
+            await connection.execute(delete(table).where(table.c.day >= first))
         await connection.execute(delete(NODES).where(NODES.c.first_ms >= state.horizon_ms))
-        return await _replay(connection, books, state.horizon_ms, only_money=False)
+        return await _replay(connection, books, state, state.horizon_ms, only_money=False)
 
 
 async def reprice(engine: AsyncEngine, books: Books, since: datetime.date | None = None) -> Rebuilt:
     """Price everything since a day by the prices of ``books``, whatever it was priced by before, in one transaction."""
     async with writing(engine) as connection:
         await alone(connection)
-        horizon_ms = (await state_of(connection)).horizon_ms
-        since_ms = horizon_ms if since is None else max(horizon_ms, books.begins_ms(since))
+        state = await state_of(connection)
+        since_ms = state.horizon_ms if since is None else max(state.horizon_ms, books.begins_ms(since))
         for table in MONEY:
             await connection.execute(delete(table).where(table.c.day >= books.day(since_ms)))
-        return await _replay(connection, books, since_ms, only_money=True)
+        return await _replay(connection, books, state, since_ms, only_money=True)
 
 
-async def _replay(connection: AsyncConnection, books: Books, since_ms: int, *, only_money: bool) -> Rebuilt:
+async def _replay(
+    connection: AsyncConnection, books: Books, state: LedgerState, since_ms: int, *, only_money: bool
+) -> Rebuilt:
     events = charges = unreadable = 0
     position = -1
     lists: dict[str, PriceList] = {}
+    until = state.rolled_up_until
+    state = await forget_since(connection, state, books.day(since_ms))
     while page := await _page(connection, position, since_ms):
         facts: list[NewFact] = []
         position = page[-1][0]
@@ -95,10 +103,11 @@ async def _replay(connection: AsyncConnection, books: Books, since_ms: int, *, o
         places = [place for place, _ in facts]
         await connection.execute(delete(PRICED).where(PRICED.c.position.in_(places)))
         if only_money:
-            await project_money(connection, facts, books)
+            await project_money(connection, facts, books, state)
         else:
-            await project(connection, facts, books, known)
+            await project(connection, facts, books, state, known)
         events += len(page)
+    await roll_up(connection, state, until)
     return Rebuilt(events, charges, unreadable)
 
 

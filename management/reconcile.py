@@ -4,13 +4,13 @@ or sums that are not those of their events. It changes nothing."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, MetaData, String, Table, select
 
 from management.facts import ACCEPTED, BILLED, Unreadable, fact_of
 from management.rollups import rolled_up
-from management.sums import Sums, daily_usage, keys_of, sums_of
+from management.sums import Sums, daily_usage, keys_of
 from store.database import writing
 from store.insertion import insert as insert_or
 from store.ledger_state import state_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from management.books import Books
     from management.facts import Fact
+    from management.sums import Row
 
 PAGE_EVENTS = 500
 EXAMPLES_MAX = 20
@@ -129,27 +130,26 @@ async def _charges(connection: AsyncConnection, books: Books, found: Reconciled,
             if row is None or any(row[name] != value for name, value in charge.items()):
                 found.differing_charges.add(id_)
         found.charges += len(facts)
-        for sums in daily_usage(facts, books):
-            told.add(tuple(sums[name] for name in keys_of(USAGE_DAILY)), [sums[name] for name in sums_of(USAGE_DAILY)])
+        told.add_rows(daily_usage(facts, books))
     first, end = books.day(since_ms), books.day(until_ms)
     await _sums(connection, found, USAGE_DAILY, told.rows, first, end)
-    await _sums(connection, found, USAGE_ROLLUP, rolled_up(told.rows, USAGE_ROLLUP), first, end)
+    day, until = keys_of(USAGE_DAILY).index("day"), (await state_of(connection)).rolled_up_until
+    rolled = rolled_up(USAGE_DAILY, (row for row in told.rows if row[day] <= until))
+    await _sums(connection, found, USAGE_ROLLUP, rolled, first, end)
 
 
 async def _sums(
     connection: AsyncConnection,
     found: Reconciled,
     table: Table,
-    told: list[dict[str, Any]],
+    told: list[Row],
     first: datetime.date,
     end: datetime.date,
 ) -> None:
-    def key_of(row: Any) -> tuple[Any, ...]:
-        return tuple(row[name] for name in keys_of(table))
-
+    keys = len(keys_of(table))
     stored = select(table).where(table.c.day >= first, table.c.day < end)
-    have = {key_of(row): dict(row) for row in (await connection.execute(stored)).mappings()}
-    want = {key_of(row): row for row in told}
+    have = {tuple(row[:keys]): tuple(row) for row in await connection.execute(stored)}
+    want = {row[:keys]: row for row in told}
     for key in sorted(have.keys() | want.keys()):
         if have.get(key) != want.get(key):
             found.differing_sums.add(" ".join(str(part) for part in key if part != ""))

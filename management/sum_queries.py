@@ -6,19 +6,21 @@ import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from sqlalchemy import BigInteger, Select, cast, func, literal, select, tuple_
+from sqlalchemy import Select, literal, tuple_
 
 from management.queries import wrong_cursor
-from management.rollups import source
+from management.rollups import rollup_for, summed, total
 from management.sums import USAGE_SUMS
 from store.amount import NANOS
 from store.money_tables import MONEY_DAILY
 from store.tables import USAGE_DAILY
+from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import ColumnElement, FromClause, Table
+    from sqlalchemy.sql.expression import Tuple
 
     from management.questions import CostsQuestion, UsageQuestion
 
@@ -26,6 +28,9 @@ By = Literal["day", "model", "key", "node", "tag", "provider"]
 _COLUMNS = {"day": "day", "model": "model", "key": "key_id", "node": "node", "tag": "tag", "provider": "provider"}
 _FILTERS = ("model", "key_id", "node", "provider")
 _COST_KEYS = ("side", "currency")
+DAYS_MAX, FEW_DAYS_MAX = 31, 7
+"""Of which sums of keys by their nodes or their tags are told at once, and of which those by models or nodes and tags:
+the ledger has no rollup of them that is much smaller than its sums by day."""
 
 
 def groups(by: Sequence[str]) -> list[str]:
@@ -33,40 +38,47 @@ def groups(by: Sequence[str]) -> list[str]:
     return [column for name, column in _COLUMNS.items() if name in by]
 
 
-def sums_for(daily: Table, question: UsageQuestion | CostsQuestion) -> FromClause:
-    """A table of sums by day, or a rollup of it that is enough for the question."""
-    filters = [name for name in _FILTERS if getattr(question, name, None) is not None]
-    return source(daily, [*groups(question.by), *filters])
+def sums_for(
+    daily: Table,
+    question: UsageQuestion | CostsQuestion,
+    keys: Sequence[str],
+    sums: Callable[[FromClause], Sequence[ColumnElement[int]]],
+    also: Callable[[FromClause], Sequence[ColumnElement[bool]]] = lambda _: (),
+) -> Select[Any]:
+    """Sums by ``keys`` of what a question asks for and ``also`` wants."""
+    filters = [name for name in (*_FILTERS, "tag") if getattr(question, name, None) is not None]
+    rollup = rollup_for(daily, [*groups(question.by), *filters])
+    return summed(daily, rollup, keys, sums, lambda table: [*_wanted(table, question), *also(table)])
 
 
 def usage(question: UsageQuestion) -> Select[Any]:
-    """A page of sums of usage and one more, ordered by their groups."""
+    """A page of sums of usage and one more, ordered by their groups.
+
+    Raises :class:`wire.errors.InvalidRequest` for those of more days than are told at once.
+    """
+    _check_days(question)
     names = groups(question.by)
-    table = sums_for(USAGE_DAILY, question)
-    statement = _grouped(table, names, USAGE_SUMS).where(*wanted(table, question, question.tag))
-    return _page(statement, table, names, question.cursor, question.limit)
+    return _page(sums_for(USAGE_DAILY, question, names, _usage_sums), names, question)
 
 
 def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
     """What the charges of these sums come to, by currency: the rows of a page of :func:`usage`."""
     names = groups(question.by)
-    table = sums_for(MONEY_DAILY, question)
-    statement = _grouped(table, [*names, "currency"], ("requests",)).add_columns(*exact_sum(table))
-    statement = statement.where(*wanted(table, question, question.tag), table.c.side == "charge")
+    keys = [*names, "currency"]
+    statement = sums_for(MONEY_DAILY, question, keys, amount_sums, lambda table: [table.c.side == "charge"])
     if names:
-        keys = tuple_(*(table.c[name] for name in names))
-        first, last = ([row[name] for name in names] for row in (page[0], page[-1]))
-        statement = statement.where(keys >= _literals(table, names, first))
-        statement = statement.where(keys <= _literals(table, names, last))
-    return statement.order_by(*(table.c[name] for name in (*names, "currency")))
+        place = _place(statement, names)
+        first, last = (_literals(place, [row[name] for name in names]) for row in (page[0], page[-1]))
+        statement = statement.where(place >= first, place <= last)
+    return statement.order_by(*keys)
 
 
 def costs(question: CostsQuestion) -> Select[Any]:
-    """A page of sums of what attempts cost the operator and one more, ordered by their groups."""
-    table, names = sums_for(MONEY_DAILY, question), cost_groups(question)
-    statement = _grouped(table, names, ("requests", "tokens")).add_columns(*exact_sum(table))
-    statement = statement.where(*wanted(table, question, None), table.c.side.in_(("cost", "waste")))
-    return _page(statement, table, names, question.cursor, question.limit)
+    """A page of sums of what attempts cost the operator and one more, ordered by their groups; see :func:`usage`."""
+    _check_days(question)
+    names = cost_groups(question)
+    statement = sums_for(MONEY_DAILY, question, names, _cost_sums, lambda table: [table.c.side.in_(("cost", "waste"))])
+    return _page(statement, names, question)
 
 
 def cost_groups(question: CostsQuestion) -> list[str]:
@@ -84,28 +96,24 @@ def cursor_of_group(row: dict[str, Any], names: Sequence[str]) -> str:
     return msgspec.json.encode([row[name] for name in names]).decode()
 
 
-def _grouped(table: FromClause, names: Sequence[str], sums: Sequence[str]) -> Select[Any]:
-    keys = [table.c[name] for name in names]
-    statement = select(*keys, *(total(table.c[name]).label(name) for name in sums))
-    return statement.group_by(*keys) if keys else statement
-
-
-def exact_sum(money: FromClause) -> list[ColumnElement[int]]:
-    """The two columns that :func:`amount_of` puts together."""
+def amount_sums(money: FromClause) -> list[ColumnElement[int]]:
+    """How many requests, and the two columns that :func:`amount_of` puts together."""
     # In two parts: a sum of nanos might not fit into 64 bits.
     amount = money.c.amount
-    return [total(amount // NANOS).label("units"), total(amount % NANOS).label("rest")]
+    parts = [total(amount // NANOS).label("units"), total(amount % NANOS).label("rest")]
+    return [total(money.c.requests).label("requests"), *parts]
 
 
-def total(column: ColumnElement[int]) -> ColumnElement[int]:
-    """A sum in 64 bits; of nothing it is 0."""
-    # PostgreSQL sums 64-bit integers into a numeric, which would come back as a Decimal.
-    return cast(func.coalesce(func.sum(column), 0), BigInteger)
+def _cost_sums(money: FromClause) -> list[ColumnElement[int]]:
+    return [*amount_sums(money), total(money.c.tokens).label("tokens")]
 
 
-def wanted(table: FromClause, question: UsageQuestion | CostsQuestion, tag: str | None) -> list[ColumnElement[bool]]:
-    """What a question asks for, as conditions on a table of sums."""
-    columns = table.c
+def _usage_sums(table: FromClause) -> list[ColumnElement[int]]:
+    return [total(table.c[name]).label(name) for name in USAGE_SUMS]
+
+
+def _wanted(table: FromClause, question: UsageQuestion | CostsQuestion) -> list[ColumnElement[bool]]:
+    columns, tag = table.c, getattr(question, "tag", None)
     found = [columns[name] == value for name in _FILTERS if (value := getattr(question, name, None)) is not None]
     if tag is not None and "=" not in tag:
         found.append(columns.tag.startswith(f"{tag}=", autoescape=True))
@@ -120,28 +128,56 @@ def wanted(table: FromClause, question: UsageQuestion | CostsQuestion, tag: str 
     return found
 
 
-def _page(
-    statement: Select[Any], table: FromClause, names: Sequence[str], cursor: str | None, limit: int
-) -> Select[Any]:
-    keys = [table.c[name] for name in names]
-    if cursor is not None:
-        statement = statement.where(tuple_(*keys) > _literals(table, names, _values(cursor, table, names)))
+def days_max(question: UsageQuestion | CostsQuestion) -> int | None:
+    """How many days it may be about; None for any number."""
+    by = {name for name in question.by if getattr(question, _COLUMNS[name], None) is None}
+    if "=" not in (tag := getattr(question, "tag", None) or "") and tag:
+        by.add("tag")  # all values of a tag are as many rows
+    if "key" not in by or not by & {"node", "tag"}:
+        return None
+    return FEW_DAYS_MAX if "tag" in by and by & {"model", "node"} else DAYS_MAX
+
+
+def _check_days(question: UsageQuestion | CostsQuestion) -> None:
+    if (most := days_max(question)) is None:
+        return
+    since, until = question.since, question.until
+    if since is None or until is None or (until - since).days >= most:
+        raise InvalidRequest(
+            f"by: sums of so many rows are told for {most} days at most: set since and until, or ask for one key, node "
+            "or tag.",
+            param="by",
+        )
+
+
+def _page(statement: Select[Any], names: Sequence[str], question: UsageQuestion | CostsQuestion) -> Select[Any]:
+    keys = [statement.selected_columns[name] for name in names]
+    if question.cursor is not None:
+        place = _place(statement, names)
+        statement = statement.where(place > _literals(place, _values(question.cursor, keys)))
     # One more than asked for tells whether there is another page.
-    return (statement.order_by(*keys) if keys else statement).limit(limit + 1)
+    return statement.order_by(*keys).limit(question.limit + 1)
 
 
-def _literals(table: FromClause, names: Sequence[str], values: Sequence[Any]) -> Any:
-    return tuple_(*(literal(value, table.c[name].type) for name, value in zip(names, values, strict=True)))
+def _place(statement: Select[Any], names: Sequence[str]) -> Tuple:
+    """Of a row, in the order of the pages."""
+    columns = statement.selected_columns
+    # No bare tag: SQLite would look for tags by an index that has every day of each.
+    return tuple_(*(columns[name] + "" if name == "tag" else columns[name] for name in names))
 
 
-def _values(cursor: str, table: FromClause, names: Sequence[str]) -> list[Any]:
+def _literals(keys: Tuple, values: Sequence[Any]) -> Tuple:
+    return tuple_(*(literal(value, key.type) for key, value in zip(keys.clauses, values, strict=True)))
+
+
+def _values(cursor: str, keys: Sequence[ColumnElement[Any]]) -> list[Any]:
     try:
         values = msgspec.json.decode(cursor, type=list[str])
-        if not names or len(values) != len(names) or any("\0" in value for value in values):
+        if not keys or len(values) != len(keys) or any("\0" in value for value in values):
             raise ValueError
         return [
-            datetime.date.fromisoformat(value) if table.c[name].type.python_type is datetime.date else value
-            for name, value in zip(names, values, strict=True)
+            datetime.date.fromisoformat(value) if key.type.python_type is datetime.date else value
+            for key, value in zip(keys, values, strict=True)
         ]
     except (ValueError, msgspec.DecodeError):
         raise wrong_cursor() from None

@@ -11,7 +11,7 @@ from store.money_tables import MONEY_DAILY, SPENT_DAILY
 from store.tables import CHARGES, USAGE_DAILY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from sqlalchemy import Table
     from sqlalchemy.dialects.postgresql import Insert
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from management.books import Books, Priced
     from management.facts import Fact
 
-Row = dict[str, Any]
+Row = tuple[Any, ...]
+"""Of a table of sums: its key and then its sums, in the order of its columns."""
 
 UNPRICED = ""
 """Stands for the currency of what has no price."""
@@ -43,21 +44,24 @@ class Sums:
     """Rows of one table that are added up before they are written."""
 
     def __init__(self, table: Table) -> None:
-        self._keys, self._names = keys_of(table), sums_of(table)
-        self._rows: dict[tuple[Any, ...], list[int]] = {}
+        self._keys = len(keys_of(table))  # which come first among the columns
+        self._rows: dict[Row, Row] = {}
 
-    def add(self, key: tuple[Any, ...], amounts: Sequence[int]) -> None:
+    def add(self, key: Row, amounts: tuple[int, ...]) -> None:
         """Both in the order of the table's columns."""
-        row = self._rows.get(key)
-        self._rows[key] = list(amounts) if row is None else list(map(add, row, amounts))
+        known = self._rows.get(key)
+        self._rows[key] = amounts if known is None else tuple(map(add, known, amounts))
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Rows as :attr:`rows` has them."""
+        keys = self._keys
+        for row in rows:
+            self.add(row[:keys], row[keys:])
 
     @property
     def rows(self) -> list[Row]:
         """Always in one order, so that two writers never wait for each other's rows in a circle."""
-        return [
-            dict(zip(self._keys, key, strict=True)) | dict(zip(self._names, self._rows[key], strict=True))
-            for key in sorted(self._rows)
-        ]
+        return [key + self._rows[key] for key in sorted(self._rows)]
 
 
 def daily_usage(facts: Iterable[Fact], books: Books) -> list[Row]:
@@ -66,7 +70,7 @@ def daily_usage(facts: Iterable[Fact], books: Books) -> list[Row]:
     for fact in facts:
         if (charge := fact.charge) is None:
             continue
-        amounts = [1, int(charge["estimated"]), *(charge[name] or 0 for name in _CHARGE_SUMS)]
+        amounts = (1, int(charge["estimated"]), *(charge[name] or 0 for name in _CHARGE_SUMS))
         key = (books.day(charge["time_ms"]), charge["model"], charge["key_id"] or "", charge["node"] or "")
         for tag in _with_all(fact.tags):
             sums.add((tag, *key), amounts)

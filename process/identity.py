@@ -9,8 +9,12 @@ import time
 
 
 def new_request_id() -> str:
-    """``req_`` and 128 random bits."""
-    return f"req_{secrets.token_hex(16)}"
+    """``req_``, the time in 48 bits and 80 random bits, as RFC 9562 makes UUIDs of version 7.
+
+    Those of the same time are neighbours in every index of the ledger, which so grows at one end: a random id would
+    touch a page of its own in each of them.
+    """
+    return f"req_{now_ms():012x}{secrets.token_hex(10)}"
 
 
 def new_attempt_id() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text, update
@@ -18,10 +19,12 @@ _ADVISORY_LOCK = 0x6C656467  # any number, the same in every process
 
 @dataclass(frozen=True)
 class LedgerState:
-    """``horizon_ms``: events of an earlier time are deleted, or will be; none is taken any more."""
+    """``horizon_ms``: events of an earlier time are deleted, or will be; none is taken any more. ``rolled_up_until``:
+    usage and money of this day, and of those before it, have rollups."""
 
     time_zone: str | None = None
     horizon_ms: int = 0
+    rolled_up_until: datetime.date = datetime.date.min
 
 
 async def alone(connection: AsyncConnection) -> None:
@@ -33,7 +36,8 @@ async def alone(connection: AsyncConnection) -> None:
 
 async def state_of(connection: AsyncConnection) -> LedgerState:
     """As it stands."""
-    row = (await connection.execute(select(LEDGER_STATE.c.time_zone, LEDGER_STATE.c.horizon_ms))).one()
+    table = LEDGER_STATE.c
+    row = (await connection.execute(select(table.time_zone, table.horizon_ms, table.rolled_up_until))).one()
     return LedgerState(*row)
 
 
@@ -46,3 +50,9 @@ async def set_horizon(connection: AsyncConnection, horizon_ms: int) -> None:
     """Take no event of an earlier time any more. It never moves back."""
     earlier = LEDGER_STATE.c.horizon_ms < horizon_ms
     await connection.execute(update(LEDGER_STATE).where(earlier).values(horizon_ms=horizon_ms))
+
+
+async def set_rolled_up_until(connection: AsyncConnection, state: LedgerState, day: datetime.date) -> LedgerState:
+    """Whoever calls this made the rollups. Returns the state as it is then."""
+    await connection.execute(update(LEDGER_STATE).values(rolled_up_until=day))
+    return replace(state, rolled_up_until=day)

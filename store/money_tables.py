@@ -52,6 +52,8 @@ MONEY_DAILY = Table(
     Column("requests", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
+    # All tags of the days that are not rolled up.
+    Index(None, "day"),
 )
 MONEY_ROLLUP = rollup_of(MONEY_DAILY, "money_rollup")
 
@@ -93,11 +95,11 @@ RESERVATIONS = Table(
     Index(None, "scope", "subject", "period"),
 )
 
-MONEY = (MONEY_DAILY, MONEY_ROLLUP, SPENT_DAILY)
-"""What repricing makes anew, beside :data:`PRICED`."""
-SUMS = (USAGE_DAILY, USAGE_ROLLUP, *MONEY)
+MONEY = (MONEY_DAILY, SPENT_DAILY)
+"""What repricing makes anew, beside :data:`PRICED` and rollups."""
+SUMS = (USAGE_DAILY, *MONEY)
 """Projections by day: of days whose events are deleted they are all that is left."""
 ROWS = (CHARGES, ENDS)
 """Projections by request."""
-PROJECTIONS = (*ROWS, *SUMS, NODES, PRICED)
+PROJECTIONS = (*ROWS, *SUMS, USAGE_ROLLUP, MONEY_ROLLUP, NODES, PRICED)
 """What :mod:`management.rebuild` makes anew."""

@@ -71,6 +71,8 @@ LEDGER_STATE = Table(
     Column("time_zone", String),
     # Events of an earlier time are deleted, or will be, and none is taken any more.
     Column("horizon_ms", BigInteger, nullable=False),
+    # The last day of which usage and money have rollups, as those before it have; the first day there is for none.
+    Column("rolled_up_until", Date, nullable=False, server_default="0001-01-01"),
 )
 
 CHARGES = Table(
@@ -173,6 +175,8 @@ USAGE_DAILY = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("body_bytes", BigInteger, nullable=False),
     Column("answer_bytes", BigInteger, nullable=False),
+    # All tags of the days that are not rolled up.
+    Index(None, "day"),
 )
 USAGE_ROLLUP = rollup_of(USAGE_DAILY, "usage_rollup")
 

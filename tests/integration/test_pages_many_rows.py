@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import insert
 
 from management.books import Books
-from management.rollups import rolled_up
 from process.identity import now_ms
 from store import database
 from store.database import writing
-from store.tables import API_KEYS, ENDS, EVENTS, USAGE_DAILY, USAGE_ROLLUP
+from store.tables import API_KEYS, ENDS, EVENTS, USAGE_DAILY
 from tests.billing import billed, event, request_data, request_id_of
 from tests.counting_house import CountingHouse
 from wire.event import PREFIX
@@ -74,7 +73,6 @@ async def fill(house: CountingHouse, day: datetime.date) -> None:
             for number in range(KEYS)
         ]  # fmt: skip
         await connection.execute(insert(USAGE_DAILY), used)
-        await connection.execute(insert(USAGE_ROLLUP), rolled_up(used, USAGE_ROLLUP))
     await engine.dispose()
 
 

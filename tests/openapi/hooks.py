@@ -29,6 +29,8 @@ def before_call(_: Any, case: Any, __: dict[str, Any]) -> None:
         case.path_parameters["request_id"] = os.environ["REQUEST_ID"]
     if case.query:
         case.query.pop("cursor", None)  # only an answer can make one
+        if "by" in case.query:
+            case.query.update(since="2026-03-01", until="2026-03-07")  # some sums are told for few days only
     if isinstance(case.body, dict) and case.body.get("action") == "cancel":
         case.body["action"] = "discard"  # else each waits for the end of a request that nobody has
     if isinstance(case.body, dict):

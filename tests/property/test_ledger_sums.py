@@ -18,7 +18,7 @@ from management.rebuild import rebuild
 from store import database
 from store.database import reading
 from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
-from tests.billing import billed, event, node_event, request_data, request_id_of
+from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.usage import Usage
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ messages = st.one_of(
 )
 
 
+DAY_MS = 86_400_000
 WEIGHTS = ("answered", "dead", "failed", "expired", "cancelled", "abandoned")
 
 
@@ -128,7 +129,11 @@ class Dictionary:
             requests, prompt, completion = self.usage.get(one.usage_key, (0, 0, 0))
             self.usage[one.usage_key] = (requests + 1, prompt + one.usage[0], completion + one.usage[1])
             day, model, key, node = one.usage_key
-            for place in (("model", day, model, "", node), ("key", day, "", key, "")):
+            for place in (
+                ("model", day, model, "", node),
+                ("key", day, "", key, ""),
+                ("key_model", day, model, key, ""),
+            ):
                 self.rollups[(*place, "requests")] += 1
                 self.rollups[(*place, "completion_tokens")] += one.usage[1]
         if one.end is not None:
@@ -171,6 +176,7 @@ async def _sums(engine: AsyncEngine) -> dict[str, Any]:
 def test_sums_are_those_of_a_dictionary(empty: Path, told: list[Told], repeats: list[int], data: st.DataObject) -> None:
     told = data.draw(st.permutations(told + [told[index] for index in repeats if index < len(told)]))
     sizes = data.draw(st.lists(st.integers(1, 15), min_size=1, max_size=10))
+    days = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=10))
     expected = Dictionary(told)
 
     async def check() -> None:
@@ -182,9 +188,11 @@ def test_sums_are_those_of_a_dictionary(empty: Path, told: list[Told], repeats: 
             rest, turn = told, 0
             while rest:
                 size = sizes[turn % len(sizes)]
-                written = await write(engine, [read(one.payload) for one in rest[:size]], now_ms=1)
+                now_ms = NOON_MS + days[turn % len(days)] * DAY_MS  # by which it depends what is told late
+                written = await write(engine, [read(one.payload) for one in rest[:size]], now_ms)
                 duplicates += written.duplicates
                 rest, turn = rest[size:], turn + 1
+            await write(engine, [], NOON_MS + 3 * DAY_MS)
             sums = await _sums(engine)
             assert duplicates == expected.duplicates
             assert sums["events"] == expected.ids

@@ -64,13 +64,13 @@ class Books:
     @property
     def ends(self) -> list[dict[str, Any]]:
         """Rows as of the table of ends: one for each request that ended."""
-        return weightiest_ends(enumerate(self.facts.values()))
+        return [end for _, end in weightiest_ends(enumerate(self.facts.values()))]
 
     @property
     def usage(self) -> dict[str, int]:
         """What the daily rows add up to."""
         days = daily_usage(self.facts.values(), HowToCount())
-        return {name: sum(day[name] for day in days) for name in USAGE_SUMS}
+        return {name: sum(day[place] for day in days) for place, name in enumerate(USAGE_SUMS, -len(USAGE_SUMS))}
 
     def replayed(self, random: Random) -> dict[str, int]:
         """The sums of other books that heard the same events shuffled, a fifth of them twice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,7 +14,7 @@ from management.journal import count_quarantined, insert_events
 from management.projections import tell_end, tell_node
 from management.questions import ChargesQuestion, CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from management.sums import add_up
-from store.tables import METADATA, USAGE_DAILY
+from store.tables import ENDS, METADATA, USAGE_DAILY
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
         insert_events(dialect.name),
         count_quarantined(dialect.name),
         add_up(dialect.name, USAGE_DAILY),
-        tell_end(dialect.name),
+        tell_end(dialect.name, ENDS),
         tell_node(dialect.name),
         queries.ends(EndsQuestion(status="failed", key_id="k", since="2026-01-01T00:00:00Z", cursor="8-7")),
         queries.end_of("req_1"),
@@ -55,6 +55,38 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
         assert str(CreateTable(table).compile(dialect=dialect))
         for index in table.indexes:
             assert str(CreateIndex(index).compile(dialect=dialect))
+
+
+@pytest.mark.parametrize(
+    ("asked", "days"),
+    [
+        ({"by": ["key", "node"]}, 31),
+        ({"by": ["day", "model", "key", "node"]}, 31),
+        ({"by": ["key", "tag"]}, 31),
+        ({"by": ["key"], "tag": "team"}, 31),
+        ({"by": ["key", "model", "tag"]}, 7),
+        ({"by": ["key", "node"], "tag": "team"}, 7),
+        ({"by": ["key", "model", "tag"], "tag": "team=x"}, None),
+        ({"by": ["key", "node"], "key_id": "key-a"}, None),
+        ({"by": ["key", "node"], "node": "node-a"}, None),
+        ({"by": ["day", "model", "key"]}, None),
+        ({"by": ["model", "node", "tag"]}, None),
+    ],
+)
+def test_sums_of_very_many_rows_are_told_for_few_days(asked: dict[str, Any], days: int | None) -> None:
+    if days is None:
+        assert sum_queries.usage(UsageQuestion(**asked)) is not None
+        return
+    since = NEW_YEAR.date()
+    until = since + datetime.timedelta(days=days - 1)
+    assert sum_queries.usage(UsageQuestion(**asked, since=since.isoformat(), until=until.isoformat())) is not None
+    later = (until + datetime.timedelta(days=1)).isoformat()
+    for span in ({"since": since.isoformat(), "until": later}, {"since": since.isoformat()}, {"until": later}, {}):
+        with pytest.raises(InvalidRequest, match=f"for {days} days at most"):
+            sum_queries.usage(UsageQuestion(**asked, **span))
+    if not {"tag"} & {*asked, *asked["by"]}:
+        with pytest.raises(InvalidRequest, match=f"for {days} days at most"):
+            sum_queries.costs(CostsQuestion(**asked))
 
 
 def test_events_number_themselves_on_both_databases() -> None:

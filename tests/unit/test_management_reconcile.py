@@ -42,7 +42,9 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     await open_books(engine, BOOKS, 1)
     told = [accepted(1, range(6)), accepted(2, range(6, 11)), *(billed(number) for number in range(10))]
     told.append(event("failed-x", "request.failed", request_data(10, status="failed")))
-    await write(engine, [read(payload) for payload in told], 1, BOOKS)
+    # Some of it is told when its day has been rolled up.
+    await write(engine, [read(payload) for payload in told[:7]], 1, BOOKS)
+    await write(engine, [read(payload) for payload in told[7:]], NOON_MS + DAY_MS, BOOKS)
     yield engine
     await engine.dispose()
 

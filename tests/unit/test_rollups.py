@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select, text
 
-from management import fleet_queries, rollups, sum_queries
+import store.rollups
+from management import fleet_queries, sum_queries
 from management.books import Books
 from management.error_view import errors
 from management.fleet_questions import DeadLettersQuestion, ErrorsQuestion
 from management.journal import read, write
+from management.opening import open_books
 from management.pages import usage_sums
 from management.questions import CostsQuestion, UsageQuestion
 from management.rebuild import rebuild
@@ -29,6 +33,7 @@ from wire.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 MODELS, KEYS = ("small", "large"), ("key-a", "key-b", None)
@@ -39,6 +44,7 @@ BOOKS = Books(
     )
 )
 TABLES = (USAGE_ROLLUP, MONEY_ROLLUP, ERRORS_ROLLUP)
+DAY_MS = 86_400_000
 
 
 def _told() -> list[bytes]:
@@ -59,15 +65,17 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = database.open(database_url)
     await upgrade(engine)
     told = _told()
+    # Both days are today, then the first one is over, and there is more to tell of it.
     for begin in range(0, len(told), 31):
-        await write(engine, [read(payload) for payload in told[begin : begin + 31]], 1, BOOKS)
+        now_ms = 1 if begin < len(told) // 2 else NOON_MS + DAY_MS
+        await write(engine, [read(payload) for payload in told[begin : begin + 31]], now_ms, BOOKS)
     yield engine
     await engine.dispose()
 
 
 async def _rows(engine: AsyncEngine, *statements: Any) -> list[Any]:
     async with reading(engine) as connection:
-        return [sorted(map(tuple, await connection.execute(each)), key=repr) for each in statements]
+        return [sorted(await connection.execute(each), key=repr) for each in statements]
 
 
 def _statements() -> list[Any]:
@@ -77,8 +85,11 @@ def _statements() -> list[Any]:
     ]  # fmt: skip
     found: list[Any] = []
     for each in filters:
-        for by in ("", "day", "model", "key", "tag", "node", "day key", "model key", "key node"):
-            question = UsageQuestion.model_validate({"by": by.split(), **each})
+        for by in (
+            "", "day", "model", "key", "tag", "node", "day key", "model key", "key node", "key tag", "day model key tag"
+        ):  # fmt: skip
+            days = {"since": "2026-03-01", "until": "2026-03-02"} if len(by.split()) > 1 else {}
+            question = UsageQuestion.model_validate({"by": by.split(), **days, **each})
             found.append(sum_queries.usage(question))
             if by in usage_sums.COLUMNS:
                 found.append(usage_sums.sums(question, "tokens", None, 50))
@@ -86,7 +97,10 @@ def _statements() -> list[Any]:
                 found.append(usage_sums.daily(question, [*MODELS, "key-a", "team=x"] if by != "day" else []))
         found.append(usage_sums.money(UsageQuestion.model_validate({"by": ["day"], **each})))
         if "tag" not in each:
-            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"])
+            question = UsageQuestion.model_validate({"by": ["tag"], "cursor": '["app=z"]', **each})
+            found.append(sum_queries.usage(question))
+            found.append(sum_queries.amounts(question, [{"tag": "app=z"}, {"tag": "team=x"}]))
+            costs: tuple[list[str], ...] = ([], ["provider"], ["key"], ["key", "provider"], ["model", "key"])
             found.extend(sum_queries.costs(CostsQuestion.model_validate({"by": by, **each})) for by in costs)
     return found
 
@@ -98,7 +112,7 @@ async def test_every_question_has_the_same_answer_from_sums_by_day(
     assert sum("_rollup" in str(each) for each in statements) > 100
     by_rollups = await _rows(engine, *statements)
     assert sum(map(len, by_rollups)) > 500
-    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    monkeypatch.setattr(store.rollups, "ROLLUPS", {})
     statements = _statements()
     assert not any("_rollup" in str(each) for each in statements)
     assert await _rows(engine, *statements) == by_rollups
@@ -121,30 +135,54 @@ async def test_errors_are_the_same_from_errors_by_day(engine: AsyncEngine, monke
     by_rollups = await found()
     assert [len(each["data"]) for each in by_rollups[:2]] == [6, 6]
     assert sum(each["count"] for each in by_rollups[0]["data"]) == len(_told()) // 2
-    monkeypatch.setattr(rollups, "ROLLUPS", {})
+    monkeypatch.setattr(store.rollups, "ROLLUPS", {})
     assert await found() == by_rollups
 
 
-async def test_a_rebuild_and_a_migration_make_the_same_rollups_as_the_ledger(engine: AsyncEngine) -> None:
+async def test_a_rebuild_and_a_new_start_make_the_same_rollups_as_the_ledger(engine: AsyncEngine) -> None:
     written = await _rows(engine, *map(select, TABLES))
     assert all(written)
+    assert {row.day.isoformat() for row in (await _rows(engine, select(USAGE_ROLLUP)))[0]} == {"2026-03-01"}
     await rebuild(engine, BOOKS)
     assert await _rows(engine, *map(select, TABLES)) == written
     async with writing(engine) as connection:
         for table in TABLES:
             await connection.execute(text(f"DROP TABLE {table.name}"))
-        await connection.execute(text("DROP INDEX ix_ends_dead"))
+        for index in ("ix_ends_dead", "ix_usage_daily_day", "ix_money_daily_day"):
+            await connection.execute(text(f"DROP INDEX {index}"))
+        await connection.execute(text("ALTER TABLE ledger_state DROP COLUMN rolled_up_until"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
     await upgrade(engine)
+    assert await _rows(engine, *map(select, TABLES)) == [[], [], written[2]]
+    await open_books(engine, BOOKS, NOON_MS + DAY_MS)
     assert await _rows(engine, *map(select, TABLES)) == written
+
+
+async def test_of_days_that_are_rolled_up_no_other_sums_are_read(engine: AsyncEngine) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the size of tables, and these are small")
+    page: dict[str, Any] = dict.fromkeys(("model", "key_id", "tag"), "x") | {"day": date(2026, 3, 1)}
+    filters: list[dict[str, str]] = [
+        {}, {"key_id": "key-a"}, {"tag": "team"}, {"tag": "team=x"}, {"since": "2026-03-01"}
+    ]  # fmt: skip
+    later = re.compile(r"SEARCH \w+_daily USING INDEX \w+ \((?:tag=\? AND )?(?:side=\? AND )?day>\? AND day<")
+    for by, also in itertools.product(([], ["tag"], ["day", "tag"], ["model"], ["model", "tag"]), filters):
+        question = UsageQuestion.model_validate({"by": by, **also})
+        for statement in (sum_queries.usage(question), sum_queries.amounts(question, [page, page])):
+            plan = await _plan(engine, statement)
+            assert re.search(r"SEARCH \w+_rollup USING PRIMARY KEY \(rollup=\? AND day", plan), (by, also)
+            assert later.search(plan), (by, also, plan)
 
 
 async def test_dead_letters_of_a_model_are_found_without_looking_at_those_of_others(engine: AsyncEngine) -> None:
     if engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL plans by the size of tables, and these are small")
     statement = fleet_queries.dead_letters(DeadLettersQuestion(model="small"))
+    assert "ends USING INDEX ix_ends_dead (model=?)" in await _plan(engine, statement)
+
+
+async def _plan(engine: AsyncEngine, statement: Select[Any]) -> str:
     compiled = statement.compile(engine.sync_engine, compile_kwargs={"render_postcompile": True})
     async with reading(engine) as connection:
-        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
-        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
-        assert "ends USING INDEX ix_ends_dead (model=?)" in str(plan.all())
+        values = tuple(str(compiled.params[name]) for name in compiled.positiontup or ())
+        return str((await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)).all())

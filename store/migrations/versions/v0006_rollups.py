@@ -10,7 +10,7 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-_USAGE_KEYS = ("tag", "day", "model", "key_id", "node")
+_USAGE_KEYS = ("day", "tag", "model", "key_id", "node")
 _USAGE_SUMS = (
     "requests",
     "estimated_requests",
@@ -21,24 +21,18 @@ _USAGE_SUMS = (
     "body_bytes",
     "answer_bytes",
 )
-_MONEY_KEYS = ("tag", "side", "day", "model", "key_id", "node", "provider", "currency")
+_MONEY_KEYS = ("day", "tag", "side", "model", "key_id", "node", "provider", "currency")
 _MONEY_SUMS = ("requests", "tokens", "amount")
-_LEFT_OUT = {"model": ("key_id",), "key": ("model", "node", "provider")}
 _FINGERPRINT = ("scope", "code", "provider")
 _LAST = ("last_ms", "last_event_id", "last_request_id", "last_message")
 
 
 def upgrade() -> None:
-    """Add them, and fill them from the sums that are there."""
+    """Add them. Management rolls up usage and money when it starts; errors are filled here."""
     for name, keys, sums in (("usage", _USAGE_KEYS, _USAGE_SUMS), ("money", _MONEY_KEYS, _MONEY_SUMS)):
         _create(name, keys, [sa.Column(each, sa.BigInteger(), nullable=False) for each in sums])
-        for rollup, left_out in _LEFT_OUT.items():
-            kept = [key for key in keys if key not in left_out]
-            op.execute(
-                f"INSERT INTO {name}_rollup (rollup, {', '.join((*keys, *sums))}) "
-                f"SELECT '{rollup}', {_shown(keys, left_out)}, {', '.join(f'sum({each})' for each in sums)} "
-                f"FROM {name}_daily GROUP BY {', '.join(kept)}"
-            )
+        op.create_index(op.f(f"ix_{name}_daily_day"), f"{name}_daily", ["day"])
+    op.add_column("ledger_state", sa.Column("rolled_up_until", sa.Date(), nullable=False, server_default="0001-01-01"))
     _errors()
     is_dead = sa.text("status = 'dead'")
     op.create_index(
