@@ -62,7 +62,7 @@ class _Nowhere:
 
 
 def _job(tokens: int, *, stream: bool, paced: bool = False) -> Job:
-    prompt = " ".join(["word"] * 99 + ["paced" if paced else "word"])
+    prompt = f"[bench chunks={tokens} pace_us={1000 if paced else 0}]" + " word" * 90
     body = {
         "model": "bench",
         "messages": [{"role": "user", "content": prompt}],
