@@ -1,4 +1,4 @@
-"""The compiled programs (bench/programs, in Go): built once into the cache, and the provider run as a process of its own."""
+"""The compiled programs (bench/programs, in Go): built once into the cache; the provider as a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.fleet_processes import ROOT, NotReady
+from bench.process import ROOT, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def cache() -> Path:
 
 
 def build(name: str) -> Path:
-    """The program ``upstream`` or ``load``. Raises :class:`bench.fleet_processes.NotReady` if it cannot be built."""
+    """The program ``upstream`` or ``load``. Raises :class:`bench.process.NotReady` if it cannot be built."""
     sources = [path for path in sorted(SOURCES.rglob("*")) if path.is_file()]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     program = cache() / "programs" / digest / name

@@ -86,7 +86,7 @@ class Load:
 
     @property
     def command(self) -> list[str]:
-        """The generator with these flags. Raises :class:`bench.fleet_processes.NotReady` if it cannot be built."""
+        """The generator with these flags. Raises :class:`bench.process.NotReady` if it cannot be built."""
         return [str(build("load")), *(_flag(each.name, getattr(self, each.name)) for each in fields(self))]
 
     def run(self) -> Sample:

@@ -17,10 +17,10 @@ import uvloop
 
 from bench import machine
 from bench.compiled import running
-from bench.fleet_processes import ROOT, NotReady
-from bench.report import Table
+from bench.process import ROOT, NotReady
 from bench.result import spreads
 from bench.spread import Spread
+from bench.table import Table
 from wire.request import Request
 from workernode.engine import Job
 from workernode.outcome import Answered

@@ -17,6 +17,7 @@ ROLES = ("gateway", "node", "management")
 
 LATE = {
     "access": ("fleet.access.command", "access"),
+    "bench": ("fleet.bench", "bench"),
     "credentials": ("fleet.credentials.command", "credentials"),
     "keys": ("fleet.keys.command", "keys"),
     "local": ("fleet.local.command", "local"),

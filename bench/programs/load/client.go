@@ -19,6 +19,7 @@ const (
 	slowBytes      = 4096  // at once
 	slowReceive    = 65536 // bytes of the kernel's, so that the server notices soon that nobody reads
 	errorWordsMax  = 400
+	failedPause    = 20 * time.Millisecond
 	bytesOfAReader = 4096
 )
 
@@ -92,14 +93,14 @@ func (c *client) ask(body []byte, asked int64, seen *record) {
 	err := c.exchanged(body, &one)
 	c.rested = answer.Now()
 	one.ended = c.rested
-	if err != nil {
-		c.close()
-	}
 	switch {
 	case errors.Is(err, errHungUp):
+		c.close()
 		seen.hangUp(one)
 	case err != nil:
+		c.close()
 		seen.fail(err.Error())
+		time.Sleep(failedPause) // a server that refuses everything is not asked as fast as it refuses
 	default:
 		seen.add(one)
 	}
