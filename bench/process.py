@@ -47,6 +47,10 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Of the first port."""
         return f"http://127.0.0.1:{self.ports[0]}"

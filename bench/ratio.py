@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench import figure
 from bench.arm import ECHO, FASTCHAT, LITELLM, PULSAR
 from bench.figure import ALL
-from bench.spread import Spread
+from bench.spread import Spread, significant
 
 if TYPE_CHECKING:
     from bench.figure import Figure
@@ -61,11 +61,11 @@ class Ratio:
     def verdict(self) -> str:
         """By the median."""
         target, measured = self.target, self.ratio.median
-        if target.aim is not None and measured <= target.aim:
+        if target.aim is not None and measured <= significant(target.aim):
             return "aim met"
         if target.at_most is None:
             return "aim missed"
-        return "met" if measured <= target.at_most else "missed"
+        return "met" if measured <= significant(target.at_most) else "missed"
 
 
 def ratio(result: Result, target: Target) -> Ratio | None:

@@ -30,7 +30,7 @@ NOTED_SETTINGS = (
 
 def direct(fleet: FleetProcesses) -> Arm:
     """The upstream itself: what it and the load generator alone take."""
-    return Arm(DIRECT, fleet.api_url.removesuffix("/v1"), __version__)
+    return Arm(DIRECT, fleet.api_url.removesuffix("/v1"), "bench/programs/upstream")
 
 
 def embedded(fleet: FleetProcesses) -> Arm:
