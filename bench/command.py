@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @click.option("--starts", default=3, show_default=True, type=click.IntRange(1), help="how often our arms are started")
 @click.option("--quick", is_flag=True, help=f"a look within a minute at {' and '.join(QUICK_ARMS)}")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="write the data and plots there")
-@click.option("--record", is_flag=True, help=f"write them to {OUTPUT.relative_to(ROOT)}")
+@click.option("--record", is_flag=True, help=f"write them to {OUTPUT.relative_to(ROOT)}, and into the documents")
 @click.option("--json", "as_json", is_flag=True, help="print the data instead of the tables")
 @click.option("--markdown", is_flag=True, help="print the tables as Markdown")
 def bench(
@@ -90,6 +91,8 @@ def bench(
     written = OUTPUT if record else output
     if written is not None:
         _write(result, written)
+    if record:
+        subprocess.run([sys.executable, str(ROOT / "scripts" / "numbers")], check=True)
     data = msgspec.json.format(msgspec.json.encode(result), indent=2)
     click.echo(data.decode() if as_json else report(result, markdown=markdown))
     if result.unmeasured:

@@ -14,6 +14,7 @@ from bench import comparison, figure, process_tree, remote_engine
 from bench.arm import DIRECT, LITELLM, PULSAR, Arm
 from bench.arms.ours import effective
 from bench.comparison import Comparison, Plan, bearable, rotated
+from bench.environment import LOCKS, version
 from bench.fleet_processes import FleetProcesses
 from bench.generator import Sample
 from bench.spread import Spread, percentile
@@ -188,3 +189,16 @@ def test_the_recorded_cost_of_the_remote_engine_is_no_more_than_is_aimed_at() ->
     for name, most in remote_engine.AIMS.items():
         assert 0 < recorded.cpu[name].median <= most, name
     assert "whole_ms" in remote_engine.report(recorded).as_markdown()
+
+
+@pytest.mark.parametrize(("arm", "package", "version_"), [("litellm", "", "1.109.1"), ("fastchat", "fschat", "0.2.36")])
+def test_other_gateways_are_pinned_with_hashes_and_come_from_no_named_registry(
+    arm: str, package: str, version_: str
+) -> None:
+    assert version(arm, package) == version_
+    lock = (LOCKS / f"{arm}.txt").read_text(encoding="utf-8")
+    packages = lock.split("\n\n")[0].replace("\\\n", " ").splitlines()
+    pinned = [line for line in packages if not line.lstrip().startswith("#")]
+    assert len(pinned) > 30
+    assert all("==" in line and "--hash=sha256:" in line for line in pinned)
+    assert "://" not in lock
