@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bench.arms import ARMS
 from bench.comparison import Comparison, Plan
 from bench.fleet_processes import FleetProcesses
 from bench.process import ROOT, NotReady
 from bench.report import report
+from bench.result import as_json
 from bench.workload import WORKLOADS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @click.option("--quick", is_flag=True, help=f"a look within a minute at {' and '.join(QUICK_ARMS)}")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="write the data and plots there")
 @click.option("--record", is_flag=True, help=f"write them to {OUTPUT.relative_to(ROOT)}, and into the documents")
-@click.option("--json", "as_json", is_flag=True, help="print the data instead of the tables")
+@click.option("--json", "json_", is_flag=True, help="print the data instead of the tables")
 @click.option("--markdown", is_flag=True, help="print the tables as Markdown")
 def bench(
     *,
@@ -64,7 +64,7 @@ def bench(
     quick: bool,
     output: Path | None,
     record: bool,
-    as_json: bool,
+    json_: bool,
     markdown: bool,
 ) -> None:
     """Compare with other gateways, in one interleaved run on this machine.
@@ -93,8 +93,7 @@ def bench(
         _write(result, written)
     if record:
         subprocess.run([sys.executable, str(ROOT / "scripts" / "numbers")], check=True)
-    data = msgspec.json.format(msgspec.json.encode(result), indent=2)
-    click.echo(data.decode() if as_json else report(result, markdown=markdown))
+    click.echo(as_json(result).decode() if json_ else report(result, markdown=markdown))
     if result.unmeasured:
         void = "; ".join(f"{arm}, {workload}" for workload, arm in result.unmeasured)
         raise click.ClickException(f"Every window was void: {void}.")
@@ -103,7 +102,7 @@ def bench(
 def _write(result: Result, output: Path) -> None:
     """The data, and the plots beside them where matplotlib is installed."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    output.write_bytes(as_json(result))
     try:
         from bench.plots import draw
     except ModuleNotFoundError as missing:

@@ -74,6 +74,13 @@ class Result(msgspec.Struct, frozen=True):
         return [each for each in self.windows if each.void]
 
 
+def as_json(result: Result) -> bytes:
+    """For people who look at it, too: a line for each window."""
+    windows = b",\n".join(b"    " + msgspec.json.encode(each) for each in result.windows)
+    rest = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(result, windows=[])), indent=2)
+    return rest.replace(b'"windows": []', b'"windows": [\n' + windows + b"\n  ]") + b"\n"
+
+
 def spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
     """One spread for each name, in the order in which they came."""
     names = dict.fromkeys(name for each in rounds for name in each)
