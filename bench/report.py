@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench import figure
-from bench.arm import OURS
+from bench.arm import OURS, PULSAR
 from bench.ratio import TARGETS, Ratio, ratio
 from bench.table import Table, number_text, spread_text
 from bench.workload import WORKLOADS
@@ -86,7 +86,7 @@ def targets(result: Result) -> Table:
     found = [(target, ratio(result, target)) for target in TARGETS]
     rows = [
         [
-            target.words,
+            target.words + _slower(result, target.workload),
             target.against,
             spread_text(each.ours),
             spread_text(each.theirs),
@@ -98,8 +98,15 @@ def targets(result: Result) -> Table:
         for target, each in found
         if each is not None
     ]
-    heads = ["on Pulsar", "against", "ours", "theirs", "measured", "target", "aim", ""]
+    heads = ["on Pulsar", "against", "ours", "theirs", "measured", "target", "aim", "verdict"]
     return Table("Ratios and their targets", heads, rows, words=2)
+
+
+def _slower(result: Result, workload: str) -> str:
+    """That our rate was less than the workload's, where it was."""
+    rates = [window.rate for window in result.counted(workload, PULSAR).values()]
+    slow = bool(rates) and min(rates) < WORKLOADS[workload].rate
+    return f", at {number_text(min(rates))} a second" if slow else ""
 
 
 def ratio_text(each: Ratio) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -30,11 +31,14 @@ def url() -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def saying(head: bytes, body: bytes) -> AsyncIterator[str]:
-    """A server that answers each connection once, whatever it is asked."""
+async def saying(head: bytes, body: bytes, asked: list[tuple[bytes, bytes]] | None = None) -> AsyncIterator[str]:
+    """A server that answers each connection once, whatever it is asked; heads and bodies of that are noted."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        words = await reader.readuntil(b"\r\n\r\n")
+        question = await reader.readexactly(int(words.split(b"content-length: ")[1].split(b"\r\n")[0]))
+        if asked is not None:
+            asked.append((words, question))
         writer.write(b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         await writer.drain()
         writer.close()
@@ -134,6 +138,22 @@ async def test_an_error_is_told_with_its_words() -> None:
     assert sample.failed == 1
     assert sample.first_error.startswith("status 503")
     assert "overloaded" in sample.first_error
+
+
+async def test_models_and_lengths_of_prompts_take_turns_and_the_key_is_shown() -> None:
+    asked: list[tuple[bytes, bytes]] = []
+    async with saying(b"200 OK", b"", asked) as server:
+        load = Load(url=server, requests=4, model="m-%d", models=2, prompt_bytes="300,5000", key="sk-1", stream=True)
+        await asyncio.to_thread(load.run)
+    bodies = [json.loads(body) for _, body in asked]
+    assert [(each["model"], len(each["messages"][0]["content"])) for each in bodies] == [
+        ("m-0", 300),
+        ("m-1", 300),
+        ("m-0", 5000),
+        ("m-1", 5000),
+    ]
+    assert all(each["stream"] is True and each["max_tokens"] == CHUNKS for each in bodies)
+    assert all(b"authorization: Bearer sk-1\r\n" in head for head, _ in asked)
 
 
 def test_clients_that_hang_up_are_counted_apart(url: str) -> None:

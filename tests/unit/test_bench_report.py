@@ -27,7 +27,7 @@ WHOLE = Target("CPU", figure.CPU, "whole-500", LITELLM, 1 / 12, 1 / 15, FLEET)
 def whole(round_: int, arm: str, ms: float) -> Window:
     """A window whose counted roles take so many milliseconds per answer, and management one more."""
     roles = {"gateway": ms, "management": 1.0} if arm == PULSAR else {arm: ms}
-    return window(round_, "whole-500", arm, cpu_s=roles, answers=1000)
+    return window(round_, "whole-500", arm, cpu_s=roles, answers=1000, rate=500.0)
 
 
 def test_a_ratio_is_taken_within_each_round_and_its_median_counts() -> None:
@@ -84,6 +84,13 @@ def test_what_is_added_is_reckoned_against_the_upstream_in_the_same_round() -> N
     assert (found.ours.rounds, found.theirs.rounds) == ([2.0, 3.0], [12.0, 12.0])
     without = result(*(each for each in windows if each.arm != DIRECT or each.round))
     assert figure.by_round(without, figure.ADDED_P50, "whole-1", PULSAR) == {1: pytest.approx(3.0)}
+
+
+def test_a_rate_that_we_did_not_bear_is_told_beside_the_target() -> None:
+    slow = window(0, "whole-500", PULSAR, cpu_s={"gateway": 1.0}, rate=412.0)
+    words = {row[0] for row in targets(result(slow, whole(0, LITELLM, 10.0))).rows}
+    assert f"{TARGETS[0].words}, at 412 a second" in words
+    assert targets(result(whole(0, PULSAR, 1.0), whole(0, LITELLM, 10.0))).rows[0][0] == TARGETS[0].words
 
 
 def test_every_target_names_what_there_is() -> None:
