@@ -68,18 +68,18 @@ class FleetProcesses:
         """Of the broker that was started."""
         return self._common["PULSAR_URL"]
 
-    def gateway(self) -> Process:
+    def gateway(self, name: str = "gateway", **env: str) -> Process:
         """A ready gateway."""
-        return self._role("gateway", "gateway", {"PORT": free_ports(1)[0]})
+        return self._role(name, "gateway", {"PORT": free_ports(1)[0]}, **env)
 
     def management(self, **env: str) -> Process:
         """A ready management, with a database of its own unless it is given one."""
         return self._role("management", "management", {"MANAGEMENT_PORT": free_ports(1)[0]}, **env)
 
-    def node(self, kind: str) -> Process:
+    def node(self, kind: str, name: str = "", **env: str) -> Process:
         """A ready node, static or remote. A static one serves a model of its own, so that it takes no one's work."""
-        model = MODEL if kind == "remote" else kind
-        return self._role(f"node, {kind}", "node", {"NODE_PORT": free_ports(1)[0]}, NODE_TYPE=kind, MODEL_NAME=model)
+        env = {"MODEL_NAME": MODEL if kind == "remote" else kind, "NODE_TYPE": kind, **env}
+        return self._role(name or f"node, {kind}", "node", {"NODE_PORT": free_ports(1)[0]}, **env)
 
     def embedded(self) -> Process:
         """A ready ``fleet up`` with a remote node: all three roles in one process."""

@@ -25,7 +25,7 @@ import click
 import msgspec
 
 from bench import machine
-from bench.fleet_processes import ROOT
+from bench.process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

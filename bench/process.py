@@ -61,6 +61,11 @@ class Process:
         return process_tree.resident_bytes(self._process.pid)
 
     @property
+    def files(self) -> int:
+        """Open file descriptors of the whole tree. Raises :class:`psutil.NoSuchProcess` when it has ended."""
+        return process_tree.files(self._process.pid)
+
+    @property
     def cpu_s(self) -> float:
         """Processor time of the whole tree so far, in the kernel too; the system counts it in steps of 10 ms."""
         return process_tree.cpu_s(self._process.pid)

@@ -30,6 +30,15 @@ def resident_bytes(pid: int) -> int:
     return resident
 
 
+def files(pid: int) -> int:
+    """Open file descriptors. Raises :class:`psutil.NoSuchProcess`."""
+    opened = 0
+    for process in _tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            opened += process.num_fds()
+    return opened
+
+
 def _tree(pid: int) -> list[psutil.Process]:
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
