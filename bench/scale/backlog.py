@@ -43,7 +43,7 @@ PROMPT_BYTES = 400
 REPORT_EVERY_S = 2.0
 SLOWER_MAX, GROWN_MAX_MIB = 0.25, 5.0
 """What may change with the backlog: the median of admissions, and the gateway's memory."""
-DRAIN_WAIT_S = 30.0
+DRAIN_S = 10.0
 HEADS = {"STATUS_HOLD_S": "0.001", "MODELS": MODEL}
 """A stream's head goes out as soon as its request is let in and stored, and tells its place in the queue."""
 
@@ -93,12 +93,12 @@ async def _measured(fleet: FleetProcesses, broker: Process, gateway: Process, wa
 def _drain(fleet: FleetProcesses, queue: str) -> float:
     """How many requests per second a node takes out of the queue that an earlier gateway left."""
     node = fleet.node("static", MODEL_NAME=MODEL)
-    began, before = time.perf_counter(), _left(queue)
-    left = before
-    while left and time.perf_counter() - began < DRAIN_WAIT_S:
-        time.sleep(0.5)
-        left = _left(queue)
-    took = time.perf_counter() - began
+    waiting = _left(queue)
+    while _left(queue) == waiting:
+        time.sleep(0.2)  # it takes the gateway's silence for its end after some seconds only
+    before, began = _left(queue), time.perf_counter()
+    time.sleep(DRAIN_S)
+    left, took = _left(queue), time.perf_counter() - began
     node.end()
     return round((before - left) / took, 1)
 
@@ -144,7 +144,7 @@ async def _earlier_gateway(pulsar_url: str, waiting: int) -> AsyncIterator[None]
     topics, name = Topics(), new_incarnation("gateway")
     broker = open_broker(pulsar_url)
     await broker.ensure(topics.requests(MODEL), WORKERS)
-    producer = await broker.producer(topics.requests(MODEL), gather_ms=5)
+    producer = await broker.producer(topics.requests(MODEL))
     for begin in range(0, waiting, AT_ONCE):
         some = range(begin, min(begin + AT_ONCE, waiting))
         await asyncio.gather(*(producer.send(codec.encode(_request(name))) for _ in some))
