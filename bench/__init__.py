@@ -1,1 +1,1 @@
-"""Measurements that are run by hand. ``python -m bench.main_job`` is the one to begin with."""
+"""Measurements that are run by hand. ``fleet bench`` is the one to begin with."""

@@ -23,18 +23,19 @@ import click
 import msgspec
 
 from bench import machine
-from bench.fleet_processes import ROOT, FleetProcesses
+from bench.fleet_processes import FleetProcesses
 from bench.ledger_questions import PAGES, QUESTIONS
 from bench.ledger_rows import ERRORS, FAILURES, charge, failure, fill
 from bench.machine import Machine
-from bench.report import Table
+from bench.process import ROOT
 from bench.spread import percentile, significant
+from bench.table import Table
 from broker.open import open_broker
 from process.identity import new_request_id, now_ms
 from wire.topics import LEDGER, Topics
 
 if TYPE_CHECKING:
-    from bench.fleet_processes import Process
+    from bench.process import Process
 
 OUTPUT = ROOT / "bench" / "results" / "ledger.json"
 PAGE = ROOT / "docs" / "ledger.md"

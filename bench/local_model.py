@@ -22,8 +22,8 @@ import aiohttp
 import msgspec
 import psutil
 
-from bench.fleet_processes import ROOT, free_ports
 from bench.machine import commit, load_average, this_machine, today
+from bench.process import ROOT, free_ports
 from bench.spread import Spread, percentile, significant
 from workernode.local import tiny
 

@@ -13,7 +13,7 @@ import subprocess
 import msgspec
 import psutil
 
-from bench.fleet_processes import ROOT
+from bench.process import ROOT
 
 PACKAGES = (
     "aiohttp",

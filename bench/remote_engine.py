@@ -17,10 +17,10 @@ import uvloop
 
 from bench import machine
 from bench.compiled import running
-from bench.fleet_processes import ROOT, NotReady
-from bench.report import Table
+from bench.process import ROOT, NotReady
 from bench.result import spreads
 from bench.spread import Spread
+from bench.table import Table
 from wire.request import Request
 from workernode.engine import Job
 from workernode.outcome import Answered
@@ -62,7 +62,7 @@ class _Nowhere:
 
 
 def _job(tokens: int, *, stream: bool, paced: bool = False) -> Job:
-    prompt = " ".join(["word"] * 99 + ["paced" if paced else "word"])
+    prompt = f"[bench chunks={tokens} pace_us={1000 if paced else 0}]" + " word" * 90
     body = {
         "model": "bench",
         "messages": [{"role": "user", "content": prompt}],

@@ -1,4 +1,4 @@
-"""What a run of :mod:`bench.main_job` leaves behind: plain data, and nothing that was not measured in that run."""
+"""What ``fleet bench`` leaves behind: plain data, and nothing that was not measured in that run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import msgspec
 
 from bench.machine import Machine
 from bench.spread import Spread
+from bench.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from bench.cell import Cell, Observation
-
-DIRECT = "direct"
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -25,24 +22,27 @@ class Run(msgspec.Struct, frozen=True):
     command: str
     seconds: float
     rounds: int
-    pace_ms: float
     load_average_before: float
     load_average_after: float
     wall_s: float
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """One kind of load on one setup."""
+class MeasuredArm(msgspec.Struct, frozen=True):
+    """An arm apart from its windows. What is told by role is keyed by the names of its processes."""
 
-    setup: str
-    kind: str
-    clients: int
-    answers: int
-    failed: int
-    figures: dict[str, Spread]
-    over_direct: dict[str, Spread]
-    """The latencies, each less that of the upstream called directly in the same round."""
-    cpu_ms_per_answer: dict[str, Spread]
+    name: str
+    version: str
+    notes: dict[str, str]
+    cannot: dict[str, str]
+    """Workloads that it was not asked to bear, and why."""
+    closed_per_s: dict[str, float]
+    """Answers per second, whole and stream, that it gave 16 clients before the first round; rates follow from them."""
+    start_s: dict[str, Spread]
+    idle_mib: dict[str, Spread]
+    loaded_mib: dict[str, float]
+    """After the last window."""
+    idle_cpu_percent: dict[str, Spread]
+    """Of a core, while nobody asks, once in each round. It is not subtracted from anything."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -50,34 +50,35 @@ class Result(msgspec.Struct, frozen=True):
 
     run: Run
     machine: Machine
-    start_s: dict[str, Spread]
-    idle_resident_mib: dict[str, Spread]
-    resident_after_load_mib: dict[str, float]
-    cells: list[Measured]
+    arms: dict[str, MeasuredArm]
+    left_out: dict[str, str]
+    """Arms that could not be started, and why."""
+    windows: list[Window]
+    """Void ones too. One that was void was measured once more, so that a round may have two."""
+
+    def counted(self, workload: str, arm: str) -> dict[int, Window]:
+        """The good windows by round."""
+        return {
+            each.round: each for each in self.windows if each.workload == workload and each.arm == arm and not each.void
+        }
 
     @property
-    def failed(self) -> int:
-        """Answers that were not complete."""
-        return sum(cell.failed for cell in self.cells)
+    def unmeasured(self) -> list[tuple[str, str]]:
+        """Workloads and arms all of whose windows were void."""
+        tried = dict.fromkeys((each.workload, each.arm) for each in self.windows)
+        return [each for each in tried if not self.counted(*each)]
+
+    @property
+    def void(self) -> list[Window]:
+        """The windows that count for nothing."""
+        return [each for each in self.windows if each.void]
 
 
-def measured(setup: str, cell: Cell, seen: Sequence[Observation], direct: Sequence[Observation]) -> Measured:
-    """Put the rounds of one cell together. ``direct`` are the same rounds without anything in between."""
-    over = [
-        {name: one.figures[name] - other.figures[name] for name in one.figures if name.endswith("_ms")}
-        for one, other in zip(seen, direct, strict=True)
-        if one.figures and other.figures and setup != DIRECT
-    ]
-    return Measured(
-        setup,
-        cell.kind,
-        cell.clients,
-        sum(each.answers for each in seen),
-        sum(each.failed for each in seen),
-        spreads([each.figures for each in seen]),
-        spreads(over),
-        spreads([each.cpu_ms for each in seen]),
-    )
+def as_json(result: Result) -> bytes:
+    """For people who look at it, too: a line for each window."""
+    windows = b",\n".join(b"    " + msgspec.json.encode(each) for each in result.windows)
+    rest = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(result, windows=[])), indent=2)
+    return rest.replace(b'"windows": []', b'"windows": [\n' + windows + b"\n  ]") + b"\n"
 
 
 def spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import click
 
-from fleet.dead_letters.command import dead_letters
-from fleet.start.command import container, start
 from process import __version__
 
 ROLES = ("gateway", "node", "management")
 
-
 LATE = {
+    "start": ("fleet.start.command", "start"),
+    "container": ("fleet.start.command", "container"),
+    "dead-letters": ("fleet.dead_letters.command", "dead_letters"),
     "access": ("fleet.access.command", "access"),
+    "bench": ("fleet.bench", "bench"),
     "credentials": ("fleet.credentials.command", "credentials"),
     "keys": ("fleet.keys.command", "keys"),
     "local": ("fleet.local.command", "local"),
@@ -33,7 +34,7 @@ LATE = {
     "drain": ("fleet.operations.command", "drain"),
     "cancel": ("fleet.operations.command", "cancel"),
 }
-"""Commands by module and name that bring SQLAlchemy or an HTTP client along: read only by whoever asks for them."""
+"""Commands by module and name that bring along what no role needs: read only by whoever asks for them."""
 
 
 class Commands(click.Group):
@@ -127,10 +128,6 @@ def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
 
     sys.exit(examine(role or ROLES, as_json=as_json))
 
-
-main.add_command(start)
-main.add_command(dead_letters)
-main.add_command(container)
 
 if __name__ == "__main__":
     main()

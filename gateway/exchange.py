@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ class Exchange:
         """Bytes that the client has not taken yet."""
         self.begun = False
         """For a client that hung up: whether a node had its request by then, or will still answer it."""
-        self._parts: deque[bytes] = deque()
+        self._parts: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._for_end = False
         self._unread = False

@@ -7,6 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.answering import HungUp, Response, answer_stream, answer_whole, keep_alive, queue_headers
 from gateway.body import ClientGone, read_body
 from gateway.deadline import timeout_ms
@@ -111,6 +113,9 @@ class Reception:
             if span is not None:
                 span.step("published")
             crash.point("after_publish")
+            # An answer may last for minutes; from here on the prompt is the queue's alone.
+            request = msgspec.structs.replace(request, body=b"")
+            del body, asked, headers
             if request.stream:
                 await answer_stream(
                     exchange,

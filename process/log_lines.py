@@ -1,4 +1,4 @@
-"""What a log line looks like: JSON for programs, text for people. structlog renders both, and tells exceptions.
+"""What a log line looks like: JSON for programs, text for people, which structlog renders.
 
 A line never has a second one, whatever somebody put into its fields, and no field can pose as another.
 """
@@ -10,16 +10,13 @@ import logging
 import re
 import time
 from functools import partial
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal
-
-from structlog import tracebacks
-from structlog.dev import BRIGHT, CYAN, DIM, RED, RESET_ALL, YELLOW, Column, ConsoleRenderer
-from structlog.processors import JSONRenderer
 
 from process.log_event import ESCAPES, Event, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 Format = Literal["json", "text", "colour"]
 
@@ -32,12 +29,11 @@ SECRET_CHARS_MIN = 8
 
 _SECRET = re.compile(r"\bsk-[\w-]{8,}|(?i:\bbearer\s+)[\w.~+/=-]{8,}|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 """What looks like a key, or like the password in an address, although no setting holds it."""
-_LEVELS = {"debug": DIM, "info": "", "warning": YELLOW, "error": RED, "critical": RED}
 
 
 class _Formatter(logging.Formatter):
     def __init__(
-        self, render: Callable[[Any, str, dict[str, Any]], str | bytes], process: int | None, mask: Callable[[str], str]
+        self, render: Callable[[dict[str, Any]], str], process: int | None, mask: Callable[[str], str]
     ) -> None:
         super().__init__()
         self._render = render
@@ -60,7 +56,7 @@ class _Formatter(logging.Formatter):
             line["message"] = record.getMessage().partition("\n")[0]
         if record.exc_info and record.exc_info[1] is not None:
             line["exceptions"] = _exceptions(record.exc_info[1])
-        return str(self._render(None, line["level"], {name: self._safe(value) for name, value in line.items()}))
+        return self._render({name: self._safe(value) for name, value in line.items()})
 
     def _safe(self, value: Any) -> Any:
         return value if isinstance(value, int | float | list) else self._mask(str(value))
@@ -75,26 +71,30 @@ def formatter(form: Format, process: int | None, secrets: Iterable[str]) -> logg
         text = text if given is None else given.sub(MASK, text)
         return _SECRET.sub(MASK, text)
 
-    render = JSONRenderer(_json) if form == "json" else _console(process, colours=form == "colour")
+    render = _json if form == "json" else _console(process, colours=form == "colour")
     return _Formatter(render, process, mask)
 
 
-def _json(line: dict[str, Any], **_: object) -> str:
+def _json(line: dict[str, Any]) -> str:
     # Escapes all that is not ASCII; the one control character among ASCII that it leaves is not allowed to remain.
     return json.dumps(line).replace("\x7f", "\\u007f")
 
 
-def _console(process: int | None, *, colours: bool) -> ConsoleRenderer:
+def _console(process: int | None, *, colours: bool) -> Callable[[dict[str, Any]], str]:
+    # For people alone: it may bring rich along, and 5 MiB.
+    from structlog.dev import BRIGHT, CYAN, DIM, RED, RESET_ALL, YELLOW, Column, ConsoleRenderer
+
+    levels = {"debug": DIM, "warning": YELLOW, "error": RED, "critical": RED}
     which = "" if process is None else f"[{process}]"
 
     def styled(style: str, text: str) -> str:
         return f"{style}{text}{RESET_ALL}" if colours and style else text
 
-    return ConsoleRenderer(
+    renderer = ConsoleRenderer(
         sort_keys=False,
         columns=[
             Column("time", lambda _, value: styled(DIM, str(value))),
-            Column("level", lambda _, value: styled(_LEVELS.get(str(value), ""), f"{str(value).upper():7}")),
+            Column("level", lambda _, value: styled(levels.get(str(value), ""), f"{str(value).upper():7}")),
             Column("logger", lambda _, value: styled(DIM, f"{value}{which}:")),
             Column("process", lambda name, value: field(name, value) if process is None else ""),
             Column("message", lambda _, value: styled(BRIGHT, str(value).translate(ESCAPES))),
@@ -102,21 +102,30 @@ def _console(process: int | None, *, colours: bool) -> ConsoleRenderer:
             Column("", lambda name, value: field(name, value, partial(styled, CYAN))),
         ],
     )
+    return lambda line: renderer(None, line["level"], line)
 
 
 def _exceptions(error: BaseException) -> list[dict[str, Any]]:
     """The error and what caused it, without words and without variables: both may hold a prompt."""
-    trace = tracebacks.extract(type(error), error, error.__traceback__, show_locals=False)
     return [
         {
-            "type": stack.exc_type,
+            "type": type(each).__name__,
             "frames": [
-                {"file": frame.filename, "line": frame.lineno, "function": frame.name}
-                for frame in stack.frames[-FRAMES_MAX:]
-            ],
+                {"file": frame.f_code.co_filename, "line": line, "function": frame.f_code.co_name}
+                for frame, line in walk_tb(each.__traceback__)
+            ][-FRAMES_MAX:],
         }
-        for stack in trace.stacks
+        for each in _causes(error)
     ]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error first, then what it was raised from or while."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _where(exceptions: Any) -> str:

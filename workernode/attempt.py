@@ -17,7 +17,7 @@ from workernode.outcome import Answered, Cancelled, Interrupted, Refused
 from workernode.settling import GatewayGone, ending, settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from broker.interface import Delivery
     from process.otel import Span
@@ -164,9 +164,8 @@ class Attempt:
         if len(data) <= PIECE_BYTES_MAX:
             self._push_content(data, urgent=first)
         else:
-            view = memoryview(data)
-            for start in range(0, len(data), PIECE_BYTES_MAX):
-                self._push_content(bytes(view[start : start + PIECE_BYTES_MAX]), urgent=first)
+            for piece in _pieces(data):
+                self._push_content(piece, urgent=first)
                 await self.link.room()
         await self.link.room()
 
@@ -381,3 +380,14 @@ class Attempt:
 
 def _reason(word: Stop | GatewayGone) -> StopReason | Literal["gateway_gone"]:
     return word.reason if isinstance(word, Stop) else "gateway_gone"
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Parts of at most :data:`PIECE_BYTES_MAX`, of whole lines unless one is longer: a piece's lines are events."""
+    begin = 0
+    while begin < len(data):
+        end = begin + PIECE_BYTES_MAX
+        if end < len(data):
+            end = data.rfind(b"\n", begin, end) + 1 or end
+        yield data[begin:end]
+        begin = end

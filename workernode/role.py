@@ -20,10 +20,6 @@ from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineUnusable
 from workernode.heartbeat import Heartbeat
 from workernode.identity import NodeIdentity
-from workernode.local.engine import LocalEngine
-from workernode.local.presets import PRESETS
-from workernode.local.reporter import Reporter
-from workernode.local.slot_keeper import SlotKeeper
 from workernode.metrics import NodeMetrics
 from workernode.node import Node
 from workernode.record import Recorder
@@ -43,6 +39,7 @@ if TYPE_CHECKING:
     from process.otel import Traces
     from workernode.aimodel import AIModelEntry
     from workernode.engine import Engine
+    from workernode.local.engine import LocalEngine
     from workernode.settings import NodeSettings
 
 log = Log("node")
@@ -69,18 +66,20 @@ async def run(
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(health_server(listener, metrics.registry, state.report))
-        pace = None
+        pace = local = None
         if settings.node_type == "remote":
             engine, pace = _remote(settings, identity)
             metrics.follow(pace)
+        elif settings.node_type == "local":
+            engine = local = _local(settings, identity)
         else:
-            engine = _engine(settings, identity)
+            engine = _engine(settings)
         stack.push_async_callback(engine.aclose)
         if (traces := open_traces(settings, "node", identity.incarnation)) is not None:
             stack.push_async_callback(traces.aclose)
         if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
             return
-        await _serve(settings, broker, stop, _Parts(identity, engine, pace, metrics, state, ready, traces))
+        await _serve(settings, broker, stop, _Parts(identity, engine, pace, local, metrics, state, ready, traces))
 
 
 class _Parts:
@@ -91,12 +90,13 @@ class _Parts:
         identity: NodeIdentity,
         engine: Engine,
         pace: CredentialPace | None,
+        local: LocalEngine | None,
         metrics: NodeMetrics,
         state: _Readiness,
         ready: Callable[[], None] | None,
         traces: Traces | None,
     ) -> None:
-        self.identity, self.engine, self.pace, self.metrics = identity, engine, pace, metrics
+        self.identity, self.engine, self.pace, self.local, self.metrics = identity, engine, pace, local, metrics
         self.state, self.ready, self.traces = state, ready, traces
 
 
@@ -162,8 +162,10 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         background.start(entry.run(), "AIModel's status")
     parts.state.node, parts.state.heartbeat = node, heartbeat
     parts.metrics.watch(node.load, lambda: heartbeat.state)
-    local = engine if isinstance(engine, LocalEngine) else None
-    if local is not None:
+    if (local := parts.local) is not None:
+        from workernode.local.reporter import Reporter
+        from workernode.local.slot_keeper import SlotKeeper
+
         local.report = Reporter(node, heartbeat, recorder, background).hear
     try:
         if await _engine_started(engine, heartbeat, recorder, (stop, node.drain_asked)):
@@ -266,11 +268,18 @@ def _first_slots(settings: NodeSettings) -> int:
     return 1 if settings.node_type == "local" else settings.max_process_num
 
 
-def _engine(settings: NodeSettings, identity: NodeIdentity) -> Engine:
-    if settings.node_type == "local":
-        dialect = settings.dialect or PRESETS[settings.local_engine].dialect
-        return LocalEngine(settings, lambda url, key: _relay(settings, identity, url, lambda: key, dialect))
+def _engine(settings: NodeSettings) -> Engine:
     return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
+
+
+def _local(settings: NodeSettings, identity: NodeIdentity) -> LocalEngine:
+    """The engine of a model on this machine."""
+    # Other nodes do without what starts and watches one.
+    from workernode.local.engine import LocalEngine
+    from workernode.local.presets import PRESETS
+
+    dialect = settings.dialect or PRESETS[settings.local_engine].dialect
+    return LocalEngine(settings, lambda url, key: _relay(settings, identity, url, lambda: key, dialect))
 
 
 def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import _pulsar
 import certifi
-import pulsar
 
 from broker.interface import Kind
 from broker.pulsar.failure import SILENCE, TRY_AGAIN, PulsarFailure
@@ -57,7 +56,7 @@ class PulsarClient:
         conf.tls_validate_hostname(True)
         if token is not None:
             # The library asks the callable for each connection, so that a token may rotate.
-            conf.authentication(pulsar.AuthenticationToken(_steady(token) if callable(token) else token).auth)
+            conf.authentication(_pulsar.AuthenticationToken.create(_steady(token) if callable(token) else token))
         self._inner = _pulsar.Client(url, conf)
 
     async def answers(self, topic: str) -> bool:

@@ -188,7 +188,7 @@ def _nodes(stage: Stage) -> list[tuple[ModuleType, str, Any]]:
         (workernode.role, "bind", _bind),
         (workernode.role, "health_server", health_server),
         (workernode.role, "Node", node),
-        (workernode.role, "_engine", lambda _settings, _identity: stage.engine(_owner())),
+        (workernode.role, "_engine", lambda _settings: stage.engine(_owner())),
     ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from click import Context
 
 from fleet.__main__ import main
 from fleet.start.health import address, roles
@@ -90,7 +91,7 @@ def test_a_final_image_runs_a_role_in_exec_form_as_somebody_who_is_not_root(stag
     assert stage.last("USER") == "10001:10001"
     assert json.loads(stage.last("ENTRYPOINT") or "") == ["python", "-m", "fleet"]
     assert json.loads(stage.last("CMD") or "") == ["container"]
-    assert "container" in main.commands
+    assert "container" in main.list_commands(Context(main))
     check = stage.last("HEALTHCHECK") or ""
     assert json.loads(check[check.index("CMD") + 3 :]) == ["python", "-m", "fleet.start.health"]
 
@@ -151,7 +152,7 @@ def test_every_service_of_ours_runs_a_role_with_settings_that_it_knows() -> None
     for name, known in settings.items():
         service = COMPOSE["services"][name]
         assert service["command"] == [name]
-        assert name in main.commands
+        assert name in main.list_commands(Context(main))
         assert {variable.lower() for variable in service["environment"]} <= set(known.model_fields)
 
 

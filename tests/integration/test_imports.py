@@ -1,4 +1,4 @@
-"""What a gateway loads: what it was not asked for costs it neither memory nor time."""
+"""What a gateway and a node load: what they were not asked for costs them neither memory nor time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ async def serve():
 asyncio.run(serve())
 print(*sys.modules)
 """
+NODE = """
+import asyncio, sys
+import fleet.__main__, workernode.__main__, workernode.role, broker.pulsar
+from broker.memory import MemoryBroker
+from process.logging import set_up
+from process.settings import load
+from workernode.settings import NodeSettings
+
+async def serve():
+    stop = asyncio.Event()
+    await workernode.role.run(load(NodeSettings), MemoryBroker(), stop, ready=stop.set)
+
+set_up("error", form="json")
+asyncio.run(serve())
+print(*sys.modules)
+"""
 SUPERVISE = """
 import sys
 import fleet.__main__, gateway.__main__, gateway.processes
@@ -42,6 +58,12 @@ OTHERS_ALONE = {
     "jsonschema",
     "torch",
 }
+NEVER = {"google", "fastavro", "pydantic_settings", "dotenv"}
+"""What pulsar-client and pydantic could bring along: schemas of messages, and other readers of the environment."""
+FOR_PEOPLE = {"rich", "structlog"}
+"""Colours of log lines."""
+FOR_LOCAL_MODELS = {"psutil", "pynvml", "workernode.local.engine", "workernode.local.supervisor"}
+SERVERS = {"fastapi", "starlette", "uvicorn", "jinja2"}
 
 
 def packages(program: str, **env: str) -> set[str]:
@@ -67,13 +89,22 @@ def words(program: str, **env: str) -> set[str]:
 def test_a_gateway_without_a_database_loads_nothing_for_databases_and_limits() -> None:
     loaded = packages(SERVE)
     assert {"fastapi", "uvicorn", "gateway"} <= loaded
-    assert not loaded & (DATABASE | LIMITS | OTHERS_ALONE)
+    assert not loaded & (DATABASE | LIMITS | OTHERS_ALONE | NEVER)
 
 
 def test_a_gateway_with_a_database_neither_migrates_it_nor_loads_another_store_of_limits(tmp_path: Path) -> None:
     loaded = packages(SERVE, DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/keys.db")
     assert {"sqlalchemy", "aiosqlite", "limits"} <= loaded
     assert not loaded & ({"asyncpg", "redis", "coredis", "valkey"} | OTHERS_ALONE)
+
+
+def test_a_remote_node_loads_nothing_for_databases_local_models_a_gateway_or_people() -> None:
+    loaded = words(NODE, NODE_TYPE="remote", MODEL_NAME="m", API_URL="http://127.0.0.1:9/v1", NODE_PORT="0")
+    assert {"workernode.remote.engine", "aiohttp", "broker.pulsar.client"} <= loaded
+    unwanted = (
+        DATABASE | LIMITS | NEVER | FOR_PEOPLE | FOR_LOCAL_MODELS | SERVERS | {"gateway", "management", "fleet.start"}
+    )
+    assert not loaded & unwanted
 
 
 def test_the_first_of_several_processes_loads_nothing_that_serves() -> None:

@@ -1,3 +1,0 @@
-module compiled_upstream
-
-go 1.21

@@ -1,0 +1,1 @@
+"""How the fleet behaves with much of something: streams, chunks, gateways, nodes, models, a backlog, time."""
