@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from process.host import HOST
 from process.tls import check_readable
@@ -54,15 +55,10 @@ class WrongSettings(Exception):
         super().__init__("\n".join(problems))
 
 
-class Settings(BaseModel):
-    """What gateway, node and management all need: the broker, the topics' names, and how much to log.
+class Settings(BaseSettings):
+    """What gateway, node and management all need: the broker, the topics' names, and how much to log."""
 
-    :func:`load` hands the environment in, secrets from files included: there is one reader of it.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False, validate_default=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     pulsar_url: str = Field(
         "pulsar://localhost:6650", description="pulsar://host:port, pulsar+ssl://host:port, or memory: in one process"
@@ -123,6 +119,18 @@ class Settings(BaseModel):
         except InvalidName as error:
             raise ValueError(error.message) from None
         return part
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` hands the whole environment in, secrets from files included: there is one reader of it.
+        return (init_settings,)
 
     @property
     def broker_options(self) -> dict[str, Any]:
