@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from itertools import count
 from typing import TYPE_CHECKING
 
 from process.identity import new_question_id
@@ -30,6 +30,7 @@ class TokenQuestions:
         self._models = models
         self._open: dict[str, tuple[str, asyncio.Future[Counted]]] = {}
         self._bytes = 0
+        self._turns = count()
         lines.counted = self._heard
 
     def __repr__(self) -> str:
@@ -46,7 +47,7 @@ class TokenQuestions:
             return None
         self._bytes += size
         try:
-            told = await self._asked(random.choice(nodes), prompts)
+            told = await self._asked(nodes[next(self._turns) % len(nodes)], prompts)
         finally:
             self._bytes -= size
         return told if told is not None and len(told) == len(prompts) else None

@@ -90,6 +90,16 @@ async def test_one_node_is_asked_and_its_answer_taken_once() -> None:
     assert repr(desk.questions) == "<TokenQuestions 0 bytes=0>"
 
 
+async def test_nodes_take_turns_so_that_one_that_is_dead_does_not_cost_every_count() -> None:
+    desk = Desk(*NODES)
+    asking = [desk.ask("a") for _ in range(4)]
+    await desk.asked(4)
+    assert [node for node, _ in desk.lines.said] == NODES * 2
+    for node, question in desk.lines.said:
+        desk.hear(node, question, 1)
+    assert await asyncio.gather(*asking) == [[1]] * 4
+
+
 @pytest.mark.parametrize("tokens", [None, [], [1], [1, 2, 3]])
 async def test_an_answer_without_a_number_for_each_prompt_is_none(tokens: list[int] | None) -> None:
     desk = Desk(*NODES)
