@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from sqlalchemy.exc import DBAPIError
 
-from fleet.database_settings import DatabaseSettings
+from management.database_settings import DatabaseSettings
 from process.identity import now_ms
 from process.settings import EXIT_WRONG_SETTING, Settings, WrongSettings, load
 from store import database

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from management.lookout import Lookout
 from management.remedies import remedy_of
 from process.identity import now_ms
 from process.logging import Log
@@ -76,32 +77,17 @@ class Watch:
         self._heard_at = heard_at
         self._hears_since: float | None = None
         self._open: set[Cause] = set()
-        self._wanted = asyncio.Event()
+        self._lookout = Lookout(self.look, LOOK_EVERY_S, sentence="Alerts cannot be kept.", action="alerts_failed")
 
     def heard(self, presence: Presence) -> None:
         """Take a heartbeat; the registry has it already."""
         cause = Cause(presence.state, presence.model, presence.provider or "")
         if presence.state in IRREVERSIBLE and cause not in self._open:
-            self._wanted.set()
+            self._lookout.soon()
 
     async def run(self) -> None:
-        """Look for ever. A database that is away is looked at the next time."""
-        failed = False
-        while True:
-            self._wanted.clear()
-            try:
-                await self.look()
-                failed = False
-            except Exception as error:
-                if not failed:
-                    log.warning("Alerts cannot be kept.", action="alerts_failed", error=type(error).__name__)
-                failed = True
-                await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        """Look for ever."""
+        await self._lookout.run()
 
     async def look(self) -> None:
         """Compare what is so with what is written down. Raises the database's errors."""

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError
+from management.lookout import Lookout
 from process.logging import Log
 from store.database import reading
 from store.orders import Order, standing
@@ -80,31 +81,16 @@ class Overseer:
         self._name = name
         self._orders: Orders = {}
         self._said: dict[str, tuple[str, float]] = {}
-        self._wanted = asyncio.Event()
+        self._lookout = Lookout(self.look, LOOK_EVERY_S, sentence="Orders cannot be seen to.", action="orders_failed")
 
     def heard(self, presence: Presence) -> None:
         """Take a heartbeat; the registry has it already."""
         if self._orders and word_for(presence, self._orders) is not None:
-            self._wanted.set()
+            self._lookout.soon()
 
     async def run(self) -> None:
-        """Look for ever. A database or broker that is away is looked at the next time."""
-        failed = False
-        while True:
-            try:
-                await self.look()
-                failed = False
-            except Exception as error:
-                if not failed:
-                    log.warning("Orders cannot be seen to.", action="orders_failed", error=type(error).__name__)
-                failed = True
-                await asyncio.sleep(LOOK_EVERY_S)
-            self._wanted.clear()
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        """Look for ever."""
+        await self._lookout.run()
 
     async def look(self) -> None:
         """Say what is to be said now, by the orders as they stand. Raises the database's errors."""

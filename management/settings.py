@@ -11,11 +11,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from management.access import OWN_NAME, Access, Person, parse_keys
 from management.books import Books
+from management.database_settings import DatabaseSettings
 from management.retention import Retention
 from process.host import is_loopback
-from process.settings import Settings
 from process.tls import check_pair, check_readable
-from store.database import UnusableDatabase, check
 from store.prices import PriceList, read_prices
 
 DAYS_MAX = 36_500
@@ -24,8 +23,8 @@ DAYS_MAX = 36_500
 WebhookFormat = Literal["generic", "slack"]
 
 
-class ManagementSettings(Settings):
-    """Where the ledger lies, where its API listens, and how events are gathered into batches."""
+class ManagementSettings(DatabaseSettings):
+    """Where the API listens, and how events are gathered into batches."""
 
     management_host: str = Field("127.0.0.1", description="the address on which the REST API listens")
     management_port: int = Field(8082, ge=0, le=65535, description="the port of the REST API; 0 takes a free one")
@@ -40,11 +39,6 @@ class ManagementSettings(Settings):
         None, description="a PEM file with the key of that certificate, without password"
     )
     management_stop_grace_s: float = Field(5.0, gt=0, le=600, description="how long open requests may take at the end")
-    # A secret because a PostgreSQL URL may hold a password.
-    database_url: SecretStr = Field(
-        SecretStr("sqlite+aiosqlite:///data/workernode.db"),
-        description="sqlite+aiosqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/database",
-    )
     ledger_batch_events_max: int = Field(500, ge=1, le=5_000, description="events written in one transaction at most")
     ledger_batch_bytes_max: int = Field(
         8 * 1024 * 1024, ge=1, description="bytes of events held for one transaction, exceeded by one event at most"
@@ -111,15 +105,6 @@ class ManagementSettings(Settings):
         if path is not None:
             read_prices(path)
         return path
-
-    @field_validator("database_url")
-    @classmethod
-    def _usable_database(cls, url: SecretStr) -> SecretStr:
-        try:
-            check(url.get_secret_value())
-        except UnusableDatabase as error:
-            raise ValueError(str(error)) from None
-        return url
 
     @field_validator("management_ssl_certfile", "management_ssl_keyfile")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
+from management.lookout import Lookout
 from management.remedies import remedy_of
 from process.identity import now_ms
 from process.logging import Log
@@ -57,25 +58,15 @@ class Teller:
         self._metrics = metrics
         self._url = url
         self._format = format_
-        self._wanted = asyncio.Event()
+        self._lookout = Lookout(self.tell, LOOK_EVERY_S, sentence="Alerts cannot be told.", action="telling_failed")
 
     def look_now(self) -> None:
         """There is something to tell."""
-        self._wanted.set()
+        self._lookout.soon()
 
     async def run(self) -> None:
-        """Tell for ever. A database that is away is asked the next time."""
-        while True:
-            self._wanted.clear()
-            try:
-                await self.tell()
-            except Exception as error:
-                log.warning("Alerts cannot be told.", action="telling_failed", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        """Tell for ever."""
+        await self._lookout.run()
 
     async def tell(self) -> None:
         """All that is untold now, one after the other. Raises the database's errors."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.passing_broker import PassingBroker
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,44 +30,30 @@ class Watch:
         return WatchedBroker(broker, self)
 
 
-class WatchedBroker:
-    """Hands every call on."""
+class WatchedBroker(PassingBroker):
+    """Remembers which topics are used."""
 
     def __init__(self, inner: Broker, watch: Watch) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._watch = watch
-
-    @property
-    def durable(self) -> bool:
-        return self._inner.durable
-
-    @property
-    def connected(self) -> bool:
-        return self._inner.connected
-
-    async def connect(self) -> None:
-        await self._inner.connect()
 
     async def ensure(self, topic: str, subscription: str) -> None:
         self._watch.made.add(topic)
-        await self._inner.ensure(topic, subscription)
+        await super().ensure(topic, subscription)
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> WatchedProducer:
         self._watch.made.add(topic)
-        return WatchedProducer(await self._inner.producer(topic, gather_ms=gather_ms), topic, self._watch)
+        return WatchedProducer(await super().producer(topic, gather_ms=gather_ms), topic, self._watch)
 
     async def consumer(
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
     ) -> Consumer:
         self._watch.made.add(topic)
-        return await self._inner.consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
+        return await super().consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
 
     async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
         self._watch.made.add(topic)
-        return await self._inner.listen(topic, hear, waiting_max=waiting_max)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+        return await super().listen(topic, hear, waiting_max=waiting_max)
 
 
 class WatchedProducer:

@@ -1,4 +1,4 @@
-"""Where commands find the database."""
+"""Where the ledger lies, for management and for commands that work on it without one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from store.database import UnusableDatabase, check
 
 
 class DatabaseSettings(Settings):
-    """The one setting of these commands; its default is management's."""
+    """The database."""
 
+    # A secret because a PostgreSQL URL may hold a password.
     database_url: SecretStr = Field(
-        SecretStr("sqlite+aiosqlite:///data/workernode.db"), description="the database that management uses"
+        SecretStr("sqlite+aiosqlite:///data/workernode.db"),
+        description="sqlite+aiosqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/database",
     )
 
     @field_validator("database_url")
