@@ -133,8 +133,7 @@ async def _charges(connection: AsyncConnection, books: Books, found: Reconciled,
         told.add_rows(daily_usage(facts, books))
     first, end = books.day(since_ms), books.day(until_ms)
     await _sums(connection, found, USAGE_DAILY, told.rows, first, end)
-    day, until = keys_of(USAGE_DAILY).index("day"), (await state_of(connection)).rolled_up_until
-    rolled = rolled_up(USAGE_DAILY, (row for row in told.rows if row[day] <= until))
+    rolled = rolled_up(USAGE_DAILY, told.rows, (await state_of(connection)).rolled_up_until)
     await _sums(connection, found, USAGE_ROLLUP, rolled, first, end)
 
 

@@ -1,13 +1,14 @@
 """Sums by fewer columns: how they follow from those by day, and which questions they are enough for.
 
-Those of errors are written with the errors. Those of usage and of money have the days until
-:attr:`store.ledger_state.LedgerState.rolled_up_until`, which are over: each charge belongs to a dozen sums, and one
-day's rows are few beside those of a year.
+Those of errors are written with the errors. Of usage and of money only one is written with each charge; the others
+have the days until :attr:`store.ledger_state.LedgerState.rolled_up_until`, which are over: each charge belongs to a
+dozen sums anyway, and one day's rows are few beside those of a year.
 """
 
 from __future__ import annotations
 
 import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Select, case, cast, delete, func, insert, literal, select, union_all
@@ -16,7 +17,7 @@ from management.sums import Sums, add_up, keys_of, sums_of
 from store.insertion import insert_rows
 from store.ledger_state import set_rolled_up_until
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP
-from store.rollups import DIMENSIONS, OF_TAGS, rollups_of
+from store.rollups import ALWAYS, DIMENSIONS, OF_TAGS, rollups_of
 from store.tables import LEDGER_STATE, USAGE_DAILY, USAGE_ROLLUP
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ def summed(
 
     if rollup is None:
         return part(daily)
-    until = select(LEDGER_STATE.c.rolled_up_until).scalar_subquery()
     rolled = ROLLUP_OF[daily]
+    if rollup.removesuffix(OF_TAGS) == ALWAYS:
+        return part(rolled, rolled.c.rollup == rollup)
+    until = select(LEDGER_STATE.c.rolled_up_until).scalar_subquery()
     # Both bounds, or SQLite takes them for half of all days, and reads those in the order of their tags.
     later = (daily.c.day > until, daily.c.day <= datetime.date.max)
     both = union_all(part(rolled, rolled.c.rollup == rollup, rolled.c.day <= until), part(daily, *later)).subquery()
@@ -82,6 +85,8 @@ async def roll_up(connection: AsyncConnection, state: LedgerState, until: dateti
         days = (daily.c.day > state.rolled_up_until, daily.c.day <= until)
         sums = [total(daily.c[name]) for name in sums_of(daily)]
         for rollup, kept in rollups_of(daily).items():
+            if rollup == ALWAYS:
+                continue
             left_out = DIMENSIONS - kept
             _, *names = keys_of(rolled)
             keys = [literal("") if name in left_out else daily.c[name] for name in names]
@@ -93,35 +98,45 @@ async def roll_up(connection: AsyncConnection, state: LedgerState, until: dateti
 
 
 async def forget_since(connection: AsyncConnection, state: LedgerState, day: datetime.date) -> LedgerState:
-    """Delete the rollups of this day and those after it."""
+    """Delete the rollups of this day and those after it, but for the one that has every day."""
     for rolled in ROLLUP_OF.values():
-        await connection.execute(delete(rolled).where(rolled.c.day >= day))
+        is_other = rolled.c.rollup.not_in((ALWAYS, ALWAYS + OF_TAGS))
+        await connection.execute(delete(rolled).where(rolled.c.day >= day, is_other))
     before = min(state.rolled_up_until, day - datetime.timedelta(days=1))
     return await set_rolled_up_until(connection, state, before)
 
 
 async def add_rolled_up(connection: AsyncConnection, state: LedgerState, daily: Table, rows: Sequence[Row]) -> None:
-    """Add those of new rows of sums by day whose day was rolled up before."""
-    day = keys_of(daily).index("day")
-    late = [row for row in rows if row[day] <= state.rolled_up_until]
-    await insert_rows(connection, ROLLUP_OF[daily], rolled_up(daily, late), add_up)
+    """Add new rows of sums by day to those rollups that have their day."""
+    await insert_rows(connection, ROLLUP_OF[daily], rolled_up(daily, rows, state.rolled_up_until), add_up)
 
 
-def rolled_up(daily: Table, rows: Iterable[Row]) -> list[Row]:
-    """The rows of rollups that these rows of sums by day add up to."""
-    sums, keys = Sums(ROLLUP_OF[daily]), len(keys_of(daily))
+def rolled_up(daily: Table, rows: Iterable[Row], until: datetime.date) -> list[Row]:
+    """The rows that these rows of sums by day add up to, in rollups of which all but one have the days until this."""
+    rolled = ROLLUP_OF[daily]
+    sums, keys, day = Sums(rolled), len(keys_of(daily)), keys_of(daily).index("day")
     for row in rows:
-        for key in shortened(daily, ROLLUP_OF[daily], row[:keys]):
+        for key in shortened(daily, rolled, row[:keys], is_over=row[day] <= until):
             sums.add(key, row[keys:])
     return sums.rows
 
 
-def shortened(daily: Table, rolled: Table, key: Row) -> list[Row]:
-    """The key of a row of sums by day as each rollup has it."""
-    known = dict(zip(keys_of(daily), key, strict=True))
-    _, *names = keys_of(rolled)
-    end = OF_TAGS if known.get("tag") else ""
+def shortened(daily: Table, rolled: Table, key: Row, *, is_over: bool = True) -> list[Row]:
+    """The key of a row of sums by day as each rollup has it; :data:`store.rollups.ALWAYS` alone for a day that is not
+    over."""
+    end = OF_TAGS if daily in ROLLUP_OF and key[0] else ""
     return [
-        (rollup + end, *("" if name in DIMENSIONS - kept else known[name] for name in names))
+        (rollup + end, *["" if place is None else key[place] for place in places])
+        for rollup, places in _places(daily, rolled)
+        if is_over or rollup == ALWAYS
+    ]
+
+
+@cache
+def _places(daily: Table, rolled: Table) -> list[tuple[str, list[int | None]]]:
+    """For each rollup, where in a key by day the columns of its own key stand; None for those that it leaves out."""
+    names, (_, *own) = keys_of(daily), keys_of(rolled)
+    return [
+        (rollup, [None if name in DIMENSIONS - kept else names.index(name) for name in own])
         for rollup, kept in rollups_of(daily).items()
     ]

@@ -95,11 +95,11 @@ RESERVATIONS = Table(
     Index(None, "scope", "subject", "period"),
 )
 
-MONEY = (MONEY_DAILY, SPENT_DAILY)
-"""What repricing makes anew, beside :data:`PRICED` and rollups."""
-SUMS = (USAGE_DAILY, *MONEY)
+MONEY = (MONEY_DAILY, MONEY_ROLLUP, SPENT_DAILY)
+"""What repricing makes anew, beside :data:`PRICED`."""
+SUMS = (USAGE_DAILY, USAGE_ROLLUP, *MONEY)
 """Projections by day: of days whose events are deleted they are all that is left."""
 ROWS = (CHARGES, ENDS)
 """Projections by request."""
-PROJECTIONS = (*ROWS, *SUMS, USAGE_ROLLUP, MONEY_ROLLUP, NODES, PRICED)
+PROJECTIONS = (*ROWS, *SUMS, NODES, PRICED)
 """What :mod:`management.rebuild` makes anew."""

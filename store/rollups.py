@@ -13,6 +13,9 @@ ROLLUPS = {
 }
 """Which of them each one keeps, those of the fewest rows first. A node has one model, and mostly one provider, so that
 these three are hardly more rows than nodes alone."""
+ALWAYS = "model"
+"""The one that has every day of usage and money. The others have those that are over: a charge of a new key would be a
+row of each, and of this one it seldom is."""
 OF_TAGS = "_tags"
 """Behind the name of a rollup whose rows have a tag: they are many, and who asks for none shall not pass them by."""
 

@@ -28,10 +28,16 @@ _LAST = ("last_ms", "last_event_id", "last_request_id", "last_message")
 
 
 def upgrade() -> None:
-    """Add them. Management rolls up usage and money when it starts; errors are filled here."""
+    """Add them, and fill those that have every day. Management makes the others when it starts."""
     for name, keys, sums in (("usage", _USAGE_KEYS, _USAGE_SUMS), ("money", _MONEY_KEYS, _MONEY_SUMS)):
         _create(name, keys, [sa.Column(each, sa.BigInteger(), nullable=False) for each in sums])
         op.create_index(op.f(f"ix_{name}_daily_day"), f"{name}_daily", ["day"])
+        op.execute(
+            f"INSERT INTO {name}_rollup (rollup, {', '.join((*keys, *sums))}) "
+            f"SELECT CASE WHEN tag = '' THEN 'model' ELSE 'model_tags' END, {_shown(keys, ('key_id',))}, "
+            f"{', '.join(f'sum({each})' for each in sums)} FROM {name}_daily "
+            f"GROUP BY {', '.join(key for key in keys if key != 'key_id')}"
+        )
     op.add_column("ledger_state", sa.Column("rolled_up_until", sa.Date(), nullable=False, server_default="0001-01-01"))
     _errors()
     is_dead = sa.text("status = 'dead'")
