@@ -136,7 +136,7 @@ async def answer_stream(
         await response.open_stream()
         await response.write(comment())
     while True:
-        lines = exchange.take()
+        lines = exchange.take_lines()
         end = exchange.end
         if isinstance(end, Break) and not lines and not response.started:
             return await response.error(end.error)

@@ -155,7 +155,7 @@ def same_each_time(data: bytes) -> str:
     shown = re.sub(r"[0-9a-f]{32}", "ID", data.decode())
     shown = re.sub(r'"created":\d+', '"created":0', shown)
     shown = re.sub(r"date: .*", "date: DATE\r", shown)
-    shown = re.sub(r": queue position[^\n]*\n\n", "", shown)  # where the machine has so much to do that it waits
+    shown = re.sub(r": (ping|queue position)[^\n]*\n\n", "", shown)  # where the machine has so much to do that it waits
     shown = re.sub(r"x-queue-eta-ms: \d+\r\n", "", shown)  # known from the second answer on
     return re.sub(r"openai-processing-ms: \d+", "openai-processing-ms: MS", shown)
 
