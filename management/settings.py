@@ -39,12 +39,12 @@ class ManagementSettings(DatabaseSettings):
         None, description="a PEM file with the key of that certificate, without password"
     )
     management_stop_grace_s: float = Field(5.0, gt=0, le=600, description="how long open requests may take at the end")
-    ledger_batch_events_max: int = Field(500, ge=1, le=5_000, description="events written in one transaction at most")
+    ledger_batch_events_max: int = Field(1_000, ge=1, le=5_000, description="events written in one transaction at most")
     ledger_batch_bytes_max: int = Field(
         8 * 1024 * 1024, ge=1, description="bytes of events held for one transaction, exceeded by one event at most"
     )
     ledger_batch_ms_max: int = Field(50, ge=0, le=10_000, description="how long the first event of a batch waits")
-    ledger_prefetch_events: int = Field(200, ge=1, le=10_000, description="events that the broker may send ahead")
+    ledger_prefetch_events: int = Field(500, ge=1, le=10_000, description="events that the broker may send ahead")
     ledger_retry_ms_max: int = Field(5_000, ge=10, le=600_000, description="the longest pause before another attempt")
     presence_waiting_max: int = Field(1_000, ge=1, le=100_000, description="heartbeats that may wait in this process")
     presence_nodes_max: int = Field(10_000, ge=1, description="nodes that are remembered at the same time")
