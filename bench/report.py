@@ -46,6 +46,10 @@ CHUNKS: Sequence[Column] = (
 )
 
 
+BUSY = 0.5
+"""Load average per core from which on other work takes what is measured."""
+
+
 def report(result: Result, *, markdown: bool) -> str:
     """The whole result."""
     tables = [
@@ -62,7 +66,12 @@ def report(result: Result, *, markdown: bool) -> str:
 
 def summary(result: Result) -> str:
     """What most people want to know, as Markdown: the ratios with their targets, and our processes."""
-    return f"{targets(result).as_markdown()}\n\n{processes(result, OURS).as_markdown()}"
+    tables = [targets(result).as_markdown(), processes(result, OURS).as_markdown()]
+    load = result.run.load_average_before
+    if load >= BUSY * result.machine.cores:
+        busy = f"**Not for comparison yet**: the machine was busy with other work (load average {load} when it began)."
+        tables.insert(0, busy)
+    return "\n\n".join(tables)
 
 
 def conditions(result: Result) -> str:

@@ -149,3 +149,10 @@ def test_a_result_reads_as_it_was_written() -> None:
     seen = result(whole(0, PULSAR, 1.0), window(0, "whole-1", LITELLM, void="x"))
     assert msgspec.json.decode(as_json(seen), type=Result) == seen
     assert msgspec.json.decode(as_json(result()), type=Result) == result()
+
+
+@pytest.mark.parametrize(("load", "is_said"), [(0.9, False), (1.0, True)])
+def test_the_summary_says_when_the_machine_was_busy(load: float, is_said: bool) -> None:
+    seen = result(whole(0, PULSAR, 1.0), whole(0, LITELLM, 10.0))
+    run = msgspec.structs.replace(seen.run, load_average_before=load)
+    assert ("Not for comparison" in summary(msgspec.structs.replace(seen, run=run))) == is_said
