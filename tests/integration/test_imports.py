@@ -58,8 +58,8 @@ OTHERS_ALONE = {
     "jsonschema",
     "torch",
 }
-NEVER = {"google", "fastavro", "pydantic_settings", "dotenv"}
-"""What pulsar-client and pydantic could bring along: schemas of messages, and other readers of the environment."""
+NEVER = {"google", "fastavro"}
+"""What pulsar-client could bring along: schemas of messages."""
 FOR_PEOPLE = {"rich", "structlog"}
 """Colours of log lines."""
 FOR_LOCAL_MODELS = {"psutil", "pynvml", "workernode.local.engine", "workernode.local.supervisor"}
