@@ -96,7 +96,7 @@ async def test_usage_adds_up_to_the_same_total_however_it_is_grouped(house: Coun
     await house.publish(*_charges())
     await house.start()
     await house.settled()
-    limit = "limit=2&" if by else ""
+    limit = "limit=2&since=2026-03-01&until=2026-03-31&" if by else ""
     rows = await _pages(house, f"/api/v1/usage?{limit}" + "&".join(f"by={group}" for group in by))
     assert sum(row["requests"] for row in rows) == 25
     assert sum(row["prompt_tokens"] for row in rows) == sum(range(25))
@@ -215,6 +215,8 @@ async def test_no_route_but_the_probes_is_open_without_the_key(house: CountingHo
         ("/api/v1/charges?modell=small", "GET", 400, "invalid_value", "modell"),
         ("/api/v1/charges?model=a%00b", "GET", 400, "invalid_value", "model"),
         ("/api/v1/usage?by=model&by=colour", "GET", 400, "invalid_value", "by"),
+        ("/api/v1/usage?by=key&by=tag&since=2026-03-01&until=2026-04-01", "GET", 400, "invalid_value", "by"),
+        ("/api/v1/costs?by=node&by=key&since=2026-03-01", "GET", 400, "invalid_value", "by"),
         ("/api/v1/events?limit=201", "GET", 400, "invalid_value", "limit"),
         ("/api/v1/nodes?gone=-1", "GET", 400, "invalid_value", "gone"),
     ],

@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import insert
 
 from management.books import Books
+from management.rollups import add_rolled_up
 from process.identity import now_ms
 from store import database
 from store.database import writing
+from store.insertion import insert_rows, row_of
+from store.ledger_state import state_of
 from store.tables import API_KEYS, ENDS, EVENTS, USAGE_DAILY
 from tests.billing import billed, event, request_data, request_id_of
 from tests.counting_house import CountingHouse
@@ -72,7 +75,9 @@ async def fill(house: CountingHouse, day: datetime.date) -> None:
              "reasoning_tokens": 0, "body_bytes": 0, "answer_bytes": 0}
             for number in range(KEYS)
         ]  # fmt: skip
-        await connection.execute(insert(USAGE_DAILY), used)
+        rows = list(map(row_of(USAGE_DAILY), used))
+        await insert_rows(connection, USAGE_DAILY, rows)
+        await add_rolled_up(connection, await state_of(connection), USAGE_DAILY, rows)
     await engine.dispose()
 
 
