@@ -49,8 +49,12 @@ class ServerProcess:
             return error.code, json.loads(error.read())
 
     def until_ready(self) -> ServerProcess:
-        """Wait for the model."""
-        asyncio.run(until(lambda: self.get("/health")[0] == 200, within_s=START_S, every_s=0.1))
+        """Wait for the model. One that does not come in time is left to nobody."""
+        try:
+            asyncio.run(until(lambda: self.get("/health")[0] == 200, within_s=START_S, every_s=0.1))
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def ended(self) -> tuple[int, dict[str, str]]:
