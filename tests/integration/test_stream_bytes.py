@@ -155,7 +155,7 @@ def same_each_time(data: bytes) -> str:
     shown = re.sub(r"[0-9a-f]{32}", "ID", data.decode())
     shown = re.sub(r'"created":\d+', '"created":0', shown)
     shown = re.sub(r"date: .*", "date: DATE\r", shown)
-    shown = re.sub(r": (ping|queue position)[^\n]*\n\n", "", shown)  # where the machine has so much to do that it waits
+    shown = re.sub(r": queue position[^\n]*\n\n", "", shown)  # where the machine has so much to do that it waits
     shown = re.sub(r"x-queue-eta-ms: \d+\r\n", "", shown)  # known from the second answer on
     return re.sub(r"openai-processing-ms: \d+", "openai-processing-ms: MS", shown)
 
@@ -164,7 +164,7 @@ def same_each_time(data: bytes) -> str:
 async def test_every_byte_is_as_it_should_be(port: int, body: dict[str, Any], expected: str) -> None:
     head, stream = await received(port, body)
     assert head == HEAD
-    assert stream == expected
+    assert stream.replace(": ping\n\n", "") == expected  # as above: one may come before the first event
     assert stream.count(DONE) == ("error" not in stream)
 
 
