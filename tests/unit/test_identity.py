@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-
-import pytest
+from typing import TYPE_CHECKING
 
 from process import identity
 from process.identity import new_request_id
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_ids_of_requests_are_in_the_order_of_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
