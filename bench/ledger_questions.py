@@ -49,7 +49,7 @@ QUESTIONS = {
     "usage, a key's 90 days by model": "usage?by=model&key_id=key-7",
     "usage, a key's 90 days by node": "usage?by=node&key_id=key-7",
     "usage, a key's 90 days by tag": "usage?by=tag&key_id=key-7",
-    "usage, a key's 90 days by node and tag": "usage?by=node&by=tag&key_id=key-7",
+    "usage, a key's 31 days by node and tag": "usage?by=node&by=tag&key_id=key-7&since=2026-06-20&until=2026-07-20",
     "usage, a node's 90 days by key": "usage?by=key&node=node-1-2-0123456789abcdef",
     "usage, a team's 90 days by model and key": "usage?by=model&by=key&tag=team%3Dteam-3",
     **_groupings(),

@@ -11,13 +11,13 @@ import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Select, case, cast, delete, func, insert, literal, select, union_all
+from sqlalchemy import BigInteger, Select, cast, delete, func, insert, literal, select, union_all
 
 from management.sums import Sums, add_up, keys_of, sums_of
 from store.insertion import insert_rows
 from store.ledger_state import set_rolled_up_until
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP
-from store.rollups import ALWAYS, DIMENSIONS, OF_TAGS, rollups_of
+from store.rollups import ALWAYS, DIMENSIONS, rollups_of
 from store.tables import LEDGER_STATE, USAGE_DAILY, USAGE_ROLLUP
 
 if TYPE_CHECKING:
@@ -34,11 +34,8 @@ ROLLUP_OF = {USAGE_DAILY: USAGE_ROLLUP, MONEY_DAILY: MONEY_ROLLUP}
 
 def rollup_for(daily: Table, needed: Iterable[str]) -> str | None:
     """The smallest rollup that tells these columns of a table of sums apart; None if only the table itself does."""
-    needed = frozenset(needed)
-    for name, kept in rollups_of(daily).items():
-        if DIMENSIONS & needed <= kept:
-            return name + OF_TAGS if "tag" in needed else name
-    return None
+    wanted = DIMENSIONS & frozenset(needed)
+    return next((name for name, kept in rollups_of(daily).items() if wanted <= kept), None)
 
 
 def summed(
@@ -47,10 +44,14 @@ def summed(
     keys: Sequence[str],
     sums: Callable[[FromClause], Sequence[ColumnElement[int]]],
     wanted: Callable[[FromClause], Sequence[ColumnElement[bool]]],
+    page: Callable[[Select[Any]], Select[Any]] = lambda statement: statement,
+    *,
+    any_tag: bool = False,
 ) -> Select[Any]:
     """Sums by ``keys`` of those rows of a table of sums by day that are ``wanted``.
 
     They come from a rollup, if there is one that is enough, and from the table itself for the days that it lacks.
+    ``page`` may order them by ``keys`` and take the first ones behind a place. ``any_tag``: more than one is wanted.
     """
 
     def part(table: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -58,17 +59,24 @@ def summed(
         return select(*columns, *sums(table)).where(*conditions, *wanted(table)).group_by(*columns)
 
     if rollup is None:
-        return part(daily)
+        return page(part(daily))
     rolled = ROLLUP_OF[daily]
-    if rollup.removesuffix(OF_TAGS) == ALWAYS:
-        return part(rolled, rolled.c.rollup == rollup)
+    is_in = [rolled.c.rollup == rollup]
+    if rollup == ALWAYS:
+        return page(part(rolled, *is_in))
+    if any_tag:
+        # By name, so that each tag's days are looked up. Behind "any but none" SQLite would read all days.
+        every = rolled.alias()
+        is_in.append(rolled.c.tag.in_(select(every.c.tag).where(every.c.rollup == ALWAYS).distinct()))
     until = select(LEDGER_STATE.c.rolled_up_until).scalar_subquery()
     # Both bounds, or SQLite takes them for half of all days, and reads those in the order of their tags.
     later = (daily.c.day > until, daily.c.day <= datetime.date.max)
-    both = union_all(part(rolled, rolled.c.rollup == rollup, rolled.c.day <= until), part(daily, *later)).subquery()
+    # What is on the page of both is on the page of each of them.
+    parts = (part(rolled, *is_in, rolled.c.day <= until), part(daily, *later))
+    both = union_all(*(select(page(each).subquery()) for each in parts)).subquery()
     columns = [both.c[key] for key in keys]
     added = [total(column).label(name) for name, column in both.c.items() if name not in keys]
-    return select(*columns, *added).group_by(*columns)
+    return page(select(*columns, *added).group_by(*columns))
 
 
 def total(column: ColumnElement[int]) -> ColumnElement[int]:
@@ -91,8 +99,7 @@ async def roll_up(connection: AsyncConnection, state: LedgerState, until: dateti
             _, *names = keys_of(rolled)
             keys = [literal("") if name in left_out else daily.c[name] for name in names]
             groups = [daily.c[name] for name in names if name not in left_out]
-            place = case((daily.c.tag == "", rollup), else_=rollup + OF_TAGS)
-            rows = select(place, *keys, *sums).where(*days).group_by(*groups)
+            rows = select(literal(rollup), *keys, *sums).where(*days).group_by(*groups)
             await connection.execute(insert(rolled).from_select([*keys_of(rolled), *sums_of(rolled)], rows))
     return await set_rolled_up_until(connection, state, until)
 
@@ -100,8 +107,7 @@ async def roll_up(connection: AsyncConnection, state: LedgerState, until: dateti
 async def forget_since(connection: AsyncConnection, state: LedgerState, day: datetime.date) -> LedgerState:
     """Delete the rollups of this day and those after it, but for the one that has every day."""
     for rolled in ROLLUP_OF.values():
-        is_other = rolled.c.rollup.not_in((ALWAYS, ALWAYS + OF_TAGS))
-        await connection.execute(delete(rolled).where(rolled.c.day >= day, is_other))
+        await connection.execute(delete(rolled).where(rolled.c.day >= day, rolled.c.rollup != ALWAYS))
     before = min(state.rolled_up_until, day - datetime.timedelta(days=1))
     return await set_rolled_up_until(connection, state, before)
 
@@ -124,9 +130,8 @@ def rolled_up(daily: Table, rows: Iterable[Row], until: datetime.date) -> list[R
 def shortened(daily: Table, rolled: Table, key: Row, *, is_over: bool = True) -> list[Row]:
     """The key of a row of sums by day as each rollup has it; :data:`store.rollups.ALWAYS` alone for a day that is not
     over."""
-    end = OF_TAGS if daily in ROLLUP_OF and key[0] else ""
     return [
-        (rollup + end, *["" if place is None else key[place] for place in places])
+        (rollup, *["" if place is None else key[place] for place in places])
         for rollup, places in _places(daily, rolled)
         if is_over or rollup == ALWAYS
     ]

@@ -44,11 +44,16 @@ def sums_for(
     keys: Sequence[str],
     sums: Callable[[FromClause], Sequence[ColumnElement[int]]],
     also: Callable[[FromClause], Sequence[ColumnElement[bool]]] = lambda _: (),
+    page: Callable[[Select[Any]], Select[Any]] = lambda statement: statement,
 ) -> Select[Any]:
-    """Sums by ``keys`` of what a question asks for and ``also`` wants."""
-    filters = [name for name in (*_FILTERS, "tag") if getattr(question, name, None) is not None]
+    """Sums by ``keys`` of what a question asks for and ``also`` wants; for ``page`` see :func:`summed`."""
+    filters = [name for name in _FILTERS if getattr(question, name, None) is not None]
     rollup = rollup_for(daily, [*groups(question.by), *filters])
-    return summed(daily, rollup, keys, sums, lambda table: [*_wanted(table, question), *also(table)])
+
+    def wanted(table: FromClause) -> list[ColumnElement[bool]]:
+        return [*_wanted(table, question), *also(table)]
+
+    return summed(daily, rollup, keys, sums, wanted, page, any_tag=_any_tag(question))
 
 
 def usage(question: UsageQuestion) -> Select[Any]:
@@ -58,7 +63,7 @@ def usage(question: UsageQuestion) -> Select[Any]:
     """
     _check_days(question)
     names = groups(question.by)
-    return _page(sums_for(USAGE_DAILY, question, names, _usage_sums), names, question)
+    return sums_for(USAGE_DAILY, question, names, _usage_sums, page=lambda each: _page(each, names, question))
 
 
 def amounts(question: UsageQuestion, page: Sequence[dict[str, Any]]) -> Select[Any]:
@@ -77,8 +82,11 @@ def costs(question: CostsQuestion) -> Select[Any]:
     """A page of sums of what attempts cost the operator and one more, ordered by their groups; see :func:`usage`."""
     _check_days(question)
     names = cost_groups(question)
-    statement = sums_for(MONEY_DAILY, question, names, _cost_sums, lambda table: [table.c.side.in_(("cost", "waste"))])
-    return _page(statement, names, question)
+
+    def are_costs(table: FromClause) -> list[ColumnElement[bool]]:
+        return [table.c.side.in_(("cost", "waste"))]
+
+    return sums_for(MONEY_DAILY, question, names, _cost_sums, are_costs, lambda each: _page(each, names, question))
 
 
 def cost_groups(question: CostsQuestion) -> list[str]:
@@ -130,12 +138,19 @@ def _wanted(table: FromClause, question: UsageQuestion | CostsQuestion) -> list[
 
 def days_max(question: UsageQuestion | CostsQuestion) -> int | None:
     """How many days it may be about; None for any number."""
-    by = {name for name in question.by if getattr(question, _COLUMNS[name], None) is None}
-    if "=" not in (tag := getattr(question, "tag", None) or "") and tag:
-        by.add("tag")  # all values of a tag are as many rows
-    if "key" not in by or not by & {"node", "tag"}:
-        return None
-    return FEW_DAYS_MAX if "tag" in by and by & {"model", "node"} else DAYS_MAX
+    filters = {name for name in ("model", "key", "node") if getattr(question, _COLUMNS[name]) is not None}
+    by, any_tag = set(question.by) - filters, _any_tag(question)
+    if "key" in by and any_tag and by & {"model", "node"}:
+        return FEW_DAYS_MAX
+    if "key" in by and (any_tag or "node" in by):
+        return DAYS_MAX
+    # Few rows, but they are found among those of all keys, nodes and tags.
+    return DAYS_MAX if any_tag and {"key", "node"} <= by | filters else None
+
+
+def _any_tag(question: UsageQuestion | CostsQuestion) -> bool:
+    tag = getattr(question, "tag", None)
+    return "tag" in question.by if tag is None else "=" not in tag
 
 
 def _check_days(question: UsageQuestion | CostsQuestion) -> None:

@@ -16,14 +16,11 @@ these three are hardly more rows than nodes alone."""
 ALWAYS = "model"
 """The one that has every day of usage and money. The others have those that are over: a charge of a new key would be a
 row of each, and of this one it seldom is."""
-OF_TAGS = "_tags"
-"""Behind the name of a rollup whose rows have a tag: they are many, and who asks for none shall not pass them by."""
 
 
 def rollup_of(daily: Table, name: str) -> Table:
-    """The table of all rollups of a table of sums: its columns, behind the rollup's name and the day."""
-    ordered = sorted(daily.c, key=lambda each: each.name != "day")
-    columns = (Column(each.name, each.type, primary_key=each.primary_key, nullable=each.nullable) for each in ordered)
+    """The table of all rollups of a table of sums: its columns, behind the rollup's name."""
+    columns = (Column(each.name, each.type, primary_key=each.primary_key, nullable=each.nullable) for each in daily.c)
     # Without row ids SQLite keeps the rows in the order of their key: a span of days is one read.
     return Table(name, daily.metadata, Column("rollup", String, primary_key=True), *columns, sqlite_with_rowid=False)
 

@@ -157,7 +157,7 @@ def test_money_is_that_of_fractions(
             assert _by_key(before[1]) == {
                 (row.tag, row.side, row.day, row.key_id, row.currency): row.amount
                 for row in before[4]
-                if row.rollup in ("key", "key_tags")
+                if row.rollup == "key"
             }
             # Every sum of a key's charges in a currency is what its budgets see.
             spent: Counter[Any] = Counter()

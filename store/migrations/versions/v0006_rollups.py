@@ -10,7 +10,7 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-_USAGE_KEYS = ("day", "tag", "model", "key_id", "node")
+_USAGE_KEYS = ("tag", "day", "model", "key_id", "node")
 _USAGE_SUMS = (
     "requests",
     "estimated_requests",
@@ -21,7 +21,7 @@ _USAGE_SUMS = (
     "body_bytes",
     "answer_bytes",
 )
-_MONEY_KEYS = ("day", "tag", "side", "model", "key_id", "node", "provider", "currency")
+_MONEY_KEYS = ("tag", "side", "day", "model", "key_id", "node", "provider", "currency")
 _MONEY_SUMS = ("requests", "tokens", "amount")
 _FINGERPRINT = ("scope", "code", "provider")
 _LAST = ("last_ms", "last_event_id", "last_request_id", "last_message")
@@ -34,7 +34,7 @@ def upgrade() -> None:
         op.create_index(op.f(f"ix_{name}_daily_day"), f"{name}_daily", ["day"])
         op.execute(
             f"INSERT INTO {name}_rollup (rollup, {', '.join((*keys, *sums))}) "
-            f"SELECT CASE WHEN tag = '' THEN 'model' ELSE 'model_tags' END, {_shown(keys, ('key_id',))}, "
+            f"SELECT 'model', {_shown(keys, ('key_id',))}, "
             f"{', '.join(f'sum({each})' for each in sums)} FROM {name}_daily "
             f"GROUP BY {', '.join(key for key in keys if key != 'key_id')}"
         )
