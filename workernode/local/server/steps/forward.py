@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workernode.local.server.steps.batch import Batch, Stretch, lay_out
+from workernode.local.server.steps.packing import PackedLinear
 
 if TYPE_CHECKING:
     from workernode.local.server.steps.attention import CachedAttention
@@ -71,7 +72,11 @@ class Forward:
 
     def find_row_multiple(self) -> None:
         """Pad steps to the least multiple, if any, at which a row's bits do not depend on the number of rows."""
-        layers = [each for each in self._model.modules() if type(each) is torch.nn.Linear and not each.weight.is_meta]
+        layers = [
+            each
+            for each in self._model.modules()
+            if type(each) in (torch.nn.Linear, PackedLinear) and not each.weight.is_meta
+        ]
         shapes = {tuple(layer.weight.shape): layer for layer in layers}.values()
         for multiple in ROW_MULTIPLES:
             if shapes and all(_is_row_invariant(layer, multiple) for layer in shapes):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workernode.local.server.ending import CannotServe
-from workernode.local.server.steps import loading, memory, placement, pooling
+from workernode.local.server.steps import loading, memory, packing, placement, pooling
 from workernode.local.server.steps.attention import CachedAttention
 from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
@@ -66,6 +66,7 @@ def _decoder(
 ) -> Model:
     attention = CachedAttention(eager=flags.attention == "eager")
     model = loading.load_model(files, flags, device, attention.name)
+    packed = device.type == "cpu" and not flags.compile and _pack(model, files)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     token_bytes = memory.bytes_per_token(files.config.get_text_config(), model.dtype)
     known = getattr(files.config.get_text_config(), "max_position_embeddings", None) or _CONTEXT_UNKNOWN
@@ -82,9 +83,15 @@ def _decoder(
     )
     attention.tokens = tokens
     forward = Forward(model, attention, device, scratch_place=tokens)
+    try:
+        _compare(model, forward, attention.name)
+    except CannotServe as problem:
+        if not packed or problem.kind != "architecture":
+            raise
+        packing.unpack(model)  # perhaps a layer's weight is read by other code than the layer
+        _compare(model, forward, attention.name)
     if device.type == "cpu":
         forward.find_row_multiple()
-    _compare(model, forward, attention.name)
     if flags.compile:
         _compile(model, forward)
     if device.type == "cpu" and not flags.threads:
@@ -104,6 +111,15 @@ def _decoder(
     pool = pooling.pooling_of(files.folder, generates=True)
     ready = _ready(tokenizer, model, flags, context, row_invariant=forward.row_invariant, pool=pool, device=device)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
+
+
+def _pack(model: Any, files: loading.Files) -> bool:
+    try:
+        return packing.pack(model)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error):
+            raise
+        raise loading.out_of_memory(files) from None
 
 
 def _encoder(
