@@ -54,7 +54,7 @@ SHAPES = (
         "134M",
         {"layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048, "vocabulary": 32_000}
         | {"context": 2048, "spread": 0.05},
-        16,
+        64,
         2,
         2,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 
 from tests.local.batch_of import GREEDY, Answers, loaded, prompts
@@ -12,7 +13,10 @@ from workernode.local.server.steps import loading, packing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+
+@pytest.fixture(autouse=True)
+def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "SMALLEST", 1)
 
 
 class Twice(torch.nn.Linear):  # type: ignore[misc]
@@ -33,9 +37,11 @@ def test_a_packed_layer_computes_what_the_plain_one_does_and_becomes_it_again() 
         assert torch.equal(model(rows), plain)
 
 
-def test_only_plain_layers_of_known_numbers_are_packed() -> None:
+def test_only_large_plain_layers_of_known_numbers_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Sequential(Twice(8, 8), torch.nn.Linear(8, 8, dtype=torch.float64), torch.nn.ReLU())
     assert not packing.pack(model)
+    monkeypatch.setattr(packing, "SMALLEST", 65)
+    assert not packing.pack(torch.nn.Sequential(torch.nn.Linear(8, 8)))
     assert not packing.pack(torch.nn.Sequential(torch.nn.Linear(8, 8, device="meta")))
 
 
