@@ -55,7 +55,7 @@ SHAPES = (
         {"layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048, "vocabulary": 32_000}
         | {"context": 2048, "spread": 0.05},
         64,
-        2,
+        3,
         2,
     ),
 )
