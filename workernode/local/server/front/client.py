@@ -171,8 +171,8 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 def _environ() -> dict[str, str]:
-    # Threads that spin for long keep those of other processes from working; without any spinning each of the hundreds of
-    # products of a step waits for the kernel to wake them (15 to 30 percent of the tokens per second on two cores).
+    # Threads that spin for long keep those of other processes from working; without any spinning each of the hundreds
+    # of products of a step waits for the kernel to wake them (15 to 30 percent of the tokens a second on two cores).
     return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", **os.environ}
 
 
