@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.scale import backlog, busy, death, held, presence, soak, width
+from bench.scale import backlog, brokers, busy, death, held, presence, soak, width
 from bench.scale.record import Record, path_of
 from bench.scale.width import Shape
 
@@ -101,6 +101,15 @@ MEASUREMENTS = {
         death.Death,
         {"rate": 60.0, "seconds": 30.0},
         {"rate": 20.0, "seconds": 8.0},
+    ),
+    "brokers": Measurement(
+        "a cluster of several brokers",
+        "1",
+        brokers.measure,
+        brokers.rows,
+        brokers.Brokers,
+        {"brokers": 4, "bundles": 64, "models": [5, 20, 100, 1000], "nodes": 1000},
+        {"brokers": 4, "bundles": 64, "models": [5, 20], "nodes": 20},
     ),
     "soak": Measurement(
         "a million requests",
