@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench import machine
 from bench.arms import ARMS
 from bench.comparison import Comparison, Plan
 from bench.fleet_processes import FleetProcesses
@@ -83,6 +84,8 @@ def bench(
     )
     # Ended in order by either signal: the processes are killed and their data removed on the way out.
     signal.signal(signal.SIGTERM, _terminated)
+    if record:
+        machine.wait_until_quiet()
     try:
         with FleetProcesses() as fleet:
             result = Comparison(fleet, plan).run(" ".join(["fleet bench", *sys.argv[2:]]))

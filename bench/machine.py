@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 
 import msgspec
 import psutil
@@ -26,6 +27,9 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
 )
+BUSY = 0.5
+"""Load average per core from which on other work takes what is measured."""
+QUIET_WAIT_S = 180.0
 _POM = ROOT / "deploy" / "pulsar" / "pom.xml"
 
 
@@ -60,6 +64,13 @@ def this_machine() -> Machine:
 def load_average() -> float:
     """Of the last minute: what else this machine had to do, in cores."""
     return round(os.getloadavg()[0], 2)
+
+
+def wait_until_quiet() -> None:
+    """Wait until what ran before is out of the load average, for at most :data:`QUIET_WAIT_S`."""
+    until = time.monotonic() + QUIET_WAIT_S
+    while load_average() >= BUSY * (os.cpu_count() or 1) and time.monotonic() < until:
+        time.sleep(1.0)
 
 
 def today() -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench import figure
 from bench.arm import OURS, PULSAR
+from bench.machine import BUSY
 from bench.ratio import TARGETS, Ratio, ratio
 from bench.table import Table, number_text, spread_text
 from bench.workload import WORKLOADS
@@ -44,10 +45,6 @@ CHUNKS: Sequence[Column] = (
     ("first token p50 ms", figure.FIRST_P50, "paced-128"),
     ("whole stream p50 ms", figure.TOTAL_P50, "paced-128"),
 )
-
-
-BUSY = 0.5
-"""Load average per core from which on other work takes what is measured."""
 
 
 def report(result: Result, *, markdown: bool) -> str:
