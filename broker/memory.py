@@ -238,7 +238,9 @@ class MemoryBroker:
         self.consumers[consumer] = None
         return consumer
 
-    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> MemoryListener:
+    async def listen(
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+    ) -> MemoryListener:
         self.check()
         listener = MemoryListener(self, self.server.topic(topic), hear, waiting_max)
         listener.rejoin()

@@ -38,7 +38,9 @@ class PassingBroker:
     ) -> Consumer:
         return await self._inner.consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
 
-    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
+    async def listen(
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+    ) -> Listener:
         return await self._inner.listen(topic, hear, waiting_max=waiting_max)
 
     async def aclose(self) -> None:

@@ -51,9 +51,11 @@ class WatchedBroker(PassingBroker):
         self._watch.made.add(topic)
         return await super().consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
 
-    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> Listener:
+    async def listen(
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+    ) -> Listener:
         self._watch.made.add(topic)
-        return await super().listen(topic, hear, waiting_max=waiting_max)
+        return await super().listen(topic, hear, waiting_max=waiting_max, gather_s=gather_s)
 
 
 class WatchedProducer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wire.errors import InvalidName
 
@@ -27,6 +28,7 @@ _LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _FULL_NAME = re.compile(r"(persistent|non-persistent)://([^/]+)/([^/]+)/([^/]+)")
 
 
+@lru_cache(maxsize=1024)
 def segment(model: str) -> str:
     """One topic segment for any model name: letters, digits, ``-`` and ``.`` stay, other UTF-8 bytes become ``_xx``.
 

@@ -134,9 +134,11 @@ class PulsarBroker:
         )
         return consumer
 
-    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> PulsarListener:
+    async def listen(
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+    ) -> PulsarListener:
         await self._reach()
-        listener = PulsarListener(self, topic, hear, waiting_max)
+        listener = PulsarListener(self, topic, hear, waiting_max, gather_s)
         await self._admit(listener, listener.join(self.client), f"Listening to {topic} at {self.address}")
         return listener
 

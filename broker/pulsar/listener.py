@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,18 @@ class PulsarListener:
     died, and the topic soon after. The client hands each message on by itself, without a call for it.
     """
 
-    def __init__(self, broker: PulsarBroker, topic: str, hear: Callable[[bytes], None], waiting_max: int) -> None:
+    def __init__(
+        self, broker: PulsarBroker, topic: str, hear: Callable[[bytes], None], waiting_max: int, gather_s: float = 0.0
+    ) -> None:
         self.topic = topic
         self.looks_lost = 0
         self._broker = broker
         self._hear = hear
         self._waiting_max = waiting_max
+        self._gather_s = gather_s
+        self._gathered: deque[bytes] = deque()
+        self._gathering = False
+        self._look: asyncio.TimerHandle | None = None
         self._client: PulsarClient | None = None
         self._inner: Any = None
         self._closed = False
@@ -50,6 +58,8 @@ class PulsarListener:
         if self._closed:
             return
         self._closed = True
+        if self._look is not None:
+            self._look.cancel()
         self._broker.members.discard(self)
         inner, self._inner = self._inner, None
         if inner is not None and self._client is not None:
@@ -57,8 +67,28 @@ class PulsarListener:
 
     def _take(self, inbox: Inbox, _: Any, message: Any) -> None:
         """Called in a thread of the client. While the loop is behind by so much, the message is dropped."""
-        if len(inbox) < self._waiting_max:
-            inbox.put(self._arrived, message.data())
+        if not self._gather_s:
+            if len(inbox) < self._waiting_max:
+                inbox.put(self._arrived, message.data())
+        elif len(self._gathered) < self._waiting_max:
+            self._gathered.append(message.data())
+            if not self._gathering:
+                self._gathering = True
+                inbox.put(self._hand_on)
+
+    def _hand_on(self) -> None:
+        """The first one wakes the loop; those after it wait for its next look, until one finds nothing."""
+        # Before looking, so that whoever still saw it set is not left behind.
+        self._gathering = False
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if not self._gathered or self._closed:
+            return
+        self._gathering = True
+        while self._gathered:
+            self._arrived(self._gathered.popleft())
+        self._look = asyncio.get_running_loop().call_later(self._gather_s, self._hand_on)
 
     def _arrived(self, payload: bytes) -> None:
         if not self._closed:

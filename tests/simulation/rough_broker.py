@@ -74,7 +74,9 @@ class RoughBroker:
         self._consumers.append(consumer)
         return consumer
 
-    async def listen(self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int) -> RoughListener:
+    async def listen(
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+    ) -> RoughListener:
         await self._reach()
         listener = RoughListener(self, topic, hear, waiting_max)
         listener.inner = await self.inner.listen(topic, listener.arrive, waiting_max=waiting_max)
