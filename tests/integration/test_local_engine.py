@@ -13,6 +13,7 @@ import psutil
 import pytest
 from openai import APIStatusError
 
+import workernode.local.engine
 import workernode.local.restarts
 import workernode.local.slot_keeper
 import workernode.local.slots
@@ -23,6 +24,7 @@ from tests.local_model import LocalModel
 from tests.stand_in_engine import text_of
 from tests.waiting import until
 from wire.event import PREFIX
+from workernode.remote.engine import RemoteEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +166,31 @@ async def test_what_an_engine_was_working_on_goes_on_at_another_node(local: Loca
         local.say("stall")
         assert text + await _read(stream, 100) == text_of(20)
     local.say("die")
+
+
+async def test_a_node_that_stops_while_it_asks_its_new_engine_leaves_no_session_open(
+    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        asks.set()
+        await asyncio.Event().wait()
+
+    opened: list[RemoteEngine] = []
+    start = RemoteEngine.start
+
+    async def watched(engine: RemoteEngine) -> None:
+        opened.append(engine)
+        await start(engine)
+
+    monkeypatch.setattr(RemoteEngine, "start", watched)
+    await fleet.node(**local.program("vllm"))
+    monkeypatch.setattr(workernode.local.engine, "_answer", never)
+    local.kill()
+    await asks.wait()
+    await fleet.aclose()
+    assert [each._session is not None and each._session.closed for each in opened] == [True, True]
 
 
 async def test_a_request_that_kills_three_engines_is_a_dead_letter_and_the_node_lives(

@@ -180,7 +180,8 @@ class LocalEngine(Engine):
             self._ready.set()
 
     async def _began(self, life: Life) -> None:
-        relaying = self._relay(f"{life.url}/v1", self._key)
+        # Known from here on, so that it is closed even if the child does not outlive the questions below.
+        relaying = self._relaying = self._relay(f"{life.url}/v1", self._key)
         await relaying.start()
         form, model = self._preset.tokenize, self._details.upstream_model or ""
         async with self._asking() as session:
@@ -189,7 +190,7 @@ class LocalEngine(Engine):
                 answer = await _answer(session, "POST", f"{life.url}/tokenize", form.trial(model))
                 self._tokenizes = form.is_known(answer)
         self._details = replace(details, counts=self._tokenizes or relaying.details.counts)
-        self._life, self._relaying = life, relaying
+        self._life = life
 
     async def _over(self) -> None:
         relaying, self._life, self._relaying = self._relaying, None, None
