@@ -161,6 +161,15 @@ async def test_a_rebuild_and_a_new_start_make_the_same_rollups_as_the_ledger(eng
     assert filled[2] == written[2]
     await open_books(engine, BOOKS, NOON_MS + DAY_MS)
     assert await _rows(engine, *map(select, TABLES)) == written
+    # Before the last revision they had every day.
+    async with writing(engine) as connection:
+        for index in ("ix_usage_daily_day", "ix_money_daily_day"):
+            await connection.execute(text(f"DROP INDEX {index}"))
+        await connection.execute(text("ALTER TABLE ledger_state DROP COLUMN rolled_up_until"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    await upgrade(engine)
+    await open_books(engine, BOOKS, NOON_MS + DAY_MS)
+    assert await _rows(engine, *map(select, TABLES)) == written
 
 
 async def test_of_days_that_are_rolled_up_no_other_sums_are_read(engine: AsyncEngine) -> None:

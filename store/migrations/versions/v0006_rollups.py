@@ -23,22 +23,22 @@ _USAGE_SUMS = (
 )
 _MONEY_KEYS = ("tag", "side", "day", "model", "key_id", "node", "provider", "currency")
 _MONEY_SUMS = ("requests", "tokens", "amount")
+_LEFT_OUT = {"model": ("key_id",), "key": ("model", "node", "provider")}
 _FINGERPRINT = ("scope", "code", "provider")
 _LAST = ("last_ms", "last_event_id", "last_request_id", "last_message")
 
 
 def upgrade() -> None:
-    """Add them, and fill those that have every day. Management makes the others when it starts."""
+    """Add them, and fill them from the sums that are there."""
     for name, keys, sums in (("usage", _USAGE_KEYS, _USAGE_SUMS), ("money", _MONEY_KEYS, _MONEY_SUMS)):
         _create(name, keys, [sa.Column(each, sa.BigInteger(), nullable=False) for each in sums])
-        op.create_index(op.f(f"ix_{name}_daily_day"), f"{name}_daily", ["day"])
-        op.execute(
-            f"INSERT INTO {name}_rollup (rollup, {', '.join((*keys, *sums))}) "
-            f"SELECT 'model', {_shown(keys, ('key_id',))}, "
-            f"{', '.join(f'sum({each})' for each in sums)} FROM {name}_daily "
-            f"GROUP BY {', '.join(key for key in keys if key != 'key_id')}"
-        )
-    op.add_column("ledger_state", sa.Column("rolled_up_until", sa.Date(), nullable=False, server_default="0001-01-01"))
+        for rollup, left_out in _LEFT_OUT.items():
+            kept = [key for key in keys if key not in left_out]
+            op.execute(
+                f"INSERT INTO {name}_rollup (rollup, {', '.join((*keys, *sums))}) "
+                f"SELECT '{rollup}', {_shown(keys, left_out)}, {', '.join(f'sum({each})' for each in sums)} "
+                f"FROM {name}_daily GROUP BY {', '.join(kept)}"
+            )
     _errors()
     is_dead = sa.text("status = 'dead'")
     op.create_index(
