@@ -167,9 +167,8 @@ class Broker(Protocol):
 
         ``hear(payload)`` is called in this loop for one message after the other, in the order of each producer, but
         for those that were dropped: by the broker, or because ``waiting_max`` messages waited in this process. It
-        must not raise. Those that come within ``gather_s`` after another may be handed on together, which costs
-        much less than waking up for each. Of the listener nothing stays at the broker when it ends, whether in order
-        or not.
+        must not raise. With ``gather_s`` they may come so much later, all of that time together, which costs much less
+        than waking up for each. Of the listener nothing stays at the broker when it ends, whether in order or not.
         """
 
     async def aclose(self) -> None:

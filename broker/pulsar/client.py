@@ -94,11 +94,13 @@ class PulsarClient:
         conf.subscription_initial_position(position)
         return await self._open(partial(self._inner.subscribe_async_v2, topic, subscription, conf))
 
-    async def open_reader(self, topic: str, hear: Callable[[Any, Any], None], *, queue: int) -> Any:
-        """An inner reader, which calls ``hear(reader, message)`` in a thread; raises :class:`PulsarFailure`."""
+    async def open_reader(self, topic: str, hear: Callable[[Any, Any], None] | None, *, queue: int) -> Any:
+        """An inner reader, which calls ``hear(reader, message)`` in a thread, or else is to be asked; raises
+        :class:`PulsarFailure`."""
         conf = _pulsar.ReaderConfiguration()
         conf.receiver_queue_size(queue)
-        conf.reader_listener(hear)
+        if hear is not None:
+            conf.reader_listener(hear)
         return await self._open(partial(self._inner.create_reader_async_v2, topic, _pulsar.MessageId.latest, conf))
 
     async def call(self, begin: Callable[[Callable[..., None]], None], timeout_s: float) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import _pulsar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,8 @@ class PulsarListener:
     """Hears one non-persistent topic.
 
     By a reader: its subscription is not durable, so that the broker forgets it with the connection of a process that
-    died, and the topic soon after. The client hands each message on by itself, without a call for it.
+    died, and the topic soon after. The client hands each message on by itself, without a call for it; or, where they
+    are gathered, keeps them until it is looked for them, which spares a call into Python from a thread for each.
     """
 
     def __init__(
@@ -31,8 +33,6 @@ class PulsarListener:
         self._hear = hear
         self._waiting_max = waiting_max
         self._gather_s = gather_s
-        self._gathered: deque[bytes] = deque()
-        self._gathering = False
         self._look: asyncio.TimerHandle | None = None
         self._client: PulsarClient | None = None
         self._inner: Any = None
@@ -48,11 +48,21 @@ class PulsarListener:
         old, self._inner = self._inner, None
         if old is not None:
             old.close_async(None)
-        inner = await client.open_reader(self.topic, partial(self._take, client.inbox), queue=self._waiting_max)
+        hear = None if self._gather_s else partial(self._take, client.inbox)
+        inner = await client.open_reader(self.topic, hear, queue=self._waiting_max)
+        # The broker drops what comes before the reader's permits do, and tells nobody when they have come. What it
+        # answers to a later question on the same connection tells.
+        try:
+            await client.answers(self.topic)
+        except asyncio.CancelledError:
+            inner.close_async(None)
+            raise
         if self._closed:
             inner.close_async(None)
             return
         self._client, self._inner = client, inner
+        if self._gather_s and self._look is None:
+            self._look_later()
 
     async def aclose(self) -> None:
         if self._closed:
@@ -67,28 +77,24 @@ class PulsarListener:
 
     def _take(self, inbox: Inbox, _: Any, message: Any) -> None:
         """Called in a thread of the client. While the loop is behind by so much, the message is dropped."""
-        if not self._gather_s:
-            if len(inbox) < self._waiting_max:
-                inbox.put(self._arrived, message.data())
-        elif len(self._gathered) < self._waiting_max:
-            self._gathered.append(message.data())
-            if not self._gathering:
-                self._gathering = True
-                inbox.put(self._hand_on)
+        if len(inbox) < self._waiting_max:
+            inbox.put(self._arrived, message.data())
 
-    def _hand_on(self) -> None:
-        """The first one wakes the loop; those after it wait for its next look, until one finds nothing."""
-        # Before looking, so that whoever still saw it set is not left behind.
-        self._gathering = False
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
-        if not self._gathered or self._closed:
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(self._gather_s, self._look_now)
+
+    def _look_now(self) -> None:
+        """Take what has gathered in the client."""
+        self._look_later()
+        inner = self._inner
+        if inner is None:
             return
-        self._gathering = True
-        while self._gathered:
-            self._arrived(self._gathered.popleft())
-        self._look = asyncio.get_running_loop().call_later(self._gather_s, self._hand_on)
+        try:
+            # Those that come meanwhile are for the next look.
+            for _ in range(self._waiting_max):
+                self._arrived(inner.read_next(0).data())
+        except _pulsar.PulsarException:
+            return  # there are no more, or the reader is about to be replaced
 
     def _arrived(self, payload: bytes) -> None:
         if not self._closed:

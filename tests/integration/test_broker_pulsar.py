@@ -109,6 +109,24 @@ async def test_a_send_under_way_when_the_broker_dies_ends_as_unknown(fragile_ser
     await connection.aclose()
 
 
+@pytest.mark.parametrize("gather_s", [0.0, 0.02])
+async def test_a_listener_far_away_hears_what_is_published_once_it_listens(
+    pulsar_url: str, proxy: TcpProxy, topic: str, gather_s: float
+) -> None:
+    """What overtakes a reader's permits on their way is dropped by the broker."""
+    passing = topic.replace("persistent", "non-persistent")
+    near, far = PulsarBroker(pulsar_url), PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
+    await far.connect()
+    producer = await near.producer(passing)
+    proxy.latency_s = 0.1
+    heard: list[bytes] = []
+    await far.listen(passing, heard.append, waiting_max=1000, gather_s=gather_s)
+    await producer.send(b"now")
+    await until(lambda: heard == [b"now"])
+    await far.aclose()
+    await near.aclose()
+
+
 async def test_service_resumes_after_the_connection_was_reset(proxy: TcpProxy, topic: str) -> None:
     connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
     worker = await connection.consumer(topic, "workers", Kind.SHARED)
