@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
 from gateway.conversation import Break
 from gateway.errors import error_headers, error_json
+from gateway.exchange import HungUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import Receive, Send
+    from starlette.types import Send
 
     from gateway.admission import Standing
     from gateway.exchange import Exchange
+    from process.connection import Connection
+    from process.timers import Timers
     from wire.errors import ErrorBody
 
 PING = b": ping\n\n"
@@ -25,25 +27,32 @@ STREAM_HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-WAIT_S = 3600.0
-
-
-class HungUp(Exception):
-    """The client is gone, or does not read."""
 
 
 class Response:
-    """One HTTP response as it goes out, and the watch on whether its client is still there."""
+    """One HTTP response as it goes out. While it is open, its exchange hears when its client is gone."""
 
-    def __init__(self, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]], write_wait_s: float) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        connection: Connection,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        timers: Timers,
+        write_wait_s: float,
+    ) -> None:
         self.started = False
         self.status: int | None = None
         """The HTTP status, once it is told."""
+        self._connection = connection
         self._send = send
         self._headers = headers
+        self._timers = timers
         self._write_wait_s = write_wait_s
         self._began = time.perf_counter()
-        self._gone = asyncio.ensure_future(_disconnected(receive))
+        connection.on_gone = exchange.hang_up
+        if connection.gone:
+            exchange.hang_up()
 
     async def whole(self, body: bytes) -> None:
         """A complete JSON answer."""
@@ -69,26 +78,9 @@ class Response:
         """The last part of a stream."""
         await self._write(data, more=False)
 
-    async def wait(self, exchange: Exchange, within_s: float, *, for_end: bool = False) -> bool:
-        """Wait for news of the exchange (or only its end); False if there was none in time.
-
-        Raises :class:`HungUp` once the client is gone.
-        """
-        if self._gone.done():
-            raise HungUp
-        # The watch wakes the exchange, so that one future is awaited and not two tasks.
-        self._gone.add_done_callback(exchange.interrupt)
-        try:
-            news = await exchange.news(within_s, for_end=for_end)
-        finally:
-            self._gone.remove_done_callback(exchange.interrupt)
-        if self._gone.done() and not news:
-            raise HungUp
-        return news
-
     def close(self) -> None:
-        """Stop watching."""
-        self._gone.cancel()
+        """Nobody needs to hear of the client any more."""
+        self._connection.on_gone = None
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if status < 400:
@@ -98,24 +90,20 @@ class Response:
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def _write(self, data: bytes, *, more: bool) -> None:
+        late = self._timers.after(self._write_wait_s, self._connection.cut)
         try:
-            async with asyncio.timeout(self._write_wait_s):
-                await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        except TimeoutError:
-            raise HungUp from None
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        finally:
+            late.cancel()
+        if self._connection.gone:
+            raise HungUp
 
 
 async def answer_whole(exchange: Exchange, response: Response) -> None:
     """Wait for the end, then send everything at once: the status tells how it went."""
-    while exchange.end is None:
-        await response.wait(exchange, WAIT_S, for_end=True)
-    if isinstance(exchange.end, Break):
-        await response.error(exchange.end.error)
+    end = await exchange.ended()
+    if isinstance(end, Break):
+        await response.error(end.error)
     else:
         await response.whole(exchange.take())
 
@@ -132,7 +120,7 @@ async def answer_stream(
 
     An end is ``[DONE]`` or an error event, never a stream that just stops.
     """
-    if not await response.wait(exchange, status_hold_s):
+    if not await exchange.news(status_hold_s):
         await response.open_stream()
         await response.write(comment())
     while True:
@@ -149,7 +137,7 @@ async def answer_stream(
             return await response.end(events + DONE)
         if events:
             await response.write(events)
-        while not await response.wait(exchange, keep_alive_s):
+        while not await exchange.news(keep_alive_s):
             await response.write(comment())
 
 

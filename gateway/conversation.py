@@ -99,7 +99,7 @@ class Conversation:
         self.request_id = request_id
         self.state: State = "open"
         self.attempts = 0
-        self.dead: set[str] = set()
+        self.dead: frozenset[str] = frozenset()
         """Nodes that fell silent while they worked on this request, as far as is known."""
         self.engine_deaths = 0
         """How many engines ended while they worked on this request, as their nodes told."""
@@ -243,11 +243,11 @@ class Conversation:
         if self._unjudged > 0:
             return []  # this was about an earlier question, which was answered; the last one still has its time
         if self._holder.begun:
-            self.dead.add(self._holder.node)
+            self.dead |= {self._holder.node}
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
         if self.state == "open" and self.deaths >= SILENT_DEATHS_MAX:
             self._holder, self._probing, self._verifying = None, False, True
-            return [*fence, *map(self._park, self._contenders.values()), Verify(frozenset(self.dead))]
+            return [*fence, *map(self._park, self._contenders.values()), Verify(self.dead)]
         return [*fence, *self._released(now_ms)]
 
     def verified(self, alive: set[str], now_ms: int) -> list[Decision]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell, Verify
+from gateway.ends import Ends
 from gateway.exchange import Exchange
 from gateway.journey import Journey
+from gateway.owned import Owned
 from process import crash
 from process.identity import now_ms
 from process.logging import Log
+from process.timers import Timers
 from wire.control import Accepted, AreYouAlive, Settle, Stop
-from wire.errors import ErrorBody, FleetError, Overloaded, Poison, RequestCancelled
+from wire.errors import FleetError, Overloaded, RequestCancelled
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 from wire.presence import PRESENCE_EVERY_S
 
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from gateway.record import GatewayRecorder
     from process.otel import Span
     from wire.control import Word
-    from wire.event import RequestEventType, Status
     from wire.piece import AttemptFrame
     from wire.request import Request
 
@@ -41,41 +43,8 @@ be back later than we are, and was never dead."""
 INSIST_S = 0.5
 """A node that should stop and does not settle is told again this often."""
 INSIST_MAX = 20
-CHARGE_AFTER_S = 5.0
-"""An accepted end that its node does not settle for this long is charged by us as well: the node may be dead, or take
-us for dead. The charge is the same, and counts once."""
 FORGET_AFTER_S = 60.0
 """A request that nobody settles is forgotten this long after its deadline."""
-
-
-@dataclass
-class _Owned:
-    """A request with its state, its client's exchange and its timers."""
-
-    request: Request
-    """Without its body."""
-    body_bytes: int
-    conversation: Conversation
-    exchange: Exchange
-    journey: Journey
-    place: Place | None = None
-    deadline: asyncio.TimerHandle | None = None
-    attempts: set[str] = field(default_factory=set)
-    insisted: int = 0
-    client_waits: bool = True
-    end_told: bool = False
-    """Whether the ledger hears how this request ended: from us, or from a node that was told to tell it."""
-    trusted: set[str] = field(default_factory=set)
-    """Attempts that were told to tell the end before they settle."""
-    charge: bytes | None = None
-    """What the accepted attempt charges."""
-    error: ErrorBody | None = None
-    """What the client got instead of an answer."""
-
-    @property
-    def ids(self) -> dict[str, str | None]:
-        """For log lines."""
-        return {"request_id": self.request.request_id, "trace_id": self.journey.trace_id}
 
 
 class Conversations:
@@ -93,7 +62,8 @@ class Conversations:
     ) -> None:
         self.lines: Lines | None = None
         """Set once, before the first frame: lines and conversations know each other."""
-        self._recorder = recorder
+        self._ends = Ends(recorder)
+        self._timers = Timers()
         self._metrics = metrics
         self._models = models
         self._conversations_max = conversations_max
@@ -105,10 +75,8 @@ class Conversations:
         self._all_answered.set()
         self._all_settled = asyncio.Event()
         self._all_settled.set()
-        self._owned: dict[str, _Owned] = {}
-        self._by_attempt: dict[str, _Owned] = {}
-        self._unsettled: dict[str, tuple[float, _Owned]] = {}  # by request, since when its end is accepted
-        self._charging: asyncio.TimerHandle | None = None
+        self._owned: dict[str, Owned] = {}
+        self._by_attempt: dict[str, Owned] = {}
 
     def __repr__(self) -> str:
         return f"<Conversations {len(self._owned)} attempts={len(self._by_attempt)}>"
@@ -119,7 +87,7 @@ class Conversations:
     @property
     def unsettled_count(self) -> int:
         """Of how many accepted ends it is not certain yet that they are charged."""
-        return len(self._unsettled)
+        return self._ends.unsettled_count
 
     async def all_answered(self, within_s: float) -> bool:
         """Wait until no client waits for its end any more; False if that takes too long."""
@@ -157,19 +125,19 @@ class Conversations:
         """
         if len(self._owned) >= self._conversations_max:
             raise Overloaded(retry_after_ms=1000)
-        loop = asyncio.get_running_loop()
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")
+        exchange = Exchange(self._timers)
         conversation = Conversation(request.request_id, request.deadline_ms, plain=plain, keep_text=keep_text)
         journey = Journey(self._metrics, stream=request.stream, span=span)
-        owned = _Owned(kept, len(request.body), conversation, Exchange(), journey, place)
+        owned = Owned(kept, len(request.body), conversation, exchange, journey, place)
         left_s = (request.deadline_ms - now_ms()) / 1000
-        owned.deadline = loop.call_later(max(0.0, left_s), self._deadline, owned)
+        owned.deadline = self._timers.after(left_s, partial(self._deadline, owned))
         self._owned[request.request_id] = owned
         self.open_count += 1
         self._all_answered.clear()
         self._all_settled.clear()
-        return owned.exchange
+        return exchange
 
     def never_published(self, request_id: str) -> None:
         """The request is certainly not in its topic: nothing will ever be heard of it."""
@@ -198,12 +166,12 @@ class Conversations:
         owned.exchange.finish(Break(owned.error))
         return True
 
-    def _cancel(self, owned: _Owned, *, waiting: bool) -> None:
+    def _cancel(self, owned: Owned, *, waiting: bool) -> None:
         self._carry_out(owned, owned.conversation.hung_up())
         owned.journey.cancelled(owned.error)
         self._client_served(owned)
         if waiting:
-            self._tell_end(owned)  # else its node charges for what was generated
+            self._ends.tell(owned)  # else its node charges for what was generated
         self._insist_later(owned)
 
     def give_up(self, request_id: str, error: FleetError) -> bool:
@@ -225,7 +193,7 @@ class Conversations:
     def close_books(self) -> None:
         """This gateway is leaving: tell what no node has told yet."""
         for owned in list(self._owned.values()):
-            self._tell_end(owned)
+            self._ends.tell(owned)
 
     def frame(self, node: str, frame: AttemptFrame, *, repeated: bool) -> None:
         """Take a frame of a node (:class:`gateway.line.Listener`)."""
@@ -242,7 +210,8 @@ class Conversations:
                 if owned is None:
                     self._say(node, Stop(attempt_id=frame.attempt_id, reason="unknown"))
                     return
-                owned.attempts.add(frame.attempt_id)
+                if frame.attempt_id not in owned.attempts:
+                    owned.attempts += (frame.attempt_id,)
                 self._by_attempt[frame.attempt_id] = owned
                 self._carry_out(owned, owned.conversation.started(node, frame, now))
             case Finished() | Failed():
@@ -252,7 +221,7 @@ class Conversations:
                 elif isinstance(frame, Finished):
                     decisions = owned.conversation.finished(node, frame)
                     if owned.charge is None and _accepts(decisions):
-                        self._accept(owned, frame.charge)
+                        self._ends.accept(owned, frame.charge)
                         owned.journey.end_accepted(frame.usage)
                     self._carry_out(owned, decisions)
                 else:
@@ -263,20 +232,20 @@ class Conversations:
                     self._carry_out(owned, owned.conversation.alive(frame, now))
             case Settled():
                 if not repeated and (owned := self._owned.get(frame.request_id)) is not None:
-                    owned.end_told = owned.end_told or (frame.attempt_id in owned.trusted and not frame.abandoned)
+                    self._ends.settled(owned, frame)
                     if not frame.abandoned:
                         owned.journey.settled()
                     self._carry_out(owned, owned.conversation.settled(frame))
             case _:
                 assert_never(frame)
 
-    def _carry_out(self, owned: _Owned, decisions: list[Decision], *, node_tells: bool = False) -> None:
+    def _carry_out(self, owned: Owned, decisions: list[Decision], *, node_tells: bool = False) -> None:
         """``node_tells``: the error among the decisions is a node's, and its event too."""
         for decision in decisions:
             match decision:
                 case Tell(node, word):
                     if isinstance(word, Accepted | Settle):
-                        owned.trusted.add(word.attempt_id)
+                        owned.trusted |= {word.attempt_id}
                     self._say(node, word)
                 case Show(data):
                     self._show(owned, data)
@@ -290,7 +259,7 @@ class Conversations:
                     owned.journey.failed(owned.conversation.state, decision.error)
                     owned.error = decision.error
                     if not node_tells:
-                        self._tell_end(owned)
+                        self._ends.tell(owned)
                     self._client_served(owned)
                     owned.exchange.finish(decision)
                 case Probe(attempt_id):
@@ -306,24 +275,7 @@ class Conversations:
         if owned.place is not None:
             owned.place.held(holder is not None)
 
-    def _accept(self, owned: _Owned, charge: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        owned.charge = charge
-        self._unsettled[owned.request.request_id] = loop.time(), owned
-        if self._charging is None:
-            self._charging = loop.call_later(CHARGE_AFTER_S, self._charge_unsettled)
-
-    def _charge_unsettled(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._charging = None
-        for request_id, (since, owned) in list(self._unsettled.items()):
-            if since + CHARGE_AFTER_S > loop.time():
-                self._charging = loop.call_at(since + CHARGE_AFTER_S, self._charge_unsettled)
-                return
-            del self._unsettled[request_id]
-            self._tell_end(owned)
-
-    def _client_served(self, owned: _Owned) -> None:
+    def _client_served(self, owned: Owned) -> None:
         if owned.client_waits:
             owned.client_waits = False
             self.open_count -= 1
@@ -332,7 +284,7 @@ class Conversations:
             if not self.open_count:
                 self._all_answered.set()
 
-    def _show(self, owned: _Owned, data: bytes) -> None:
+    def _show(self, owned: Owned, data: bytes) -> None:
         owned.journey.shown()
         owned.exchange.put(data)
         limit = self._stream_buffer_bytes_max if owned.request.stream else self._answer_bytes_max
@@ -340,29 +292,7 @@ class Conversations:
             log.warning("An answer was cut: nobody takes it.", action="answer_cut", **owned.ids)
             self._carry_out(owned, owned.conversation.broken(FleetError("The answer was not taken fast enough.")))
 
-    def _tell_end(self, owned: _Owned) -> None:
-        """Tell management how a request ended, once, and only where no node does."""
-        if owned.end_told or owned.conversation.state == "open":
-            return
-        owned.end_told = True
-        if owned.charge is not None:
-            self._recorder.repeat(owned.charge, owned.request.request_id)
-            return
-        match owned.conversation.state:
-            case "cancelled":
-                self._record(owned, "request.cancelled", "cancelled", owned.error)
-            case "expired":
-                self._record(owned, "request.expired", "expired", owned.error)
-            case "poison":
-                self._record(owned, "request.dead", "dead", _obituary(owned))
-            case _:
-                self._record(owned, "request.failed", "failed", owned.error)
-
-    def _record(self, owned: _Owned, kind: RequestEventType, status: Status, error: ErrorBody | None = None) -> None:
-        attempts = owned.conversation.attempts
-        self._recorder.request_event(kind, owned.request, owned.body_bytes, status, attempts, error)
-
-    def _probe(self, owned: _Owned, attempt_id: str) -> None:
+    def _probe(self, owned: Owned, attempt_id: str) -> None:
         lines = self.lines
         assert lines is not None
         loop = asyncio.get_running_loop()
@@ -385,7 +315,7 @@ class Conversations:
         loop.call_later(PROBE_S / 2, ask_again)
         loop.call_later(PROBE_S, judge)
 
-    def _verify(self, owned: _Owned, nodes: frozenset[str]) -> None:
+    def _verify(self, owned: Owned, nodes: frozenset[str]) -> None:
         lines = self.lines
         assert lines is not None
         loop = asyncio.get_running_loop()
@@ -404,16 +334,15 @@ class Conversations:
 
         loop.call_later(VERIFY_S, listen)
 
-    def _deadline(self, owned: _Owned) -> None:
+    def _deadline(self, owned: Owned) -> None:
         self._carry_out(owned, owned.conversation.expired())
         self._insist_later(owned)
-        loop = asyncio.get_running_loop()
-        owned.deadline = loop.call_later(FORGET_AFTER_S, self._forget, owned)
+        owned.deadline = self._timers.after(FORGET_AFTER_S, partial(self._forget, owned))
 
-    def _insist_later(self, owned: _Owned) -> None:
+    def _insist_later(self, owned: Owned) -> None:
         asyncio.get_running_loop().call_later(INSIST_S, self._insist, owned)
 
-    def _insist(self, owned: _Owned) -> None:
+    def _insist(self, owned: Owned) -> None:
         decisions = owned.conversation.stop_again()
         owned.insisted += 1
         if decisions and owned.insisted <= INSIST_MAX and owned.request.request_id in self._owned:
@@ -423,12 +352,11 @@ class Conversations:
             # It died with what it would have charged. Who has the request now hears that it is not known any more.
             self._forget(owned)
 
-    def _forget(self, owned: _Owned) -> None:
-        self._tell_end(owned)
+    def _forget(self, owned: Owned) -> None:
+        self._ends.forget(owned)
         if owned.deadline is not None:
             owned.deadline.cancel()
         self._owned.pop(owned.request.request_id, None)
-        self._unsettled.pop(owned.request.request_id, None)
         if not self._owned:
             self._all_settled.set()
         for attempt_id in owned.attempts:
@@ -442,13 +370,3 @@ class Conversations:
 def _accepts(decisions: list[Decision]) -> bool:
     """Whether a node is told that its end is the request's."""
     return any(isinstance(decision, Tell) and isinstance(decision.word, Accepted) for decision in decisions)
-
-
-def _obituary(owned: _Owned) -> ErrorBody:
-    """Why a request is dead, and what to do, for people."""
-    request, deaths = owned.request, owned.conversation.deaths
-    return Poison(
-        f"This request brought down {deaths} nodes of model {request.model!r} that worked on it, one after the other. "
-        f"No node gets it again. See 'fleet dead-letters show {request.request_id} --model {request.model}', "
-        "then replay or discard it."
-    ).body()

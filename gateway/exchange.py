@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.conversation import Break, Complete
+    from process.timers import Timers
+
+
+class HungUp(Exception):
+    """The client is gone, or does not read."""
 
 
 class Exchange:
     """The hand-over between a conversation and the HTTP response that shows it. One reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
         self.end: Complete | Break | None = None
         self.pending_bytes = 0
         """Bytes that the client has not taken yet."""
         self.begun = False
         """For a client that hung up: whether a node had its request by then, or will still answer it."""
+        self._timers = timers
+        self._hung_up = False
         self._parts: list[bytes] = []
         self._has_line = False
         self._waiter: asyncio.Future[None] | None = None
@@ -61,24 +68,37 @@ class Exchange:
             self.put(rest)
         return lines + newline
 
-    async def news(self, within_s: float, *, for_end: bool = False) -> bool:
-        """Wait until there is a line (unless ``for_end``) or the end; False if ``within_s`` passed without."""
-        if self.end is not None or (self._has_line and not for_end):
-            return True
-        self._for_end = for_end
-        loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(within_s, self._wake)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
-        return self.end is not None or (self._has_line and not for_end)
+    async def news(self, within_s: float) -> bool:
+        """Wait until there is a line or the end; False if ``within_s`` passed without. Raises :class:`HungUp`."""
+        if self._hung_up:
+            raise HungUp
+        if self.end is None and not self._has_line:
+            timer = self._timers.after(within_s, self._wake)
+            try:
+                await self._woken()
+            finally:
+                timer.cancel()
+            if self._hung_up and self.end is None and not self._has_line:
+                raise HungUp
+        return self.end is not None or self._has_line
 
-    def interrupt(self, _: object = None) -> None:
-        """End :meth:`news` although there is none."""
+    async def ended(self) -> Complete | Break:
+        """Wait for the end, however long that takes. Raises :class:`HungUp`."""
+        self._for_end = True
+        while self.end is None:
+            if self._hung_up:
+                raise HungUp
+            await self._woken()
+        return self.end
+
+    def hang_up(self) -> None:
+        """The client is gone: whoever waits for news hears it."""
+        self._hung_up = True
         self._wake()
+
+    def _woken(self) -> asyncio.Future[None]:
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import error_headers, error_json
 from gateway.page import routes as page
 from gateway.visit import Visit
+from process.connection import CONNECTION
 from process.identity import new_request_id
 from process.logging import Log
 from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.keys import ApiKeys
     from gateway.metrics import GatewayMetrics
     from gateway.quota import Quota
+    from process.connection import Connection
     from wire.errors import ErrorBody
 
 log = Log("gateway")
@@ -102,7 +104,10 @@ class Front:
         finally:
             visit.end()
         if started and not ended:
-            _cut(send)
+            # The server alone would close it once everything is written, which a client that reads nothing never lets
+            # happen.
+            connection: Connection = scope[CONNECTION]
+            connection.cut()
 
     async def _refuse(self, error: ErrorBody, send: Send, *, started: bool) -> None:
         if started:
@@ -112,14 +117,6 @@ class Front:
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def _cut(send: Send) -> None:
-    """Break the connection of a response that has no end. The server alone would close it once everything is written,
-    which a client that reads nothing never lets happen. ASGI has no word for it, so this asks uvicorn's own object."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if transport is not None:
-        transport.abort()
 
 
 def _authorization(scope: Scope) -> bytes | None:

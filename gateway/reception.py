@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.answering import HungUp, Response, answer_stream, answer_whole, keep_alive, queue_headers
+from gateway.answering import Response, answer_stream, answer_whole, keep_alive, queue_headers
 from gateway.body import ClientGone, read_body
 from gateway.deadline import timeout_ms
+from gateway.exchange import HungUp
 from gateway.origin import origin
 from gateway.queue import NotPublished
 from gateway.traced import admitted, traced
 from process import crash
+from process.connection import CONNECTION
 from process.identity import now_ms
+from process.timers import Timers
 from process.tracing import STATUS
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import Receive, Scope, Send
 
     from gateway.accepted import Accepted
@@ -48,11 +52,11 @@ class Window:
         self._reception = reception
         self._endpoint = endpoint
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
+        answering = self._reception.answer(self._endpoint, scope, receive, send)
         traces = self._reception.traces
-        with contextlib.nullcontext() if traces is None else traced(traces, self._endpoint, scope):
-            await self._reception.answer(self._endpoint, scope, receive, send)
+        return answering if traces is None else traced(traces, self._endpoint, scope, answering)
 
 
 class Reception:
@@ -77,6 +81,7 @@ class Reception:
         self.leaving = False
         """Set when the gateway shuts down: open answers finish, new requests are refused."""
         self._settings = settings
+        self._timers = Timers()
         self._on_disconnect = settings.disconnect_policy
         self._gateway = gateway
         self._names = names
@@ -105,7 +110,9 @@ class Reception:
         span: Span | None = scope["state"].get("span")
         place, exchange = await self._admit(request, asked, scope["state"]["visit"], span)
         began = time.perf_counter()
-        response = Response(receive, send, queue_headers(place.admitted), settings.write_wait_s)
+        response = Response(
+            exchange, scope[CONNECTION], send, queue_headers(place.admitted), self._timers, settings.write_wait_s
+        )
         ended = False
         try:
             crash.point("after_own_before_publish")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from process import genai
@@ -10,7 +9,7 @@ from process.tracing import METHOD, PATH, REQUEST_ID, STATUS
 from wire.errors import FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable
 
     from starlette.types import Scope
 
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from wire.request import Request
 
 
-@contextlib.contextmanager
-def traced(traces: Traces, endpoint: Endpoint, scope: Scope) -> Iterator[None]:
-    """``scope["state"]["span"]`` while the block runs: below the client's own span, if it names one."""
+async def traced(traces: Traces, endpoint: Endpoint, scope: Scope, answering: Awaitable[None]) -> None:
+    """Answer with a ``scope["state"]["span"]``: below the client's own span, if it names one."""
     parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
     path = next(iter(endpoint.paths))
     attributes: genai.Attributes = {
@@ -33,7 +31,7 @@ def traced(traces: Traces, endpoint: Endpoint, scope: Scope) -> Iterator[None]:
     span = traces.begin(f"POST {path}", "server", parent, attributes)
     scope["state"]["span"] = span
     try:
-        yield
+        await answering
     except FleetError as error:
         span.note({STATUS: error.http_status})
         span.fail(error.own_code)

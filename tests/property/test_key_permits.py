@@ -18,6 +18,7 @@ from gateway.quota import Quota, estimate
 from gateway.visit import Visit
 from process.lifecycle import Tasks
 from process.logging import Log
+from process.timers import Timers
 from tests.waiting import until
 from wire.errors import FleetError, RateLimited
 from wire.request import Request
@@ -115,7 +116,7 @@ def test_every_end_gives_back_the_place_and_what_was_held(ends: list[tuple[str, 
                 visit.end()
                 continue
             if end != "never owned":
-                visit.exchange = Exchange()
+                visit.exchange = Exchange(Timers())
                 visit.exchange.begun = end == "hung up"
             if end == "answered":
                 assert visit.exchange is not None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from process.connection import CONNECTION
 from tests.simulation.virtual_loop import WORLD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from starlette.types import ASGIApp, Message
@@ -40,6 +42,8 @@ class Connection:
         self._arrived: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._last_at = 0.0
         self._ended = False
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
         self._client_gone = asyncio.Event()
         life.on_death.append(self._died)
 
@@ -47,11 +51,6 @@ class Connection:
     def life(self) -> Life:
         """The gateway at its other end."""
         return self._life
-
-    @property
-    def transport(self) -> Connection:
-        """What :func:`gateway.front._cut` asks of uvicorn's own object."""
-        return self
 
     def begin(self, app: ASGIApp) -> asyncio.Task[None]:
         """Hand the request to the application."""
@@ -67,6 +66,7 @@ class Connection:
             "headers": self._headers,
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 1),
+            CONNECTION: self,
         }
         return self._life.start(_serve(app, scope, self), "request")
 
@@ -76,7 +76,7 @@ class Connection:
 
     def leave(self) -> None:
         """The client hangs up."""
-        self._loop.call_later(self._random.random() * WAY_S, self._gone, context=WORLD)
+        self._loop.call_later(self._random.random() * WAY_S, self._part, context=WORLD)
 
     async def receive(self) -> Message:
         """ASGI's."""
@@ -94,16 +94,16 @@ class Connection:
         self._put(dict(message))
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._ended = True
-            self._gone()
+            self._client_gone.set()
         elif self._slow:
             await asyncio.sleep(self._random.random() * SLOW_S)
 
-    def abort(self) -> None:
-        """Cut it."""
+    def cut(self) -> None:
+        """See :class:`process.connection.Connection`."""
         if not self._ended and self._life.alive:
             self._ended = True
             self._put(BROKEN)
-            self._gone()
+            self._part()
 
     def _died(self) -> None:
         if not self._ended:
@@ -114,12 +114,15 @@ class Connection:
         self._last_at = max(self._last_at + 1e-6, self._loop.now + self._random.random() * WAY_S)
         self._loop.call_at(self._last_at, self._arrived.put_nowait, message, context=WORLD)
 
-    def _gone(self) -> None:
+    def _part(self) -> None:
+        self.gone = True
         self._client_gone.set()
+        if self.on_gone is not None:
+            self.on_gone()
 
 
 async def _serve(app: ASGIApp, scope: dict[str, Any], connection: Connection) -> None:
     try:
         await app(scope, connection.receive, connection.send)
     finally:
-        connection.abort()
+        connection.cut()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway import conversations
+from gateway import ends
 from gateway.conversations import Conversations
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
@@ -110,7 +110,7 @@ async def test_an_answer_that_nobody_settles_is_charged_by_its_gateway(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node may take a gateway for dead that only could not be heard."""
-    monkeypatch.setattr(conversations, "CHARGE_AFTER_S", 0.0)
+    monkeypatch.setattr(ends, "CHARGE_AFTER_S", 0.0)
     desk.hears(STARTED, FINISHED)
     assert desk.conversations.unsettled_count == 1
     await until(lambda: desk.recorder.told == [CHARGE])

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from gateway.conversation import Break
 from gateway.exchange import Exchange
+from process.timers import Timers
 from wire.errors import StreamInterrupted
 
 
 @given(st.lists(st.text("ab\n", max_size=6).map(str.encode)), st.booleans())
 def test_lines_come_whole_and_once_however_they_are_cut(parts: list[bytes], at_once: bool) -> None:
-    exchange, taken = Exchange(), []
+    exchange, taken = Exchange(Timers()), []
     for part in parts:
         exchange.put(part)
         if not at_once:
@@ -28,7 +29,7 @@ def test_lines_come_whole_and_once_however_they_are_cut(parts: list[bytes], at_o
 
 
 async def test_half_a_line_is_no_news_but_counts_as_waiting() -> None:
-    exchange = Exchange()
+    exchange = Exchange(Timers())
     exchange.put(b'{"half')
     assert not await exchange.news(0.001)
     assert (exchange.take_lines(), exchange.pending_bytes) == (b"", 6)
@@ -40,7 +41,7 @@ async def test_half_a_line_is_no_news_but_counts_as_waiting() -> None:
 
 
 async def test_of_a_stream_that_breaks_off_half_a_line_is_not_shown() -> None:
-    exchange = Exchange()
+    exchange = Exchange(Timers())
     exchange.put(b'{}\n{"half')
     exchange.finish(Break(StreamInterrupted().body()))
     assert await exchange.news(60)

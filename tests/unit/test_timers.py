@@ -1,0 +1,78 @@
+"""Timers that share their moments come in time, late by a hundredth at most, and never once cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.memory_loop import MemoryLoop
+from process.timers import GRAIN_S, LONG_FROM_S, LONG_GRAIN_S, SHARED_FROM_S, Timer, Timers
+
+seconds = st.floats(0, 4000) | st.sampled_from([0.0, SHARED_FROM_S, 10.0, LONG_FROM_S, 600.0])
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), seconds, st.booleans()), max_size=20))
+def test_every_timer_that_is_not_cancelled_comes_once_and_in_time(begun: list[tuple[float, float, bool]]) -> None:
+    loop = MemoryLoop()
+    came: list[tuple[int, float]] = []
+
+    async def live() -> None:
+        timers = Timers()
+        for number, (pause_s, length_s, cancelled) in enumerate(begun):
+            await asyncio.sleep(pause_s)
+            due[number] = loop.time() + length_s
+            timer = timers.after(length_s, lambda number=number: came.append((number, loop.time())))  # type: ignore[misc]
+            if cancelled:
+                timer.cancel()
+                timer.cancel()
+        await asyncio.sleep(5000)
+        assert repr(timers) == "<Timers moments=0>"
+
+    due: dict[int, float] = {}
+    loop.run_until_complete(live())
+    loop.close()
+    assert sorted(number for number, _ in came) == [n for n, (_, _, cancelled) in enumerate(begun) if not cancelled]
+    for number, at in came:
+        assert due[number] - 1e-9 <= at <= due[number] + begun[number][1] / 100 + 1e-9
+
+
+def test_those_of_one_moment_share_a_timer_of_the_loop() -> None:
+    loop = MemoryLoop()
+
+    async def live() -> None:
+        timers = Timers()
+        for length_s, grain_s in ((10.0, GRAIN_S), (600.0, LONG_GRAIN_S)):
+            before = len(loop._scheduled)
+            for _ in range(1000):
+                timers.after(length_s, lambda: None)
+                loop.now += grain_s / 1000
+            assert len(loop._scheduled) - before <= 2
+
+    loop.run_until_complete(live())
+    loop.close()
+
+
+def test_one_that_comes_may_cancel_those_of_its_moment_and_begin_others() -> None:
+    loop = MemoryLoop()
+    came: list[str] = []
+    running: dict[str, Timer] = {}
+    timers = Timers()
+
+    def comes(name: str) -> None:
+        came.append(name)
+        for other in running.values():
+            other.cancel()
+        if len(came) < 3:
+            running["again"] = timers.after(10, partial(comes, "again"))
+
+    async def live() -> None:
+        for name in ("first", "second"):
+            running[name] = timers.after(10, partial(comes, name))
+        await asyncio.sleep(100)
+
+    loop.run_until_complete(live())
+    loop.close()
+    assert came == ["first", "again", "again"]
