@@ -79,7 +79,7 @@ class FleetProcesses:
     def node(self, kind: str, name: str = "", **env: str) -> Process:
         """A ready node, static or remote. A static one serves a model of its own, so that it takes no one's work."""
         env = {"MODEL_NAME": MODEL if kind == "remote" else kind, "NODE_TYPE": kind, **env}
-        return self._role(name or f"node, {kind}", "node", {"NODE_PORT": free_ports(1)[0]}, **env)
+        return self._role(name or f"{kind} node", "node", {"NODE_PORT": free_ports(1)[0]}, **env)
 
     def embedded(self) -> Process:
         """A ready ``fleet up`` with a remote node: all three roles in one process."""

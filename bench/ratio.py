@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.figure import Figure
     from bench.result import Result
 
-FLEET = ("gateway", "node, remote", "broker")
+FLEET = ("gateway", "remote node", "broker")
 GATEWAY = ("gateway",)
 
 

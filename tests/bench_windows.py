@@ -59,7 +59,7 @@ def result(*windows: Window, arms: list[MeasuredArm] | None = None, **told: Any)
     machine = Machine("Linux", "a processor", 2, 4096, "3.11", "17", "4", {})
     known = arms or [
         measured(DIRECT),
-        measured(PULSAR, "gateway", "node, remote", "broker", "management"),
+        measured(PULSAR, "gateway", "remote node", "broker", "management"),
         measured(LITELLM, "litellm"),
     ]
     return Result(run, machine, {arm.name: arm for arm in known}, told.get("left_out", {}), list(windows))
