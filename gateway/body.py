@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from wire.errors import BodyTooLarge, FleetError, InvalidRequest, RequestTooSlow, UnsupportedMediaType
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope
+    from starlette.types import Receive
+
+    from process.timers import Timers
 
 
 class ClientGone(Exception):
@@ -36,43 +37,26 @@ def check_headers(headers: dict[bytes, bytes], bytes_max: int) -> None:
 
 
 async def read_body(
-    scope: Scope, receive: Receive, headers: dict[bytes, bytes], *, bytes_max: int, wait_s: float
+    receive: Receive, headers: dict[bytes, bytes], timers: Timers, *, bytes_max: int, wait_s: float
 ) -> bytes:
     """The whole body. Raises the errors of :func:`check_headers`, RequestTooSlow, and :class:`ClientGone`."""
     check_headers(headers, bytes_max)
-    message = await _first(receive, wait_s)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > bytes_max:
-            raise too_large(bytes_max)
-        return body
-    parts, size = [body], len(body)
+    parts: list[bytes] = []
+    size, more = 0, True
     try:
-        async with asyncio.timeout(wait_s):
-            while message.get("more_body"):
-                if size > bytes_max:
-                    raise too_large(bytes_max)
+        with timers.limit(wait_s):
+            while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
+                if size > bytes_max:
+                    raise too_large(bytes_max)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise RequestTooSlow from None
-    if size > bytes_max:
-        raise too_large(bytes_max)
-    return b"".join(parts)
-
-
-async def _first(receive: Receive, wait_s: float) -> Message:
-    try:
-        async with asyncio.timeout(wait_s):
-            message = await receive()
-    except TimeoutError:
-        raise RequestTooSlow from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def too_large(bytes_max: int) -> FleetError:

@@ -16,7 +16,6 @@ from gateway.owned import Owned
 from process import crash
 from process.identity import now_ms
 from process.logging import Log
-from process.timers import Timers
 from wire.control import Accepted, AreYouAlive, Settle, Stop
 from wire.errors import FleetError, Overloaded, RequestCancelled
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.models import Models
     from gateway.record import GatewayRecorder
     from process.otel import Span
+    from process.timers import Timers
     from wire.control import Word
     from wire.piece import AttemptFrame
     from wire.request import Request
@@ -55,6 +55,7 @@ class Conversations:
         recorder: GatewayRecorder,
         metrics: GatewayMetrics,
         models: Models,
+        timers: Timers,
         *,
         conversations_max: int,
         stream_buffer_bytes_max: int,
@@ -63,7 +64,7 @@ class Conversations:
         self.lines: Lines | None = None
         """Set once, before the first frame: lines and conversations know each other."""
         self._ends = Ends(recorder)
-        self._timers = Timers()
+        self._timers = timers
         self._metrics = metrics
         self._models = models
         self._conversations_max = conversations_max

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.conversation import Break, Complete
     from process.timers import Timers
 
@@ -97,7 +98,7 @@ class Exchange:
         self._wake()
 
     def _woken(self) -> asyncio.Future[None]:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._timers.loop.create_future()
         return self._waiter
 
     def _wake(self) -> None:

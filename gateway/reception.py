@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from gateway.traced import admitted, traced
 from process import crash
 from process.connection import CONNECTION
 from process.identity import now_ms
-from process.timers import Timers
 from process.tracing import STATUS
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
     from gateway.visit import Visit
     from process.otel import Span, Traces
+    from process.timers import Timers
 
 USER_AGENT_CHARS_MAX = 256
 
@@ -73,6 +72,7 @@ class Reception:
         conversations: Conversations,
         metrics: GatewayMetrics,
         accepted: Accepted,
+        timers: Timers,
     ) -> None:
         self.budgets: Budgets | None = None
         """Set where there is a database that has them."""
@@ -81,7 +81,7 @@ class Reception:
         self.leaving = False
         """Set when the gateway shuts down: open answers finish, new requests are refused."""
         self._settings = settings
-        self._timers = Timers()
+        self._timers = timers
         self._on_disconnect = settings.disconnect_policy
         self._gateway = gateway
         self._names = names
@@ -101,7 +101,7 @@ class Reception:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             body = await read_body(
-                scope, receive, headers, bytes_max=settings.body_bytes_max, wait_s=settings.body_wait_s
+                receive, headers, self._timers, bytes_max=settings.body_bytes_max, wait_s=settings.body_wait_s
             )
         except ClientGone:
             return
@@ -202,7 +202,7 @@ class Reception:
 
     async def _publish(self, request: Request) -> None:
         try:
-            async with asyncio.timeout((request.deadline_ms - now_ms()) / 1000):
+            with self._timers.limit((request.deadline_ms - now_ms()) / 1000):
                 await self._queue.publish(request)
         except TimeoutError:
             pass  # its deadline has ended it, receipt or not: that is what its client hears

@@ -33,6 +33,7 @@ from process.identity import new_incarnation
 from process.lifecycle import Tasks
 from process.logging import Log
 from process.settings import WrongSettings, split
+from process.timers import Timers
 from process.tls import tls_options
 from process.traces import open_traces
 from store.prices import PriceList, read_prices
@@ -70,11 +71,12 @@ async def run(
     and :class:`process.settings.WrongSettings` for a database that cannot be one.
     """
     gateway = new_incarnation("gateway")
+    timers = Timers(asyncio.get_running_loop())
     metrics = GatewayMetrics()
     topics = settings.topics
     tasks = Tasks(log)
     model_names = settings.model_names
-    models = Models(model_names.declared, asyncio.get_running_loop().time(), int(time.time()))
+    models = Models(model_names.declared, timers.loop.time(), int(time.time()))
     queue = RequestQueue(broker, topics)
     aimodels = _aimodels(settings, model_names, models, queue) if settings.aimodels_namespace else None
     recorder = GatewayRecorder(gateway, tasks)
@@ -83,6 +85,7 @@ async def run(
         recorder,
         metrics,
         models,
+        timers,
         conversations_max=settings.requests_max,
         stream_buffer_bytes_max=settings.stream_buffer_bytes_max,
         answer_bytes_max=settings.answer_bytes_max,
@@ -99,7 +102,9 @@ async def run(
     orders = Orders(broker, topics, conversations, metrics)
     admission = Admission(models, backlog, cold_requests_max=settings.cold_requests_max)
     accepted = Accepted(gateway, recorder, with_prompts=settings.store_prompts)
-    reception = Reception(settings, gateway, model_names, models, admission, queue, conversations, metrics, accepted)
+    reception = Reception(
+        settings, gateway, model_names, models, admission, queue, conversations, metrics, accepted, timers
+    )
     stored = quota = None
     if settings.database_url is not None:
         # Both bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
@@ -140,7 +145,7 @@ async def run(
     async def figures() -> bytes:
         return generate_latest(metrics.registry) if sibling is None else await sibling.figures()
 
-    counter = TokenCounter(settings, model_names, models, TokenQuestions(lines, models))
+    counter = TokenCounter(settings, model_names, models, TokenQuestions(lines, models), timers)
     app = build(reception, counter, model_names, models, keys, metrics, figures, why_not_ready, quota, settings.cors)
     if sibling is None:
         listener, is_late = bind(settings.host, settings.port, "PORT"), False

@@ -20,29 +20,39 @@ if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
     from gateway.token_questions import TokenQuestions
     from gateway.visit import Visit
+    from process.timers import Timers
 
 
 class TokenCounter:
     """``POST /api/v1/token_check`` as an ASGI application."""
 
-    def __init__(self, settings: GatewaySettings, names: ModelNames, models: Models, questions: TokenQuestions) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        names: ModelNames,
+        models: Models,
+        questions: TokenQuestions,
+        timers: Timers,
+    ) -> None:
         self._settings = settings
         self._names = names
         self._models = models
         self._questions = questions
+        self._timers = timers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Errors are raised, for :mod:`gateway.front` to render."""
         settings = self._settings
         try:
+            headers = dict(scope["headers"])
             body = await read_body(
-                scope, receive, dict(scope["headers"]), bytes_max=settings.body_bytes_max, wait_s=settings.body_wait_s
+                receive, headers, self._timers, bytes_max=settings.body_bytes_max, wait_s=settings.body_wait_s
             )
         except ClientGone:
             return
         told = await self._answer(scope["state"]["visit"], token_check.read(body))
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        told_of = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": told_of})
         await send({"type": "http.response.body", "body": told})
 
     async def _answer(self, visit: Visit, asked: list[PromptToCheck]) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 SHARED_FROM_S, GRAIN_S = 6.25, 0.0625
 """Timers of at least so long end with others, at the next whole multiple of the second: a fraction that floats hold."""
@@ -26,30 +27,73 @@ class Timers:
     One of the loop's own for each would cost several times as much to begin and to cancel, and 0.7 KiB while it runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Kept, for Python 3.11 asks the kernel for the process's id whenever it is asked for the running loop.
+        self.loop = loop
         self._moments: dict[float, dict[_Shared, None]] = {}
 
     def __repr__(self) -> str:
         return f"<Timers moments={len(self._moments)}>"
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Have ``call()`` run so much later, in the running loop."""
-        loop = asyncio.get_running_loop()
+        """Have ``call()`` run in the loop so much later."""
         if seconds < SHARED_FROM_S:
-            return loop.call_later(seconds, call)
+            return self.loop.call_later(seconds, call)
         grain_s = GRAIN_S if seconds < LONG_FROM_S else LONG_GRAIN_S
-        moment = -((loop.time() + seconds) // -grain_s) * grain_s
+        moment = -((self.loop.time() + seconds) // -grain_s) * grain_s
         sharing = self._moments.get(moment)
         if sharing is None:
             sharing = self._moments[moment] = {}
-            loop.call_at(moment, self._ring, moment)
+            self.loop.call_at(moment, self._ring, moment)
         timer = _Shared(sharing, call)
         sharing[timer] = None
         return timer
 
+    def limit(self, seconds: float) -> Limit:
+        """A block that may take so long: see :class:`Limit`."""
+        return Limit(self, seconds)
+
     def _ring(self, moment: float) -> None:
         for timer in list(self._moments.pop(moment)):
             timer.ring()
+
+
+class Limit:
+    """``with timers.limit(60): await ...`` raises :class:`TimeoutError` when its time is over.
+
+    As :class:`asyncio.Timeout` does, by cancelling its task, and to be nested and cancelled like it.
+    """
+
+    __slots__ = ("_cancelling", "_seconds", "_task", "_timer", "_timers", "over")
+
+    _task: asyncio.Task[Any]
+    _timer: Timer
+    _cancelling: int
+
+    def __init__(self, timers: Timers, seconds: float) -> None:
+        self._timers = timers
+        self._seconds = seconds
+        self.over = False
+        """Whether it came to the end of its time."""
+
+    def __enter__(self) -> Limit:
+        task = asyncio.current_task(self._timers.loop)
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._timer = self._timers.after(self._seconds, self._end)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        # If somebody else cancelled the task as well, that goes before.
+        if self.over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _end(self) -> None:
+        self.over = True
+        self._task.cancel()
 
 
 class _Shared:

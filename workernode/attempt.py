@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from process import crash
@@ -68,7 +69,8 @@ class Attempt:
         self.number = 1
         self.published_ms = delivery.published_ms
         self.taken_ms = now_ms()
-        self.slot_since = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.slot_since = self._loop.time()
         """Loop time from which on it holds its slot."""
         self.slot_s = 0.0
         """How long it held it, once its work is done."""
@@ -85,7 +87,8 @@ class Attempt:
         self._model = model
         self._says_that_it_begins = False
         self._pieces = 0
-        self._words: asyncio.Queue[Go | Park | Settle | Verdict] = asyncio.Queue()
+        self._words: deque[Go | Park | Settle | Verdict] = deque()
+        self._listening: asyncio.Future[None] | None = None
         self._prefix: str | None = None
         self._remaining_s = (request.deadline_ms - self.taken_ms) / 1000
         self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
@@ -133,14 +136,14 @@ class Attempt:
             case Stop() | GatewayGone() if self._working is not None:
                 self._interrupt(Cancelled(_reason(word), self.usage_so_far()))
             case Go() | Park() | Stop() | Settle() | Accepted() | GatewayGone():
-                self._words.put_nowait(word)
+                self._take(word)
             case _:
                 pass
 
     def interrupt(self, *, working: bool) -> None:
         """The node is going away: hand the request back, at once if it never began, else only if ``working`` too."""
         if self._working is None and not self.begun:
-            self._words.put_nowait(Stop(attempt_id=self.attempt_id, reason="again"))
+            self._take(Stop(attempt_id=self.attempt_id, reason="again"))
         elif working and self._working is not None:
             self._interrupt(Interrupted())
 
@@ -253,9 +256,9 @@ class Attempt:
             prefix=self._prefix,
             span=self.span,
         )
-        while not self._words.empty():
+        while self._words:
             # Words that came between `started` and now; `go` is no news here.
-            word = self._words.get_nowait()
+            word = self._words.popleft()
             if isinstance(word, Stop | GatewayGone):
                 return Cancelled(_reason(word), self.usage_so_far())
         self._working = asyncio.current_task()
@@ -339,13 +342,22 @@ class Attempt:
         """The next word, or None after ``patience_s``."""
         if self.link.lost:
             return GatewayGone()
-        if not self._words.empty():
-            return self._words.get_nowait()
-        try:
-            async with asyncio.timeout(patience_s):
-                return await self._words.get()
-        except TimeoutError:
-            return None
+        if not self._words:
+            self._listening = self._loop.create_future()
+            timer = self._loop.call_later(patience_s, self._wake)
+            try:
+                await self._listening
+            finally:
+                timer.cancel()
+        return self._words.popleft() if self._words else None
+
+    def _take(self, word: Go | Park | Settle | Verdict) -> None:
+        self._words.append(word)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._listening is not None and not self._listening.done():
+            self._listening.set_result(None)
 
     def _started(self) -> Started:
         return Started(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.record import GatewayRecorder
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
+from process.timers import Timers
 from wire.errors import Poison
 from wire.topics import LEDGER
 
@@ -56,6 +58,7 @@ async def replay(broker: Broker, topics: Topics, request: Request, timeout_s: fl
         recorder,
         metrics,
         Models((), 0.0, 0),  # nobody listens to heartbeats here: silence is believed
+        Timers(asyncio.get_running_loop()),
         conversations_max=1,
         stream_buffer_bytes_max=ANSWER_BYTES_MAX,
         answer_bytes_max=ANSWER_BYTES_MAX,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +116,7 @@ def test_every_end_gives_back_the_place_and_what_was_held(ends: list[tuple[str, 
                 visit.end()
                 continue
             if end != "never owned":
-                visit.exchange = Exchange(Timers())
+                visit.exchange = Exchange(Timers(cast("asyncio.AbstractEventLoop", None)))
                 visit.exchange.begun = end == "hung up"
             if end == "answered":
                 assert visit.exchange is not None

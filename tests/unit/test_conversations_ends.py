@@ -15,6 +15,7 @@ from gateway.record import GatewayRecorder
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
+from process.timers import Timers
 from tests.waiting import until
 from wire.errors import ErrorBody, QueueUnavailable, ShuttingDown
 from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
@@ -55,6 +56,7 @@ class Desk:
             self.recorder,
             GatewayMetrics(),
             Models((), 0.0, 0),
+            Timers(asyncio.get_running_loop()),
             conversations_max=1,
             stream_buffer_bytes_max=1,
             answer_bytes_max=1,

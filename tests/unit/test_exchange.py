@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from wire.errors import StreamInterrupted
 
 @given(st.lists(st.text("ab\n", max_size=6).map(str.encode)), st.booleans())
 def test_lines_come_whole_and_once_however_they_are_cut(parts: list[bytes], at_once: bool) -> None:
-    exchange, taken = Exchange(Timers()), []
+    exchange, taken = Exchange(Timers(cast("asyncio.AbstractEventLoop", None))), []
     for part in parts:
         exchange.put(part)
         if not at_once:
@@ -29,7 +30,7 @@ def test_lines_come_whole_and_once_however_they_are_cut(parts: list[bytes], at_o
 
 
 async def test_half_a_line_is_no_news_but_counts_as_waiting() -> None:
-    exchange = Exchange(Timers())
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
     exchange.put(b'{"half')
     assert not await exchange.news(0.001)
     assert (exchange.take_lines(), exchange.pending_bytes) == (b"", 6)
@@ -41,7 +42,7 @@ async def test_half_a_line_is_no_news_but_counts_as_waiting() -> None:
 
 
 async def test_of_a_stream_that_breaks_off_half_a_line_is_not_shown() -> None:
-    exchange = Exchange(Timers())
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
     exchange.put(b'{}\n{"half')
     exchange.finish(Break(StreamInterrupted().body()))
     assert await exchange.news(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ def test_every_timer_that_is_not_cancelled_comes_once_and_in_time(begun: list[tu
     came: list[tuple[int, float]] = []
 
     async def live() -> None:
-        timers = Timers()
+        timers = Timers(loop)
         for number, (pause_s, length_s, cancelled) in enumerate(begun):
             await asyncio.sleep(pause_s)
             due[number] = loop.time() + length_s
@@ -43,7 +44,7 @@ def test_those_of_one_moment_share_a_timer_of_the_loop() -> None:
     loop = MemoryLoop()
 
     async def live() -> None:
-        timers = Timers()
+        timers = Timers(loop)
         for length_s, grain_s in ((10.0, GRAIN_S), (600.0, LONG_GRAIN_S)):
             before = len(loop._scheduled)
             for _ in range(1000):
@@ -59,7 +60,7 @@ def test_one_that_comes_may_cancel_those_of_its_moment_and_begin_others() -> Non
     loop = MemoryLoop()
     came: list[str] = []
     running: dict[str, Timer] = {}
-    timers = Timers()
+    timers = Timers(loop)
 
     def comes(name: str) -> None:
         came.append(name)
@@ -76,3 +77,53 @@ def test_one_that_comes_may_cancel_those_of_its_moment_and_begin_others() -> Non
     loop.run_until_complete(live())
     loop.close()
     assert came == ["first", "again", "again"]
+
+
+async def test_a_limit_ends_a_block_that_takes_longer_and_no_other() -> None:
+    timers = Timers(asyncio.get_running_loop())
+    with timers.limit(60) as limit:
+        await asyncio.sleep(0)
+    assert not limit.over
+    with pytest.raises(TimeoutError), timers.limit(0.001) as limit:
+        await asyncio.sleep(60)
+    assert limit.over
+    with pytest.raises(TimeoutError), timers.limit(60), timers.limit(-1):
+        await asyncio.sleep(60)
+    with pytest.raises(TimeoutError), timers.limit(0.001), timers.limit(60):
+        await asyncio.sleep(60)
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+@pytest.mark.parametrize("also_late", [False, True])
+async def test_whoever_is_cancelled_is_cancelled_within_a_limit_too(also_late: bool) -> None:
+    timers = Timers(asyncio.get_running_loop())
+
+    async def work() -> None:
+        with timers.limit(0.01 if also_late else 60):
+            await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    if also_late:
+        timers.loop.call_later(0.01, task.cancel)
+        await asyncio.sleep(0.005)
+    else:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_error_of_the_block_itself_goes_before_its_limit() -> None:
+    timers = Timers(asyncio.get_running_loop())
+
+    async def work() -> None:
+        with timers.limit(0.001):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own"):
+        await work()

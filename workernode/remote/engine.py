@@ -14,6 +14,7 @@ from yarl import URL
 
 from process.identity import now_ms
 from process.logging import Log
+from process.timers import Timers
 from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
 from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
@@ -93,6 +94,7 @@ class RemoteEngine(Engine):
         self._sleep = sleep
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._timers: Timers | None = None
         self._details = EngineDetails(upstream_model=upstream_model, endpoints=endpoints, context_length=context_length)
 
     @property
@@ -102,6 +104,7 @@ class RemoteEngine(Engine):
 
     async def start(self) -> None:
         """Open the HTTP session. The upstream is not called: a wrong key is a state that working finds."""
+        self._timers = Timers(asyncio.get_running_loop())
         endpoints = self._details.endpoints
         self._counter = token_counter(self._tokenizer)
         try:
@@ -151,7 +154,8 @@ class RemoteEngine(Engine):
         return self._pace.reserve(tokens, asked)
 
     async def _asked(self, job: Job, answer: Answer) -> Answered | Refused | Later:
-        loop = asyncio.get_running_loop()
+        assert self._timers is not None, "start() was not called"
+        loop = self._timers.loop
         due = loop.time() + job.remaining_s
 
         def notice(failure: Failure, wait_s: float) -> None:
@@ -166,7 +170,7 @@ class RemoteEngine(Engine):
             )
 
         try:
-            async with asyncio.timeout_at(due) as deadline:
+            with self._timers.limit(job.remaining_s) as deadline:
                 return await with_retries(
                     lambda: self._attempt(job, answer, due),
                     budget=self._retries,
@@ -179,7 +183,7 @@ class RemoteEngine(Engine):
         except InvalidRequest as error:
             return Refused(error.body())
         except TimeoutError:
-            if not deadline.expired():
+            if not deadline.over:
                 raise
             return Refused(DeadlineExceeded().body())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import math
 import time
@@ -87,7 +88,7 @@ class Exchange:
         if self.call is not None:
             headers = {**headers, **self.call.headers}
         try:
-            async with asyncio.timeout_at(due):
+            async with contextlib.nullcontext() if due is None else asyncio.timeout_at(due):
                 response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, ConnectionError) as error:
             raise unreachable(error) from None  # a slow connection is one of these
