@@ -54,8 +54,9 @@ class Timers:
         return Limit(self, seconds)
 
     def _ring(self, moment: float) -> None:
-        for timer in list(self._moments.pop(moment)):
-            timer.ring()
+        for timer in self._moments.pop(moment):
+            # Each in a turn of its own: an error of one must not silence the others.
+            self.loop.call_soon(timer.ring)
 
 
 class Limit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from process import crash
@@ -16,6 +15,7 @@ from wire.usage import Usage
 from workernode.engine import Job, answer_id
 from workernode.outcome import Answered, Cancelled, Interrupted, Refused
 from workernode.settling import GatewayGone, ending, settlement
+from workernode.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,8 +69,8 @@ class Attempt:
         self.number = 1
         self.published_ms = delivery.published_ms
         self.taken_ms = now_ms()
-        self._loop = asyncio.get_running_loop()
-        self.slot_since = self._loop.time()
+        loop = asyncio.get_running_loop()
+        self.slot_since = loop.time()
         """Loop time from which on it holds its slot."""
         self.slot_s = 0.0
         """How long it held it, once its work is done."""
@@ -87,8 +87,7 @@ class Attempt:
         self._model = model
         self._says_that_it_begins = False
         self._pieces = 0
-        self._words: deque[Go | Park | Settle | Verdict] = deque()
-        self._listening: asyncio.Future[None] | None = None
+        self._words: Words[Go | Park | Settle | Verdict] = Words(loop)
         self._prefix: str | None = None
         self._remaining_s = (request.deadline_ms - self.taken_ms) / 1000
         self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
@@ -136,14 +135,14 @@ class Attempt:
             case Stop() | GatewayGone() if self._working is not None:
                 self._interrupt(Cancelled(_reason(word), self.usage_so_far()))
             case Go() | Park() | Stop() | Settle() | Accepted() | GatewayGone():
-                self._take(word)
+                self._words.put(word)
             case _:
                 pass
 
     def interrupt(self, *, working: bool) -> None:
         """The node is going away: hand the request back, at once if it never began, else only if ``working`` too."""
         if self._working is None and not self.begun:
-            self._take(Stop(attempt_id=self.attempt_id, reason="again"))
+            self._words.put(Stop(attempt_id=self.attempt_id, reason="again"))
         elif working and self._working is not None:
             self._interrupt(Interrupted())
 
@@ -256,9 +255,8 @@ class Attempt:
             prefix=self._prefix,
             span=self.span,
         )
-        while self._words:
-            # Words that came between `started` and now; `go` is no news here.
-            word = self._words.popleft()
+        while word := self._words.take():
+            # It came between `started` and now; `go` is no news here.
             if isinstance(word, Stop | GatewayGone):
                 return Cancelled(_reason(word), self.usage_so_far())
         self._working = asyncio.current_task()
@@ -342,22 +340,7 @@ class Attempt:
         """The next word, or None after ``patience_s``."""
         if self.link.lost:
             return GatewayGone()
-        if not self._words:
-            self._listening = self._loop.create_future()
-            timer = self._loop.call_later(patience_s, self._wake)
-            try:
-                await self._listening
-            finally:
-                timer.cancel()
-        return self._words.popleft() if self._words else None
-
-    def _take(self, word: Go | Park | Settle | Verdict) -> None:
-        self._words.append(word)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._listening is not None and not self._listening.done():
-            self._listening.set_result(None)
+        return await self._words.next(patience_s)
 
     def _started(self) -> Started:
         return Started(

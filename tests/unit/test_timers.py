@@ -56,6 +56,25 @@ def test_those_of_one_moment_share_a_timer_of_the_loop() -> None:
     loop.close()
 
 
+def test_one_that_fails_keeps_no_other_from_coming() -> None:
+    loop = MemoryLoop()
+    came, told = list[str](), list[str]()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+
+    def fail() -> None:
+        raise ValueError("mine")
+
+    async def live() -> None:
+        timers = Timers(loop)
+        timers.after(10, fail)
+        timers.after(10, lambda: came.append("the other"))
+        await asyncio.sleep(100)
+
+    loop.run_until_complete(live())
+    loop.close()
+    assert (came, told) == (["the other"], ["mine"])
+
+
 def test_one_that_comes_may_cancel_those_of_its_moment_and_begin_others() -> None:
     loop = MemoryLoop()
     came: list[str] = []
