@@ -61,6 +61,12 @@ def python_place() -> Path:
 
 
 @pytest.fixture(scope="session")
+def llamaindex_place() -> Path:
+    """The environment with LlamaIndex, which wants an older openai than the others."""
+    return place_of("llamaindex")
+
+
+@pytest.fixture(scope="session")
 def node_place() -> Path:
     """The folder with ``node_modules``."""
     return place_of("node")

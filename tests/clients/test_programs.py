@@ -1,5 +1,5 @@
 """Programs that people use with OpenAI's API, as processes of their own, against a real fleet: openai-node, LangChain,
-AutoGen and the command ``llm``."""
+LlamaIndex, AutoGen and the command ``llm``."""
 
 from __future__ import annotations
 
@@ -71,6 +71,20 @@ async def test_langchain_invokes_streams_calls_tools_and_parses(
     assert got["refused"] == {
         "wrong_key": [401, "invalid_api_key"],
         "wrong_value": [400, "invalid_value"],
+    }
+
+
+async def test_llamaindex_asks_whole_and_streamed_calls_tools_and_completes(
+    served: Served, llamaindex_place: Path, tmp_path: Path
+) -> None:
+    got = await told(served, tmp_path, llamaindex_place / "bin" / "python", PROGRAMS / "with_llamaindex.py")
+    assert got == {
+        "whole": oracle_text(asked("r1 tokens=4")),
+        "stream": oracle_text(asked("r2 tokens=4")),
+        "calls": [["add", {"a": 7, "b": 7}]] * 2,
+        "async": [oracle_text(asked(f"r{i} tokens={i}")) for i in range(8)],
+        "completion": oracle_texts({"prompt": "r3 tokens=2"})[0],
+        "refused": [401, "invalid_api_key"],
     }
 
 
