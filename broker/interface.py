@@ -106,7 +106,7 @@ class Consumer(Protocol):
     def nack(self, delivery: Delivery) -> None:
         """Hand this message back; it comes again, to any consumer, ahead of the backlog, about 0.1 to 0.4 s later.
 
-        Implementations gather nacks and issue them together on a tick: scattered ones starve redelivery on Pulsar.
+        Implementations gather nacks and issue them together on a tick.
         """
 
     async def aclose(self) -> None:
@@ -161,14 +161,15 @@ class Broker(Protocol):
         """
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> Listener:
         """Hear everything that is published to a non-persistent topic from here on.
 
         ``hear(payload)`` is called in this loop for one message after the other, in the order of each producer, but
         for those that were dropped: by the broker, or because ``waiting_max`` messages waited in this process. It
-        must not raise. With ``gather_s`` they may come so much later, all of that time together, which costs much less
-        than waking up for each. Of the listener nothing stays at the broker when it ends, whether in order or not.
+        must not raise. With ``gathers`` they may come a tenth of a second later, all of that time together, which costs
+        much less than waking up for each. Of the listener nothing stays at the broker when it ends, whether in order or
+        not.
         """
 
     async def aclose(self) -> None:

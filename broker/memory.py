@@ -7,10 +7,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from broker.gather import Gather
 from broker.interface import PAYLOAD_BYTES_MAX, BrokerError, BrokerUnavailable, PayloadTooLarge
 from broker.mailbox import Mailbox
 from broker.memory_server import Entry, MemoryServer, Subscription, Topic
-from broker.nacks import NackGather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class MemoryConsumer:
         self._broker = broker
         self._subscription = subscription
         self._mailbox: Mailbox[MemoryDelivery] = Mailbox(subscription.dispatch, ahead=prefetch)
-        self._nacks: NackGather[int] = NackGather(self._hand_back_later, broker.server.nack_tick_s)
+        self._nacks: Gather[int] = Gather(self._hand_back_later, broker.server.nack_tick_s)
         self._kind: Kind | None = None
         self._closed = False
 
@@ -239,7 +239,7 @@ class MemoryBroker:
         return consumer
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> MemoryListener:
         self.check()
         listener = MemoryListener(self, self.server.topic(topic), hear, waiting_max)

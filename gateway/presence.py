@@ -11,7 +11,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
 from wire.errors import InvalidName, UndecodableMessage
-from wire.presence import PRESENCE_EVERY_S, PRESENCE_GATHER_S, RollCall
+from wire.presence import PRESENCE_EVERY_S, RollCall
 
 if TYPE_CHECKING:
     from broker.interface import Broker, Listener
@@ -49,7 +49,7 @@ class PresenceListener:
     async def start(self) -> None:
         """Listen, call the roll, and return when the nodes have had time to answer it."""
         self._listener = await self._broker.listen(
-            self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX, gather_s=PRESENCE_GATHER_S
+            self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True
         )
         self._tasks.start(self._expire(), "expire nodes")
         for model in self._models.names:

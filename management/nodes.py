@@ -10,7 +10,7 @@ from management.persistence import Persistence, Stopping
 from process.logging import Log
 from wire import codec
 from wire.errors import InvalidName, UndecodableMessage
-from wire.presence import PRESENCE_GATHER_S, PRESENCE_LOST_S, Presence, RollCall
+from wire.presence import PRESENCE_LOST_S, Presence, RollCall
 from wire.topics import segment
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class FleetListener:
         listeners: list[Listener] = []
         try:
             for topic, hear in ((topics.presence, self._hear), (topics.backlog, self._hear_backlog)):
-                listeners.append(await broker.listen(topic, hear, waiting_max=waiting_max, gather_s=PRESENCE_GATHER_S))
+                listeners.append(await broker.listen(topic, hear, waiting_max=waiting_max, gathers=True))
             # Only now: what the nodes answer must find somebody who listens.
             producer = await broker.producer(topics.roll_call)
             try:

@@ -105,6 +105,7 @@ class InProcessFleet:
         for running in reversed(self._running):
             if not running.task.done():
                 await running.end()
+            await running.broker.aclose()
 
     async def _start(self, run: Any, settings: Any, port: int) -> Running:
         broker = self._connect()

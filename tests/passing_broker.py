@@ -39,7 +39,7 @@ class PassingBroker:
         return await self._inner.consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> Listener:
         return await self._inner.listen(topic, hear, waiting_max=waiting_max)
 

@@ -52,10 +52,10 @@ class WatchedBroker(PassingBroker):
         return await super().consumer(topic, subscription, kind, prefetch=prefetch, from_earliest=from_earliest)
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> Listener:
         self._watch.made.add(topic)
-        return await super().listen(topic, hear, waiting_max=waiting_max, gather_s=gather_s)
+        return await super().listen(topic, hear, waiting_max=waiting_max, gathers=gathers)
 
 
 class WatchedProducer:

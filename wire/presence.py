@@ -11,8 +11,6 @@ from wire.usage import TOKENS_MAX, Tokens
 
 PRESENCE_EVERY_S = 5.0
 """A heartbeat comes at least this often, and at every change of state."""
-PRESENCE_GATHER_S = 0.1
-"""While many nodes are heard, heartbeats wait this long for others: of a thousand nodes 200 come in a second."""
 PRESENCE_LOST_S = 3 * PRESENCE_EVERY_S
 """A node is taken for gone after this long without a heartbeat."""
 

@@ -22,3 +22,8 @@ class Address:
 
     def __str__(self) -> str:
         return self.text
+
+
+def is_persistent(topic: str) -> bool:
+    """Whether the broker stores what is published there."""
+    return not topic.startswith("non-persistent://")

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import _pulsar
 
 from broker.interface import BrokerUnavailable, Kind
+from broker.pulsar import handshake
 from broker.pulsar.address import Address
+from broker.pulsar.channels import Channels
 from broker.pulsar.client import PulsarClient
 from broker.pulsar.consumer import PulsarConsumer
+from broker.pulsar.credential import Credential
 from broker.pulsar.failure import PulsarFailure, explain
-from broker.pulsar.handshake import Handshake
 from broker.pulsar.limits import PulsarLimits, Window
 from broker.pulsar.listener import PulsarListener
+from broker.pulsar.patience import patiently
+from broker.pulsar.prefetching_consumer import PrefetchingConsumer
 from broker.pulsar.producer import PulsarProducer
 from broker.pulsar.watch import Watch
 
@@ -39,8 +43,9 @@ class PulsarBroker:
         limits: PulsarLimits | None = None,
     ) -> None:
         self.address = Address(url)
-        self.handshake = Handshake(self.address, token=token, tls_trust_certs=tls_trust_certs)
         self.limits = limits or PulsarLimits()
+        credential = Credential(token=token, tls_trust_certs=tls_trust_certs)
+        self.channels = Channels(self.address, credential, self.limits)
         self.window = Window(self.limits.pending_sends_max, self.limits.pending_bytes_max)
         self.members: set[Member] = set()
         self.lost = False
@@ -84,7 +89,7 @@ class PulsarBroker:
                 return
             doing = f"Connecting to the broker at {self.address}"
             try:
-                fault = await self.handshake.fault(self.limits.connect_timeout_s)
+                fault = await handshake.fault(self.address, self.channels, self.limits.connect_timeout_s)
             except PulsarFailure as failure:
                 raise explain(failure, doing) from None
             if fault is not None:
@@ -106,40 +111,41 @@ class PulsarBroker:
             return
         await self._reach()
         try:
-            # A queue of size 0 and no call for a message: the subscription comes to be, and nothing is taken.
-            inner = await self.client.open_consumer(topic, subscription, Kind.SHARED, from_earliest=True)
+            await patiently(lambda: self._join_for_a_moment(topic, subscription), self.limits)
         except PulsarFailure as failure:
             # Consumers of another kind are there, so the subscription is as well.
             if failure.result != _pulsar.Result.ConsumerBusy:
                 raise explain(failure, f"Making subscription {subscription!r} of {topic} at {self.address}") from None
-        else:
-            await self.client.call(inner.close_async, self.limits.operation_timeout_s)
         self._ensured.add((topic, subscription))
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> PulsarProducer:
         await self._reach()
         producer = PulsarProducer(self, topic, gather_ms)
-        await self._admit(producer, producer.join(self.client), f"Opening a producer of {topic} at {self.address}")
+        await self._admit(producer, producer.join(), f"Opening a producer of {topic} at {self.address}")
         return producer
 
     async def consumer(
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
-    ) -> PulsarConsumer:
+    ) -> PulsarConsumer | PrefetchingConsumer:
         await self._reach()
-        consumer = PulsarConsumer(self, topic, subscription, kind, prefetch)
+        consumer = (
+            PrefetchingConsumer(self, topic, subscription, kind, prefetch)
+            if prefetch
+            else PulsarConsumer(self, topic, subscription, kind)
+        )
         await self._admit(
             consumer,
-            consumer.join(self.client, from_earliest=from_earliest),
+            consumer.join(from_earliest=from_earliest),
             f"Joining subscription {subscription!r} of {topic} at {self.address}",
         )
         return consumer
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> PulsarListener:
         await self._reach()
-        listener = PulsarListener(self, topic, hear, waiting_max, gather_s)
-        await self._admit(listener, listener.join(self.client), f"Listening to {topic} at {self.address}")
+        listener = PulsarListener(self, topic, hear, waiting_max, gathers=gathers)
+        await self._admit(listener, listener.join(), f"Listening to {topic} at {self.address}")
         return listener
 
     async def aclose(self) -> None:
@@ -148,12 +154,18 @@ class PulsarBroker:
             await self._watch.stop()
             self._watch = None
         await asyncio.gather(*(member.aclose() for member in list(self.members)))
+        await self.channels.aclose()
         client, self._client = self._client, None
         if client is not None:
             self.retire(client)
         # A callback of the client that finds its loop gone has nowhere to go, so all of them end first.
         if self._retiring:
             await asyncio.wait(self._retiring)
+
+    def hurry(self) -> None:
+        """A member was lost that does not come back by itself: look now."""
+        if self._watch is not None:
+            self._watch.hurry()
 
     def new_client(self) -> PulsarClient:
         """A further client for the same address, not yet in use."""
@@ -172,6 +184,14 @@ class PulsarBroker:
         task = asyncio.create_task(client.aclose(), name="pulsar-client-close")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    async def _join_for_a_moment(self, topic: str, subscription: str) -> None:
+        """Without a permit: the subscription comes to be, and nothing is taken."""
+        channel = await self.channels.channel(topic, gathers=False)
+        consumer = await channel.consume(
+            topic, subscription, Kind.SHARED, from_earliest=True, take=lambda _: None, on_lost=lambda: None
+        )
+        await consumer.aclose()
 
     async def _reach(self) -> None:
         await self.connect()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,9 @@ import _pulsar
 import certifi
 
 from broker.interface import Kind
-from broker.pulsar.failure import SILENCE, TRY_AGAIN, PulsarFailure
+from broker.pulsar.failure import SILENCE, PulsarFailure
 from broker.pulsar.inbox import Inbox
+from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 NACK_DELAY_MS = 100
 """The least the client takes."""
 
-_RETRY_S = 0.2
-_BUSY_S = 0.5
 _TYPES = {
     Kind.SHARED: _pulsar.ConsumerType.Shared,
     Kind.EXCLUSIVE: _pulsar.ConsumerType.Exclusive,
@@ -69,22 +67,13 @@ class PulsarClient:
             return failure.result not in SILENCE
         return True
 
-    async def open_producer(self, topic: str, gather_ms: int) -> Any:
-        """An inner producer; raises :class:`PulsarFailure`."""
-        conf = _pulsar.ProducerConfiguration()
-        conf.send_timeout_millis(self._limits.send_timeout_ms)
-        # Blocking would stop the event loop. Our own window, by count and by bytes, refuses earlier than this queue.
-        conf.block_if_queue_full(False)
-        conf.max_pending_messages(2 * self._limits.pending_sends_max)
-        conf.batching_enabled(gather_ms > 0)
-        if gather_ms > 0:
-            conf.batching_max_publish_delay_ms(gather_ms)
-        return await self._open(partial(self._inner.create_producer_async_v2, topic, conf))
-
     async def open_consumer(
-        self, topic: str, subscription: str, kind: Kind, *, queue: int = 0, from_earliest: bool = False
+        self, topic: str, subscription: str, kind: Kind, *, queue: int, from_earliest: bool = False
     ) -> Any:
-        """An inner consumer; raises :class:`PulsarFailure`. The ack timeout stays off: slow is not lost."""
+        """An inner consumer with a queue of so many messages; raises :class:`PulsarFailure`.
+
+        The ack timeout stays off: slow is not lost.
+        """
         conf = _pulsar.ConsumerConfiguration()
         conf.consumer_type(_TYPES[kind])
         # The default of 1000 lets one member hoard the backlog.
@@ -93,15 +82,6 @@ class PulsarClient:
         position = _pulsar.InitialPosition.Earliest if from_earliest else _pulsar.InitialPosition.Latest
         conf.subscription_initial_position(position)
         return await self._open(partial(self._inner.subscribe_async_v2, topic, subscription, conf))
-
-    async def open_reader(self, topic: str, hear: Callable[[Any, Any], None] | None, *, queue: int) -> Any:
-        """An inner reader, which calls ``hear(reader, message)`` in a thread, or else is to be asked; raises
-        :class:`PulsarFailure`."""
-        conf = _pulsar.ReaderConfiguration()
-        conf.receiver_queue_size(queue)
-        if hear is not None:
-            conf.reader_listener(hear)
-        return await self._open(partial(self._inner.create_reader_async_v2, topic, _pulsar.MessageId.latest, conf))
 
     async def call(self, begin: Callable[[Callable[..., None]], None], timeout_s: float) -> None:
         """Run a call whose result nobody needs (flush, close), for as long as ``timeout_s``."""
@@ -117,23 +97,9 @@ class PulsarClient:
         await asyncio.to_thread(self._inner.shutdown)
 
     async def _open(self, begin: Callable[[Callable[..., None]], None]) -> Any:
-        started = time.monotonic()
-        while True:
-            try:
-                value = await self._ask(begin, timeout_s=self._limits.operation_timeout_s + 1.0)
-            except PulsarFailure as failure:
-                left_s = started + self._patience_s(failure.result) - time.monotonic()
-                if left_s <= 0:
-                    raise
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return value[0]
-
-    def _patience_s(self, result: Any) -> float:
-        if result in TRY_AGAIN:
-            return self._limits.open_timeout_s
-        # ``ensure`` joins for a moment as a shared consumer, which keeps another kind out meanwhile.
-        return _BUSY_S if result == _pulsar.Result.ConsumerBusy else 0.0
+        timeout_s = self._limits.operation_timeout_s + 1.0
+        values = await patiently(lambda: self._ask(begin, timeout_s=timeout_s), self._limits)
+        return values[0]
 
     async def _ask_result(self, begin: Callable[[Callable[..., None]], None], *, timeout_s: float) -> None:
         values = await self._ask(begin, timeout_s=timeout_s)
@@ -191,5 +157,5 @@ def _settle(future: asyncio.Future[tuple[Any, ...]], *values: Any) -> None:
 def _dispose(values: tuple[Any, ...]) -> None:
     """Close what was opened for somebody who is gone: a consumer left open would take messages for nobody."""
     for value in values:
-        if isinstance(value, _pulsar.Consumer | _pulsar.Producer | _pulsar.Reader):
+        if isinstance(value, _pulsar.Consumer):
             value.close_async(None)

@@ -2,140 +2,116 @@
 
 from __future__ import annotations
 
-import contextlib
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING
 
-import _pulsar
-
+from broker.gather import Gather
 from broker.mailbox import Mailbox
-from broker.nacks import NackGather
+from broker.pulsar.channel_members import PulledMessage
+from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from broker.interface import Delivery, Kind
     from broker.pulsar.broker import PulsarBroker
-    from broker.pulsar.client import PulsarClient
+    from broker.pulsar.channel_members import ChannelConsumer
 
+ACK_TICK_S = 0.1
 NACK_TICK_S = 0.2
-"""Twice the client's own delay: its clock has run out before the next ones restart it."""
-
-_TIMER_SLACK = Path("/proc/self/timerslack_ns")
-_AHEAD = 64
-_AHEAD_FROM = 256
-
-
-class PulsarDelivery:
-    """One message as it was handed to one consumer."""
-
-    __slots__ = ("message_id", "payload", "published_ms")
-
-    def __init__(self, message: Any) -> None:
-        self.payload: bytes = message.data()
-        self.published_ms: int = message.publish_timestamp()
-        # Not the message itself: it would keep a second copy of the payload for as long as a job runs.
-        self.message_id = message.message_id()
+"""Acknowledgements wait so long for one another, and what is handed back: each is one command then for all."""
+NACK_DELAY_S = 0.1
+"""The least time until what is handed back comes again, which may be to the same consumer."""
 
 
 class PulsarConsumer:
-    """One member of a subscription."""
+    """One member of a subscription that pulls: each call of :meth:`receive` is one permit, in the event loop."""
 
-    def __init__(self, broker: PulsarBroker, topic: str, subscription: str, kind: Kind, prefetch: int) -> None:
+    returns_by_itself = False
+
+    def __init__(self, broker: PulsarBroker, topic: str, subscription: str, kind: Kind) -> None:
         self.topic = topic
         self.looks_lost = 0
         self._broker = broker
         self._subscription = subscription
         self._kind = kind
-        self._queue = prefetch
-        if not prefetch:
-            _wake_in_time()
-        # Taking a message out of the client's queue costs a change of threads, so from a long queue some are
-        # taken before they are asked for: these few are then inside this process in addition to ``prefetch``.
-        ahead = _AHEAD if prefetch >= _AHEAD_FROM else 0
-        self._mailbox: Mailbox[PulsarDelivery] = Mailbox(self._ask, ahead=ahead)
-        self._nacks: NackGather[PulsarDelivery] = NackGather(self._hand_back, NACK_TICK_S)
-        self._client: PulsarClient | None = None
-        self._inner: Any = None
-        self._on_message: Callable[..., None] | None = None
-        self._broken = False
+        self._mailbox: Mailbox[PulledMessage] = Mailbox(self._ask)
+        self._acks: Gather[PulledMessage] = Gather(self._acknowledge, ACK_TICK_S)
+        self._nacks: Gather[PulledMessage] = Gather(self._hand_back_later, NACK_TICK_S)
+        self._inner: ChannelConsumer | None = None
         self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether the inner consumer is attached to its topic."""
-        return self._inner is not None and not self._broken and self._inner.is_connected()
+        """Whether it is attached to its topic."""
+        return self._inner is not None and self._inner.attached
 
-    async def join(self, client: PulsarClient, *, from_earliest: bool = True) -> None:
-        """Receive through ``client`` from here on; raises :class:`PulsarFailure`.
+    async def join(self, *, from_earliest: bool = True) -> None:
+        """Receive from here on; raises :class:`broker.pulsar.failure.PulsarFailure`.
 
         ``from_earliest`` matters where the subscription is missing. That a second join finds it missing means
         that the broker has lost it, and then everything that is left belongs to it.
         """
-        old, self._inner = self._inner, None
-        if old is not None:
-            old.close_async(None)
-        inner = await client.open_consumer(
-            self.topic, self._subscription, self._kind, queue=self._queue, from_earliest=from_earliest
-        )
-        if self._closed:
-            inner.close_async(None)
+        if self.connected:
             return
-        self._client, self._inner, self._broken = client, inner, False
-        self._on_message = partial(client.inbox.put, self._arrived, inner)
+        inner = await patiently(lambda: self._open(from_earliest), self._broker.limits)
+        if self._closed:
+            await inner.aclose()
+            return
+        self._inner = inner
         # Calls that wait go on with the new one. What the old one brought and nobody took comes again.
         self._mailbox.restart()
 
-    async def receive(self) -> PulsarDelivery:
+    async def receive(self) -> PulledMessage:
         return await self._mailbox.receive()
 
     def ack(self, delivery: Delivery) -> None:
-        assert isinstance(delivery, PulsarDelivery)
-        if self._inner is not None:
-            # The id counts, not who received it: after a reconnect the broker has handed the message out again
-            # and this still removes it. Waiting for the result would prove nothing: acks are gathered for
-            # 100 ms and called done before they are written.
-            self._inner.acknowledge_async(delivery.message_id, None)
+        assert isinstance(delivery, PulledMessage)
+        # The id counts, not who received it: after a reconnect the broker has handed the message out again and this
+        # still removes it.
+        if not self._closed:
+            self._acks.add(delivery)
 
     def nack(self, delivery: Delivery) -> None:
-        assert isinstance(delivery, PulsarDelivery)
+        assert isinstance(delivery, PulledMessage)
         if not self._closed:
             self._nacks.add(delivery)
 
     async def aclose(self) -> None:
         if self._closed:
             return
+        self._acks.flush()
         self._closed = True
         self._broker.members.discard(self)
+        self._acks.cancel()
         self._nacks.cancel()
         self._mailbox.close()
         inner, self._inner = self._inner, None
-        if inner is not None and self._client is not None:
-            await self._client.call(inner.close_async, self._broker.limits.operation_timeout_s)
+        if inner is not None:
+            await inner.aclose()
+
+    async def _open(self, from_earliest: bool) -> ChannelConsumer:
+        channel = await self._broker.channels.channel(self.topic, gathers=False)
+        return await channel.consume(
+            self.topic,
+            self._subscription,
+            self._kind,
+            from_earliest=from_earliest,
+            take=self._mailbox.arrive,
+            on_lost=self._broker.hurry,
+        )
 
     def _ask(self) -> None:
         if self._inner is not None:
-            self._inner.receive_async(self._on_message)
+            self._inner.permit(1)
 
-    def _arrived(self, inner: Any, result: Any, message: Any = None) -> None:
-        if inner is not self._inner:
+    def _acknowledge(self, deliveries: list[PulledMessage]) -> None:
+        inner = self._inner
+        if inner is not None and inner.attached:
+            inner.acknowledge(deliveries)
             return
-        if result == _pulsar.Result.Ok:
-            self._mailbox.arrive(PulsarDelivery(message))
-        else:
-            # Asking again at once could turn in circles; the watch finds this consumer and joins it anew.
-            self._mailbox.refuse()
-            self._broken = True
+        for delivery in deliveries:
+            self._acks.add(delivery)  # once there is a connection again
 
-    def _hand_back(self, deliveries: list[PulsarDelivery]) -> None:
+    def _hand_back_later(self, deliveries: list[PulledMessage]) -> None:
+        # By this one and no later one: with the connection, what it held has gone to others.
         if self._inner is not None:
-            for delivery in deliveries:
-                self._inner.negative_acknowledge_async(delivery.message_id, None)
-
-
-def _wake_in_time() -> None:
-    """Each asking looks into the client's queue with a wait of 0 ms, which Linux rounds up to the slack of its timers:
-    for 50 µs the loop would stand still."""
-    with contextlib.suppress(OSError):
-        _TIMER_SLACK.write_text("1", encoding="ascii")
+            asyncio.get_running_loop().call_later(NACK_DELAY_S, self._inner.hand_back, deliveries)

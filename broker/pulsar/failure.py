@@ -13,7 +13,7 @@ from broker.interface import (
     SendUnknown,
 )
 
-_FORBIDDEN = {
+FORBIDDEN = {
     Result.AuthenticationError: "the token was not accepted",
     Result.AuthorizationError: "the token gives no permission",
     Result.ErrorGettingAuthenticationData: "the token could not be read",
@@ -73,8 +73,8 @@ class PulsarFailure(Exception):
 def explain(failure: PulsarFailure, doing: str) -> BrokerError:
     """The error to raise for ``failure``; ``doing`` says what was tried, with the address."""
     result = failure.result
-    if result in _FORBIDDEN:
-        return BrokerForbidden(f"{doing} was refused: {_FORBIDDEN[result]}.")
+    if result in FORBIDDEN:
+        return BrokerForbidden(f"{doing} was refused: {FORBIDDEN[result]}.")
     if result in _UNAVAILABLE:
         return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}.")
     reason = failure.message or result.name
@@ -87,7 +87,7 @@ def explain_send(result: Result, topic: str) -> BrokerError:
         return SendRejected(f"The queue of sends to {topic} is full ({result.name}).")
     if result == Result.MessageTooBig:
         return PayloadTooLarge(f"The broker takes no message of this size on {topic}.")
-    if result in _FORBIDDEN:
-        return BrokerForbidden(f"Sending to {topic} was refused: {_FORBIDDEN[result]}.")
+    if result in FORBIDDEN:
+        return BrokerForbidden(f"Sending to {topic} was refused: {FORBIDDEN[result]}.")
     # Whatever else went wrong, the bytes had already been given to the client, and it may have written them.
     return SendUnknown(f"Whether the message reached {topic} is unknown: {_UNAVAILABLE.get(result, result.name)}.")

@@ -3,155 +3,193 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import _pulsar
+from _pulsar import Result
 
 from broker.interface import PAYLOAD_BYTES_MAX, BrokerUnavailable, PayloadTooLarge
-from broker.pulsar.failure import explain_send
+from broker.pulsar.address import is_persistent
+from broker.pulsar.failure import PulsarFailure, explain_send
+from broker.pulsar.frames import in_batch
+from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
     from broker.pulsar.broker import PulsarBroker
-    from broker.pulsar.client import PulsarClient
+    from broker.pulsar.channel_members import ChannelProducer
 
-_POSTS_PER_RECEIPT = 32
-_POSTED_BYTES_PER_RECEIPT = 64 * 1024
+_BATCH_MAX = 1000
+_BATCH_BYTES_MAX = 128 * 1024
 
 
-class _Lane:
-    """What went through one inner producer and has no receipt yet."""
+class _Entry:
+    """What is one message to the broker: one of ours, or a batch of them."""
 
-    __slots__ = ("bytes", "client", "count", "futures", "inner", "posted", "posted_bytes")
+    __slots__ = ("count", "payload", "results", "size")
 
-    def __init__(self, client: PulsarClient, inner: Any) -> None:
-        self.client = client
-        self.inner = inner
+    def __init__(self) -> None:
+        self.payload: bytes | bytearray = b""
         self.count = 0
-        self.bytes = 0
-        self.posted = 0
-        self.posted_bytes = 0
-        self.futures: set[asyncio.Future[Any]] = set()
+        """Messages of a batch; 0 where it is none."""
+        self.size = 0
+        """Bytes of our messages, as the window counts them."""
+        self.results: list[asyncio.Future[Result]] = []
+        """Who waits for its receipt."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more who did."""
+        return not self.count and bool(self.results) and self.results[0].done()
+
+    def end(self, result: Result) -> None:
+        """It is decided what became of it."""
+        for waiting in self.results:
+            if not waiting.done():
+                waiting.set_result(result)
 
 
 class PulsarProducer:
-    """Publishes to one topic."""
+    """Publishes at once, or what has come within ``gather_ms`` as one entry.
 
-    def __init__(self, broker: PulsarBroker, topic: str, gather_ms: int) -> None:
+    What has no receipt when the broker moves the topic is published again when it is back, in order.
+    """
+
+    returns_by_itself = False
+
+    def __init__(self, broker: PulsarBroker, topic: str, gather_ms: int = 0) -> None:
         self.topic = topic
         self.looks_lost = 0
         self._broker = broker
         self._window = broker.window
-        self._gather_ms = gather_ms
-        self._lane: _Lane | None = None
+        self._gather_s = gather_ms / 1000
+        self._inner: ChannelProducer | None = None
+        self._batch: _Entry | None = None
+        self._flush: asyncio.TimerHandle | None = None
+        self._sent: dict[int, _Entry] = {}
+        """Without a receipt, by their numbers at the inner producer, in order."""
+        self._unsent: list[_Entry] = []
         self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether the inner producer is attached to its topic."""
-        return self._lane is not None and self._lane.inner.is_connected()
+        """Whether it is attached to its topic."""
+        return self._inner is not None and self._inner.attached
 
-    async def join(self, client: PulsarClient) -> None:
-        """Publish through ``client`` from here on; raises :class:`PulsarFailure`."""
-        lane = self._lane
-        if lane is not None:
-            self._forget(lane)
-            lane.inner.close_async(None)
-        inner = await client.open_producer(self.topic, self._gather_ms)
+    async def join(self) -> None:
+        """Publish from here on; raises :class:`broker.pulsar.failure.PulsarFailure`."""
+        if self.connected:
+            return
+        inner = await patiently(self._open, self._broker.limits)
         if self._closed:
-            inner.close_async(None)
-        else:
-            self._lane = _Lane(client, inner)
+            await inner.aclose()
+            return
+        self._inner = inner
+        unsent, self._unsent = self._unsent, []
+        for entry in unsent:
+            if entry.abandoned:
+                self._end(entry, Result.NotConnected)
+            else:
+                self._write(entry)
 
     def give_up(self) -> None:
-        """What waits for a receipt ends as unknown. The client may yet send it, so it stays charged."""
-        if self._lane is not None:
-            _end_unknown(self._lane)
+        """What waits for a receipt ends as unknown."""
+        for entry in [*self._sent.values(), *self._unsent]:
+            self._end(entry, Result.NotConnected)
+        self._sent.clear()
+        self._unsent.clear()
 
     async def send(self, payload: bytes) -> None:
         size = len(payload)
         if size > PAYLOAD_BYTES_MAX:
             raise PayloadTooLarge(f"The payload has {size} bytes, the limit is {PAYLOAD_BYTES_MAX}.")
-        lane = self._lane
-        if lane is None or self._closed or not self._broker.connected:
+        inner = self._inner
+        if inner is None or self._closed or not self._broker.connected:
             what = f"This producer of {self.topic} is closed" if self._closed else f"{self.topic} cannot be reached"
             raise BrokerUnavailable(f"{what} at {self._broker.address}; the message was not sent.")
         self._window.check()
-        self._charge(lane, 1, size)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        lane.futures.add(future)
-        inbox = lane.client.inbox
-        lane.inner.send_async(_message(payload), partial(inbox.put, self._receipt, lane, 1, size, future))
-        result = await future
-        if result != _pulsar.Result.Ok:
+        receipt: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._add(payload, receipt)
+        try:
+            result = await inner.answer(receipt, self._broker.limits.send_timeout_ms / 1000)
+        except PulsarFailure as failure:
+            result = failure.result
+        if result != Result.Ok:
             raise explain_send(result, self.topic)
 
     def post(self, payload: bytes) -> None:
-        lane = self._lane
-        size = len(payload)
-        if lane is None or self._closed or not self._broker.connected:
+        inner = self._inner
+        if inner is None or self._closed or not self._broker.connected or len(payload) > PAYLOAD_BYTES_MAX:
             return
-        if size > PAYLOAD_BYTES_MAX or self._window.full:
-            return
-        lane.posted += 1
-        lane.posted_bytes += size
-        callback = None
-        # A receipt is a call from another thread into Python. One in a while is enough to keep the window
-        # honest: what came before it in this lane has then arrived as well.
-        if lane.posted >= _POSTS_PER_RECEIPT or lane.posted_bytes >= _POSTED_BYTES_PER_RECEIPT:
-            count, total = lane.posted, lane.posted_bytes
-            lane.posted = lane.posted_bytes = 0
-            self._charge(lane, count, total)
-            callback = partial(lane.client.inbox.put, self._receipt, lane, count, total, None)
-        lane.inner.send_async(_message(payload), callback)
+        if self._gather_s or is_persistent(self.topic):
+            if not self._window.full:
+                self._add(payload, None)
+        elif inner.attached:
+            inner.post(payload)  # nobody will ask what became of it
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._broker.members.discard(self)
-        lane = self._lane
-        if lane is None:
+        self._send_batch()
+        if self._inner is not None:
+            await self._inner.aclose()
+        self.give_up()
+
+    async def _open(self) -> ChannelProducer:
+        # Who publishes what is kept waits for each receipt; of all others nobody does.
+        channel = await self._broker.channels.channel(self.topic, gathers=not is_persistent(self.topic))
+        return await channel.produce(self.topic, self._receipt, self._lost)
+
+    def _add(self, payload: bytes, receipt: asyncio.Future[Result] | None) -> None:
+        size = len(payload)
+        self._window.charge(1, size)
+        if self._batch is not None and len(self._batch.payload) + size > _BATCH_BYTES_MAX:
+            self._send_batch()
+        entry = self._batch or _Entry()
+        entry.size += size
+        if receipt is not None:
+            entry.results.append(receipt)
+        if not self._gather_s:
+            entry.payload = payload
+            self._write(entry)
             return
-        timeout_s = self._broker.limits.operation_timeout_s
-        if self.connected:
-            await lane.client.call(lane.inner.flush_async, timeout_s)
-        await lane.client.call(lane.inner.close_async, timeout_s)
-        self._forget(lane)
+        entry.count += 1
+        entry.payload += in_batch(payload)
+        self._batch = entry
+        if entry.count >= _BATCH_MAX:
+            self._send_batch()
+        elif self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(self._gather_s, self._send_batch)
 
-    def _forget(self, lane: _Lane) -> None:
-        """What has no receipt yet will get none."""
-        self._lane = None
-        self._window.refund(lane.count, lane.bytes)
-        lane.count = lane.bytes = 0
-        _end_unknown(lane)
+    def _send_batch(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        entry, self._batch = self._batch, None
+        if entry is not None:
+            self._write(entry)
 
-    def _charge(self, lane: _Lane, count: int, size: int) -> None:
-        lane.count += count
-        lane.bytes += size
-        self._window.charge(count, size)
+    def _write(self, entry: _Entry) -> None:
+        inner = self._inner
+        if inner is None or not inner.attached:
+            self._unsent.append(entry)
+            return
+        number = inner.post(entry.payload, entry.count)
+        if number:
+            self._sent[number] = entry
+        else:
+            self._end(entry, inner.refusal(entry.payload))
 
-    def _receipt(
-        self, lane: _Lane, count: int, size: int, future: asyncio.Future[Any] | None, result: Any, _: Any = None
-    ) -> None:
-        # A lane that was left has already been refunded as a whole.
-        if lane is self._lane:
-            lane.count -= count
-            lane.bytes -= size
-            self._window.refund(count, size)
-        if future is not None:
-            lane.futures.discard(future)
-            if not future.done():
-                future.set_result(result)
+    def _receipt(self, number: int, result: Result) -> None:
+        entry = self._sent.pop(number, None)
+        if entry is not None:
+            self._end(entry, result)
 
+    def _end(self, entry: _Entry, result: Result) -> None:
+        self._window.refund(entry.count or 1, entry.size)
+        entry.end(result)
 
-def _end_unknown(lane: _Lane) -> None:
-    for future in lane.futures:
-        if not future.done():
-            future.set_result(_pulsar.Result.NotConnected)
-
-
-def _message(payload: bytes) -> Any:
-    builder = _pulsar.MessageBuilder()
-    builder.content(payload)
-    return builder.build()
+    def _lost(self) -> None:
+        self._unsent = [*self._sent.values(), *self._unsent]
+        self._sent = {}
+        self._broker.hurry()

@@ -7,18 +7,20 @@ being closed is trusted for as long. Here a broker that answers again is used ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from broker.pulsar import handshake
 from broker.pulsar.failure import PulsarFailure
 from broker.pulsar.producer import PulsarProducer
 
 if TYPE_CHECKING:
     from broker.pulsar.broker import PulsarBroker
-    from broker.pulsar.client import PulsarClient
 
 log = logging.getLogger(__name__)
 
+_LOOKS_APART_S = 0.1
 LOOKS_BEFORE_JOIN = 2
 """A member that is lost while the broker answers may come back by itself for this long."""
 
@@ -28,12 +30,14 @@ class Member(Protocol):
 
     topic: str
     looks_lost: int
+    returns_by_itself: bool
+    """Whether the client library tries to bring it back."""
 
     @property
     def connected(self) -> bool:
         """Whether it is attached to its topic."""
 
-    async def join(self, client: PulsarClient) -> None:
+    async def join(self) -> None:
         """Attach it anew."""
 
     async def aclose(self) -> None:
@@ -46,8 +50,13 @@ class Watch:
     def __init__(self, broker: PulsarBroker) -> None:
         self._broker = broker
         self._looks = 0
+        self._hurry = asyncio.Event()
         self._joining: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name="pulsar-watch")
+
+    def hurry(self) -> None:
+        """Look now."""
+        self._hurry.set()
 
     async def stop(self) -> None:
         """End before the clients are closed."""
@@ -58,7 +67,10 @@ class Watch:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._broker.limits.watch_interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._broker.limits.watch_interval_s):
+                    await self._hurry.wait()
+            self._hurry.clear()
             try:
                 await self._look()
             except PulsarFailure as failure:
@@ -68,6 +80,8 @@ class Watch:
                     self._broker.address,
                     failure,
                 )
+            # What is lost again and again must not keep the loop busy.
+            await asyncio.sleep(_LOOKS_APART_S)
 
     async def _look(self) -> None:
         broker = self._broker
@@ -76,9 +90,12 @@ class Watch:
         if not suspicious and self._looks % 2:
             return
         # The client would keep a closed port to itself until its timeout.
-        if suspicious and await broker.handshake.fault(broker.limits.ping_timeout_s) is not None:
+        timeout_s = broker.limits.ping_timeout_s
+        if suspicious and await handshake.fault(broker.address, broker.channels, timeout_s) is not None:
             self._lose()
-        elif await broker.client.answers(broker.ping_topic):
+            return
+        answers, _ = await asyncio.gather(broker.client.answers(broker.ping_topic), broker.channels.check())
+        if answers:
             self._find()
             self._bring_back()
         else:
@@ -101,7 +118,11 @@ class Watch:
         """The broker answers this client: join the members that have not come back by themselves."""
         for member in self._broker.members:
             member.looks_lost = 0 if member.connected else member.looks_lost + 1
-        late = [member for member in self._broker.members if member.looks_lost >= LOOKS_BEFORE_JOIN]
+        late = [
+            member
+            for member in self._broker.members
+            if member.looks_lost >= (LOOKS_BEFORE_JOIN if member.returns_by_itself else 1)
+        ]
         # In the background: one topic that takes its time must not keep the watch from its next look.
         if late and (self._joining is None or self._joining.done()):
             self._joining = asyncio.create_task(self._join(late), name="pulsar-join")
@@ -130,8 +151,7 @@ class Watch:
         self._joining = asyncio.create_task(self._join(list(broker.members)), name="pulsar-join")
 
     async def _join(self, members: list[Member]) -> None:
-        client = self._broker.client
-        results = await asyncio.gather(*(member.join(client) for member in members), return_exceptions=True)
+        results = await asyncio.gather(*(member.join() for member in members), return_exceptions=True)
         for member, result in zip(members, results, strict=True):
             if isinstance(result, PulsarFailure):
                 log.warning(

@@ -11,6 +11,7 @@ import pytest
 
 from broker.interface import BrokerUnavailable, Kind, SendRejected, SendUnknown
 from broker.pulsar import PulsarBroker, PulsarLimits
+from broker.pulsar.prefetching_consumer import PrefetchingConsumer
 from tests.contract.waiting import Pull, take, take_all, until
 from tests.pulsar_server import PulsarServer
 from tests.tcp_proxy import TcpProxy
@@ -109,9 +110,9 @@ async def test_a_send_under_way_when_the_broker_dies_ends_as_unknown(fragile_ser
     await connection.aclose()
 
 
-@pytest.mark.parametrize("gather_s", [0.0, 0.02])
+@pytest.mark.parametrize("gathers", [False, True])
 async def test_a_listener_far_away_hears_what_is_published_once_it_listens(
-    pulsar_url: str, proxy: TcpProxy, topic: str, gather_s: float
+    pulsar_url: str, proxy: TcpProxy, topic: str, gathers: bool
 ) -> None:
     """What overtakes a reader's permits on their way is dropped by the broker."""
     passing = topic.replace("persistent", "non-persistent")
@@ -120,7 +121,7 @@ async def test_a_listener_far_away_hears_what_is_published_once_it_listens(
     producer = await near.producer(passing)
     proxy.latency_s = 0.1
     heard: list[bytes] = []
-    await far.listen(passing, heard.append, waiting_max=1000, gather_s=gather_s)
+    await far.listen(passing, heard.append, waiting_max=1000, gathers=gathers)
     await producer.send(b"now")
     await until(lambda: heard == [b"now"])
     await far.aclose()
@@ -159,25 +160,52 @@ async def test_service_resumes_after_the_connection_fell_silent(proxy: TcpProxy,
     await connection.aclose()
 
 
-async def test_a_consumer_and_a_producer_the_client_gave_up_are_joined_anew(pulsar_url: str, topic: str) -> None:
+async def test_a_consumer_that_the_library_gave_up_is_joined_anew(pulsar_url: str, topic: str) -> None:
     connection = PulsarBroker(pulsar_url, limits=PulsarLimits(watch_interval_s=0.2))
     await connection.ensure(topic, "workers")
-    worker = await connection.consumer(topic, "workers", Kind.SHARED)
-    producer = await connection.producer(topic)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=10)
+    producer = await connection.producer(topic, gather_ms=1)
+    assert isinstance(worker, PrefetchingConsumer)
     client = connection.client
     await producer.send(b"held")
     assert (await take(worker)).payload == b"held"
     slots = Pull(worker, 2)
     # As after an answer of the broker that the library does not come back from.
     worker._inner.close_async(None)
-    assert producer._lane is not None
-    producer._lane.inner.close_async(None)
-    await until(lambda: not worker.connected and not producer.connected)
-    assert await _send_until_confirmed(producer, b"after", BACK_S) < BACK_S
-    assert sorted(await slots.done(2)) == [b"after", b"held"]
+    await until(lambda: not worker.connected)
+    await producer.send(b"after")
+    assert sorted(await slots.done(2, BACK_S)) == [b"after", b"held"]
     # The others of this connection were left alone.
     assert connection.client is client
     assert connection.connected
+    await connection.aclose()
+
+
+async def test_what_the_broker_closes_is_joined_anew_at_once(pulsar_server: PulsarServer, topic: str) -> None:
+    """As when it moves a topic to another broker."""
+    passing = topic.replace("persistent", "non-persistent")
+    connection = PulsarBroker(pulsar_server.url)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    producer, beacon = await connection.producer(topic), await connection.producer(passing)
+    heard: list[bytes] = []
+    listener = await connection.listen(passing, heard.append, waiting_max=1000)
+    await producer.send(b"held")
+    held = await take(worker)
+    slots = Pull(worker, 2)
+    for each in (topic, passing):
+        await asyncio.to_thread(pulsar_server.unload, each)
+    assert connection.connected
+    await until(lambda: all(member.connected for member in (worker, producer, beacon, listener)))
+    await producer.send(b"after")
+    # The held one comes again, to a call that waited all the time.
+    assert sorted(await slots.done(2)) == [b"after", b"held"]
+    await beacon.send(b"beacon")
+    await until(lambda: heard == [b"beacon"])
+    # Who has it is no matter: its acknowledgement counts.
+    worker.ack(held)
+    await worker.aclose()
+    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    assert await take_all(worker, 1) == [b"after"]
     await connection.aclose()
 
 
@@ -221,8 +249,9 @@ async def test_the_bytes_under_way_are_bounded(pulsar_url: str, topic: str) -> N
     assert [type(end) for end in ends] == [type(None)] * 10 + [SendRejected] * 20
     await producer.send(b"there is room again")
     assert connection.window.count == connection.window.bytes == 0
+    bulk = await connection.producer(topic, gather_ms=1)
     for _ in range(1_000):
-        producer.post(b"x" * 100)
+        bulk.post(b"x" * 100)
     assert connection.window.full
     await until(lambda: connection.window.count == connection.window.bytes == 0)
     await connection.aclose()

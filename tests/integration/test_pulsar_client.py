@@ -136,7 +136,7 @@ async def test_an_unload_delivers_again_what_is_held_and_counts_nothing(
 async def test_negative_acknowledgements_one_after_the_other_hold_all_of_them_up(
     client: pulsar.asyncio.Client, topic: str
 ) -> None:
-    """So they are gathered and given together, on a tick: broker/nacks.py."""
+    """So they are gathered and given together, on a tick: broker/pulsar/prefetching_consumer.py."""
     consumer = await shared(client, topic, negative_ack_redelivery_delay_ms=600)
     producer = await client.create_producer(topic)
     for number in range(30):
@@ -172,7 +172,7 @@ async def test_the_defaults_that_we_never_leave_alone() -> None:
 
 
 async def test_nobody_need_be_told_of_an_acknowledgement(client: pulsar.asyncio.Client, topic: str) -> None:
-    """``None`` is taken for a callback, which spares a change of threads: broker/pulsar/consumer.py."""
+    """``None`` is taken for a callback, which spares a change of threads: broker/pulsar/prefetching_consumer.py."""
     consumer = await shared(client, topic)
     producer = await client.create_producer(topic)
     await producer.send(b"one")

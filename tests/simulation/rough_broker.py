@@ -75,7 +75,7 @@ class RoughBroker:
         return consumer
 
     async def listen(
-        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gather_s: float = 0.0
+        self, topic: str, hear: Callable[[bytes], None], *, waiting_max: int, gathers: bool = False
     ) -> RoughListener:
         await self._reach()
         listener = RoughListener(self, topic, hear, waiting_max)

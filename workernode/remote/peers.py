@@ -8,7 +8,7 @@ from broker.interface import BrokerError
 from process.logging import Log
 from wire import codec
 from wire.errors import UndecodableMessage
-from wire.presence import PRESENCE_GATHER_S, RollCall
+from wire.presence import RollCall
 
 if TYPE_CHECKING:
     from broker.interface import Broker, Listener
@@ -36,7 +36,7 @@ async def hear_peers(broker: Broker, topics: Topics, node: str, pace: Credential
         except UndecodableMessage as error:
             log.debug("A heartbeat could not be read.", action="undecodable", why=error.message)
 
-    listener = await broker.listen(topics.presence, hear, waiting_max=PRESENCE_WAITING_MAX, gather_s=PRESENCE_GATHER_S)
+    listener = await broker.listen(topics.presence, hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True)
     producer = await broker.producer(topics.roll_call)
     try:
         await producer.send(codec.encode(RollCall(sender=node)))

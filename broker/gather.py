@@ -1,4 +1,4 @@
-"""Gathers the messages a consumer hands back, so that they are handed back together."""
+"""Gathers items for a moment, so that they are dealt with together."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class NackGather(Generic[T]):
-    """Collects items and gives them to ``issue`` as one list, ``tick_s`` after the first of them.
-
-    Pulsar's client restarts its redelivery clock with each nack, so a steady trickle of them would postpone
-    every redelivery without end. Issued on a tick longer than the redelivery delay they cannot.
-    """
+class Gather(Generic[T]):
+    """Collects items and gives them to ``issue`` as one list, ``tick_s`` after the first of them."""
 
     __slots__ = ("_issue", "_items", "_tick", "_tick_s")
 
@@ -27,10 +23,19 @@ class NackGather(Generic[T]):
         self._tick: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> None:
-        """Hand this item back on the next tick."""
+        """Deal with this item on the next tick."""
         self._items.append(item)
         if self._tick is None:
-            self._tick = asyncio.get_running_loop().call_later(self._tick_s, self._flush)
+            self._tick = asyncio.get_running_loop().call_later(self._tick_s, self.flush)
+
+    def flush(self) -> None:
+        """Deal with what was gathered now."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        items, self._items = self._items, []
+        if items:
+            self._issue(items)
 
     def cancel(self) -> None:
         """Forget what was gathered."""
@@ -38,8 +43,3 @@ class NackGather(Generic[T]):
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-
-    def _flush(self) -> None:
-        self._tick = None
-        items, self._items = self._items, []
-        self._issue(items)

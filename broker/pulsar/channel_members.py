@@ -1,0 +1,183 @@
+"""What publishes and what hears on one :class:`broker.pulsar.channel.Channel`, for as long as it lasts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from _pulsar import Result
+
+from broker.pulsar.frames import (
+    Command,
+    Fields,
+    frame,
+    message_frame,
+    number,
+    only,
+    read_varint,
+    text,
+    unwrapped,
+    varint,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from broker.pulsar.channel import Channel
+
+_INDIVIDUAL = 0
+
+
+class ChannelProducer:
+    """Publishes to one topic through one :class:`broker.pulsar.channel.Channel`."""
+
+    __slots__ = ("_begin", "_channel", "_head", "_on_lost", "_sequence", "attached", "id", "receipt")
+
+    def __init__(
+        self, channel: Channel, id_: int, receipt: Callable[[int, Result], None], on_lost: Callable[[], None]
+    ) -> None:
+        self.id = id_
+        self.attached = False
+        self.receipt = receipt
+        """Gets the number of each message that the broker has, or refuses."""
+        self._channel = channel
+        self._on_lost = on_lost
+        self._sequence = 0
+        self._begin = number(1, id_)
+        self._head = b""
+
+    def begin(self, name: str) -> None:
+        """It may publish, under this name."""
+        self._head = text(1, name.encode())
+        self.attached = True
+
+    def post(self, payload: bytes | bytearray, batch: int = 0) -> int:
+        """Publish, and return the number of the message; 0 if it was dropped (:meth:`refusal` says why).
+
+        ``batch`` is how many messages the payload is a batch of, 0 if it is none.
+        """
+        channel = self._channel
+        if channel.full or len(payload) > channel.payload_bytes_max:
+            return 0
+        self._sequence = sequence = self._sequence + 1
+        numbered = b"\x10" + varint(sequence)
+        inner = self._begin + numbered
+        metadata = b"%b%b\x18%b" % (self._head, numbered, varint(int(time.time() * 1000)))
+        if batch:
+            inner += number(3, batch)
+            metadata += number(11, batch)
+        channel.post(message_frame(b"\x08\x06\x32%c%b" % (len(inner), inner), metadata, payload))
+        return sequence
+
+    def refusal(self, payload: bytes | bytearray) -> Result:
+        """Why there is no room for it."""
+        return Result.MessageTooBig if len(payload) > self._channel.payload_bytes_max else Result.ProducerQueueIsFull
+
+    async def answer(self, receipt: asyncio.Future[Result], timeout_s: float) -> Result:
+        """Wait for a receipt; raises :class:`broker.pulsar.failure.PulsarFailure` if it does not come in time."""
+        return await self._channel.answer(receipt, timeout_s)
+
+    def lose(self) -> None:
+        """It publishes nothing more."""
+        self.attached = False
+        self._on_lost()
+
+    async def aclose(self) -> None:
+        """Leave the topic when all is written."""
+        await self._channel.close_producer(self)
+
+
+class PulledMessage:
+    """One message as it was handed to one consumer."""
+
+    __slots__ = ("id", "payload", "published_ms")
+
+    def __init__(self, id_: bytes, metadata: bytes, payload: bytes) -> None:
+        self.id = id_
+        """The broker's name for it, as it wrote it."""
+        fields = Fields(metadata)
+        # Who gathers may have gathered one. Of several, a permit for one cannot take a part.
+        self.payload = payload if fields.number(11) != 1 else only(payload)
+        self.published_ms = fields.number(3)
+
+
+class ChannelConsumer:
+    """One member of a subscription of a persistent topic, on one :class:`broker.pulsar.channel.Channel`."""
+
+    __slots__ = ("_channel", "_on_lost", "_take", "attached", "id")
+
+    def __init__(
+        self, channel: Channel, id_: int, take: Callable[[PulledMessage], None], on_lost: Callable[[], None]
+    ) -> None:
+        self.id = id_
+        self.attached = False
+        self._channel = channel
+        self._take = take
+        self._on_lost = on_lost
+
+    def permit(self, messages: int) -> None:
+        """Let the broker send so many more."""
+        self._channel.write(frame(Command.FLOW, number(1, self.id) + number(2, messages)))
+
+    def take(self, data: bytes, at: int, end: int, stop: int) -> None:
+        """One message: its id is in ``data`` at ``at``, itself from ``end`` to ``stop``."""
+        size, at = read_varint(data, at + 1)
+        self._take(PulledMessage(data[at : at + size], *unwrapped(data, end, stop)))
+
+    def acknowledge(self, messages: list[PulledMessage]) -> None:
+        """These are done with."""
+        ids = b"".join(text(3, message.id) for message in messages)
+        self._channel.write(frame(Command.ACK, number(1, self.id) + number(2, _INDIVIDUAL) + ids))
+
+    def hand_back(self, messages: list[PulledMessage]) -> None:
+        """These are for others. Those that this one does not hold any more stay where they are."""
+        ids = b"".join(text(2, message.id) for message in messages)
+        self._channel.write(frame(Command.REDELIVER, number(1, self.id) + ids))
+
+    def lose(self) -> None:
+        """It gets nothing more."""
+        self.attached = False
+        self._on_lost()
+
+    async def aclose(self) -> None:
+        """Leave; what it holds goes to others."""
+        await self._channel.close_consumer(self)
+
+
+class ChannelReader:
+    """Hears one non-persistent topic on one :class:`broker.pulsar.channel.Channel`."""
+
+    __slots__ = ("_channel", "_half", "_hear", "_on_lost", "_taken", "attached", "id")
+
+    def __init__(
+        self, channel: Channel, id_: int, hear: Callable[[bytes], None], permits: int, on_lost: Callable[[], None]
+    ) -> None:
+        self.id = id_
+        self.attached = False
+        self._channel = channel
+        self._hear = hear
+        self._half = (permits + 1) // 2
+        self._on_lost = on_lost
+        self._taken = 0
+
+    def permit(self, messages: int) -> None:
+        """Let the broker send so many more."""
+        self._channel.write(frame(Command.FLOW, number(1, self.id) + number(2, messages)))
+
+    def take(self, data: bytes, _: int, end: int, stop: int) -> None:
+        """One message, which used one permit up."""
+        self._taken += 1
+        if self._taken >= self._half:
+            self.permit(self._taken)
+            self._taken = 0
+        self._hear(unwrapped(data, end, stop)[1])
+
+    def lose(self) -> None:
+        """It hears nothing more."""
+        self.attached = False
+        self._on_lost()
+
+    async def aclose(self) -> None:
+        """Hear nothing more."""
+        await self._channel.close_consumer(self)

@@ -1,0 +1,35 @@
+"""How this process shows who it is, and whom it trusts, on connections of its own."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import certifi
+from _pulsar import Result
+
+from broker.pulsar.failure import PulsarFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Credential:
+    """A token, or a callable that reads one and may read another one each time; and a file of trusted authorities."""
+
+    def __init__(self, *, token: str | Callable[[], str] | None, tls_trust_certs: str | None) -> None:
+        self._token = token
+        self._tls_trust_certs = tls_trust_certs
+
+    def token(self) -> bytes | None:
+        """The token of now, None if there is to be none; raises :class:`PulsarFailure` if it cannot be read."""
+        if not callable(self._token):
+            return None if self._token is None else self._token.encode()
+        try:
+            return self._token().encode()
+        except Exception:
+            raise PulsarFailure(Result.ErrorGettingAuthenticationData) from None
+
+    def tls(self) -> ssl.SSLContext:
+        """Checks certificates, and that they are made out to the host."""
+        return ssl.create_default_context(cafile=self._tls_trust_certs or certifi.where())

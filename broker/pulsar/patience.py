@@ -1,0 +1,40 @@
+"""How long an opening is tried again while the broker says that it is not ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from _pulsar import Result
+
+from broker.pulsar.failure import TRY_AGAIN, PulsarFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from broker.pulsar.limits import PulsarLimits
+
+T = TypeVar("T")
+
+_RETRY_S = 0.2
+_BUSY_S = 0.5
+
+
+async def patiently(begin: Callable[[], Awaitable[T]], limits: PulsarLimits) -> T:
+    """What ``begin`` gives, as soon as it does; raises its :class:`PulsarFailure` when there is no more hope."""
+    started = time.monotonic()
+    while True:
+        try:
+            return await begin()
+        except PulsarFailure as failure:
+            if time.monotonic() - started >= _patience_s(failure.result, limits):
+                raise
+        await asyncio.sleep(_RETRY_S)
+
+
+def _patience_s(result: Result, limits: PulsarLimits) -> float:
+    if result in TRY_AGAIN:
+        return limits.open_timeout_s
+    # ``ensure`` joins for a moment as a shared consumer, which keeps another kind out meanwhile.
+    return _BUSY_S if result == Result.ConsumerBusy else 0.0
