@@ -1,8 +1,8 @@
 """Notices a lost connection and brings its producers and consumers back.
 
 Pulsar's client reconnects by itself, but its pauses grow to a minute, and a connection that fell silent without
-being closed is trusted for as long. Here a broker that answers again is used again within seconds. Our own channels do not
-come back by themselves at all: whoever loses one has the watch look at once.
+being closed is trusted for as long. Here a broker that answers again is used again within seconds. Our own channels do
+not come back by themselves at all: whoever loses one has the watch look at once.
 """
 
 from __future__ import annotations
