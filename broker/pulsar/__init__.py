@@ -2,7 +2,7 @@
 
 Two ways lead to a broker. What somebody waits for goes over channels in the event loop (``channels``, ``channel``,
 ``channel_members``, ``frames``): producers, listeners, and consumers that pull. Consumers that prefetch are those of
-the client library (``client``, ``prefetching_consumer``). ``watch`` looks after both.
+the client library (``library``, ``client``, ``prefetching_consumer``). ``watch`` looks after both.
 """
 
 from broker.pulsar.broker import PulsarBroker

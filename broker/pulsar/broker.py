@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
-
-import _pulsar
 
 from broker.interface import BrokerUnavailable, Kind
 from broker.pulsar import handshake
 from broker.pulsar.address import Address
 from broker.pulsar.channels import Channels
-from broker.pulsar.client import PulsarClient
 from broker.pulsar.consumer import PulsarConsumer
 from broker.pulsar.credential import Credential
-from broker.pulsar.failure import PulsarFailure, explain
+from broker.pulsar.failure import PulsarFailure, Result, explain
+from broker.pulsar.library import Library
 from broker.pulsar.limits import PulsarLimits, Window
 from broker.pulsar.listener import PulsarListener
 from broker.pulsar.patience import patiently
-from broker.pulsar.prefetching_consumer import PrefetchingConsumer
 from broker.pulsar.producer import PulsarProducer
 from broker.pulsar.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from broker.pulsar.prefetching_consumer import PrefetchingConsumer
     from broker.pulsar.watch import Member
 
 _PING_TOPIC = "persistent://public/default/workernode-ping"
@@ -44,18 +44,19 @@ class PulsarBroker:
     ) -> None:
         self.address = Address(url)
         self.limits = limits or PulsarLimits()
-        credential = Credential(token=token, tls_trust_certs=tls_trust_certs)
-        self.channels = Channels(self.address, credential, self.limits)
+        self._credential = Credential(token=token, tls_trust_certs=tls_trust_certs)
+        self.channels = Channels(self.address, self._credential, self.limits)
         self.window = Window(self.limits.pending_sends_max, self.limits.pending_bytes_max)
         self.members: set[Member] = set()
+        self.library: Library | None = None
+        """Opened with the first consumer that prefetches."""
         self.lost = False
-        self._token = token
-        self._tls_trust_certs = tls_trust_certs
-        self._client: PulsarClient | None = None
         self._watch: Watch | None = None
         self._connecting = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._ensured: set[tuple[str, str]] = set()
+        self._ensured: defaultdict[str, set[str]] = defaultdict(set)
+        """Subscriptions that were asked for, by topic."""
+        self._sure: set[tuple[str, str]] = set()
+        """Those that are there for all we know."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -67,14 +68,7 @@ class PulsarBroker:
 
     @property
     def connected(self) -> bool:
-        return self._client is not None and not self.lost
-
-    @property
-    def client(self) -> PulsarClient:
-        """The client in use; raises :class:`BrokerUnavailable` when there is none."""
-        if self._client is None:
-            raise BrokerUnavailable(f"There is no connection to {self.address}.")
-        return self._client
+        return self._watch is not None and not self.lost
 
     @property
     def ping_topic(self) -> str:
@@ -84,8 +78,8 @@ class PulsarBroker:
     async def connect(self) -> None:
         async with self._connecting:
             if self._closed:
-                raise BrokerUnavailable(f"This connection to {self.address} is closed.")
-            if self._client is not None:
+                raise self._is_closed()
+            if self._watch is not None:
                 return
             doing = f"Connecting to the broker at {self.address}"
             try:
@@ -94,29 +88,26 @@ class PulsarBroker:
                 raise explain(failure, doing) from None
             if fault is not None:
                 raise BrokerUnavailable(f"{doing} failed: {fault}.")
-            client = self.new_client()
-            try:
-                answered = await client.answers(_PING_TOPIC)
-            except BaseException:
-                self.retire(client)
-                raise
-            if not answered:
-                self.retire(client)
-                raise explain(PulsarFailure(_pulsar.Result.Timeout), doing)
-            self._client = client
+            if self._closed:
+                raise self._is_closed()
             self._watch = Watch(self)
 
     async def ensure(self, topic: str, subscription: str) -> None:
-        if (topic, subscription) in self._ensured:
+        if (topic, subscription) in self._sure:
             return
         await self._reach()
         try:
-            await patiently(lambda: self._join_for_a_moment(topic, subscription), self.limits)
+            await patiently(lambda: self._make_sure(topic, subscription), self.limits)
         except PulsarFailure as failure:
-            # Consumers of another kind are there, so the subscription is as well.
-            if failure.result != _pulsar.Result.ConsumerBusy:
-                raise explain(failure, f"Making subscription {subscription!r} of {topic} at {self.address}") from None
-        self._ensured.add((topic, subscription))
+            raise explain(failure, f"Making subscription {subscription!r} of {topic} at {self.address}") from None
+        self._ensured[topic].add(subscription)
+
+    async def ensure_again(self, topic: str) -> None:
+        """Make those of its subscriptions that were ensured before the broker was lost, before anything is published:
+        it may have come back without its data. Raises :class:`broker.pulsar.failure.PulsarFailure`."""
+        for subscription in tuple(self._ensured.get(topic, ())):
+            if (topic, subscription) not in self._sure:
+                await self._make_sure(topic, subscription)
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> PulsarProducer:
         await self._reach()
@@ -128,11 +119,18 @@ class PulsarBroker:
         self, topic: str, subscription: str, kind: Kind, *, prefetch: int = 0, from_earliest: bool = False
     ) -> PulsarConsumer | PrefetchingConsumer:
         await self._reach()
-        consumer = (
-            PrefetchingConsumer(self, topic, subscription, kind, prefetch)
-            if prefetch
-            else PulsarConsumer(self, topic, subscription, kind)
-        )
+        consumer: PulsarConsumer | PrefetchingConsumer
+        if prefetch:
+            # Imported here so that a process without any does not load the library.
+            from broker.pulsar.client import PulsarClient
+            from broker.pulsar.prefetching_consumer import PrefetchingConsumer
+
+            self.library = self.library or Library(
+                partial(PulsarClient, self.address.text, self.limits, self._credential)
+            )
+            consumer = PrefetchingConsumer(self, self.library, topic, subscription, kind, prefetch)
+        else:
+            consumer = PulsarConsumer(self, topic, subscription, kind)
         await self._admit(
             consumer,
             consumer.join(from_earliest=from_earliest),
@@ -155,43 +153,34 @@ class PulsarBroker:
             self._watch = None
         await asyncio.gather(*(member.aclose() for member in list(self.members)))
         await self.channels.aclose()
-        client, self._client = self._client, None
-        if client is not None:
-            self.retire(client)
-        # A callback of the client that finds its loop gone has nowhere to go, so all of them end first.
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+        if self.library is not None:
+            await self.library.aclose()
+
+    def find(self) -> None:
+        """The broker answers."""
+        if self.lost:
+            self._sure.clear()
+        self.lost = False
 
     def hurry(self) -> None:
         """A member was lost that does not come back by itself: look now."""
         if self._watch is not None:
             self._watch.hurry()
 
-    def new_client(self) -> PulsarClient:
-        """A further client for the same address, not yet in use."""
-        return PulsarClient(self.address.text, self.limits, token=self._token, tls_trust_certs=self._tls_trust_certs)
-
-    def replace_client(self, fresh: PulsarClient) -> None:
-        """Use ``fresh`` from here on; the members are still to be joined to it."""
-        old, self._client = self._client, fresh
-        # The silence may have been a broker that came back without its data.
-        self._ensured.clear()
-        if old is not None:
-            self.retire(old)
-
-    def retire(self, client: PulsarClient) -> None:
-        """Close a client in the background; :meth:`aclose` waits for it."""
-        task = asyncio.create_task(client.aclose(), name="pulsar-client-close")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _join_for_a_moment(self, topic: str, subscription: str) -> None:
-        """Without a permit: the subscription comes to be, and nothing is taken."""
+    async def _make_sure(self, topic: str, subscription: str) -> None:
+        """Join for a moment without a permit: the subscription comes to be, and nothing is taken."""
         channel = await self.channels.channel(topic, gathers=False)
-        consumer = await channel.consume(
-            topic, subscription, Kind.SHARED, from_earliest=True, take=lambda _: None, on_lost=lambda: None
-        )
-        await consumer.aclose()
+        try:
+            consumer = await channel.consume(
+                topic, subscription, Kind.SHARED, from_earliest=True, take=lambda _: None, on_lost=lambda: None
+            )
+        except PulsarFailure as failure:
+            # Consumers of another kind are there, so the subscription is as well.
+            if failure.result != Result.ConsumerBusy:
+                raise
+        else:
+            await consumer.aclose()
+        self._sure.add((topic, subscription))
 
     async def _reach(self) -> None:
         await self.connect()
@@ -203,4 +192,9 @@ class PulsarBroker:
             await joining
         except PulsarFailure as failure:
             raise explain(failure, doing) from None
+        if self._closed:
+            raise self._is_closed()  # and it with all connections
         self.members.add(member)
+
+    def _is_closed(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"This connection to {self.address} is closed.")

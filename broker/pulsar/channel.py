@@ -1,7 +1,7 @@
 """One connection to a broker that lives in the event loop: for what somebody waits for.
 
 The client library reads and writes in threads of its own, so that each message costs two changes of threads, more than
-all the rest of it takes. What is bulk (events, many to an entry) goes through the library all the same.
+all the rest of it takes. Only who prefetches (management, events, many to an entry) uses it all the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import contextlib
 import uuid
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-from _pulsar import Result
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from broker.interface import PAYLOAD_BYTES_MAX, Kind
 from broker.pulsar.channel_members import ChannelConsumer, ChannelProducer, ChannelReader
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import PulsarFailure, Result
 from broker.pulsar.frames import (
     FRAME_BYTES_MAX,
     PROTOCOL_VERSION,
@@ -44,8 +42,22 @@ GATHER_S = 0.1
 _KINDS = {Kind.EXCLUSIVE: 0, Kind.SHARED: 1, Kind.FAILOVER: 2}
 # Of these there are many, and a member of an enumeration is looked up slowly.
 _MESSAGE, _SEND_RECEIPT = int(Command.MESSAGE), int(Command.SEND_RECEIPT)
+_OK = Result.Ok
 _SUPPORTS_AUTH_REFRESH = number(1, 1)
 _TOKEN = b"token"
+
+
+class Traffic(NamedTuple):
+    """What has gone through a channel: pieces that came, and bytes that the kernel took, beside those that wait."""
+
+    came: int
+    taken: int
+    waiting: int
+
+    def since(self, before: Traffic) -> bool:
+        """Whether the other side shows that it lives. What the kernel took while nothing waited does not: for a dead
+        connection it takes megabytes too."""
+        return self.came > before.came or (before.waiting > 0 and self.taken > before.taken)
 
 
 class Channel(asyncio.Protocol):
@@ -66,6 +78,8 @@ class Channel(asyncio.Protocol):
         self._token = token
         self._proxied_to = proxied_to
         self._gathers = gathers
+        self._heard = 0
+        self._written = 0
         self._reads_later: asyncio.TimerHandle | None = None
         self._awaited = 0
         self._loop = asyncio.get_running_loop()
@@ -79,6 +93,12 @@ class Channel(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._producers: dict[int, ChannelProducer] = {}
         self._consumers: dict[int, ChannelConsumer | ChannelReader] = {}
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone through it so far."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return Traffic(self._heard, self._written - waiting, waiting)
 
     async def welcome(self) -> None:
         """Wait until the broker lets us in. Raises :class:`PulsarFailure` if it refuses, and :class:`EOFError`."""
@@ -157,9 +177,11 @@ class Channel(asyncio.Protocol):
         """Leave its topic when all is written; a broker that does not answer is not waited for for long."""
         if producer.id in self._producers:
             producer.attached = False
-            await self._close(Command.CLOSE_PRODUCER, producer.id)
-            # Not before: until then receipts come.
-            self._producers.pop(producer.id, None)
+            try:
+                await self._close(Command.CLOSE_PRODUCER, producer.id)
+            finally:
+                # Not before: until then receipts come.
+                self._producers.pop(producer.id, None)
 
     async def close_consumer(self, consumer: ChannelConsumer | ChannelReader) -> None:
         """Leave its subscription."""
@@ -169,19 +191,25 @@ class Channel(asyncio.Protocol):
 
     async def answer(self, future: asyncio.Future[Answer], timeout_s: float) -> Answer:
         """Wait for what the broker says; raises :class:`PulsarFailure` if it does not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.hear(future)
+        except TimeoutError:
+            raise PulsarFailure(Result.Timeout) from None
+
+    async def hear(self, future: asyncio.Future[Answer]) -> Answer:
+        """Wait for what the broker says, however long it takes."""
         self._awaited += 1
         self._read()
         try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            raise PulsarFailure(Result.Timeout) from None
+            return await future
         finally:
             self._awaited -= 1
 
     def write(self, data: bytes) -> None:
         """Have it written; what cannot be is lost with the connection."""
         if self._transport is not None and not self._transport.is_closing():
+            self._written += len(data)
             self._transport.write(data)
 
     def post(self, data: bytes) -> None:
@@ -235,6 +263,7 @@ class Channel(asyncio.Protocol):
             self._gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        self._heard += 1
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
@@ -289,7 +318,7 @@ class Channel(asyncio.Protocol):
             id_, at = read_varint(data, at + 1)
             producer = self._producers.get(id_)
             if producer is not None:
-                producer.receipt(read_varint(data, at + 1)[0], Result.Ok)
+                producer.receipt(read_varint(data, at + 1)[0], _OK)
         else:
             self._answer(command, Fields(data[begin:end]).inner(command))
 

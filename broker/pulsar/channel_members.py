@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from _pulsar import Result
-
+from broker.pulsar.failure import Result
 from broker.pulsar.frames import (
     Command,
     Fields,
+    batched,
     frame,
     message_frame,
     number,
-    only,
     read_varint,
     text,
     unwrapped,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from broker.pulsar.channel import Channel
 
 _INDIVIDUAL = 0
+_BATCH, _BATCH_TAG = 11, b"\x58"
 
 
 class ChannelProducer:
@@ -74,9 +74,9 @@ class ChannelProducer:
         """Why there is no room for it."""
         return Result.MessageTooBig if len(payload) > self._channel.payload_bytes_max else Result.ProducerQueueIsFull
 
-    async def answer(self, receipt: asyncio.Future[Result], timeout_s: float) -> Result:
-        """Wait for a receipt; raises :class:`broker.pulsar.failure.PulsarFailure` if it does not come in time."""
-        return await self._channel.answer(receipt, timeout_s)
+    async def hear(self, receipt: asyncio.Future[Result]) -> Result:
+        """Wait for a receipt."""
+        return await self._channel.hear(receipt)
 
     def lose(self) -> None:
         """It publishes nothing more."""
@@ -91,14 +91,15 @@ class ChannelProducer:
 class PulledMessage:
     """One message as it was handed to one consumer."""
 
-    __slots__ = ("id", "payload", "published_ms")
+    __slots__ = ("id", "payload", "published_ms", "taker")
 
-    def __init__(self, id_: bytes, metadata: bytes, payload: bytes) -> None:
+    def __init__(self, taker: ChannelConsumer, id_: bytes, metadata: bytes, payload: bytes) -> None:
+        self.taker = taker
         self.id = id_
         """The broker's name for it, as it wrote it."""
         fields = Fields(metadata)
         # Who gathers may have gathered one. Of several, a permit for one cannot take a part.
-        self.payload = payload if fields.number(11) != 1 else only(payload)
+        self.payload = payload if fields.number(11) != 1 else batched(payload, 1)[0]
         self.published_ms = fields.number(3)
 
 
@@ -123,7 +124,7 @@ class ChannelConsumer:
     def take(self, data: bytes, at: int, end: int, stop: int) -> None:
         """One message: its id is in ``data`` at ``at``, itself from ``end`` to ``stop``."""
         size, at = read_varint(data, at + 1)
-        self._take(PulledMessage(data[at : at + size], *unwrapped(data, end, stop)))
+        self._take(PulledMessage(self, data[at : at + size], *unwrapped(data, end, stop)))
 
     def acknowledge(self, messages: list[PulledMessage]) -> None:
         """These are done with."""
@@ -166,12 +167,16 @@ class ChannelReader:
         self._channel.write(frame(Command.FLOW, number(1, self.id) + number(2, messages)))
 
     def take(self, data: bytes, _: int, end: int, stop: int) -> None:
-        """One message, which used one permit up."""
-        self._taken += 1
+        """One message, which used one permit up, or a batch of them."""
+        metadata, payload = unwrapped(data, end, stop)
+        # Nobody of ours gathers what is heard; looking for the number's tag spares reading all of it each time.
+        count = Fields(metadata).number(_BATCH) if _BATCH_TAG in metadata else 0
+        self._taken += count or 1
         if self._taken >= self._half:
             self.permit(self._taken)
             self._taken = 0
-        self._hear(unwrapped(data, end, stop)[1])
+        for each in batched(payload, count) if count else (payload,):
+            self._hear(each)
 
     def lose(self) -> None:
         """It hears nothing more."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
-from collections import defaultdict
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from _pulsar import Result
-
 from broker.pulsar.channel import Channel
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import TRY_AGAIN, PulsarFailure, Result
 from broker.pulsar.frames import refused
 
 if TYPE_CHECKING:
@@ -42,8 +40,11 @@ class Channels:
         self._address = address
         self._credential = credential
         self._limits = limits
+        self._hosts = deque(Route(host, port) for host, port in address.endpoints)
+        """The one to ask is the first; one that does not help becomes the last."""
         self._channels: dict[Route, Channel] = {}
-        self._opening: defaultdict[Route, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._opening: dict[Route, asyncio.Task[Channel]] = {}
+        self._closed = False
 
     async def greet(self, route: Route, timeout_s: float) -> Channel:
         """A new channel that the broker has let in, for the caller to close.
@@ -63,8 +64,50 @@ class Channels:
 
     async def channel(self, topic: str, *, gathers: bool) -> Channel:
         """A channel to the broker that serves the topic now; raises :class:`PulsarFailure`."""
-        service = asked = await self._service()
-        authoritative = False
+        service = await self._service()
+        try:
+            route = await self._look_up(topic, service)
+        except PulsarFailure as failure:
+            if failure.result in TRY_AGAIN:
+                self._put_last(service)
+            raise
+        return await self._to(route._replace(gathers=gathers))
+
+    async def check(self) -> list[bool]:
+        """Whether they give an answer, one by one; what gives none in time is ended, and others will be opened."""
+        return await asyncio.gather(*(_answers(each) for each in self._channels.values() if not each.lost))
+
+    async def aclose(self) -> None:
+        """Write what waits, and close all."""
+        self._closed = True
+        openings = list(self._opening.values())
+        for opening in openings:
+            opening.cancel()
+        if openings:
+            await asyncio.wait(openings)
+        channels = list(self._channels.values())
+        self._channels.clear()
+        await asyncio.gather(*(channel.aclose() for channel in channels))
+
+    async def _service(self) -> Route:
+        """The way to the address that was given: the first host that lets us in."""
+        for _ in range(len(self._hosts) - 1):
+            route = self._hosts[0]
+            try:
+                await self._to(route)
+            except PulsarFailure:
+                self._put_last(route)
+            else:
+                return route
+        return self._hosts[0]
+
+    def _put_last(self, host: Route) -> None:
+        if self._hosts[0] == host:  # and nobody else has done it
+            self._hosts.rotate(-1)
+
+    async def _look_up(self, topic: str, service: Route) -> Route:
+        """The way to the broker that serves a topic."""
+        asked, authoritative = service, False
         for _ in range(_REDIRECTS_MAX):
             answer = await (await self._to(asked)).look_up(topic, authoritative=authoritative)
             verdict = answer.number(3)
@@ -72,48 +115,40 @@ class Channels:
                 raise refused(answer.number(6), answer.text(7))
             asked = self._route(answer.text(2 if self._address.tls else 1), service if answer.number(8) else None)
             if verdict == _CONNECT:
-                return await self._to(asked._replace(gathers=gathers))
+                return asked
             authoritative = bool(answer.number(5))
         raise PulsarFailure(Result.LookupError, "the brokers send one another round in circles")
 
-    async def check(self) -> None:
-        """Ask each channel for an answer, and end those that give none in time: others will be opened."""
-        await asyncio.gather(*(self._check(channel) for channel in self._channels.values() if not channel.lost))
-
-    async def aclose(self) -> None:
-        """Write what waits, and close all."""
-        channels = list(self._channels.values())
-        self._channels.clear()
-        await asyncio.gather(*(channel.aclose() for channel in channels))
-
-    async def _service(self) -> Route:
-        """The way to the address that was given: one that is open, else the first host that lets us in."""
-        routes = [Route(host, port) for host, port in self._address.endpoints]
-        for route in routes:
-            if route in self._channels and not self._channels[route].lost:
-                return route
-        for route in routes[:-1]:
-            try:
-                await self._to(route)
-            except PulsarFailure:
-                continue
-            return route
-        return routes[-1]
-
     async def _to(self, route: Route) -> Channel:
-        async with self._opening[route]:
-            channel = self._channels.get(route)
-            if channel is None or channel.lost:
-                channel = self._channels[route] = await self._open(route)
+        if self._closed:
+            raise PulsarFailure(Result.AlreadyClosed)
+        channel = self._channels.get(route)
+        if channel is not None and not channel.lost:
             return channel
+        opening = self._opening.get(route)
+        if opening is None:
+            # One for all who wait: of a host that is silent, each would else find that out for itself, one by one.
+            opening = self._opening[route] = asyncio.create_task(self._open(route), name=f"pulsar-channel {route.host}")
+            opening.add_done_callback(partial(self._opened, route))
+        await asyncio.wait({opening})
+        if opening.cancelled():
+            raise PulsarFailure(Result.AlreadyClosed)
+        return opening.result()
+
+    def _opened(self, route: Route, opening: asyncio.Task[Channel]) -> None:
+        del self._opening[route]
+        if not opening.cancelled():
+            opening.exception()  # whoever waited may have given up
 
     async def _open(self, route: Route) -> Channel:
         try:
-            return await self.greet(route, self._limits.connect_timeout_s)
+            channel = await self.greet(route, self._limits.connect_timeout_s)
         except TimeoutError:
             raise PulsarFailure(Result.Timeout) from None
         except (OSError, EOFError, ssl.SSLError) as error:
             raise PulsarFailure(Result.ConnectError, str(error)) from None
+        self._channels[route] = channel
+        return channel
 
     def _route(self, url: str, through: Route | None) -> Route:
         parts = urlsplit(url)
@@ -123,10 +158,18 @@ class Channels:
             return Route(parts.hostname, parts.port)
         return through._replace(proxied_to=f"{parts.hostname}:{parts.port}")
 
-    async def _check(self, channel: Channel) -> None:
-        # With a second chance: this process itself may have stood still for so long.
-        for _ in range(2):
-            with contextlib.suppress(PulsarFailure):
-                await channel.ping()
-                return
-        channel.abort()
+
+async def _answers(channel: Channel) -> bool:
+    # With a second chance: this process itself may have stood still for so long.
+    for _ in range(2):
+        before = channel.traffic
+        try:
+            await channel.ping()
+        except PulsarFailure:
+            # The answer comes behind all that is on its way already, which takes its time over a slow line.
+            if channel.traffic.since(before):
+                return True
+        else:
+            return True
+    channel.abort()
+    return False

@@ -8,16 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import _pulsar
-import certifi
 
 from broker.interface import Kind
-from broker.pulsar.failure import SILENCE, PulsarFailure
+from broker.pulsar.failure import SILENCE, PulsarFailure, Result
 from broker.pulsar.inbox import Inbox
 from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from broker.pulsar.credential import Credential
     from broker.pulsar.limits import PulsarLimits
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,7 @@ _TYPES = {
 class PulsarClient:
     """A client with its own threads and connections. To be made in the process that uses it, after any fork."""
 
-    def __init__(
-        self, url: str, limits: PulsarLimits, *, token: str | Callable[[], str] | None, tls_trust_certs: str | None
-    ) -> None:
+    def __init__(self, url: str, limits: PulsarLimits, credential: Credential) -> None:
         self._limits = limits
         self.inbox = Inbox(asyncio.get_running_loop())
         conf = _pulsar.ClientConfiguration()
@@ -48,13 +46,13 @@ class PulsarClient:
         # default one writes a line for each connection to standard output, where a command's result belongs.
         # What matters of it reaches our own log through the errors.
         conf.set_file_logger(_pulsar.LoggerLevel.Warn, limits.client_log)
-        conf.tls_trust_certs_file_path(tls_trust_certs or certifi.where())
+        conf.tls_trust_certs_file_path(credential.authorities)
         conf.tls_allow_insecure_connection(False)
         # Off by default: any certificate of a trusted authority would do for any host.
         conf.tls_validate_hostname(True)
-        if token is not None:
+        if credential.shows_token:
             # The library asks the callable for each connection, so that a token may rotate.
-            conf.authentication(_pulsar.AuthenticationToken.create(_steady(token) if callable(token) else token))
+            conf.authentication(_pulsar.AuthenticationToken.create(_steady(credential)))
         self._inner = _pulsar.Client(url, conf)
 
     async def answers(self, topic: str) -> bool:
@@ -104,7 +102,7 @@ class PulsarClient:
     async def _ask_result(self, begin: Callable[[Callable[..., None]], None], *, timeout_s: float) -> None:
         values = await self._ask(begin, timeout_s=timeout_s)
         if values[0] != _pulsar.Result.Ok:
-            raise PulsarFailure(values[0])
+            raise _failure(values[0])
 
     async def _ask(self, begin: Callable[[Callable[..., None]], None], *, timeout_s: float) -> tuple[Any, ...]:
         future: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
@@ -119,15 +117,20 @@ class PulsarClient:
             if not future.done():
                 future.cancel()
         if future.cancelled():
-            raise PulsarFailure(_pulsar.Result.Timeout)
+            raise PulsarFailure(Result.Timeout)
         values = future.result()
         if isinstance(values[0], _pulsar.Error):
-            raise PulsarFailure(values[0].error, values[0].message)
+            raise _failure(values[0].error, values[0].message)
         return values
 
 
-def _steady(token: Callable[[], str]) -> Callable[[], str]:
-    """The same callable, which gives the last token again when the next one cannot be read.
+def _failure(result: Any, message: str = "") -> PulsarFailure:
+    known = Result.__members__.get(result.name)
+    return PulsarFailure(known, message) if known else PulsarFailure(Result.UnknownError, message or result.name)
+
+
+def _steady(credential: Credential) -> Callable[[], str]:
+    """Gives the token of now, and the last one again when it cannot be read.
 
     It is called from a thread of C++, and an exception there would end the process.
     """
@@ -136,12 +139,9 @@ def _steady(token: Callable[[], str]) -> Callable[[], str]:
     def read() -> str:
         nonlocal last
         try:
-            last = token()
-        except Exception as error:
-            log.warning(
-                'The token could not be read, the last one is used. action="token_unreadable" error="%s"',
-                type(error).__name__,
-            )
+            last = (credential.token() or b"").decode()
+        except PulsarFailure:
+            log.warning('The token could not be read, the last one is used. action="token_unreadable"')
         return last
 
     return read

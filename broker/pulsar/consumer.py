@@ -112,6 +112,8 @@ class PulsarConsumer:
             self._acks.add(delivery)  # once there is a connection again
 
     def _hand_back_later(self, deliveries: list[PulledMessage]) -> None:
-        # By this one and no later one: with the connection, what it held has gone to others.
-        if self._inner is not None:
-            asyncio.get_running_loop().call_later(NACK_DELAY_S, self._inner.hand_back, deliveries)
+        # By who took it and no later one: with the connection, what it held has gone to others, or comes again.
+        inner = self._inner
+        held = [delivery for delivery in deliveries if delivery.taker is inner]
+        if inner is not None and held:
+            asyncio.get_running_loop().call_later(NACK_DELAY_S, inner.hand_back, held)

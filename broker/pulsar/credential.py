@@ -6,9 +6,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 import certifi
-from _pulsar import Result
 
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import PulsarFailure, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +17,10 @@ class Credential:
     """A token, or a callable that reads one and may read another one each time; and a file of trusted authorities."""
 
     def __init__(self, *, token: str | Callable[[], str] | None, tls_trust_certs: str | None) -> None:
+        self.authorities = tls_trust_certs or certifi.where()
+        """The file of who is trusted to vouch for a broker."""
+        self.shows_token = token is not None
         self._token = token
-        self._tls_trust_certs = tls_trust_certs
 
     def token(self) -> bytes | None:
         """The token of now, None if there is to be none; raises :class:`PulsarFailure` if it cannot be read."""
@@ -32,4 +33,4 @@ class Credential:
 
     def tls(self) -> ssl.SSLContext:
         """Checks certificates, and that they are made out to the host."""
-        return ssl.create_default_context(cafile=self._tls_trust_certs or certifi.where())
+        return ssl.create_default_context(cafile=self.authorities)

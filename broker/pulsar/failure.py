@@ -1,8 +1,8 @@
-"""The results of Pulsar's client, as the errors of :mod:`broker.interface`."""
+"""How a call of a broker can end, and the errors of :mod:`broker.interface` for it."""
 
 from __future__ import annotations
 
-from _pulsar import Result
+from enum import Enum, auto
 
 from broker.interface import (
     BrokerError,
@@ -12,6 +12,37 @@ from broker.interface import (
     SendRejected,
     SendUnknown,
 )
+
+
+class Result(Enum):
+    """The names of Pulsar's client library, without the library."""
+
+    Ok = auto()
+    AlreadyClosed = auto()
+    AuthenticationError = auto()
+    AuthorizationError = auto()
+    BrokerMetadataError = auto()
+    BrokerPersistenceError = auto()
+    ConnectError = auto()
+    ConsumerBusy = auto()
+    ErrorGettingAuthenticationData = auto()
+    Interrupted = auto()
+    InvalidTopicName = auto()
+    LookupError = auto()
+    MessageTooBig = auto()
+    NotAllowedError = auto()
+    NotConnected = auto()
+    ProducerBlockedQuotaExceededError = auto()
+    ProducerBlockedQuotaExceededException = auto()
+    ProducerBusy = auto()
+    ProducerQueueIsFull = auto()
+    ReadError = auto()
+    ServiceUnitNotReady = auto()
+    Timeout = auto()
+    TooManyLookupRequestException = auto()
+    TopicNotFound = auto()
+    UnknownError = auto()
+
 
 FORBIDDEN = {
     Result.AuthenticationError: "the token was not accepted",
@@ -37,7 +68,6 @@ _UNAVAILABLE = {
 
 _REJECTED = {
     Result.ProducerQueueIsFull,
-    Result.MemoryBufferIsFull,
     Result.ProducerBlockedQuotaExceededError,
     Result.ProducerBlockedQuotaExceededException,
 }
@@ -58,11 +88,11 @@ TRY_AGAIN = frozenset(
 """Results that a broker gives while it starts or moves a topic, and not when it means no."""
 
 SILENCE = frozenset({Result.Timeout, Result.ConnectError, Result.NotConnected, Result.ReadError, Result.AlreadyClosed})
-"""Results that the client makes up by itself because no broker answered."""
+"""Results that stand for no answer of a broker."""
 
 
 class PulsarFailure(Exception):
-    """A result of the client that is not Ok. Never leaves this package."""
+    """A result that is not Ok. Never leaves this package."""
 
     def __init__(self, result: Result, message: str = "") -> None:
         super().__init__(f"{result.name} {message}".strip())

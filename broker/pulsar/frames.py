@@ -11,9 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from _pulsar import Result
-
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import PulsarFailure, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,9 +132,15 @@ def in_batch(payload: bytes) -> bytes:
     return b"%b%b%b" % (len(metadata).to_bytes(4, "big"), metadata, payload)
 
 
-def only(batch: bytes) -> bytes:
-    """The payload of a batch of one message."""
-    return batch[4 + int.from_bytes(batch[:4], "big") :]
+def batched(batch: bytes, count: int) -> list[bytes]:
+    """The payloads of so many messages that stand in a batch."""
+    payloads, at = [], 0
+    for _ in range(count):
+        begin = at + 4
+        end = begin + int.from_bytes(batch[at:begin], "big")
+        at = end + Fields(batch[begin:end]).number(3)
+        payloads.append(batch[end:at])
+    return payloads
 
 
 def varint(value: int) -> bytes:

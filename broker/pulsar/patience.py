@@ -6,9 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from _pulsar import Result
-
-from broker.pulsar.failure import TRY_AGAIN, PulsarFailure
+from broker.pulsar.failure import TRY_AGAIN, PulsarFailure, Result
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from broker.interface import Delivery, Kind
     from broker.pulsar.broker import PulsarBroker
     from broker.pulsar.client import PulsarClient
+    from broker.pulsar.library import Library
 
 NACK_TICK_S = 0.2
 """Twice the client's own delay: it restarts its clock with each nack, so a steady trickle of them would postpone every
@@ -40,12 +41,13 @@ class PrefetchedMessage:
 class PrefetchingConsumer:
     """One member of a subscription, with a queue in this process that the broker keeps filled."""
 
-    returns_by_itself = True
-
-    def __init__(self, broker: PulsarBroker, topic: str, subscription: str, kind: Kind, prefetch: int) -> None:
+    def __init__(
+        self, broker: PulsarBroker, library: Library, topic: str, subscription: str, kind: Kind, prefetch: int
+    ) -> None:
         self.topic = topic
         self.looks_lost = 0
         self._broker = broker
+        self._library = library
         self._subscription = subscription
         self._kind = kind
         self._queue = prefetch
@@ -61,9 +63,15 @@ class PrefetchingConsumer:
         self._closed = False
 
     @property
+    def returns_by_itself(self) -> bool:
+        """The library tries to bring back what was opened through the client in use."""
+        return self._client is self._library.client
+
+    @property
     def connected(self) -> bool:
         """Whether the inner consumer is attached to its topic."""
-        return self._inner is not None and not self._broken and self._inner.is_connected()
+        inner = self._inner
+        return self.returns_by_itself and inner is not None and not self._broken and bool(inner.is_connected())
 
     async def join(self, *, from_earliest: bool = True) -> None:
         """Receive through the client in use from here on; raises :class:`broker.pulsar.failure.PulsarFailure`.
@@ -71,7 +79,7 @@ class PrefetchingConsumer:
         ``from_earliest`` matters where the subscription is missing. That a second join finds it missing means
         that the broker has lost it, and then everything that is left belongs to it.
         """
-        client = self._broker.client
+        client = self._library.client
         old, self._inner = self._inner, None
         if old is not None:
             old.close_async(None)

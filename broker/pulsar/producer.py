@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import TYPE_CHECKING
-
-from _pulsar import Result
 
 from broker.interface import PAYLOAD_BYTES_MAX, BrokerUnavailable, PayloadTooLarge
 from broker.pulsar.address import is_persistent
-from broker.pulsar.failure import PulsarFailure, explain_send
+from broker.pulsar.failure import Result, explain_send
 from broker.pulsar.frames import in_batch
 from broker.pulsar.patience import patiently
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from broker.pulsar.broker import PulsarBroker
     from broker.pulsar.channel_members import ChannelProducer
 
+_OK = Result.Ok  # a member of an enumeration is looked up slowly
 _BATCH_MAX = 1000
 _BATCH_BYTES_MAX = 128 * 1024
 
@@ -24,9 +24,13 @@ _BATCH_BYTES_MAX = 128 * 1024
 class _Entry:
     """What is one message to the broker: one of ours, or a batch of them."""
 
-    __slots__ = ("count", "payload", "results", "size")
+    __slots__ = ("count", "payload", "results", "sent", "since", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self.since = since
+        """Loop time of the first of our messages in it."""
+        self.sent = False
+        """Whether it was written to some connection."""
         self.payload: bytes | bytearray = b""
         self.count = 0
         """Messages of a batch; 0 where it is none."""
@@ -50,7 +54,8 @@ class _Entry:
 class PulsarProducer:
     """Publishes at once, or what has come within ``gather_ms`` as one entry.
 
-    What has no receipt when the broker moves the topic is published again when it is back, in order.
+    What has no receipt when the broker moves the topic is published again when it is back, in order. What has none
+    after the send timeout ends as unknown, whether somebody waits for it or not.
     """
 
     returns_by_itself = False
@@ -64,6 +69,9 @@ class PulsarProducer:
         self._inner: ChannelProducer | None = None
         self._batch: _Entry | None = None
         self._flush: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._timeout_s = broker.limits.send_timeout_ms / 1000
+        self._loop = asyncio.get_running_loop()
         self._sent: dict[int, _Entry] = {}
         """Without a receipt, by their numbers at the inner producer, in order."""
         self._unsent: list[_Entry] = []
@@ -106,13 +114,10 @@ class PulsarProducer:
             what = f"This producer of {self.topic} is closed" if self._closed else f"{self.topic} cannot be reached"
             raise BrokerUnavailable(f"{what} at {self._broker.address}; the message was not sent.")
         self._window.check()
-        receipt: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        receipt: asyncio.Future[Result] = self._loop.create_future()
         self._add(payload, receipt)
-        try:
-            result = await inner.answer(receipt, self._broker.limits.send_timeout_ms / 1000)
-        except PulsarFailure as failure:
-            result = failure.result
-        if result != Result.Ok:
+        result = await inner.hear(receipt)
+        if result is not _OK:
             raise explain_send(result, self.topic)
 
     def post(self, payload: bytes) -> None:
@@ -131,11 +136,16 @@ class PulsarProducer:
         self._closed = True
         self._broker.members.discard(self)
         self._send_batch()
-        if self._inner is not None:
-            await self._inner.aclose()
-        self.give_up()
+        try:
+            if self._inner is not None:
+                await self._inner.aclose()
+        finally:
+            self.give_up()
+            if self._expiry is not None:
+                self._expiry.cancel()
 
     async def _open(self) -> ChannelProducer:
+        await self._broker.ensure_again(self.topic)
         # Who publishes what is kept waits for each receipt; of all others nobody does.
         channel = await self._broker.channels.channel(self.topic, gathers=not is_persistent(self.topic))
         return await channel.produce(self.topic, self._receipt, self._lost)
@@ -145,7 +155,7 @@ class PulsarProducer:
         self._window.charge(1, size)
         if self._batch is not None and len(self._batch.payload) + size > _BATCH_BYTES_MAX:
             self._send_batch()
-        entry = self._batch or _Entry()
+        entry = self._batch or _Entry(self._loop.time())
         entry.size += size
         if receipt is not None:
             entry.results.append(receipt)
@@ -159,7 +169,7 @@ class PulsarProducer:
         if entry.count >= _BATCH_MAX:
             self._send_batch()
         elif self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(self._gather_s, self._send_batch)
+            self._flush = self._loop.call_later(self._gather_s, self._send_batch)
 
     def _send_batch(self) -> None:
         if self._flush is not None:
@@ -170,6 +180,8 @@ class PulsarProducer:
             self._write(entry)
 
     def _write(self, entry: _Entry) -> None:
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(entry.since + self._timeout_s, self._expire)
         inner = self._inner
         if inner is None or not inner.attached:
             self._unsent.append(entry)
@@ -177,8 +189,24 @@ class PulsarProducer:
         number = inner.post(entry.payload, entry.count)
         if number:
             self._sent[number] = entry
+            entry.sent = True
         else:
-            self._end(entry, inner.refusal(entry.payload))
+            # Of what was written once before, nobody can say that it is not there.
+            self._end(entry, Result.NotConnected if entry.sent else inner.refusal(entry.payload))
+
+    def _expire(self) -> None:
+        """End what has waited too long, the oldest first: while one topic is stuck, others need the room."""
+        self._expiry = None
+        latest = self._loop.time() - self._timeout_s
+        while self._sent and next(iter(self._sent.values())).since <= latest:
+            self._end(self._sent.pop(next(iter(self._sent))), Result.Timeout)
+        late = sum(entry.since <= latest for entry in self._unsent)
+        for entry in self._unsent[:late]:
+            self._end(entry, Result.Timeout)
+        del self._unsent[:late]
+        oldest = next(chain(self._sent.values(), self._unsent), None)
+        if oldest is not None:
+            self._expiry = self._loop.call_at(oldest.since + self._timeout_s, self._expire)
 
     def _receipt(self, number: int, result: Result) -> None:
         entry = self._sent.pop(number, None)

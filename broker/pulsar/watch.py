@@ -1,8 +1,7 @@
 """Notices a lost connection and brings its producers and consumers back.
 
-Pulsar's client reconnects by itself, but its pauses grow to a minute, and a connection that fell silent without
-being closed is trusted for as long. Here a broker that answers again is used again within seconds. Our own channels do
-not come back by themselves at all: whoever loses one has the watch look at once.
+A channel does not come back by itself: whoever loses one has the watch look at once. The client library does, but its
+pauses grow to a minute; here a broker that answers again is used again within seconds.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.pulsar import handshake
 from broker.pulsar.failure import PulsarFailure
 from broker.pulsar.producer import PulsarProducer
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from broker.pulsar.broker import PulsarBroker
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,10 @@ class Member(Protocol):
 
     topic: str
     looks_lost: int
-    returns_by_itself: bool
-    """Whether the client library tries to bring it back."""
+
+    @property
+    def returns_by_itself(self) -> bool:
+        """Whether the client library tries to bring it back."""
 
     @property
     def connected(self) -> bool:
@@ -52,7 +55,7 @@ class Watch:
         self._broker = broker
         self._looks = 0
         self._hurry = asyncio.Event()
-        self._joining: asyncio.Task[None] | None = None
+        self._under_way: dict[object, asyncio.Task[object]] = {}
         self._task = asyncio.create_task(self._run(), name="pulsar-watch")
 
     def hurry(self) -> None:
@@ -60,8 +63,8 @@ class Watch:
         self._hurry.set()
 
     async def stop(self) -> None:
-        """End before the clients are closed."""
-        tasks = {self._task} | ({self._joining} if self._joining else set())
+        """End before the connections are closed."""
+        tasks: set[asyncio.Task[Any]] = {self._task, *self._under_way.values()}
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -90,17 +93,18 @@ class Watch:
         suspicious = not broker.connected or any(not member.connected for member in broker.members)
         if not suspicious and self._looks % 2:
             return
-        # The client would keep a closed port to itself until its timeout.
-        timeout_s = broker.limits.ping_timeout_s
-        if suspicious and await handshake.fault(broker.address, broker.channels, timeout_s) is not None:
-            self._lose()
-            return
-        answers, _ = await asyncio.gather(broker.client.answers(broker.ping_topic), broker.channels.check())
-        if answers:
-            self._find()
+        answers = await broker.channels.check()
+        if not any(answers):
+            timeout_s = broker.limits.ping_timeout_s
+            if await handshake.fault(broker.address, broker.channels, timeout_s) is not None:
+                self._lose()
+                return
+        self._find()
+        if broker.library is not None:
+            self._begin(broker.library, broker.library.answers(broker.ping_topic))
+        # Those of a channel that was ended just now are lost just now, and the next look is at once.
+        if all(answers):
             self._bring_back()
-        else:
-            await self._doubt()
 
     def _lose(self) -> None:
         if self._broker.connected:
@@ -113,56 +117,32 @@ class Watch:
     def _find(self) -> None:
         if self._broker.lost:
             log.warning('The broker answers again. action="broker_back" address="%s"', self._broker.address)
-        self._broker.lost = False
+        self._broker.find()
 
     def _bring_back(self) -> None:
-        """The broker answers this client: join the members that have not come back by themselves."""
+        """Join the members that have not come back by themselves."""
         for member in self._broker.members:
             member.looks_lost = 0 if member.connected else member.looks_lost + 1
-        late = [
-            member
-            for member in self._broker.members
-            if member.looks_lost >= (LOOKS_BEFORE_JOIN if member.returns_by_itself else 1)
-        ]
-        # In the background: one topic that takes its time must not keep the watch from its next look.
-        if late and (self._joining is None or self._joining.done()):
-            self._joining = asyncio.create_task(self._join(late), name="pulsar-join")
+        for member in self._broker.members:
+            if member.looks_lost >= (LOOKS_BEFORE_JOIN if member.returns_by_itself else 1):
+                self._begin(member, self._join(member))
 
-    async def _doubt(self) -> None:
-        """This client gets no answer: see whether a new one does."""
-        broker = self._broker
-        old, fresh, topic = broker.client, broker.new_client(), broker.ping_topic
-        try:
-            # The old one has a second chance meanwhile: a broker or a process that only paused answers both,
-            # and then nothing is torn down.
-            fresh_answers, old_answers = await asyncio.gather(fresh.answers(topic), old.answers(topic))
-        except BaseException:
-            broker.retire(fresh)
-            raise
-        if old_answers or not fresh_answers:
-            broker.retire(fresh)
-            if not old_answers:
-                self._lose()
+    def _begin(self, about: object, coroutine: Coroutine[Any, Any, object]) -> None:
+        """In the background, and each by itself: one that takes its time must not keep another from the next look."""
+        if about in self._under_way:
+            coroutine.close()
             return
-        self._lose()
-        if self._joining is not None:
-            self._joining.cancel()
-        broker.replace_client(fresh)
-        self._find()
-        self._joining = asyncio.create_task(self._join(list(broker.members)), name="pulsar-join")
+        task = self._under_way[about] = asyncio.create_task(coroutine, name="pulsar-mend")
+        task.add_done_callback(lambda _: self._under_way.pop(about, None))
 
-    async def _join(self, members: list[Member]) -> None:
-        results = await asyncio.gather(*(member.join() for member in members), return_exceptions=True)
-        for member, result in zip(members, results, strict=True):
-            if isinstance(result, PulsarFailure):
-                log.warning(
-                    'A topic cannot be joined anew yet. action="join_waits" topic="%s" reason="%s"',
-                    member.topic,
-                    result,
-                )
-            elif isinstance(result, BaseException):
-                log.error(
-                    'A topic could not be joined anew. action="join_failed" topic="%s"', member.topic, exc_info=result
-                )
-            else:
-                member.looks_lost = 0
+    async def _join(self, member: Member) -> None:
+        try:
+            await member.join()
+        except PulsarFailure as failure:
+            log.warning(
+                'A topic cannot be joined anew yet. action="join_waits" topic="%s" reason="%s"', member.topic, failure
+            )
+        except Exception:
+            log.exception('A topic could not be joined anew. action="join_failed" topic="%s"', member.topic)
+        else:
+            member.looks_lost = 0

@@ -27,6 +27,10 @@ BACK_S = 10.0
 """Within this time after the broker can be used again, so can we."""
 
 
+either = pytest.mark.parametrize("prefetch", [pytest.param(0, id="channel"), pytest.param(10, id="library")])
+"""A consumer that pulls lives in the event loop, one that prefetches in the client library."""
+
+
 @pytest.fixture
 def topic() -> str:
     return f"persistent://public/default/outage-{uuid.uuid4().hex[:12]}"
@@ -47,6 +51,16 @@ async def proxy(pulsar_server: PulsarServer) -> AsyncIterator[TcpProxy]:
         yield proxy
 
 
+async def test_a_connection_of_nobody_notices_a_broker_that_was_killed(fragile_server: PulsarServer) -> None:
+    connection = PulsarBroker(fragile_server.url, limits=PulsarLimits(watch_interval_s=0.1))
+    await connection.connect()
+    fragile_server.kill()
+    await until(lambda: not connection.connected, 5.0)
+    await asyncio.to_thread(fragile_server.start)
+    await until(lambda: connection.connected, BACK_S)
+    await connection.aclose()
+
+
 async def _send_until_confirmed(producer: Producer, payload: bytes, seconds: float) -> float:
     """How long it took until a send was confirmed."""
     started = time.monotonic()
@@ -61,11 +75,14 @@ async def _send_until_confirmed(producer: Producer, payload: bytes, seconds: flo
             return time.monotonic() - started
 
 
-async def test_service_resumes_after_the_broker_was_killed(fragile_server: PulsarServer, topic: str) -> None:
+@either
+async def test_service_resumes_after_the_broker_was_killed(
+    fragile_server: PulsarServer, topic: str, prefetch: int
+) -> None:
     passing = topic.replace("persistent", "non-persistent")
     connection = PulsarBroker(fragile_server.url)
     await connection.ensure(topic, "workers")
-    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=prefetch)
     heard: list[bytes] = []
     await connection.listen(passing, heard.append, waiting_max=1000)
     producer = await connection.producer(topic)
@@ -128,9 +145,10 @@ async def test_a_listener_far_away_hears_what_is_published_once_it_listens(
     await near.aclose()
 
 
-async def test_service_resumes_after_the_connection_was_reset(proxy: TcpProxy, topic: str) -> None:
+@either
+async def test_service_resumes_after_the_connection_was_reset(proxy: TcpProxy, topic: str, prefetch: int) -> None:
     connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
-    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=prefetch)
     producer = await connection.producer(topic)
     await producer.send(b"before")
     assert await take_all(worker, 1) == [b"before"]
@@ -142,10 +160,11 @@ async def test_service_resumes_after_the_connection_was_reset(proxy: TcpProxy, t
     await connection.aclose()
 
 
-async def test_service_resumes_after_the_connection_fell_silent(proxy: TcpProxy, topic: str) -> None:
+@either
+async def test_service_resumes_after_the_connection_fell_silent(proxy: TcpProxy, topic: str, prefetch: int) -> None:
     connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}")
     await connection.ensure(topic, "workers")
-    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=prefetch)
     producer = await connection.producer(topic)
     slot = Pull(worker, 1)
     proxy.blackhole()
@@ -166,7 +185,9 @@ async def test_a_consumer_that_the_library_gave_up_is_joined_anew(pulsar_url: st
     worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=10)
     producer = await connection.producer(topic, gather_ms=1)
     assert isinstance(worker, PrefetchingConsumer)
-    client = connection.client
+    library = connection.library
+    assert library is not None
+    client = library.client
     await producer.send(b"held")
     assert (await take(worker)).payload == b"held"
     slots = Pull(worker, 2)
@@ -176,7 +197,7 @@ async def test_a_consumer_that_the_library_gave_up_is_joined_anew(pulsar_url: st
     await producer.send(b"after")
     assert sorted(await slots.done(2, BACK_S)) == [b"after", b"held"]
     # The others of this connection were left alone.
-    assert connection.client is client
+    assert library.client is client
     assert connection.connected
     await connection.aclose()
 
@@ -227,17 +248,18 @@ async def test_what_a_silent_connection_held_comes_again_and_its_late_ack_counts
     await connection.aclose()
 
 
-async def test_a_slow_connection_is_not_taken_for_a_lost_one(proxy: TcpProxy, topic: str) -> None:
+@either
+async def test_a_slow_connection_is_not_taken_for_a_lost_one(proxy: TcpProxy, topic: str, prefetch: int) -> None:
     proxy.latency_s = 0.15
     limits = PulsarLimits(watch_interval_s=0.2)
     connection = PulsarBroker(f"pulsar://127.0.0.1:{proxy.port}", limits=limits)
-    worker = await connection.consumer(topic, "workers", Kind.SHARED)
+    worker = await connection.consumer(topic, "workers", Kind.SHARED, prefetch=prefetch)
     producer = await connection.producer(topic)
-    client = connection.client
+    client = connection.library and connection.library.client
     for _ in range(4):
         await producer.send(b"slow")
         assert (await take(worker)).payload == b"slow"
-    assert connection.client is client
+    assert (connection.library and connection.library.client) is client
     assert connection.connected
     await connection.aclose()
 

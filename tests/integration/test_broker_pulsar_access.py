@@ -22,6 +22,7 @@ from broker.interface import BrokerForbidden, BrokerUnavailable
 from broker.open import open_broker
 from broker.pulsar import PulsarBroker, PulsarLimits
 from broker.pulsar.client import PulsarClient
+from broker.pulsar.credential import Credential
 from tests.in_process import InProcessFleet
 from tests.pulsar_server import PulsarServer
 from tests.tcp_proxy import TcpProxy
@@ -134,7 +135,7 @@ async def test_a_certificate_must_be_made_out_to_the_host(pulsar_server: PulsarS
 
 
 async def _answers(url: str, tls_trust_certs: str, topic: str) -> bool:
-    client = PulsarClient(url, PulsarLimits(), token=None, tls_trust_certs=tls_trust_certs)
+    client = PulsarClient(url, PulsarLimits(), Credential(token=None, tls_trust_certs=tls_trust_certs))
     try:
         return await client.answers(topic)
     finally:

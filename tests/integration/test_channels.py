@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import pytest
 from broker.interface import PAYLOAD_BYTES_MAX, BrokerError, Kind, PayloadTooLarge, SendRejected, SendUnknown
 from broker.pulsar import PulsarLimits
 from broker.pulsar.address import Address
+from broker.pulsar.channel import Traffic
 from broker.pulsar.channels import Channels, Route
-from broker.pulsar.consumer import PulsarConsumer
+from broker.pulsar.consumer import NACK_DELAY_S, NACK_TICK_S, PulsarConsumer
 from broker.pulsar.credential import Credential
 from broker.pulsar.failure import PulsarFailure
 from broker.pulsar.frames import Command, Fields, frame, number, text
@@ -59,7 +61,12 @@ def _broker(channels: Channels, url: str) -> Any:
         address=url,
         members=set(),
         hurry=lambda: None,
+        ensure_again=_nothing_to_ensure,
     )
+
+
+async def _nothing_to_ensure(topic: str) -> None:
+    pass
 
 
 async def test_a_broker_that_knows_another_one_is_followed(peer: PulsarPeer) -> None:
@@ -174,14 +181,77 @@ async def test_a_silent_channel_is_ended_and_another_one_opened(peer: PulsarPeer
     async with _channels(peer.url) as channels:
         channel = await channels.channel(KEPT, gathers=False)
         answer = peer.answers.pop(Command.PING)
-        await channels.check()
+        assert await channels.check() == [False]
         await until(lambda: channel.lost)
         assert len(peer.all_said(Command.PING)) == 2  # with a second chance
         peer.answers[Command.PING] = answer
         fresh = await channels.channel(KEPT, gathers=False)
         assert fresh is not channel
-        await channels.check()
+        assert await channels.check() == [True]
         await fresh.ping()
+
+
+async def test_a_busy_channel_is_not_a_silent_one(peer: PulsarPeer) -> None:
+    """An answer comes behind all that is on its way already."""
+    async with _channels(peer.url) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        peer.answers[Command.PING] = lambda visitor, _: visitor.tell(Command.PING)  # something else
+        assert await channels.check() == [True]
+        assert not channel.lost
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        pytest.param(Traffic(5, 100, 0), Traffic(5, 100, 0), False, id="nothing"),
+        pytest.param(Traffic(5, 100, 0), Traffic(6, 100, 0), True, id="came"),
+        pytest.param(Traffic(5, 100, 900), Traffic(5, 300, 700), True, id="taken of what waited"),
+        pytest.param(Traffic(5, 100, 900), Traffic(5, 1000, 0), True, id="all taken of what waited"),
+        pytest.param(Traffic(5, 100, 900), Traffic(5, 100, 2000), False, id="more waits"),
+        pytest.param(Traffic(5, 100, 0), Traffic(5, 3_000_100, 700), False, id="the kernel's room is filled"),
+    ],
+)
+def test_traffic_shows_whether_the_other_side_lives(before: Traffic, after: Traffic, moved: bool) -> None:
+    assert after.since(before) is moved
+
+
+async def test_many_topics_find_out_together_that_a_host_is_silent(peer: PulsarPeer) -> None:
+    async with PulsarPeer() as silent:
+        del silent.answers[Command.CONNECT]
+        limits = replace(LIMITS, connect_timeout_s=0.2)
+        url = f"pulsar://127.0.0.1:{silent.port},127.0.0.1:{peer.port}"
+        channels = Channels(Address(url), Credential(token=None, tls_trust_certs=None), limits)
+        opened = await asyncio.gather(*(channels.channel(f"{KEPT}-{n}", gathers=False) for n in range(20)))
+        assert len(set(opened)) == 1
+        assert len(silent.visitors) == 1
+        # Nor does anybody ask it again.
+        await channels.channel(KEPT, gathers=True)
+        assert len(silent.visitors) == 1
+        await channels.aclose()
+
+
+async def test_a_host_that_knows_no_topics_now_is_passed_over(peer: PulsarPeer) -> None:
+    async with PulsarPeer() as ill:
+        ill.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+            Command.LOOKUP_RESPONSE, number(3, 2) + number(4, asked.number(2)) + number(6, 6) + text(7, b"not now")
+        )
+        async with _channels(f"pulsar://127.0.0.1:{ill.port},127.0.0.1:{peer.port}") as channels:
+            with pytest.raises(PulsarFailure, match="not now"):
+                await channels.channel(KEPT, gathers=False)
+            await (await channels.channel(KEPT, gathers=False)).ping()
+        assert peer.all_said(Command.PING)
+
+
+async def test_nothing_is_opened_once_they_are_closed(peer: PulsarPeer) -> None:
+    greeting = peer.answers.pop(Command.CONNECT)
+    async with _channels(peer.url) as channels:
+        opening = asyncio.ensure_future(channels.channel(KEPT, gathers=False))
+        await until(lambda: peer.all_said(Command.CONNECT))
+    peer.answers[Command.CONNECT] = greeting
+    for late in (opening, channels.channel(KEPT, gathers=False)):
+        with pytest.raises(PulsarFailure, match="AlreadyClosed"):
+            await late
+    assert len(peer.visitors) == 1
 
 
 async def test_a_channel_that_gathers_does_not_read_what_nobody_waits_for(peer: PulsarPeer) -> None:
@@ -217,16 +287,33 @@ async def test_a_channel_that_gathers_hears_everything(peer: PulsarPeer) -> None
         assert [flow.number(2) for flow in flows] == [4, 2, 2, 2, 2]
 
 
-def _deliver(visitor: Visitor, consumer: int, entry: int, payload: bytes, *, batch: bool = False) -> None:
+async def test_a_batch_is_heard_message_by_message(peer: PulsarPeer) -> None:
+    """Other people's clients gather unless they are told not to."""
+    async with _channels(peer.url) as channels:
+        heard: list[bytes] = []
+        channel = await channels.channel(PASSING, gathers=False)
+        await channel.read(PASSING, heard.append, permits=4, on_lost=lambda: None)
+        (subscribe,) = peer.all_said(Command.SUBSCRIBE)
+        _deliver(peer.visitors[0], subscribe.number(4), 1, b"one", b"two", b"three", batch=True)
+        _deliver(peer.visitors[0], subscribe.number(4), 2, b"four")
+        await until(lambda: heard == [b"one", b"two", b"three", b"four"])
+        # Each took a permit.
+        flows = await until(lambda: (said := peer.all_said(Command.FLOW)) and len(said) == 2 and said)
+        assert [flow.number(2) for flow in flows] == [4, 3]
+
+
+def _deliver(visitor: Visitor, consumer: int, entry: int, *payloads: bytes, batch: bool = False) -> None:
     id_ = number(1, 7) + number(2, entry)
     command = frame(Command.MESSAGE, number(1, consumer) + text(2, id_))[8:]
     metadata = text(1, b"peer") + number(2, entry) + number(3, 1_700_000_000_000)
     if batch:
-        metadata += number(11, 1)
-        single = number(3, len(payload))
-        payload = len(single).to_bytes(4, "big") + single + payload
+        metadata += number(11, len(payloads))
+        singles = [number(3, len(payload)) for payload in payloads]
+        payloads = tuple(
+            len(single).to_bytes(4, "big") + single + each for single, each in zip(singles, payloads, strict=True)
+        )
     checked = b"\x0e\x01" + b"\0" * 4
-    rest = checked + len(metadata).to_bytes(4, "big") + metadata + payload
+    rest = checked + len(metadata).to_bytes(4, "big") + metadata + b"".join(payloads)
     size = 4 + len(command) + len(rest)
     visitor.send(size.to_bytes(4, "big") + len(command).to_bytes(4, "big") + command + rest)
 
@@ -246,6 +333,30 @@ async def test_a_pulled_message_is_acknowledged_by_its_own_name(peer: PulsarPeer
         consumer.ack(delivery)
         (ack,) = await until(lambda: peer.all_said(Command.ACK))
         assert dict(ack.inner(3)) == {1: 7, 2: 300}
+        await consumer.aclose()
+
+
+async def test_what_a_lost_connection_held_is_not_handed_back_by_the_next_one(peer: PulsarPeer) -> None:
+    """It comes again by itself, perhaps to this very consumer, and is then worked on."""
+    async with _channels(peer.url) as channels:
+        consumer = PulsarConsumer(_broker(channels, peer.url), KEPT, "workers", Kind.SHARED)
+        await consumer.join()
+        before = asyncio.ensure_future(consumer.receive())
+        await until(lambda: peer.all_said(Command.FLOW))
+        _deliver(peer.visitors[0], peer.all_said(Command.SUBSCRIBE)[0].number(4), 1, b"work")
+        consumer.nack(await before)
+        peer.visitors[0].hang_up()
+        await until(lambda: not consumer.connected)
+        await consumer.join()
+        again = asyncio.ensure_future(consumer.receive())
+        await until(lambda: len(peer.all_said(Command.FLOW)) == 2)
+        _deliver(peer.visitors[-1], peer.all_said(Command.SUBSCRIBE)[1].number(4), 1, b"work")
+        delivery = await again
+        await asyncio.sleep(NACK_TICK_S + NACK_DELAY_S + 0.05)
+        assert not peer.all_said(Command.REDELIVER)
+        consumer.nack(delivery)
+        (redeliver,) = await until(lambda: peer.all_said(Command.REDELIVER))
+        assert dict(redeliver.inner(2)) == {1: 7, 2: 1}
         await consumer.aclose()
 
 
@@ -339,6 +450,68 @@ async def test_a_send_that_nobody_waits_for_any_more_is_not_repeated(peer: Pulsa
         assert broker.window.count == broker.window.bytes == 0
         with pytest.raises(SendUnknown):
             await sends[1]
+
+
+@pytest.mark.parametrize("attached", [True, False], ids=["no receipt", "not joined"])
+async def test_what_waits_too_long_ends_as_unknown_and_leaves_its_room(peer: PulsarPeer, attached: bool) -> None:
+    del peer.answers[Command.SEND]
+    async with _channels(peer.url) as channels:
+        broker = _broker(channels, peer.url)
+        broker.limits = replace(LIMITS, send_timeout_ms=200)
+        producer, bulk = PulsarProducer(broker, KEPT), PulsarProducer(broker, KEPT, gather_ms=1)
+        for each in (producer, bulk):
+            await each.join()
+        if not attached:
+            peer.visitors[0].hang_up()
+            await until(lambda: not (producer.connected or bulk.connected))
+        sends = [asyncio.ensure_future(each.send(b"%d" % n)) for n in range(3) for each in (producer, bulk)]
+        await asyncio.sleep(0)
+        producer.post(b"nobody waits")
+        assert broker.window.count == 7
+        await asyncio.sleep(0.1)
+        late = asyncio.ensure_future(producer.send(b"late"))
+        ends = await asyncio.gather(*sends, return_exceptions=True)
+        assert {type(end) for end in ends} == {SendUnknown}
+        # What came later has its own time.
+        assert not late.done()
+        with pytest.raises(SendUnknown):
+            await asyncio.wait_for(late, 1.0)
+        assert broker.window.count == broker.window.bytes == 0
+        for each in (producer, bulk):
+            await each.aclose()
+
+
+async def test_what_was_written_once_is_never_called_refused(peer: PulsarPeer) -> None:
+    del peer.answers[Command.SEND]
+    async with _channels(peer.url) as channels:
+        producer = PulsarProducer(_broker(channels, peer.url), KEPT)
+        await producer.join()
+        send = asyncio.ensure_future(producer.send(b"?"))
+        await until(lambda: peer.all_said(Command.SEND))
+        peer.visitors[0].hang_up()
+        await until(lambda: not producer.connected)
+        channel = await channels.channel(KEPT, gathers=False)
+        channel.full = True  # as by what other producers had to publish again
+        await producer.join()
+        with pytest.raises(SendUnknown):
+            await send
+        await producer.aclose()
+
+
+async def test_a_producer_whose_closing_is_cancelled_leaves_its_room(peer: PulsarPeer) -> None:
+    del peer.answers[Command.SEND], peer.answers[Command.CLOSE_PRODUCER]
+    async with _channels(peer.url) as channels:
+        broker = _broker(channels, peer.url)
+        producer = PulsarProducer(broker, KEPT)
+        await producer.join()
+        send = asyncio.ensure_future(producer.send(b"?"))
+        await until(lambda: peer.all_said(Command.SEND))
+        closing = asyncio.ensure_future(producer.aclose())
+        await until(lambda: peer.all_said(Command.CLOSE_PRODUCER))
+        closing.cancel()
+        with pytest.raises(SendUnknown):
+            await send
+        assert broker.window.count == broker.window.bytes == 0
 
 
 async def test_a_send_without_a_receipt_ends_as_unknown(peer: PulsarPeer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 SERVE = """
 import asyncio, sys
-import fleet.__main__, gateway.__main__, gateway.role
+import fleet.__main__, gateway.__main__, gateway.role, broker.pulsar
 from broker.memory import MemoryBroker
 from gateway.settings import GatewaySettings
 from process.settings import load
@@ -58,8 +58,8 @@ OTHERS_ALONE = {
     "jsonschema",
     "torch",
 }
-NEVER = {"google", "fastavro"}
-"""What pulsar-client could bring along: schemas of messages."""
+NEVER = {"pulsar", "_pulsar", "google", "fastavro"}
+"""pulsar-client is for consumers that prefetch, and what it could bring along is for schemas of messages."""
 FOR_PEOPLE = {"rich", "structlog"}
 """Colours of log lines."""
 FOR_LOCAL_MODELS = {"psutil", "pynvml", "workernode.local.engine", "workernode.local.supervisor"}
@@ -100,7 +100,7 @@ def test_a_gateway_with_a_database_neither_migrates_it_nor_loads_another_store_o
 
 def test_a_remote_node_loads_nothing_for_databases_local_models_a_gateway_or_people() -> None:
     loaded = words(NODE, NODE_TYPE="remote", MODEL_NAME="m", API_URL="http://127.0.0.1:9/v1", NODE_PORT="0")
-    assert {"workernode.remote.engine", "aiohttp", "broker.pulsar.client"} <= loaded
+    assert {"workernode.remote.engine", "aiohttp", "broker.pulsar.broker"} <= loaded
     unwanted = (
         DATABASE | LIMITS | NEVER | FOR_PEOPLE | FOR_LOCAL_MODELS | SERVERS | {"gateway", "management", "fleet.start"}
     )

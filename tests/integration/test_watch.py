@@ -1,0 +1,158 @@
+"""What is lost comes back and what is well is left alone, at a broker that does what real ones seldom do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker.interface import BrokerUnavailable, Kind, SendUnknown
+from broker.pulsar import PulsarBroker, PulsarLimits
+from broker.pulsar.frames import Command, Fields, number, text
+from tests.pulsar_peer import PulsarPeer, Visitor
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+A = "persistent://public/default/a"
+B = "persistent://public/default/b"
+LIMITS = PulsarLimits(
+    ping_timeout_s=0.2,
+    connect_timeout_s=2.0,
+    operation_timeout_s=2,
+    open_timeout_s=0.5,
+    watch_interval_s=0.05,
+    send_timeout_ms=300,
+    pending_sends_max=5,
+)
+TOPIC_FIELD = 1
+SERVICE_NOT_READY = number(2, 6) + text(3, b"not now")
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[PulsarPeer]:
+    async with PulsarPeer() as peer:
+        yield peer
+
+
+@pytest.fixture
+async def broker(peer: PulsarPeer) -> AsyncIterator[PulsarBroker]:
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    yield broker
+    await broker.aclose()
+
+
+def _refuse(peer: PulsarPeer, command: Command, topic: str, request: int) -> None:
+    """From now on, openings of one topic fail; ``request`` is the field with the number of the request."""
+    usual = peer.answers[command]
+
+    def answer(visitor: Visitor, asked: Fields) -> None:
+        if asked.text(TOPIC_FIELD) == topic:
+            visitor.tell(Command.ERROR, number(1, asked.number(request)) + SERVICE_NOT_READY)
+        else:
+            usual(visitor, asked)
+
+    peer.answers[command] = answer
+
+
+def _close(peer: PulsarPeer, opened: Command, closed: Command, id_field: int, topic: str) -> None:
+    """As when the broker moves a topic."""
+    for visitor in peer.visitors:
+        for said in visitor.said(opened):
+            if said.text(TOPIC_FIELD) == topic:
+                visitor.tell(closed, number(1, said.number(id_field)))
+
+
+def _close_consumer(peer: PulsarPeer, topic: str) -> None:
+    _close(peer, Command.SUBSCRIBE, Command.CLOSE_CONSUMER, 4, topic)
+
+
+async def test_a_topic_that_cannot_be_joined_leaves_the_others_their_room(
+    peer: PulsarPeer, broker: PulsarBroker
+) -> None:
+    stuck, well = await broker.producer(A), await broker.producer(B)
+    _refuse(peer, Command.PRODUCER, A, 3)
+    _close(peer, Command.PRODUCER, Command.CLOSE_PRODUCER, 2, A)
+    await until(lambda: not stuck.connected)
+    ends = await asyncio.gather(*(stuck.send(b"%d" % n) for n in range(5)), return_exceptions=True)
+    assert {type(end) for end in ends} == {SendUnknown}
+    await well.send(b"room")
+    assert broker.connected
+
+
+async def test_a_member_that_is_long_in_coming_back_keeps_no_other_away(peer: PulsarPeer, broker: PulsarBroker) -> None:
+    slow, other = [await broker.consumer(topic, "workers", Kind.SHARED) for topic in (A, B)]
+    usual = peer.answers[Command.SUBSCRIBE]
+
+    def answer(visitor: Visitor, asked: Fields) -> None:
+        if asked.text(TOPIC_FIELD) != A:
+            usual(visitor, asked)
+
+    peer.answers[Command.SUBSCRIBE] = answer
+    _close_consumer(peer, A)
+    await until(lambda: [each.text(TOPIC_FIELD) for each in peer.all_said(Command.SUBSCRIBE)].count(A) == 2)
+    _close_consumer(peer, B)
+    async with asyncio.timeout(1.0):  # half of what the other one takes to find out that it has failed
+        await until(lambda: [each.text(TOPIC_FIELD) for each in peer.all_said(Command.SUBSCRIBE)].count(B) == 2)
+        await until(lambda: other.connected)
+    assert not slow.connected
+
+
+async def test_while_a_channel_answers_no_new_connection_is_asked(peer: PulsarPeer, broker: PulsarBroker) -> None:
+    lost, well = await broker.consumer(A, "workers", Kind.SHARED), await broker.producer(B)
+    _refuse(peer, Command.SUBSCRIBE, A, 5)
+    del peer.answers[Command.CONNECT]  # whoever comes anew gets no answer
+    _close_consumer(peer, A)
+    seen = len(peer.all_said(Command.PING))
+    await until(lambda: len(peer.all_said(Command.PING)) >= seen + 5)
+    assert broker.connected
+    assert not lost.connected
+    await well.send(b"well")
+
+
+async def test_subscriptions_are_made_anew_before_anything_is_published_at_a_broker_that_was_away(
+    peer: PulsarPeer, broker: PulsarBroker
+) -> None:
+    """It may have come back without its data, and what is published before would be for nobody."""
+    for _ in range(2):
+        await broker.ensure(A, "workers")
+    assert len(peer.all_said(Command.SUBSCRIBE)) == 1
+    producer = await broker.producer(A)
+    greeting = peer.answers.pop(Command.CONNECT)
+    for visitor in peer.visitors:
+        visitor.hang_up()
+    await until(lambda: not broker.connected)
+    known = len(peer.visitors)
+    peer.answers[Command.CONNECT] = greeting
+    await until(lambda: broker.connected and producer.connected)
+    said = [command for visitor in peer.visitors[known:] for command, _ in visitor.commands]
+    assert said.index(Command.SUBSCRIBE) < said.index(Command.PRODUCER)
+    assert len(peer.all_said(Command.SUBSCRIBE)) == 2
+    await producer.send(b"for somebody")
+
+
+async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
+    opened = peer.answers.pop(Command.PRODUCER)
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    opening = asyncio.ensure_future(broker.producer(A))
+    (asked,) = await until(lambda: peer.all_said(Command.PRODUCER))
+    closing = asyncio.ensure_future(broker.aclose())
+    opened(next(visitor for visitor in peer.visitors if visitor.said(Command.PRODUCER)), asked)
+    await closing
+    with pytest.raises(BrokerUnavailable):
+        await opening
+    assert not broker.members
+
+
+async def test_a_connection_that_is_closed_while_it_is_made_watches_nothing(peer: PulsarPeer) -> None:
+    greeting = peer.answers.pop(Command.CONNECT)
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    connecting = asyncio.ensure_future(broker.connect())
+    (asked,) = await until(lambda: peer.all_said(Command.CONNECT))
+    await broker.aclose()
+    greeting(peer.visitors[0], asked)
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await connecting
+    assert not broker.connected
