@@ -353,8 +353,7 @@ class Node:
     def _obey(self, sender: str, word: Word) -> None:
         match word:
             case Acked():
-                if (link := self._uplinks.get(sender)) is not None:
-                    link.acked(word)
+                self._uplinks.acked(sender, word)
             case AreYouAlive(attempt_id=attempt_id):
                 if (attempt := self._attempts.get(attempt_id)) is not None:
                     attempt.still_here()

@@ -34,6 +34,9 @@ SUSPECT_LOST_S = 1.0
 """The same for a gateway that was found gone before: its backlog shall not cost every slot the whole time again."""
 SUSPECTS_MAX = 1000
 IDLE_CLOSE_S = 60.0
+LAST_WORDS_S = 60.0
+"""For so long a gateway that was found gone is told again what became of its requests, until it says that it knows. It
+may only have been cut off, and then its clients wait for what nobody works on."""
 
 
 class Uplink:
@@ -61,7 +64,11 @@ class Uplink:
         self._loop = asyncio.get_running_loop()
         self.line = new_line()
         self.lost = False
-        """Whether the gateway was found to be gone. Such a line is never used again."""
+        """Whether the gateway was found to be gone. Such a line takes no attempt any more, and only last words."""
+        self._lost_at = 0.0
+        self._successor: Uplink | None = None
+        self._settled: deque[tuple[int, Settled]] = deque()
+        """What became of requests and is not acknowledged, after so many pushes: of a lost line, its last words."""
         self._sender = LinkSender()
         self._flush: asyncio.Handle | None = None
         self._flush_soon = False
@@ -81,20 +88,22 @@ class Uplink:
         return f"<Uplink to={self.gateway} users={self.users} {self._sender!r}>"
 
     @property
+    def silent(self) -> bool:
+        """Whether a lost line has nothing more to say."""
+        return not self.users and (not self._settled or self._loop.time() - self._lost_at > LAST_WORDS_S)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is under way and no attempt needs the line."""
         return self.users == 0 and self._sender.idle
 
     def push(self, frame: Frame, *, urgent: bool = False) -> None:
         """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
-        if self.lost and not isinstance(frame, Settled):
-            return
-        self._sender.push(codec.encode_frame(frame))
-        self._pushed += 1
         if self.lost:
-            # Should the gateway only have been frozen, its client hears at once that nobody works for it any more.
-            self._send()
+            if isinstance(frame, Settled):
+                self._say_at_last(frame)
             return
+        self._queue(frame)
         self._drained.clear()
         if not self._sender.open:
             self._room.clear()
@@ -109,6 +118,13 @@ class Uplink:
             self._flush = self._loop.call_soon(self._send)
         else:
             self._flush = self._loop.call_at(self._flushed_at + GATHER_S, self._send)
+
+    def pass_on(self, line: Uplink) -> None:
+        """Have ``line`` say the last words of this lost one from here on: a gateway hears the newest line alone."""
+        self._successor = line
+        words, self._settled = self._settled, deque()
+        for _, word in words:
+            line.push(word)
 
     def keep_warm(self, word: Alive) -> None:
         """Say this if nothing else was said for :data:`HEARTBEAT_S`."""
@@ -143,6 +159,11 @@ class Uplink:
             return  # an old one, heard again: it does not tell that the gateway lives
         else:
             self._sender.acked(word.through, word.missing_until, self._loop.time())
+        heard = self._pushed - self._sender.unacked
+        while self._settled and self._settled[0][0] <= heard:
+            self._settled.popleft()
+        if self.lost:
+            return
         self._tell_who_is_heard()
         self._silence.end()
         self._silence.lost_after_s = GATEWAY_LOST_S
@@ -159,8 +180,15 @@ class Uplink:
         """This node's own echo came back: the gateway's silence counts."""
         if not self.lost and self._silence.echo_heard(self._loop.time()):
             self.lost = True
+            self._lost_at = self._loop.time()
+            # On a line of their own: the last words shall not wait for what nobody needs any more.
+            self.line, self._sender = self._new_line(), LinkSender()
+            words, self._settled = self._settled, deque()
+            for _, word in words:
+                self._say_at_last(word)
             log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
             self._room.set()
+            self._drained.set()
             self._tell_who_is_heard()
             for tell in self._gone[:]:
                 tell()
@@ -179,6 +207,19 @@ class Uplink:
                 handle.cancel()
         self._flush = self._tick = None
         await self._producer.aclose()
+
+    def _queue(self, frame: Frame) -> None:
+        self._sender.push(codec.encode_frame(frame))
+        self._pushed += 1
+        if isinstance(frame, Settled):
+            self._settled.append((self._pushed, frame))
+
+    def _say_at_last(self, word: Settled) -> None:
+        if self._successor is not None:
+            self._successor.push(word)
+        else:
+            self._queue(word)
+            self._send()
 
     def _tell_who_is_heard(self) -> None:
         heard = self._pushed - self._sender.unacked
@@ -199,7 +240,7 @@ class Uplink:
             self._resent(self._sender.resent - before)
         if messages:
             self._silence.begin(now)
-            if self._tick is None and not self.lost:
+            if self._tick is None:
                 self._tick = self._loop.call_later(0.25, self._on_tick)
         return messages
 
@@ -210,13 +251,13 @@ class Uplink:
     def _on_tick(self) -> None:
         """Resend after silence, and ask for the own echo when the silence grows long."""
         self._tick = None
-        if self._sender.idle or self.lost:
+        if self._sender.idle or (self.lost and self.silent):
             return
         now = self._loop.time()
         wake = self._sender.wake_at()
         if wake is not None and now >= wake and self._flush is None:
             self._send()
-        if self._silence.asks(now):
+        if not self.lost and self._silence.asks(now):
             self._echo()
         if self._tick is None:
             self._tick = self._loop.call_later(0.25, self._on_tick)
@@ -260,6 +301,12 @@ class Uplinks:
         """The line to a gateway incarnation if there is one."""
         return self._links.get(gateway)
 
+    def acked(self, gateway: str, word: Acked) -> None:
+        """A gateway acknowledged."""
+        for link in (self._links.get(gateway), *self._dropped):
+            if link is not None and link.gateway == gateway:
+                link.acked(word)
+
     def echo_heard(self) -> None:
         """This node's own echo came back."""
         for link in list(self._links.values()):
@@ -271,7 +318,7 @@ class Uplinks:
         for gateway, link in list(self._links.items()):
             if link.lost or (link.idle and now - link.idle_since > IDLE_CLOSE_S):
                 self._drop(gateway, link)
-        for link in [link for link in self._dropped if not link.users]:
+        for link in [link for link in self._dropped if (link.silent if link.lost else not link.users)]:
             self._dropped.remove(link)
             await link.aclose()
 
@@ -300,6 +347,9 @@ class Uplinks:
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
         link = Uplink(gateway, self._node, producer, self._echo, self._new_line, lost_after_s, self._resent)
         self._links[gateway] = link
+        for lost in self._dropped:
+            if lost.gateway == gateway:
+                lost.pass_on(link)
         return link
 
     def _new_line(self) -> int:

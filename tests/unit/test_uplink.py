@@ -6,11 +6,17 @@ import asyncio
 
 import pytest
 
+from broker.memory import MemoryBroker
+from tests.waiting import until
+from wire import codec
 from wire.control import Acked
-from wire.piece import Alive
-from workernode.uplink import Uplink
+from wire.piece import Alive, Frame, LinkMessage, Settled
+from wire.topics import Topics
+from workernode import uplink
+from workernode.uplink import Uplink, Uplinks
 
 FRAME = Alive(attempt_id="att_1", holding=True)
+LAST = [Settled(attempt_id=f"att_{n}", request_id=f"req_{n}", abandoned=True) for n in range(3)]
 LINE = 1
 
 
@@ -69,3 +75,97 @@ async def test_who_waits_for_a_line_that_is_closed_hears_so(link: Uplink) -> Non
     await _turns()
     await link.aclose()
     assert not await hearing
+
+
+class Gateway:
+    """Hears a link topic, and acknowledges what it is told to."""
+
+    def __init__(self, broker: MemoryBroker, uplinks: Uplinks) -> None:
+        self._broker, self._uplinks = broker, uplinks
+        self.heard: list[tuple[int, int, list[Frame]]] = []
+
+    async def listen(self) -> None:
+        def hear(payload: bytes) -> None:
+            message = codec.decode_link(payload)
+            assert isinstance(message, LinkMessage)
+            frames = [codec.decode_frame(raw) for raw in message.frames]
+            self.heard.append((message.line, message.first, frames))
+
+        await self._broker.listen(Topics().link("gateway-1"), hear, waiting_max=1000)
+
+    def acknowledge(self, line: int, through: int) -> None:
+        self._uplinks.acked("gateway-1", Acked(line=line, through=through))
+
+
+async def _cut_off() -> tuple[Uplinks, Gateway]:
+    """A gateway that did not hear what became of three requests, and is there again."""
+    broker = MemoryBroker()
+    uplinks = Uplinks(broker, Topics(), "node-1")
+    link = await uplinks.open("gateway-1")
+    link._silence.lost_after_s = 0.0
+    link.push(FRAME, urgent=True)
+    await _turns()
+    link.echo_heard()
+    assert link.lost
+    for word in LAST:
+        link.push(word)
+    link.users -= 1
+    gateway = Gateway(broker, uplinks)
+    await gateway.listen()
+    return uplinks, gateway
+
+
+async def test_a_gateway_that_was_cut_off_is_told_until_it_knows() -> None:
+    uplinks, gateway = await _cut_off()
+    await uplinks.close_idle()
+    line, first, frames = (await until(lambda: gateway.heard))[0]
+    # Without what went before, which nobody needs any more.
+    assert (first, frames) == (1, LAST)
+    gateway.acknowledge(line, 2)
+    gateway.heard.clear()
+    assert (await until(lambda: gateway.heard))[0] == (line, 3, LAST[2:])
+    gateway.acknowledge(line, 3)
+    await uplinks.close_idle()
+    assert not uplinks._dropped
+    await uplinks.aclose()
+
+
+async def test_what_a_gateway_was_not_told_goes_on_its_next_line() -> None:
+    uplinks, gateway = await _cut_off()
+    fresh = await uplinks.open("gateway-1")
+    line, first, frames = await until(lambda: next((said for said in gateway.heard if said[0] == fresh.line), None))
+    assert (first, frames) == (1, LAST)
+    gateway.acknowledge(line, 3)
+    assert fresh._sender.idle
+    await uplinks.close_idle()
+    assert not uplinks._dropped
+    await uplinks.aclose()
+
+
+async def test_last_words_outlive_the_lines_that_are_lost_meanwhile() -> None:
+    """As when a gateway that is cut off has left a backlog: each request of it opens a line that is lost again."""
+    uplinks, gateway = await _cut_off()
+    (first,) = uplinks._links.values()
+    second = await uplinks.open("gateway-1")
+    second._silence.lost_after_s = 0.0
+    await _turns()
+    second.echo_heard()
+    assert second.lost
+    third = await uplinks.open("gateway-1")
+    late = Settled(attempt_id="att_9", request_id="req_9", abandoned=True)
+    first.push(late)  # an attempt that was slow to end
+
+    def told() -> list[Frame]:
+        return [frame for line, _, frames in gateway.heard if line == third.line for frame in frames]
+
+    await until(lambda: late in told())
+    assert told()[: len(LAST)] == LAST
+    await uplinks.aclose()
+
+
+async def test_a_gateway_that_is_really_gone_is_not_told_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplink, "LAST_WORDS_S", 0.0)
+    uplinks, _ = await _cut_off()
+    await uplinks.close_idle()
+    assert not uplinks._dropped
+    await uplinks.aclose()
