@@ -80,7 +80,8 @@ def bench(
         seconds=0.5 if quick else seconds,
         starts=1 if quick else starts,
         idle_s=0.5 if quick else 3.0,
-        calibration_s=0.3 if quick else 2.0,
+        calibration_s=0.3 if quick else 3.0,
+        calibrations_max=2 if quick else 40,
     )
     # Ended in order by either signal: the processes are killed and their data removed on the way out.
     signal.signal(signal.SIGTERM, _terminated)

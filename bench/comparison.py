@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 BEARABLE = 0.8
 """Of what an arm gives 16 clients who ask without a pause: the rate that it bears."""
 CALIBRATION = (WORKLOADS["whole-16"], WORKLOADS["stream-16"])
+CHEAPER = 0.97
+"""An arm whose answers still cost less than this part of what they cost at best before is not yet warm."""
+WARM_AFTER = 4
+"""It is after so many windows in a row that were no cheaper."""
 MIB = 2**20
 _Item = TypeVar("_Item")
 
@@ -45,6 +49,7 @@ class Plan:
     """How often our own arms are started, to tell how long that takes."""
     idle_s: float
     calibration_s: float
+    calibrations_max: int
 
 
 class Comparison:
@@ -102,13 +107,12 @@ class Comparison:
         return arm
 
     def _calibrate(self) -> None:
-        """Warm every arm up, and see what it can bear. One that gives no answer at all is left out."""
+        """Warm every arm up, and see what it then can bear. One that gives no answer at all is left out."""
         for arm in list(self._arms):
             say(f"Warming {arm.name} up")
             found: dict[str, float] = {}
             for workload in CALIBRATION:
-                for _ in range(2):
-                    window = observe(arm, workload, rate=0, seconds=self._plan.calibration_s, round_=-1)
+                window = self._warmed(arm, workload)
                 found["stream" if workload.stream else "whole"] = window.answers_per_s
                 if not window.answers:
                     self._left_out[arm.name] = f"It gave no complete answer to {workload.words}: {window.void}"
@@ -116,6 +120,24 @@ class Comparison:
             if arm.name in self._left_out:
                 say(f"{arm.name} is left out: {self._left_out[arm.name]}")
                 self._arms.remove(arm)
+
+    def _warmed(self, arm: Arm, workload: Workload) -> Window:
+        """The last of as many windows as it takes until answers get no cheaper.
+
+        A broker's code is compiled while it runs, which takes it longer than any other arm: what is told shall hold for
+        one that has run for an hour.
+        """
+        best, no_cheaper = float("inf"), 0
+        for _ in range(self._plan.calibrations_max):
+            window = observe(arm, workload, rate=0, seconds=self._plan.calibration_s, round_=-1)
+            if not window.answers:
+                break
+            each = sum(window.cpu_s.values()) / window.answers
+            no_cheaper = 0 if each < CHEAPER * best else no_cheaper + 1
+            best = min(best, each)
+            if no_cheaper == WARM_AFTER:
+                break
+        return window
 
     def _rounds(self) -> list[Window]:
         windows: list[Window] = []

@@ -136,7 +136,7 @@ def run(monkeypatch: pytest.MonkeyPatch, voids: set[tuple[str, int]], rounds: in
     monkeypatch.setattr(comparison, "ARMS", arms)
     monkeypatch.setattr(FleetProcesses, "upstream", lambda _fleet: None)
     workloads = [WORKLOADS["whole-1"], WORKLOADS["whole-500"]]
-    plan = Plan([LITELLM], workloads, rounds=rounds, seconds=0, starts=1, idle_s=0, calibration_s=0)
+    plan = Plan([LITELLM], workloads, rounds, seconds=0, starts=1, idle_s=0, calibration_s=0, calibrations_max=9)
     with FleetProcesses() as fleet:
         return Comparison(fleet, plan).run("test").windows
 
@@ -152,6 +152,35 @@ def test_a_void_window_is_measured_once_more_and_kept(monkeypatch: pytest.Monkey
         (1, "whole-1", True),
         (1, "whole-500", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("costs", "windows"),
+    [
+        pytest.param([4.0, 3.0, 2.0, 1.99, 1.98, 2.5, 1.97, 1.0], 7, id="no cheaper"),
+        pytest.param([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5], 9, id="at most"),
+        pytest.param([0.0] * 9, 5, id="without processes of its own"),
+    ],
+)
+def test_an_arm_is_warm_when_its_answers_get_no_cheaper(
+    monkeypatch: pytest.MonkeyPatch, costs: list[float], windows: int
+) -> None:
+    asked: dict[str, list[Window]] = {"whole-16": [], "stream-16": []}
+
+    def observe(arm: Arm, workload: Workload, *, round_: int, **_: float) -> Window:
+        of = asked.setdefault(workload.name, [])
+        cost = costs[len(of)] if workload.name in ("whole-16", "stream-16") else 1.0
+        of.append(window(round_, workload.name, arm.name, answers=10, answers_per_s=len(of), cpu_s={"all": 10 * cost}))
+        return of[-1]
+
+    monkeypatch.setattr(comparison, "observe", observe)
+    monkeypatch.setattr(comparison, "ARMS", {DIRECT: lambda _fleet: Arm(DIRECT, "http://nowhere", "1")})
+    monkeypatch.setattr(FleetProcesses, "upstream", lambda _fleet: None)
+    plan = Plan([], [], rounds=0, seconds=0, starts=1, idle_s=0, calibration_s=0, calibrations_max=9)
+    with FleetProcesses() as fleet:
+        result = Comparison(fleet, plan).run("test")
+    assert [len(seen) for seen in asked.values()] == [windows, windows]
+    assert result.arms[DIRECT].closed_per_s == {"whole": windows - 1, "stream": windows - 1}
 
 
 def test_the_arms_take_turns_and_each_round_begins_with_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
