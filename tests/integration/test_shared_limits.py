@@ -31,6 +31,12 @@ async def fleet() -> AsyncIterator[InProcessFleet]:
     await started.aclose()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that got no core for a second takes its own silence for the store's, and lets everybody in."""
+    monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 30.0)
+
+
 async def two(fleet: InProcessFleet, keys: Keys, redis: RedisServer) -> list[Running]:
     """Gateways, and a node that answers with three words."""
     gateways = [await fleet.gateway(DATABASE_URL=keys.url, LIMITS_STORAGE_URL=redis.limits_url) for _ in range(2)]
@@ -42,6 +48,7 @@ async def left(gateway: Running, key: str, kind: str) -> int:
     return int((await models(gateway.port, key)).headers[f"x-ratelimit-remaining-{kind}"])
 
 
+@pytest.mark.usefixtures("patient")
 async def test_two_gateways_let_in_exactly_what_one_would(
     tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
 ) -> None:
@@ -55,6 +62,7 @@ async def test_two_gateways_let_in_exactly_what_one_would(
     assert [await left(gateway, key, "requests") for gateway in gateways] == [0, 0]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_tokens_used_at_one_gateway_are_gone_at_the_other(
     tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
 ) -> None:
