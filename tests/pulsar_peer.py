@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+PUBLISHED_MS = 1_700_000_000_000
+
+
 class Visitor:
     """One connection to a :class:`PulsarPeer`."""
 
@@ -32,6 +35,22 @@ class Visitor:
     def send(self, data: bytes) -> None:
         """The same, for what is no frame."""
         self._writer.write(data)
+
+    def deliver(self, consumer: int, entry: int, *payloads: bytes, batch: bool = False) -> None:
+        """Hand it a message, or a batch of them."""
+        id_ = number(1, 7) + number(2, entry)
+        command = frame(Command.MESSAGE, number(1, consumer) + text(2, id_))[8:]
+        metadata = text(1, b"peer") + number(2, entry) + number(3, PUBLISHED_MS)
+        if batch:
+            metadata += number(11, len(payloads))
+            singles = [number(3, len(payload)) for payload in payloads]
+            payloads = tuple(
+                len(single).to_bytes(4, "big") + single + each for single, each in zip(singles, payloads, strict=True)
+            )
+        checked = b"\x0e\x01" + b"\0" * 4
+        rest = checked + len(metadata).to_bytes(4, "big") + metadata + b"".join(payloads)
+        size = 4 + len(command) + len(rest)
+        self.send(size.to_bytes(4, "big") + len(command).to_bytes(4, "big") + command + rest)
 
     def hang_up(self) -> None:
         """End the connection."""

@@ -11,6 +11,7 @@ import pytest_asyncio
 from broker.memory import MemoryBroker, MemoryServer
 from broker.pulsar import PulsarBroker
 from tests.in_process import InProcessFleet
+from tests.pulsar_peer import PulsarPeer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -47,3 +48,10 @@ async def lasting_fleet(request: pytest.FixtureRequest) -> AsyncIterator[InProce
     started = fleet_on(request)
     yield started
     await started.aclose()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[PulsarPeer]:
+    """Something that speaks as a broker does, and says what a test wants."""
+    async with PulsarPeer() as peer:
+        yield peer

@@ -10,11 +10,12 @@ import pytest
 from broker.interface import BrokerUnavailable, Kind, SendUnknown
 from broker.pulsar import PulsarBroker, PulsarLimits
 from broker.pulsar.frames import Command, Fields, number, text
-from tests.pulsar_peer import PulsarPeer, Visitor
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.pulsar_peer import PulsarPeer, Visitor
 
 A = "persistent://public/default/a"
 B = "persistent://public/default/b"
@@ -29,12 +30,6 @@ LIMITS = PulsarLimits(
 )
 TOPIC_FIELD = 1
 SERVICE_NOT_READY = number(2, 6) + text(3, b"not now")
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[PulsarPeer]:
-    async with PulsarPeer() as peer:
-        yield peer
 
 
 @pytest.fixture
