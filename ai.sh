@@ -57,5 +57,5 @@ without_key() {
 }
 
 : >"$kept/head"
-{ { ask | tee "$kept/answer" >&3; } 2>&1 | without_key >&2; } 3>&1 || fail "there was no whole answer from $url"
+{ { ask | tee "$kept/answer" >&3; } 2>&1 | without_key >&2; } 3>&1 || fail "there was no whole answer from $url: does the gateway run (./start.sh)? GATEWAY_URL names another one"
 "$python" "$here/scripts/complete_answer.py" "$stream" "$kept/head" "$kept/answer"

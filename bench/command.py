@@ -110,7 +110,7 @@ def _write(result: Result, output: Path) -> None:
     try:
         from bench.plots import draw
     except ModuleNotFoundError as missing:
-        click.echo(f"No plots: {missing.name} is missing (pip install 'workernode[bench]').", err=True)
+        click.echo(f"No plots: {missing.name} is missing (run pip install '.[bench]' in the checkout).", err=True)
     else:
         draw(result, output.parent)
 

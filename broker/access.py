@@ -46,7 +46,10 @@ def deployment(topics: Topics) -> Iterator[Step]:
         topics.results_namespace: [(GATEWAY, ("produce",)), (NODE, ("produce",))],
     }
     if len(places) < 3:
-        raise ValueError("requests, links and results need a namespace each: what they allow would be one otherwise.")
+        raise ValueError(
+            "Set PULSAR_NAMESPACE_REQUESTS, PULSAR_NAMESPACE_LINKS and PULSAR_NAMESPACE_RESULTS to three namespaces: "
+            "in one that they share a role would get more than it needs."
+        )
     for name, grants in places.items():
         namespace = f"{topics.tenant}/{name}"
         yield Step("PUT", f"namespaces/{namespace}", {}, f"namespaces create {namespace}")

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from process import __version__
 from process.host import check_host
-from process.settings import Settings
+from process.settings import EMBEDDED_URL, Settings
 
 
 class ControllerSettings(Settings):
@@ -47,7 +47,7 @@ class ControllerSettings(Settings):
     @field_validator("pulsar_url")
     @classmethod
     def _a_broker_that_nodes_can_reach(cls, url: str) -> str:
-        if url == "memory:":
+        if url == EMBEDDED_URL:
             raise ValueError("a broker in one process reaches no nodes in others: name a Pulsar broker")
         return url
 

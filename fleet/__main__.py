@@ -58,7 +58,7 @@ class Commands(click.Group):
 def main() -> None:
     """Run language models for others: a gateway, worker nodes, and the ledger of what they did.
 
-    Everything is configured by environment variables; README.md lists them.
+    Everything is configured by environment variables; docs/settings.md lists them.
     """
 
 
@@ -114,7 +114,10 @@ def render(files: tuple[Path, ...], *, namespace: str, keda: bool, pod_monitors:
     Settings are the controller's: PULSAR_URL, PULSAR_ADMIN_URL, IMAGE and so on. A model's topics are made by its first
     node or its first request; KEDA takes them for missing until then.
     """
-    from fleet.render import render_files
+    try:
+        from fleet.render import render_files
+    except ModuleNotFoundError as missing:
+        raise click.ClickException(f"{missing.name} is missing: install requirements/kubernetes.txt.") from None
 
     sys.exit(render_files(files, namespace=namespace, keda=keda, pod_monitors=pod_monitors))
 

@@ -108,8 +108,8 @@ class Budgets:
             found = [price.amount(use) for price in prices if price.currency == budget.currency for use in uses]
             if not found or None in found:
                 self._refuse(
-                    f"There is a budget of {budget.id}, in {budget.currency}, and this model has no price in it: what "
-                    "the request costs could not be counted."
+                    f"There is a budget of {budget.id}, in {budget.currency}, and this model has no price in it "
+                    "(PRICES_FILE): what the request costs could not be counted."
                 )
             amounts[budget.id] = max(each for each in found if each is not None)
         return amounts

@@ -16,7 +16,7 @@ from gateway.limit_storage import MEMORY, check_storage, is_memory
 from gateway.model_names import ModelNames
 from gateway.models_file import DeclaredModel, check_model_name, read_models
 from process.host import is_loopback
-from process.settings import SECONDS_MAX, ObjectName, split
+from process.settings import EMBEDDED_URL, SECONDS_MAX, ObjectName, split
 from store.prices import read_prices
 
 
@@ -187,7 +187,7 @@ class GatewaySettings(HttpSettings):
         if self.gateway_processes == 1:
             return self
         several = f"GATEWAY_PROCESSES={self.gateway_processes}"
-        if self.pulsar_url == "memory:":
+        if self.pulsar_url == EMBEDDED_URL:
             raise ValueError(
                 f"{several} cannot share the embedded broker, which lives in one process: set PULSAR_URL to a Pulsar "
                 "broker, or GATEWAY_PROCESSES=1"

@@ -230,7 +230,9 @@ class Actions:
                 f"{len(found)} nodes are called {name!r}. Name one of them: {', '.join(sorted(found)[:10])}."
             )
         if not found:
-            raise NotFound(f"No node {name!r} is there.")
+            models = {presence.model for presence, _ in self._registry.present()}
+            hint = " It is a model: for all of its nodes say scope 'model', or --model." if name in models else ""
+            raise NotFound(f"No node {name!r} is there.{hint}")
         return found[0]
 
     def _nodes_of(self, scope: str, subject: str) -> list[Presence]:

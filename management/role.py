@@ -147,8 +147,6 @@ async def _work(
 
 async def standalone(settings: ManagementSettings, stop: asyncio.Event, *, replay: Replay | None = None) -> None:
     """Management in a process of its own, with its own connection to the broker."""
-    if settings.pulsar_url == "memory:":
-        log.warning("A memory broker reaches nobody outside this process: no event will come.", action="alone")
     broker = open_broker(settings.pulsar_url, **settings.broker_options)
     try:
         await run(settings, broker, stop, replay=replay)

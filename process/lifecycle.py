@@ -13,7 +13,7 @@ import uvloop
 
 from process import crash
 from process.logging import Log, set_up
-from process.settings import EXIT_WRONG_SETTING, S, WrongSettings, load
+from process.settings import EMBEDDED_URL, EXIT_WRONG_SETTING, S, WrongSettings, load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -55,6 +55,12 @@ def run_role(
             print(problem, file=sys.stderr)
         return EXIT_WRONG_SETTING
     set_up(**loaded.logging, process=process)
+    if loaded.pulsar_url == EMBEDDED_URL:
+        log.warning(
+            "The embedded broker reaches nobody outside this process: name a Pulsar in PULSAR_URL, or run all roles "
+            "with 'fleet up'.",
+            action="alone",
+        )
     crash.install(os.environ.get(crash.VARIABLE))
     try:
         run_until_signal(lambda stop: role(loaded, stop))

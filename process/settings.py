@@ -34,6 +34,8 @@ SECONDS_MAX = 86_400
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 EXIT_WRONG_SETTING = 2
+EMBEDDED_URL = "memory:"
+"""The address of the embedded broker, which lives in the process that opens it."""
 """Exit code of a process whose settings are wrong."""
 
 
@@ -100,9 +102,9 @@ class Settings(BaseSettings):
     @field_validator("pulsar_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        if not url.startswith(("pulsar://", "pulsar+ssl://")) and url != "memory:":
+        if not url.startswith(("pulsar://", "pulsar+ssl://")) and url != EMBEDDED_URL:
             raise ValueError("it must begin with pulsar:// or pulsar+ssl://, or be memory:")
-        if url != "memory:":
+        if url != EMBEDDED_URL:
             _check_hosts(url.partition("://")[2])
         return url
 

@@ -21,6 +21,8 @@ def open_traces(settings: Settings, role: str, instance: str) -> Traces | None:
     try:
         from process.otel import Traces
     except ImportError:
-        sentence = "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces: install 'workernode[otel]', or unset it."
+        sentence = (
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs libraries: run pip install '.[otel]' in the checkout, or unset it."
+        )
         raise WrongSettings([sentence]) from None
     return Traces(settings.traces_url, role, instance)

@@ -79,4 +79,5 @@ class Admin:
                 raise Refused(f"Pulsar's admin interface answered {error.code} to {method} {path}.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            raise Refused(f"Pulsar's admin interface at {self._url} could not be asked: {reason}.") from None
+            sentence = f"Pulsar's admin interface at {self._url} could not be asked: {reason}. Set PULSAR_ADMIN_URL."
+            raise Refused(sentence) from None

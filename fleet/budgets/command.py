@@ -29,8 +29,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def commands() -> None:
     """What a key, a tag or a model may cost in a day, in a month or at all: in management's database, DATABASE_URL.
 
-    A gateway with the same DATABASE_URL and with PRICES_FILE knows every change within two seconds. Days and months are
-    those of management's TIME_ZONE.
+    A gateway with the same DATABASE_URL knows every change within two seconds; without a price for the model in its
+    PRICES_FILE it then refuses what a budget is about. Days and months are those of management's TIME_ZONE.
 
     \b
     Exit codes: 0 done, 1 there is no such budget, 2 a wrong setting or option, 4 no database.

@@ -15,7 +15,7 @@ from broker.interface import BrokerError
 from broker.open import open_broker
 from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
 from dead_letters.shelf import Shelf, ShelfTaken
-from process.settings import EXIT_WRONG_SETTING, Settings, WrongSettings, load
+from process.settings import EMBEDDED_URL, EXIT_WRONG_SETTING, Settings, WrongSettings, load
 from wire.errors import FleetError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _run(work: Callable[[Broker, Topics], Awaitable[int]]) -> int:
         for problem in wrong.problems:
             click.echo(problem, err=True)
         return EXIT_WRONG_SETTING
-    if settings.pulsar_url == "memory:":
+    if settings.pulsar_url == EMBEDDED_URL:
         click.echo(
             "PULSAR_URL: the embedded broker keeps its dead letters to its own process. Name a Pulsar.", err=True
         )

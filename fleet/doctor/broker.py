@@ -24,6 +24,7 @@ WARM_UP = 2
 SLOW_MS = 8.0
 """Pulsar's default makes a reader that has caught up look for new messages every 10 ms."""
 DELAY_REMEDY = "Set managedLedgerNewEntriesCheckDelayInMillis=0 in the broker's configuration and restart it."
+REACH_REMEDY = "Check PULSAR_URL, or start the broker. For the embedded broker of ./start.sh it is memory:"
 _SUBSCRIPTION = "doctor"
 
 
@@ -37,7 +38,7 @@ async def check_broker(broker: Broker, topics: Topics, model: str | None) -> lis
         return [fail("broker", str(error), "Check PULSAR_TOKEN, or ask for a token that this broker accepts.")]
     except (BrokerError, TimeoutError) as error:
         sentence = str(error) or f"The broker did not answer within {CHECK_WAIT_S:g} s."
-        return [fail("broker", sentence, "Check PULSAR_URL, or start the broker.")]
+        return [fail("broker", sentence, REACH_REMEDY)]
     took_ms = _ms_since(began)
     found = [ok("broker", f"The broker was reached in {took_ms:.0f} ms.", took_ms)]
     if model is not None:

@@ -20,13 +20,11 @@ from fleet.doctor.upstream import check_upstream
 from fleet.start.ports import Address
 from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
-from process.settings import S, WrongSettings, load
+from process.settings import EMBEDDED_URL, S, WrongSettings, load
 from workernode.settings import NodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MEMORY = "memory:"
 
 
 def doctor(roles: tuple[str, ...], *, as_json: bool) -> int:
@@ -109,7 +107,7 @@ def _load(roles: tuple[str, ...], environ: Mapping[str, str] | None) -> _Loaded:
 
 
 async def _check_broker(settings: DoctorSettings, node: NodeSettings | None) -> list[Finding]:
-    if settings.pulsar_url == MEMORY:
+    if settings.pulsar_url == EMBEDDED_URL:
         return [ok("broker", "PULSAR_URL is memory: there is no broker to look at, and nothing survives the process.")]
     broker = open_broker(settings.pulsar_url, **settings.broker_options)
     try:

@@ -58,7 +58,8 @@ class Management:
         try:
             reply = await ask(f"{url}/api/v1/{path}?{question}", headers, body=body)
         except Unanswered as why:
-            raise NoAnswer(f"Management does not answer at {url}: {why}.", EXIT_NO_MANAGEMENT) from None
+            sentence = f"Management does not answer at {url}: {why}. Start it, or set MANAGEMENT_URL."
+            raise NoAnswer(sentence, EXIT_NO_MANAGEMENT) from None
         if reply.status not in (200, 202) or not isinstance(reply.json, dict):
             told = reply.json.get("error", {}).get("message") if isinstance(reply.json, dict) else None
             sentence = f"Management refuses with {reply.status}: {told or 'it gives no reason'}"

@@ -31,13 +31,21 @@ class StartSettings(BaseModel):
     model_name: str = Field("static", alias="MODEL_NAME")
 
     pulsar_url: str | None = Field(None, alias="PULSAR_URL")
-    pulsar_home: Path | None = Field(None, alias="PULSAR_HOME")
-    pulsar_port: Port = Field(6650, alias="PULSAR_PORT")
-    pulsar_admin_port: Port = Field(8080, alias="PULSAR_ADMIN_PORT")
-    pulsar_data: Path | None = Field(None, alias="PULSAR_DATA")
+    pulsar_home: Path | None = Field(
+        None, alias="PULSAR_HOME", description="a Pulsar distribution, to start its bin/pulsar standalone"
+    )
+    pulsar_port: Port = Field(6650, alias="PULSAR_PORT", description="the port of a broker that is started")
+    pulsar_admin_port: Port = Field(8080, alias="PULSAR_ADMIN_PORT", description="the port of its admin interface")
+    pulsar_data: Path | None = Field(
+        None, alias="PULSAR_DATA", description="where it keeps its data; data/pulsar in the checkout if unset"
+    )
 
-    start_wait_s: float = Field(90.0, gt=0, alias="START_WAIT_S")
-    stop_wait_s: float = Field(40.0, gt=0, alias="STOP_WAIT_S")
+    start_wait_s: float = Field(
+        90.0, gt=0, alias="START_WAIT_S", description="seconds that broker and roles may each take to be ready"
+    )
+    stop_wait_s: float = Field(
+        40.0, gt=0, alias="STOP_WAIT_S", description="seconds to stop everything, before it is killed"
+    )
 
     @property
     def has_keys(self) -> bool:

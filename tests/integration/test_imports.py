@@ -138,4 +138,4 @@ except WrongSettings as wrong:
     print(wrong)
 """
     told = words(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
-    assert {"'workernode[otel]',", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= told
+    assert {"'.[otel]'", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= told

@@ -229,10 +229,11 @@ def test_a_terminated_process_ends_in_order(tmp_path: Path) -> None:
     environment["DATABASE_URL"] = f"sqlite+aiosqlite:///{tmp_path}/data/ledger.db"
     process = subprocess.Popen([sys.executable, "-m", "management"], env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    told = ""
-    while "Management listens." not in told:
-        told = process.stderr.readline()
-        assert told, "it ended before it listened"
+    told = [""]
+    while "Management listens." not in told[-1]:
+        told.append(process.stderr.readline())
+        assert told[-1], "it ended before it listened"
+    assert any("reaches nobody outside this process" in line for line in told)
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 0

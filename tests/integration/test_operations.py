@@ -152,6 +152,9 @@ async def test_a_paused_node_leaves_work_to_others_and_a_drained_one_leaves(
         await at.are("ready")
         assert (await at.act(action="resume", scope="node", subject="one"))[0] == 404
         assert (await at.act(action="resume", scope="node", subject=shown["subject"]))[0] == 404
+        status, refused = await at.act(action="pause", scope="node", subject=fleet.model)
+        assert status == 404
+        assert "It is a model: for all of its nodes say scope 'model'" in refused["error"]["message"]
         await at.done(action="drain", scope="model", subject=fleet.model)
         await at.are()
         assert (await at.act(action="drain", scope="model", subject=fleet.model))[0] == 404

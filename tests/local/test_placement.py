@@ -47,7 +47,7 @@ def test_a_missing_library_is_one_sentence_that_names_the_extra(monkeypatch: pyt
         with pytest.raises(CannotServe) as raised:
             placement.arguments_of(asked("--quantization", "4bit"), None, torch.device(device))
         assert raised.value.kind == "usage"
-        sentence = f"QUANTIZATION=4bit needs {library}: pip install 'workernode[quantized]'."
+        sentence = f"QUANTIZATION=4bit needs {library}: run pip install '.[quantized]' in the checkout."
         assert raised.value.sentence == sentence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,3 +70,10 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "PULSAR_ADMIN_URL: it is not set" in done.stderr
     assert "PULSAR_URL: a broker in one process reaches no nodes" in done.stderr
+
+
+def test_a_missing_library_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fleet.render", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    done = rendered(tmp_path, MODEL)
+    assert (done.exit_code, done.stderr) == (1, "Error: yaml is missing: install requirements/kubernetes.txt.\n")

@@ -147,7 +147,7 @@ def main() -> int:
         except CannotServe as problem:
             process.tell(Ended(problem.kind, problem.sentence))
         except ImportError as error:
-            process.tell(Ended("usage", f"{error.name} is missing: pip install 'workernode[local]'."))
+            process.tell(Ended("usage", f"{error.name} is missing: run pip install '.[local]' in the checkout."))
         except MemoryError:
             process.tell(Ended("out_of_memory", "The model server has no memory left."))
     except PipeClosed:

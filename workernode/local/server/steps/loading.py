@@ -141,7 +141,7 @@ def _with_lora(model: Any, folder: str, *, merges: bool) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
-        raise CannotServe("usage", "LoRA needs peft: pip install 'workernode[lora]'.") from None
+        raise CannotServe("usage", "LoRA needs peft: run pip install '.[lora]' in the checkout.") from None
     try:
         adapted = PeftModel.from_pretrained(model, folder)
         # Quantized weights would lose by it: there the adapter is computed beside them.

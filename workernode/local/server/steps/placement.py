@@ -128,4 +128,4 @@ def _by_torchao(asked: str) -> Any:
 
 def _require(module: str, extra: str, what: str) -> None:
     if find_spec(module) is None:
-        raise CannotServe("usage", f"{what} needs {module}: pip install 'workernode[{extra}]'.")
+        raise CannotServe("usage", f"{what} needs {module}: run pip install '.[{extra}]' in the checkout.")
