@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.conversation import Break
@@ -97,6 +98,19 @@ class Response:
             late.cancel()
         if self._connection.gone:
             raise HungUp
+        if not more and self._connection.unsent:
+            # What is written last is waited for by nobody: one who does not take it would keep it here for ever.
+            self._see_out(self._connection.unsent)
+
+    def _see_out(self, unsent: int) -> None:
+        self._timers.after(self._write_wait_s, partial(self._look, unsent))
+
+    def _look(self, before: int) -> None:
+        unsent = self._connection.unsent
+        if unsent >= before:
+            self._connection.cut()
+        elif unsent:
+            self._see_out(unsent)
 
 
 async def answer_whole(exchange: Exchange, response: Response) -> None:

@@ -222,6 +222,8 @@ class Conversation:
 
     def settled(self, piece: Settled) -> list[Decision]:
         """The request is acknowledged: no attempt of it will follow."""
+        if self.state == "open" and piece.attempt_id in self._dismissed and self._holder is not None:
+            return []  # the last word of one that was taken for dead: another one has the request, and answers
         if self.state == "open":
             # Acknowledged without an end that we accepted: nobody will answer any more, so the client must hear it.
             dropped = FleetError("The request was dropped by the node that had it.")

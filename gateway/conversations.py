@@ -171,9 +171,13 @@ class Conversations:
         self._carry_out(owned, owned.conversation.hung_up())
         owned.journey.cancelled(owned.error)
         self._client_served(owned)
-        if waiting:
-            self._ends.tell(owned)  # else its node charges for what was generated
-        self._insist_later(owned)
+        if not waiting:
+            self._insist_later(owned)  # its node charges for what was generated
+        elif owned.attempts:
+            self._ends.tell(owned)
+        else:
+            # No node has it, perhaps for long: whoever takes it will hear that nobody knows of it any more.
+            self._forget(owned)
 
     def give_up(self, request_id: str, error: FleetError) -> bool:
         """No receipt came: the request ends with this error, unless a node has shown that it is in its topic after all.
@@ -340,18 +344,26 @@ class Conversations:
         self._insist_later(owned)
         owned.deadline = self._timers.after(FORGET_AFTER_S, partial(self._forget, owned))
 
-    def _insist_later(self, owned: Owned) -> None:
-        asyncio.get_running_loop().call_later(INSIST_S, self._insist, owned)
+    def _insist_later(self, owned: Owned, asked_at: float = float("-inf")) -> None:
+        asyncio.get_running_loop().call_later(INSIST_S, self._insist, owned, asked_at)
 
-    def _insist(self, owned: Owned) -> None:
+    def _insist(self, owned: Owned, asked_at: float) -> None:
         decisions = owned.conversation.stop_again()
-        owned.insisted += 1
-        if decisions and owned.insisted <= INSIST_MAX and owned.request.request_id in self._owned:
-            self._carry_out(owned, decisions)
-            self._insist_later(owned)
-        elif decisions:
+        if not decisions or owned.request.request_id not in self._owned:
+            return
+        lines = self.lines
+        assert lines is not None
+        if lines.echo_heard_at >= asked_at:
+            # Else we hear not even ourselves, and its silence says nothing.
+            owned.insisted += 1
+        if owned.insisted > INSIST_MAX:
             # It died with what it would have charged. Who has the request now hears that it is not known any more.
             self._forget(owned)
+            return
+        self._carry_out(owned, decisions)
+        asked_at = asyncio.get_running_loop().time()
+        lines.echo()
+        self._insist_later(owned, asked_at)
 
     def _forget(self, owned: Owned) -> None:
         self._ends.forget(owned)

@@ -12,11 +12,11 @@ from process.logging import Log
 from wire import codec
 from wire.control import Accepted, Acked, ControlMessage, Settle
 from wire.errors import InvalidName, UndecodableMessage
-from wire.link import ACK_WITHIN_S, LinkReceiver
+from wire.link import ACK_WITHIN_S, MESSAGE_BYTES_MAX, LinkReceiver
 from wire.piece import Content, Counted, Echo, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import msgspec
 
@@ -61,7 +61,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
         self._producer: Producer | None = None
-        self._opening = False
+        self._opening = self._closed = False
         self._opened = asyncio.Event()
         self._words: list[Word] = []
         self._owes_ack = False
@@ -96,6 +96,7 @@ class Line:
 
     async def aclose(self) -> None:
         """Stop the timer and leave the topic."""
+        self._closed = True
         if self._flush is not None:
             self._flush.cancel()
         if self._producer is not None:
@@ -120,8 +121,9 @@ class Line:
             return
         words = self._words
         if self._owes_ack:
+            # Last, so that where they take several messages it does not arrive without any of them.
             ack = Acked(line=self.opened_ms, through=self.receiver.through, missing_until=self.receiver.missing_until)
-            words = [ack, *words]
+            words.append(ack)
         if words:
             self._flushed_at = self._loop.time()
             self._post(words)
@@ -129,18 +131,38 @@ class Line:
 
     def _post(self, words: list[Word]) -> None:
         assert self._producer is not None
-        message = ControlMessage(sender=self._gateway, words=[codec.encode_word(word) for word in words])
-        self._producer.post(codec.encode(message))
+        for part in _parts([codec.encode_word(word) for word in words]):
+            self._producer.post(codec.encode(ControlMessage(sender=self._gateway, words=part)))
 
     async def _open(self) -> None:
         try:
-            self._producer = await self._broker.producer(self._topic)
-            self._opened.set()
+            producer = await self._broker.producer(self._topic)
         except BrokerError as error:
             log.warning("A node cannot be spoken to yet.", action="control_unreachable", node=self.node, why=str(error))
             await asyncio.sleep(1.0)
+        else:
+            if self._closed:
+                await producer.aclose()
+                return
+            self._producer = producer
+            self._opened.set()
         self._opening = False
-        self._send()
+        if not self._closed:
+            self._send()
+
+
+def _parts(words: list[msgspec.Raw]) -> Iterator[list[msgspec.Raw]]:
+    """Of at most :data:`wire.link.MESSAGE_BYTES_MAX`, unless one word is longer. Topics drop what is too long."""
+    part: list[msgspec.Raw] = []
+    size = 0
+    for word in words:
+        length = memoryview(word).nbytes
+        if part and size + length > MESSAGE_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(word)
+        size += length
+    yield part
 
 
 class Lines:
@@ -240,11 +262,13 @@ class Lines:
         if isinstance(frame, Counted):
             self.counted(node, frame)
             return False
-        if isinstance(frame, Content):
-            if not repeated:
-                self._taker.frame(node, frame, repeated=False)
+        if isinstance(frame, Content) and repeated:
             return False
-        self._taker.frame(node, frame, repeated=repeated)
+        try:
+            self._taker.frame(node, frame, repeated=repeated)
+        except Exception as error:
+            # Those that came with it are acknowledged as well: they must not be lost for it.
+            log.error("A frame was dealt with in a way it should not.", error=error, action="frame_fault", node=node)
         return isinstance(frame, Started)
 
     def _not_understood(self, error: UndecodableMessage | InvalidName) -> None:

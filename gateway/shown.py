@@ -112,7 +112,7 @@ class ShownText:
         for line in lines.rstrip(b"\n").split(b"\n"):
             try:
                 chunk = _chunk.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._give_up()
                 return
             text = _text_of(chunk)
@@ -166,7 +166,7 @@ class Replay:
     def _new(self, line: bytes) -> bytes:
         try:
             chunk = _chunk.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Diverged from None
         if not chunk.choices:
             return line + b"\n" if chunk.tells_usage and not self._usage_shown else b""

@@ -20,5 +20,9 @@ class Connection(Protocol):
     on_gone: Callable[[], None] | None
     """Called once when that happens. It is the present request's to set, and to take back."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of what was written that the client has not taken yet, beyond what the kernel holds for it."""
+
     def cut(self) -> None:
         """Break it, whatever is still to be written."""

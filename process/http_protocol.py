@@ -96,6 +96,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self.scope = self.cycle = None  # type: ignore[assignment]
         self._part()
 
+    @property
+    def unsent(self) -> int:
+        """See :class:`process.connection.Connection`."""
+        return 0 if self.gone else self.transport.get_write_buffer_size()
+
     def cut(self) -> None:
         """See :class:`process.connection.Connection`."""
         self.transport.abort()

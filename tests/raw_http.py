@@ -97,7 +97,15 @@ class Connection:
             except (asyncio.IncompleteReadError, ConnectionError):
                 return Answer(status, headers, b"".join(parts), whole=False)
             return Answer(status, headers, b"".join(parts), whole=True)
-        return Answer(status, headers, await self._reader.readexactly(int(headers["content-length"])), whole=True)
+        try:
+            body = await self.piece(int(headers["content-length"]))
+        except asyncio.IncompleteReadError as cut:
+            return Answer(status, headers, cut.partial, whole=False)
+        return Answer(status, headers, body, whole=True)
+
+    async def piece(self, size: int) -> bytes:
+        """So much of a body. Raises :class:`asyncio.IncompleteReadError` where it ends before."""
+        return await self._reader.readexactly(size)
 
     async def head(self) -> tuple[int, dict[str, str]]:
         """The status and the headers of the next response; its body is left to be read."""

@@ -150,7 +150,8 @@ class Node:
             self._not_understood(error)
             return
         if isinstance(message, Echo):
-            self._uplinks.echo_heard()
+            if message.sender == self._identity.incarnation:
+                self._uplinks.echo_heard()
         else:
             self._take_words(message)
 
@@ -220,7 +221,7 @@ class Node:
         self._metrics.busy.set(self.busy)
         try:
             queue = await attempt.run(
-                on_park=lambda parked: self._park(attempt, parked=parked),
+                on_park=lambda parked: self._park(attempt, parked=parked, trying=trying),
                 on_done=lambda: self._done(attempt, trying=trying),
             )
         finally:
@@ -299,7 +300,7 @@ class Node:
             attempt.span = attempt_span(self._traces, request, attempt.attempt_id, self._identity.incarnation)
         return attempt
 
-    def _park(self, attempt: Attempt, *, parked: bool) -> None:
+    def _park(self, attempt: Attempt, *, parked: bool, trying: bool) -> None:
         """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken
         until the next one ends."""
         if not parked:
@@ -315,6 +316,8 @@ class Node:
         attempt.slotless = "parked"
         self._parked += 1
         self._intake.gate.pace.end(called=False)
+        # It finds nothing out as long as another attempt answers: the next one shall.
+        self._intake.judge(None, trying=trying)
         if not self.draining:
             self._start_pulling()
 

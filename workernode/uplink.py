@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from process.identity import now_ms
 from process.logging import Log
@@ -37,6 +37,19 @@ IDLE_CLOSE_S = 60.0
 LAST_WORDS_S = 60.0
 """For so long a gateway that was found gone is told again what became of its requests, until it says that it knows. It
 may only have been cut off, and then its clients wait for what nobody works on."""
+LAST_WORDS_EVERY_S = 2.0
+"""How often. What a backlog of a gateway that is really gone leaves is much, and nobody hears it."""
+LAST_WORDS_MAX = 10_000
+
+
+class _LastWord(NamedTuple):
+    """What became of a request, to be said until it is acknowledged."""
+
+    word: Settled
+    said_at: float
+    """Loop time at which it was said first."""
+    pushed: int
+    """After so many pushes of the line that says it."""
 
 
 class Uplink:
@@ -65,10 +78,10 @@ class Uplink:
         self.line = new_line()
         self.lost = False
         """Whether the gateway was found to be gone. Such a line takes no attempt any more, and only last words."""
-        self._lost_at = 0.0
-        self._successor: Uplink | None = None
-        self._settled: deque[tuple[int, Settled]] = deque()
-        """What became of requests and is not acknowledged, after so many pushes: of a lost line, its last words."""
+        self.successor: Uplink | None = None
+        """Says the last words of this one."""
+        self._settled: deque[_LastWord] = deque()
+        """What became of requests and is not acknowledged, the oldest first: of a lost line, its last words."""
         self._sender = LinkSender()
         self._flush: asyncio.Handle | None = None
         self._flush_soon = False
@@ -89,8 +102,9 @@ class Uplink:
 
     @property
     def silent(self) -> bool:
-        """Whether a lost line has nothing more to say."""
-        return not self.users and (not self._settled or self._loop.time() - self._lost_at > LAST_WORDS_S)
+        """Whether no attempt has it, and it has no last words."""
+        since = self._loop.time() - LAST_WORDS_S
+        return not self.users and all(last.said_at < since for last in self._settled)
 
     @property
     def idle(self) -> bool:
@@ -101,9 +115,28 @@ class Uplink:
         """Queue a frame. ``urgent``: at once; else within :data:`GATHER_S` while the line is busy, at once if not."""
         if self.lost:
             if isinstance(frame, Settled):
-                self._say_at_last(frame)
+                self._say_at_last([(frame, self._loop.time())])
             return
-        self._queue(frame)
+        self._queue(frame, self._loop.time())
+        self._send_soon(urgent=urgent)
+
+    def pass_on(self, line: Uplink) -> None:
+        """Have ``line`` say the last words of this lost one from here on: a gateway hears the newest line alone."""
+        self.successor = line
+        line.take_over(self._last_words())
+
+    def take_over(self, words: list[tuple[Settled, float]]) -> None:
+        """Say the last words of another line, each with the time at which it was said first."""
+        if not words:
+            return
+        if self.lost:
+            self._say_at_last(words)
+            return
+        for word, said_at in words:
+            self._queue(word, said_at)
+        self._send_soon(urgent=False)
+
+    def _send_soon(self, *, urgent: bool) -> None:
         self._drained.clear()
         if not self._sender.open:
             self._room.clear()
@@ -118,13 +151,6 @@ class Uplink:
             self._flush = self._loop.call_soon(self._send)
         else:
             self._flush = self._loop.call_at(self._flushed_at + GATHER_S, self._send)
-
-    def pass_on(self, line: Uplink) -> None:
-        """Have ``line`` say the last words of this lost one from here on: a gateway hears the newest line alone."""
-        self._successor = line
-        words, self._settled = self._settled, deque()
-        for _, word in words:
-            line.push(word)
 
     def keep_warm(self, word: Alive) -> None:
         """Say this if nothing else was said for :data:`HEARTBEAT_S`."""
@@ -160,7 +186,7 @@ class Uplink:
         else:
             self._sender.acked(word.through, word.missing_until, self._loop.time())
         heard = self._pushed - self._sender.unacked
-        while self._settled and self._settled[0][0] <= heard:
+        while self._settled and self._settled[0].pushed <= heard:
             self._settled.popleft()
         if self.lost:
             return
@@ -180,12 +206,9 @@ class Uplink:
         """This node's own echo came back: the gateway's silence counts."""
         if not self.lost and self._silence.echo_heard(self._loop.time()):
             self.lost = True
-            self._lost_at = self._loop.time()
             # On a line of their own: the last words shall not wait for what nobody needs any more.
-            self.line, self._sender = self._new_line(), LinkSender()
-            words, self._settled = self._settled, deque()
-            for _, word in words:
-                self._say_at_last(word)
+            self.line, self._sender = self._new_line(), LinkSender(resend_after_s=LAST_WORDS_EVERY_S)
+            self._say_at_last(self._last_words())
             log.warning("A gateway is gone.", action="gateway_gone", gateway=self.gateway)
             self._room.set()
             self._drained.set()
@@ -208,18 +231,25 @@ class Uplink:
         self._flush = self._tick = None
         await self._producer.aclose()
 
-    def _queue(self, frame: Frame) -> None:
+    def _queue(self, frame: Frame, now: float) -> None:
         self._sender.push(codec.encode_frame(frame))
         self._pushed += 1
         if isinstance(frame, Settled):
-            self._settled.append((self._pushed, frame))
+            self._settled.append(_LastWord(frame, now, self._pushed))
 
-    def _say_at_last(self, word: Settled) -> None:
-        if self._successor is not None:
-            self._successor.push(word)
-        else:
-            self._queue(word)
-            self._send()
+    def _last_words(self) -> list[tuple[Settled, float]]:
+        """Take away what is still to be said."""
+        words, self._settled = self._settled, deque()
+        since = self._loop.time() - LAST_WORDS_S
+        return [(last.word, last.said_at) for last in words if last.said_at >= since][-LAST_WORDS_MAX:]
+
+    def _say_at_last(self, words: list[tuple[Settled, float]]) -> None:
+        if self.successor is not None:
+            self.successor.take_over(words)
+            return
+        for word, said_at in words:
+            self._queue(word, said_at)
+        self._send()
 
     def _tell_who_is_heard(self) -> None:
         heard = self._pushed - self._sender.unacked
@@ -318,7 +348,7 @@ class Uplinks:
         for gateway, link in list(self._links.items()):
             if link.lost or (link.idle and now - link.idle_since > IDLE_CLOSE_S):
                 self._drop(gateway, link)
-        for link in [link for link in self._dropped if (link.silent if link.lost else not link.users)]:
+        for link in [link for link in self._dropped if self._is_over(link)]:
             self._dropped.remove(link)
             await link.aclose()
 
@@ -347,10 +377,16 @@ class Uplinks:
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
         link = Uplink(gateway, self._node, producer, self._echo, self._new_line, lost_after_s, self._resent)
         self._links[gateway] = link
-        for lost in self._dropped:
-            if lost.gateway == gateway:
-                lost.pass_on(link)
+        for dropped in self._dropped:
+            if dropped.gateway == gateway:
+                dropped.pass_on(link)
         return link
+
+    def _is_over(self, link: Uplink) -> bool:
+        """Whether a dropped line has nothing more to say, for itself or for one that attempts still have."""
+        if any(other.users and other.successor is link for other in self._dropped):
+            return False
+        return link.silent
 
     def _new_line(self) -> int:
         """Its opening time, but always greater than the last one, also when the clock is set back."""

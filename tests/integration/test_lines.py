@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
 import msgspec
@@ -14,11 +15,14 @@ import gateway.line
 import workernode.role
 from broker.memory import MemoryBroker, MemoryServer
 from gateway.line import Lines
+from gateway.metrics import GatewayMetrics
 from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import asked, client_of, known, whole
 from tests.scripted_engine import ScriptedEngine
 from tests.waiting import until
-from wire.control import ControlMessage
+from wire import codec
+from wire.control import Acked, ControlMessage, Go
+from wire.piece import Alive, LinkMessage
 from wire.topics import Topics
 from workernode.uplink import GATEWAY_LOST_S, Uplinks
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from tests.in_process import Running
+    from wire.control import Word
 
 
 @pytest.fixture
@@ -112,3 +117,84 @@ async def _unread(node: Running) -> float:
         text = await response.text()
     found = re.search(r'^workernode_undecodable_messages_total\{topic="control"\} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+async def _at(broker: MemoryBroker) -> tuple[Lines, list[list[Word]]]:
+    """A gateway's lines, and what node-1 hears, message by message."""
+    heard: list[list[Word]] = []
+
+    def hear(payload: bytes) -> None:
+        message = codec.decode_control(payload)
+        assert isinstance(message, ControlMessage)
+        heard.append([codec.decode_word(raw) for raw in message.words])
+
+    await broker.listen(Topics().control("node-1"), hear, waiting_max=1000)
+    taker: Any = SimpleNamespace(frame=_strange)
+    return Lines("gateway-1", broker, Topics(), taker, GatewayMetrics()), heard
+
+
+TAKEN: list[str] = []
+
+
+def _strange(_: str, frame: Any, *, repeated: bool) -> None:
+    if frame.attempt_id == "att_1":
+        raise RecursionError
+    TAKEN.append(frame.attempt_id)
+
+
+async def test_words_that_are_too_many_for_one_message_go_in_several() -> None:
+    """A topic drops what is too long, and all that is in it, each time that it is asked for again."""
+    broker = MemoryBroker()
+    lines, heard = await _at(broker)
+    long = [Go(attempt_id=f"att_{n}", number=2, remaining_ms=1, prefix="語" * 65_536) for n in range(40)]
+    for word in long:
+        lines.say("node-1", word)
+    lines.line("node-1").owe_ack(at_once=True)
+    await until(lambda: sum(map(len, heard)) == len(long) + 1)
+    assert [word for words in heard for word in words if isinstance(word, Go)] == long
+    assert isinstance(heard[-1][-1], Acked)
+    await lines.aclose()
+
+
+async def test_a_frame_that_cannot_be_dealt_with_does_not_cost_others_theirs() -> None:
+    broker = MemoryBroker()
+    lines, heard = await _at(broker)
+    await lines.start()
+    frames = [msgspec.Raw(codec.encode_frame(Alive(attempt_id=f"att_{n}", holding=True))) for n in range(3)]
+    producer = await broker.producer(Topics().link("gateway-1"))
+    producer.post(codec.encode(LinkMessage(node="node-1", line=1, first=1, frames=frames)))
+    TAKEN.clear()
+    await until(lambda: TAKEN == ["att_0", "att_2"])
+    (acked,) = await until(lambda: heard[-1] if heard else None)
+    assert isinstance(acked, Acked)
+    assert acked.through == 3
+    await lines.aclose()
+
+
+async def test_a_line_that_is_forgotten_while_it_is_opened_leaves_nothing_open() -> None:
+    opened, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryBroker):
+        closed: ClassVar[list[str]] = []
+
+        async def producer(self, topic: str, **options: Any) -> Any:
+            producer = await super().producer(topic, **options)
+            opened.set()
+            await go_on.wait()
+            close = producer.aclose
+
+            async def closing() -> None:
+                self.closed.append(topic)
+                await close()
+
+            producer.aclose = closing  # type: ignore[method-assign]
+            return producer
+
+    broker = Slow()
+    lines, _ = await _at(broker)
+    lines.say("node-1", Acked(line=1, through=1))
+    await opened.wait()
+    await lines._lines.pop("node-1").aclose()
+    go_on.set()
+    await until(lambda: broker.closed == [Topics().control("node-1")])
+    await lines.aclose()

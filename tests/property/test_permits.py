@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, assert_never
 from unittest.mock import patch
@@ -23,6 +23,7 @@ from wire.piece import Echo, Failed, Finished, Frame, Settled, Started
 from wire.request import Request
 from wire.topics import LEDGER, WORKERS, Topics
 from wire.usage import Usage
+from workernode.condition import FAILURES_IN_A_ROW
 from workernode.dead_letters import DeadLetters
 from workernode.engine import EngineDetails
 from workernode.heartbeat import Heartbeat
@@ -36,7 +37,7 @@ from workernode.remote.pace import CredentialPace
 from workernode.uplink import Uplinks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from broker.memory import MemoryConsumer
     from workernode.engine import Answer, Job
@@ -213,11 +214,7 @@ plans = st.none() | st.builds(
 @example(load=[Plan(end="limited", again="cancelled"), None], drained=False)
 @settings(max_examples=60, deadline=None)
 def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], drained: bool) -> None:
-    with (
-        patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
-        patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
-        patch("workernode.intake.TRY_AGAIN_S_MIN", 0.005),
-    ):
+    with _trying_often():
         asyncio.run(_check(load, drained=drained))
 
 
@@ -235,11 +232,7 @@ async def _check(load: list[Plan | None], *, drained: bool) -> None:
 @example(load=[6, Plan(first="park, go"), Plan(), 1, Plan(), Plan(), 3], last=1)
 @settings(max_examples=60, deadline=None)
 def test_permits_follow_the_number_of_slots(load: list[Plan | int | None], last: int) -> None:
-    with (
-        patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
-        patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
-        patch("workernode.intake.TRY_AGAIN_S_MIN", 0.005),
-    ):
+    with _trying_often():
         asyncio.run(_check_sizes(load, last))
 
 
@@ -302,6 +295,22 @@ async def test_parked_deliveries_take_no_slot_and_are_bounded() -> None:
         await _comes_to_rest(gateway, node, requests)
 
 
+async def test_a_request_that_is_parked_does_not_keep_an_upstream_from_being_tried() -> None:
+    with _trying_often():
+        async with _running_node() as (gateway, node, requests):
+            condition = node._intake._condition
+            for _ in range(FAILURES_IN_A_ROW):
+                await gateway.publish(Plan(end="unreachable", again="done"))
+            await until(lambda: condition.trouble == "unreachable")
+            await gateway.publish(Plan(first="park"))
+            await until(lambda: node.load() == (0, 1))
+            await gateway.publish(Plan())
+            await until(lambda: condition.trouble is None)
+            for attempt_id in list(node._attempts):
+                gateway.say(Stop(attempt_id=attempt_id, reason="done"))
+            await _comes_to_rest(gateway, node, requests)
+
+
 async def test_a_slot_is_free_while_an_end_is_told_but_not_without_bound() -> None:
     with patch("workernode.node.SETTLING_MAX", 4):
         async with _running_node(paced=False) as (gateway, node, requests):
@@ -317,6 +326,16 @@ async def test_a_slot_is_free_while_an_end_is_told_but_not_without_bound() -> No
 
             await until(all_are_accepted)
             await _comes_to_rest(gateway, node, requests)
+
+
+@contextmanager
+def _trying_often() -> Iterator[None]:
+    with (
+        patch("workernode.condition.TRY_AGAIN_S_MIN", 0.005),
+        patch("workernode.condition.TRY_AGAIN_S_MAX", 0.01),
+        patch("workernode.intake.TRY_AGAIN_S_MIN", 0.005),
+    ):
+        yield
 
 
 @asynccontextmanager

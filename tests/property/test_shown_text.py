@@ -102,3 +102,12 @@ def test_more_text_than_the_bound_is_not_kept_but_still_compared() -> None:
     assert shown.plain
     replay = Replay(shown)
     assert text_of(replay.new(line("x" * shown.chars + "end"))) == "end"
+
+
+def test_what_is_nested_too_deep_is_no_plain_text() -> None:
+    deep = b'{"choices":[{"index":0,"delta":{"content":"x"},"more":' + b"[" * 3000 + b"]" * 3000 + b"}]}\n"
+    shown = ShownText(keep=True)
+    shown.add(deep)
+    assert not shown.plain
+    with pytest.raises(Diverged):
+        Replay(ShownText(keep=True)).new(deep)

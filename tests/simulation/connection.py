@@ -43,6 +43,7 @@ class Connection:
         self._last_at = 0.0
         self._ended = False
         self.gone = False
+        self.unsent = 0
         self.on_gone: Callable[[], None] | None = None
         self._client_gone = asyncio.Event()
         life.on_death.append(self._died)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway import ends
+from gateway import conversations, ends
 from gateway.conversations import Conversations
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
@@ -17,6 +17,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.timers import Timers
 from tests.waiting import until
+from wire.control import Stop
 from wire.errors import ErrorBody, QueueUnavailable, ShuttingDown
 from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
@@ -166,3 +167,44 @@ async def test_a_cancelled_answer_is_told_by_its_charge(desk: Desk) -> None:
 async def test_what_was_never_published_has_no_end(desk: Desk) -> None:
     desk.conversations.never_published(REQUEST)
     assert desk.recorder.told == []
+
+
+class Deaf:
+    """Lines that hear nothing, not even their own echo, until they are told to."""
+
+    def __init__(self) -> None:
+        self.echo_heard_at = float("-inf")
+        self.hears = False
+        self.said: list[Any] = []
+
+    def say(self, _: str, word: Any) -> None:
+        self.said.append(word)
+
+    def echo(self) -> None:
+        if self.hears:
+            self.echo_heard_at = asyncio.get_running_loop().time()
+
+
+async def test_a_node_is_not_taken_for_dead_while_nothing_at_all_is_heard(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it charges for an answer whose client has gone comes once the broker is back."""
+    monkeypatch.setattr(conversations, "INSIST_S", 0.001)
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    desk.hears(STARTED)
+    desk.conversations.hang_up(REQUEST)
+    await until(lambda: len(lines.said) > 2 * conversations.INSIST_MAX)
+    assert (len(desk.conversations), desk.recorder.told) == (1, [])
+    lines.hears = True
+    await until(lambda: desk.recorder.told == ["request.cancelled"])
+    assert len(desk.conversations) == 0
+
+
+async def test_of_a_request_whose_client_left_before_any_node_had_it_nothing_is_kept(desk: Desk) -> None:
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    desk.conversations.hang_up(REQUEST)
+    assert (len(desk.conversations), desk.recorder.told) == (0, ["request.cancelled"])
+    desk.hears(STARTED)
+    assert [type(word) for word in lines.said] == [Stop]

@@ -169,3 +169,38 @@ async def test_a_gateway_that_is_really_gone_is_not_told_for_ever(monkeypatch: p
     await uplinks.close_idle()
     assert not uplinks._dropped
     await uplinks.aclose()
+
+
+async def test_what_is_said_last_of_all_finds_a_line_although_the_next_one_was_lost_and_is_silent() -> None:
+    uplinks, gateway = await _cut_off()
+    (first,) = uplinks._links.values()
+    first.users += 1  # an attempt that is slow to end
+    second = await uplinks.open("gateway-1")
+    second._silence.lost_after_s = 0.0
+    await _turns()
+    second.echo_heard()
+    second.users -= 1
+    gateway.acknowledge(second.line, len(LAST))
+    await uplinks.close_idle()
+    await uplinks.close_idle()
+    first.push(late := Settled(attempt_id="att_9", request_id="req_9", abandoned=True))
+    first.users -= 1
+    await uplinks.close_idle()
+    await until(lambda: any(late in frames for line, _, frames in gateway.heard if line == second.line))
+    await uplinks.aclose()
+
+
+async def test_last_words_are_not_carried_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a gateway that is gone for good has left a backlog, whose every request opens a line that is lost."""
+    monkeypatch.setattr(uplink, "LAST_WORDS_MAX", 2)
+    uplinks, gateway = await _cut_off()
+    fresh = await uplinks.open("gateway-1")
+    line, _, frames = await until(lambda: next((said for said in gateway.heard if said[0] == fresh.line), None))
+    assert (line, frames) == (fresh.line, LAST[1:])
+    monkeypatch.setattr(uplink, "LAST_WORDS_S", -1.0)
+    fresh._silence.lost_after_s = 0.0
+    fresh.echo_heard()
+    gateway.heard.clear()
+    newest = await uplinks.open("gateway-1")
+    assert newest._sender.idle
+    await uplinks.aclose()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from process.http_protocol import LimitedProtocol
 from tests.integration.bad_input.rows import BODY_WAIT_S, WRITE_WAIT_S, good
 from tests.raw_http import JSON, Connection, post
 from tests.scripted_engine import Flood
@@ -71,3 +72,35 @@ async def test_a_reader_that_vanishes_frees_its_slot_within_a_second(place: Plac
         assert place.engine.running == 1
     await until(lambda: place.engine.running == 0, within_s=1)
     await place.serves()
+
+
+async def test_a_reader_that_takes_nothing_of_a_whole_answer_is_cut_as_well(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written in one go, so that nothing of ours waits for it any more."""
+    cuts: list[LimitedProtocol] = []
+    cut = LimitedProtocol.cut
+
+    def noted(self: LimitedProtocol) -> None:
+        cuts.append(self)
+        cut(self)
+
+    monkeypatch.setattr(LimitedProtocol, "cut", noted)
+    place.engine.steps = (b" " * (24 * 2**20),)
+    async with Connection(place.port, limit=1024) as connection:
+        connection.send(post(good(model=place.scripted)))
+        await until(lambda: cuts, within_s=WRITE_WAIT_S + 5)
+        assert not (await connection.answer()).whole
+    assert len(cuts) == 1
+    await place.serves()
+
+
+async def test_a_reader_that_is_slow_but_takes_its_whole_answer_gets_it(place: Place) -> None:
+    place.engine.steps = (b" " * (24 * 2**20),)
+    async with Connection(place.port, limit=1024) as connection:
+        connection.send(post(good(model=place.scripted)))
+        _, headers = await connection.head()
+        assert headers["content-length"] == str(24 * 2**20)
+        for _ in range(6):
+            assert await connection.piece(4 * 2**20)
+            await asyncio.sleep(WRITE_WAIT_S / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.conversation import Probe, Show
-from tests.unit.conversation.story import Story, breaks, go, node, park, probe, stop
+from tests.unit.conversation.story import COMPLETE, Story, accepted, breaks, go, node, park, probe, stop
 
 
 def test_a_second_attempt_waits_until_the_first_is_judged(story: Story) -> None:
@@ -145,3 +145,13 @@ def test_the_death_of_an_attempt_that_was_parked_counts_once_it_says_that_it_beg
     story.starts("a3")
     story.is_silent("a2")
     assert story.conversation.dead == {node("a2")}
+
+
+def test_the_last_word_of_one_that_was_fenced_does_not_break_the_answer_of_the_next(story: Story) -> None:
+    """Its node took its gateway for dead, and says so late; that it acknowledged the request may have been lost."""
+    story.starts("a1")
+    story.starts("a2")
+    story.is_silent("a1")
+    story.writes("a2", 1)
+    assert story.settles("a1") == []
+    assert story.finishes("a2", 2) == [COMPLETE, accepted("a2")]
