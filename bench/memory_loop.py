@@ -110,5 +110,8 @@ class _End(asyncio.Transport):
     def resume_reading(self) -> None:
         return
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         return

@@ -227,7 +227,8 @@ def test_access_needs_a_namespace_for_each_kind_of_word() -> None:
     ran = _access("--show", PULSAR_NAMESPACE_LINKS="requests")
     assert (ran.returncode, ran.stderr) == (
         1,
-        "requests, links and results need a namespace each: what they allow would be one otherwise.\n",
+        "Set PULSAR_NAMESPACE_REQUESTS, PULSAR_NAMESPACE_LINKS and PULSAR_NAMESPACE_RESULTS to three namespaces: "
+        "in one that they share a role would get more than it needs.\n",
     )
 
 
