@@ -2,7 +2,8 @@
 
 ``python -m tests.stand_in_engine --port N …`` takes any flags. A directory (``STAND_IN_DIR``) says how it is: a file
 ``stage`` holds what it answers when asked for its health (``loading 0.4``) until it is removed, ``die`` a number and
-lines: it says the lines and ends with that code at once. Each start adds a line of JSON to ``starts``.
+lines: it says the lines and ends with that code at once; ``models`` and ``metrics`` what it tells of these, metrics
+in Latin-1. Each start adds a line of JSON to ``starts``.
 
 The answer to ``tokens=5`` is ``t0 t1 t2 t3 t4 ``; ``stall-at=3`` waits before the third as long as a file ``stall``
 is there, ``die-at=3`` ends the process there.
@@ -68,12 +69,16 @@ class StandIn:
         return web.json_response({"state": stage, "progress": float(progress)}, status=503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        if (odd := self.directory / "metrics").exists():
+            return web.Response(body=odd.read_text().encode("latin-1"))
         counts = {"running": self.running, "waiting": self.waiting}
         return web.Response(
             text="".join(f"{name} {counts[kind]}\n" for kind, all_ in FAMILIES.items() for name in all_)
         )
 
     async def _models(self, _: web.Request) -> web.Response:
+        if (odd := self.directory / "models").exists():
+            return web.json_response(text=odd.read_text())
         return web.json_response({"object": "list", "data": [{"id": "stand-in", "max_model_len": 4096}]})
 
     async def _tokenize(self, request: web.Request) -> web.Response:
@@ -99,6 +104,7 @@ class StandIn:
         if (refusal := self._refusal(request)) is not None:
             return refusal
         body = await request.json()
+        print("asked", flush=True)
         self.waiting += 1
         try:
             await self._slots.acquire()

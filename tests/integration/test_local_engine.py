@@ -17,13 +17,16 @@ import workernode.local.engine
 import workernode.local.restarts
 import workernode.local.slot_keeper
 import workernode.local.slots
+import workernode.local.supervisor
 from broker.memory import MemoryBroker, MemoryServer
+from tests import word_tokenizer
 from tests.in_process import InProcessFleet, free_port
 from tests.integration.test_main_job import asked, client_of, known, streamed, whole
 from tests.local_model import LocalModel
 from tests.stand_in_engine import text_of
 from tests.waiting import until
 from wire.event import PREFIX
+from workernode.local.figures import Figures, figures_of
 from workernode.remote.engine import RemoteEngine
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.in_process import Running
+    from workernode.local.figures import FigureNames
 
 
 @pytest.fixture
@@ -232,6 +236,70 @@ async def test_an_engine_that_cannot_start_is_given_up_with_a_sentence_and_recov
     kinds = await until(events)
     assert kinds.count("node.engine_died") == 1
     assert kinds.count("node.misconfigured") == 1
+
+
+@pytest.mark.parametrize("metrics", ["ÿ", "vllm:num_requests_running NaN\n", "vllm:kv_cache_usage_perc +Inf\n"])
+async def test_an_engine_may_tell_of_itself_what_it_likes(
+    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch, metrics: str
+) -> None:
+    looked: list[Figures] = []
+
+    def noted(text: str, names: FigureNames) -> Figures:
+        looked.append(figures_of(text, names))
+        return looked[-1]
+
+    monkeypatch.setattr(workernode.local.supervisor, "figures_of", noted)
+    monkeypatch.setattr(workernode.local.supervisor, "LOOK_EVERY_S", 0.01)
+    local.say("metrics", metrics)
+    local.say("models", '{"data": ["no object"]}')
+    gateway, node = await fleet.gateway(), await fleet.node(**local.program("vllm"))
+    await known(gateway, node.model)
+    await until(lambda: len(looked) > 2)
+    assert set(looked) == {Figures()}
+    async with client_of(gateway) as client:
+        assert await whole(client, node.model, "tokens=3") == text_of(3)
+    assert len(local.starts) == 1
+
+
+async def test_whatever_goes_wrong_with_looking_after_an_engine_a_new_one_is_looked_after(
+    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def broken_at_first(text: str, names: FigureNames) -> Figures:
+        looked.append(text)
+        if len(looked) == 1:
+            raise ZeroDivisionError
+        return figures_of(text, names)
+
+    gateway = await fleet.gateway()
+    monkeypatch.setattr(workernode.local.supervisor, "figures_of", broken_at_first)
+    node = await fleet.node(**local.program("vllm"))
+    await known(gateway, node.model)
+    await until(lambda: len(local.starts) == 2)
+    async with client_of(gateway) as client:
+        assert await whole(client, node.model, "tokens=3") == text_of(3)
+
+
+async def test_a_tokenizer_that_cannot_be_read_is_told_until_it_can(
+    local: LocalModel, fleet: InProcessFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workernode.local.restarts, "GIVEN_UP_S", 0.3)
+    port, tokenizer = free_port(), tmp_path / "tokenizer.json"
+    starting = asyncio.ensure_future(fleet.node(**local.command(), NODE_PORT=str(port), TOKENIZER=str(tokenizer)))
+    await says(port, state="misconfigured", sentence="TOKENIZER is no file that the library tokenizers can read.")
+    word_tokenizer.written(tmp_path)
+    await starting
+    await says(port, state="ready")
+
+
+async def test_an_engine_goes_on_when_its_log_cannot_be_written(local: LocalModel, fleet: InProcessFleet) -> None:
+    gateway, node = await fleet.gateway(), await fleet.node(**local.command(), LOCAL_LOG="/dev/full")
+    await known(gateway, node.model)
+    async with client_of(gateway) as client:
+        for _ in range(3):
+            assert await whole(client, node.model, "tokens=3") == text_of(3)
+    assert len(local.starts) == 1
 
 
 async def test_slots_follow_the_memory_there_is(

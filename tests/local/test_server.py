@@ -193,6 +193,17 @@ def test_what_cannot_be_done_is_refused_by_name(server: ServerProcess, fields: A
     assert "x" * 50 not in answer["error"]["message"]
 
 
+def test_a_prompt_that_is_only_read_may_fill_the_context_and_no_more(
+    server: ServerProcess, client: openai.OpenAI
+) -> None:
+    full = client.completions.create(model="any", prompt=[7] * 512, max_tokens=0, echo=True)
+    assert full.usage is not None
+    assert (full.usage.prompt_tokens, full.choices[0].finish_reason) == (512, "length")
+    status, answer = server.post("/v1/completions", {"prompt": [7] * 513, "max_tokens": 0})
+    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+    assert client.completions.create(model="any", prompt=[7], max_tokens=1).usage is not None
+
+
 async def test_a_client_that_goes_frees_its_place(server: ServerProcess) -> None:
     host = urlsplit(server.url)
     connection = http.client.HTTPConnection(host.hostname or "", host.port)

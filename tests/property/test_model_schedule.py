@@ -67,6 +67,13 @@ def test_every_row_gets_its_tokens_in_any_cache_and_after_any_shortage(
     assert schedule.extents.used == 0
 
 
+@given(st.integers(0, 2))
+def test_a_prompt_as_long_as_the_cache_that_is_only_read_has_its_place(max_tokens: int) -> None:
+    schedule = Schedule(rows_max=8, kv_tokens=256, prefill_tokens=256)
+    schedule.add(Row(0, 0, [1] * (256 - max_tokens), max_tokens))
+    assert [part.end for part in schedule.plan().parts] == [256 - max_tokens]
+
+
 @given(st.integers(1, 300), st.integers(1, 5))
 def test_where_a_prompt_is_cut_depends_on_nothing_but_itself(prompt: int, others: int) -> None:
     def cuts(company: int) -> list[tuple[int, int]]:

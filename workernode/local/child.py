@@ -101,11 +101,10 @@ class Child:
         try:
             self.code = await self._process.wait()
             self.kill()  # workers that it leaves behind would keep the memory that the next one needs
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._reading), LAST_WORDS_S)
-            self._guard.ended(self.pid)
+            await asyncio.wait((self._reading,), timeout=LAST_WORDS_S)
         finally:
             self.kill()
+            self._guard.ended(self.pid)
             self.ended.set()
 
     async def _read(self) -> None:
@@ -149,8 +148,15 @@ class _Pipes:
         self.output = os.fdopen(output, "rb", buffering=0)
 
     def keep(self, data: bytes) -> None:
-        if self._log is not None:
+        if self._log is None:
+            return
+        try:
             self._log.write(data)
+        except OSError as error:  # a full disk, say: nobody would read what the engine says, and it would end of that
+            self._log.close()
+            self._log = None
+            sentence = f"LOCAL_LOG cannot be written any more: {os.strerror(error.errno or 0)}. The engine goes on."
+            log.error(sentence, action="engine_log_lost")
 
     def close_its(self) -> None:
         """The child has them."""

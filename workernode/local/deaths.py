@@ -158,6 +158,16 @@ def hung(seconds: float) -> Death:
     return Death("hung", f"The engine did not say that it was well for {seconds:g} s.")
 
 
+def unusable(sentence: str) -> Death:
+    """The node was ended with it, because a setting of the node does not do. The sentence names it."""
+    return Death("usage", sentence)
+
+
+def neglected() -> Death:
+    """It was ended because the node failed to look after it, which its log tells more of."""
+    return Death("crashed", "The engine was ended, because the node could not look after it. Its log tells why.")
+
+
 def _told(lines: Sequence[str]) -> Death | None:
     for line in reversed(lines):
         if line.startswith("{"):

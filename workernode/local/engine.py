@@ -218,7 +218,7 @@ async def _answer(session: aiohttp.ClientSession, method: str, url: str, body: A
     try:
         async with session.request(method, url, json=body) as response:
             return msgspec.json.decode(await response.read()) if response.status == 200 else None
-    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -244,10 +244,10 @@ def _told(details: EngineDetails, models: Any) -> EngineDetails:
     """What ``/v1/models`` adds: OpenAI's list, with what our own server, vLLM and llama.cpp tell beyond it."""
     try:
         model = models["data"][0]
-    except (TypeError, KeyError, IndexError):
+        meta = model.get("meta") or {}
+        context = model.get("context_length") or model.get("max_model_len") or meta.get("n_ctx")
+    except (TypeError, KeyError, IndexError, AttributeError):
         return details
-    meta = model.get("meta") or {}
-    context = model.get("context_length") or model.get("max_model_len") or meta.get("n_ctx")
     endpoints: tuple[Endpoint, ...] = details.endpoints
     if isinstance(model.get("endpoints"), list):
         endpoints = tuple(name for name in endpoints if name in model["endpoints"]) or endpoints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -43,7 +44,8 @@ def figures_of(text: str, names: FigureNames) -> Figures:
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append(sample.value)
+                if isfinite(sample.value):
+                    found.setdefault(sample.name, []).append(sample.value)
     except ValueError:
         return Figures()
 

@@ -60,7 +60,7 @@ def health_of(status: int, body: bytes) -> Health | None:
         return Health("unwell")
     try:
         told = _told.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         told = _Told()
     progress = told.progress if told.progress is not None and 0 <= told.progress <= 1 else None
     match told.state:

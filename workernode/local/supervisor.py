@@ -13,6 +13,7 @@ import aiohttp
 from process.guarding import Guard
 from process.lifecycle import Tasks
 from process.logging import Log
+from workernode.engine import EngineUnusable
 from workernode.local import deaths
 from workernode.local.child import Child
 from workernode.local.figures import Figures, figures_of
@@ -120,7 +121,7 @@ class Supervisor:
 
     async def _run(self) -> None:
         while True:
-            death, ready_s = await self._live()
+            death, ready_s = await self._one_life()
             again = self.restarts.ended(death, ready_s)
             minutes = round(again.pause_s / 60)
             rest = f"It is tried again in {minutes} minutes." if again.given_up else "It starts again."
@@ -132,6 +133,16 @@ class Supervisor:
             else:
                 self._report(Report("starting", sentence, None if self._in_trouble else "node.engine_died"))
             await asyncio.sleep(again.pause_s)
+
+    async def _one_life(self) -> tuple[Death, float | None]:
+        """See :meth:`_live`. Whatever goes wrong there ends one life, and not the looking after."""
+        try:
+            return await self._live()
+        except EngineUnusable as error:
+            return deaths.unusable(str(error)), None
+        except Exception as error:  # an engine is somebody else's program: it may answer anything
+            log.error("The engine could not be looked after.", error=error, action="engine_neglected")
+            return deaths.neglected(), None
 
     async def _live(self) -> tuple[Death, float | None]:
         """One engine from its start to its end: what it died of, and how long it took requests."""
@@ -197,7 +208,7 @@ class Supervisor:
                 child.kill()
                 return deaths.hung(HUNG_S)
             if self._program.figures.waiting:
-                life.figures = figures_of((await self._get(f"{life.url}/metrics"))[1].decode(), self._program.figures)
+                life.figures = figures_of(await self._metrics(life), self._program.figures)
         return self._death(child)
 
     def _death(self, child: Child) -> Death:
@@ -210,6 +221,9 @@ class Supervisor:
             if status and (health := health_of(status, body)) is not None:
                 return health
         return None
+
+    async def _metrics(self, life: Life) -> str:
+        return (await self._get(f"{life.url}/metrics"))[1].decode(errors="replace")
 
     async def _get(self, url: str) -> tuple[int, bytes]:
         """Status and body; 0 where nobody answers."""

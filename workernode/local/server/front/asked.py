@@ -151,10 +151,11 @@ def sampling_of(
 ) -> Sampling:
     """The settings of a request whose prompt is that long. Raises :class:`Problem`.
 
-    No maximum means the rest of the context, and more is cut to it; only a prompt that leaves no room is refused.
+    No maximum means the rest of the context, and more is cut to it; only a prompt that leaves no room is refused. One
+    that is to be read alone, with a maximum of nothing, needs none.
     """
     room = ready.context_length - prompt_tokens
-    if room < 1 and max_tokens != 0:
+    if room < (0 if max_tokens == 0 else 1):
         raise too_long(prompt_tokens, ready.context_length)
     chosen_seed = asked.seed if asked.seed is not None else seed
     return Sampling(

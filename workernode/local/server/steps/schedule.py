@@ -94,7 +94,8 @@ class Schedule:
         return end - row.computed
 
     def _admit(self) -> bool:
-        extent = self.extents.take(len(self.waiting[0].tokens) + 1)
+        first = self.waiting[0]
+        extent = self.extents.take(len(first.tokens) + (first.max_tokens > 0))
         if extent is None:
             return False
         row = self.waiting.popleft()
