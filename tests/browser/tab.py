@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 _ANSWER_S = 20.0
+_LEFT = "Inspected target navigated or closed"
 
 
 class DevTools:
@@ -77,10 +78,18 @@ class Tab(DevTools):
         await self.call("Page.navigate", url=url)
 
     async def value(self, expression: str) -> Any:
-        """What a JavaScript expression is in the page."""
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, (expression, answer)
-        return answer["result"].get("value")
+        """What a JavaScript expression is in the page. A page that is left meanwhile leaves the question to the next."""
+        while True:
+            try:
+                answer = await self.call(
+                    "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+                )
+            except AssertionError as refused:
+                if _LEFT not in str(refused):
+                    raise
+                continue
+            assert "exceptionDetails" not in answer, (expression, answer)
+            return answer["result"].get("value")
 
     async def settled(self) -> None:
         """Wait until the page that was asked for is there, with its fonts and what its scripts draw at once."""

@@ -57,7 +57,7 @@ def test_a_model_quantized_in_another_way_is_not_taken_for_what_was_asked() -> N
 
     with pytest.raises(CannotServe, match="quantized as gptq"):
         placement.arguments_of(asked("--quantization", "awq"), Config(), torch.device("cpu"))
-    with pytest.raises(CannotServe, match=r"gptqmodel: pip install 'workernode\[gptq\]'"):
+    with pytest.raises(CannotServe, match=r"gptqmodel: run pip install '\.\[gptq\]'"):
         placement.arguments_of(asked(), Config(), torch.device("cpu"))
 
 
