@@ -56,6 +56,8 @@ class Chaos:
     """A keep-alive comment before every chunk."""
     pings: float = 0.0
     """With ``hang_after``, of a stream: seconds between the keep-alive comments that still come."""
+    spaces: int = 0
+    """So many line breaks come before a whole answer, ``delay_between`` seconds apart."""
     hang: bool = False
     """Never answers: not even a status line."""
     huge: int = 0

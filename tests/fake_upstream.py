@@ -216,6 +216,14 @@ class FakeUpstream:
         headers = {"content-type": "application/json"}
         if chaos.gzip:
             data, headers["content-encoding"] = gzip.compress(data), "gzip"
+        if chaos.spaces:
+            response = web.StreamResponse(headers=headers)
+            await response.prepare(request)
+            for _ in range(chaos.spaces):
+                await response.write(b"\n")
+                await asyncio.sleep(chaos.delay_between)
+            await response.write(data)
+            return response
         if chaos.close_after is None and chaos.hang_after is None:
             return web.Response(body=data, headers=headers)
         response = web.StreamResponse(headers={**headers, "content-length": str(len(data))})

@@ -244,9 +244,11 @@ class Attempt:
                 **self._ids,
                 model=self._model,
             )
-            return Refused(ModelNotFound("This request came to a node of another model.", param="model").body())
+            error: FleetError = ModelNotFound("This request came to a node of another model.", param="model")
+            return Refused(error.body(), upstream="unknown")
         if request.endpoint not in self._engine.details.endpoints:
-            return Refused(UnsupportedEndpoint(f"This model's node does not serve {request.endpoint}.").body())
+            error = UnsupportedEndpoint(f"This model's node does not serve {request.endpoint}.")
+            return Refused(error.body(), upstream="unknown")
         job = Job(
             request=request,
             answer_id=answer_id(request),
@@ -278,7 +280,7 @@ class Attempt:
                 action="engine_fault",
                 **self._ids,
             )
-            return Refused(FleetError("The model's node failed to answer.").body())
+            return Refused(FleetError("The model's node failed to answer.").body(), upstream="unknown")
         finally:
             self._working = None
 

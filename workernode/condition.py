@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from wire.errors import EngineAway, EngineDied, ErrorBody
+from wire.errors import EngineAway, EngineDied, ErrorBody, UpstreamFailed
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ TRY_AGAIN_S_MIN = 1.0
 TRY_AGAIN_S_MAX = 60.0
 FAILURES_IN_A_ROW = 5
 """An upstream that fails this often without a success between is left alone for a while."""
+
+SILENT = "The provider of this model did not begin an answer within FIRST_TOKEN_TIMEOUT_S."
 
 Trouble = Literal["quota_exhausted", "authentication_failed", "misconfigured", "unreachable"]
 
@@ -93,7 +95,7 @@ class Condition:
     def after(self, outcome: Outcome, *, trying: bool) -> Worse | Better | None:
         """What an outcome changes. ``trying``: its request was let in to see whether the upstream is well again."""
         match outcome:
-            case Answered() | Refused() | Later(ErrorBody(code="upstream_rate_limited")):
+            case Answered() | Refused(upstream="well") | Later(ErrorBody(code="upstream_rate_limited")):
                 # Who limits the rate is there, and knows the key; what follows is the pace's business.
                 self._failures = self._tries = 0
                 if self.trouble is None:
@@ -102,8 +104,10 @@ class Condition:
                 return Better("The provider answers again.")
             case Later(error, said) if error.code not in _NOT_THE_UPSTREAM:
                 return self._worse(error, said, trying=trying)
+            case Refused(upstream="silent"):
+                return self._worse(UpstreamFailed(SILENT).body(), "", trying=trying)
             case _:
-                return None  # a cancelled or interrupted attempt says nothing about the upstream
+                return None  # a cancelled or interrupted attempt says nothing about the upstream, nor what we refuse
 
     def _worse(self, error: ErrorBody, said: str, *, trying: bool) -> Worse | None:
         trouble = _TROUBLES.get(error.code, "unreachable")

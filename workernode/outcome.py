@@ -21,9 +21,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class Refused:
-    """The request itself is at fault, or failed in a way that no other node would mend. The client is told why."""
+    """The request itself is at fault, or failed in a way that no other node would mend. The client is told why.
+
+    ``upstream``: what that tells of the upstream. It answered, so it is well; it was silent for long; or nothing.
+    """
 
     error: ErrorBody
+    upstream: Literal["well", "silent", "unknown"] = "well"
 
 
 @dataclass(frozen=True)

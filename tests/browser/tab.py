@@ -78,7 +78,7 @@ class Tab(DevTools):
         await self.call("Page.navigate", url=url)
 
     async def value(self, expression: str) -> Any:
-        """What a JavaScript expression is in the page. A page that is left meanwhile leaves the question to the next."""
+        """What a JavaScript expression is in the page. One that is left meanwhile leaves it to the next."""
         while True:
             try:
                 answer = await self.call(

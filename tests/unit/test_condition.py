@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,28 @@ def test_what_was_not_the_upstreams_doing_says_nothing_about_it(outcome: Interru
     condition.after(later("upstream_quota_exhausted"), trying=False)
     assert condition.after(outcome, trying=True) is None
     assert condition.state == "quota_exhausted"
+
+
+def refused(upstream: Any) -> Refused:
+    return Refused(ErrorBody(code="x", message="x"), upstream=upstream)
+
+
+def test_a_refusal_of_our_own_says_nothing_about_the_upstream() -> None:
+    condition = Condition()
+    condition.after(later("upstream_authentication_failed"), trying=False)
+    assert condition.after(refused("unknown"), trying=True) is None
+    assert condition.state == "authentication_failed"
+    assert isinstance(condition.after(refused("well"), trying=True), Better)
+
+
+def test_an_upstream_that_only_lets_deadlines_pass_is_unreachable_in_the_end() -> None:
+    condition = Condition()
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        assert condition.after(refused("silent"), trying=False) is None
+        assert condition.after(refused("unknown"), trying=False) is None
+    worse = condition.after(refused("silent"), trying=False)
+    assert isinstance(worse, Worse)
+    assert (worse.state, "FIRST_TOKEN_TIMEOUT_S" in worse.sentence) == ("unreachable", True)
 
 
 def test_a_provider_that_limits_the_rate_is_there_and_knows_the_key() -> None:

@@ -54,6 +54,14 @@ def test_a_refusal_is_passed_on_in_the_providers_words(status: int) -> None:
     assert not failure.again
 
 
+@pytest.mark.parametrize("loc", [None, 7, "body", {"a": 1}])
+def test_a_validators_place_may_be_anything(loc: Any) -> None:
+    failure = failed(422, json.dumps({"detail": [{"msg": "Too short.", "loc": loc}]}).encode())
+    assert isinstance(failure.outcome, Refused)
+    assert (failure.outcome.error.message, failure.outcome.error.param) == ("Too short.", None)
+    assert isinstance(failed(503, json.dumps({"detail": [{"msg": "Busy.", "loc": loc}]}).encode()).outcome, Later)
+
+
 @pytest.mark.parametrize("status", [405, 410, 415, 418, 451])
 def test_other_client_errors_are_refusals_with_status_400(status: int) -> None:
     failure = failed(status, openai())

@@ -135,13 +135,13 @@ class Caller:
             return answered
 
     async def _whole(self, call: Call) -> Whole:
-        """A whole answer has no time limit but the request's own, since its head comes only when it is complete."""
+        """A whole answer's head has no time limit but the request's own, since most send it when all is complete. Some
+        send it at once, and white space until then."""
         body = as_body(call.fields)
         limits = self._limits.stream
         async with self._places, self._exchange() as exchange:
             await self._send(exchange, body, within_s=None)
-            exchange.expect(limits.between_tokens_s)
-            received = await exchange.read_all(bytes_max=limits.answer_bytes_max)
+            received = await exchange.read_all(bytes_max=limits.answer_bytes_max, between_s=limits.between_tokens_s)
             exchange.expect(None)
             whole = await self._read(received, body, call)
             if exchange.call is not None:

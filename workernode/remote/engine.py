@@ -130,7 +130,7 @@ class RemoteEngine(Engine):
         if job.prefix is not None:
             return Later(UpstreamFailed("A remote model cannot continue an answer.", code="cannot_continue").body())
         if job.remaining_s <= 0:
-            return Refused(DeadlineExceeded().body())
+            return Refused(DeadlineExceeded().body(), upstream="unknown")
         reserved = used = self._reserve(job.request)
         try:
             outcome = await self._asked(job, answer)
@@ -155,7 +155,7 @@ class RemoteEngine(Engine):
 
     async def _asked(self, job: Job, answer: Answer) -> Answered | Refused | Later:
         assert self._timers is not None, "start() was not called"
-        loop = self._timers.loop
+        loop, asked_at = self._timers.loop, self._pace.now
         due = loop.time() + job.remaining_s
 
         def notice(failure: Failure, wait_s: float) -> None:
@@ -181,11 +181,15 @@ class RemoteEngine(Engine):
         except Failure as failure:
             return failure.outcome
         except InvalidRequest as error:
-            return Refused(error.body())
+            return Refused(error.body(), upstream="unknown")
         except TimeoutError:
             if not deadline.over:
                 raise
-            return Refused(DeadlineExceeded().body())
+            return Refused(DeadlineExceeded().body(), upstream="silent" if self._was_silent(asked_at) else "unknown")
+
+    def _was_silent(self, since: float) -> bool:
+        """Whether nobody got even a head for as long as one may take: a client's short deadline alone tells nothing."""
+        return self._pace.accepted_at < since <= self._pace.now - self._limits.first_token_s
 
     async def _attempt(self, job: Job, answer: Answer, due: float) -> Answered:
         """One try; after a refusal that teaches an adapter another one with it, each at most once."""

@@ -313,9 +313,15 @@ def _of_detail(detail: Any) -> dict[str, Any]:
     found = detail if isinstance(detail, list) else [detail]
     if not all(isinstance(each, dict) and isinstance(each.get("msg"), str) for each in found):
         return {"message": msgspec.json.encode(detail).decode()}
-    places = [[str(part) for part in each.get("loc", ()) if part != "body"] for each in found]
-    said = "; ".join(f"{'.'.join(place)}: {each['msg']}" for place, each in zip(places, found, strict=True))
-    return {"message": said, "param": places[0][-1] if places[0] else None}
+    places = [_place(each.get("loc")) for each in found]
+    said = [
+        f"{'.'.join(place)}: {each['msg']}" if place else each["msg"] for place, each in zip(places, found, strict=True)
+    ]
+    return {"message": "; ".join(said), "param": places[0][-1] if places[0] else None}
+
+
+def _place(loc: Any) -> list[str]:
+    return [str(part) for part in loc if part != "body"] if isinstance(loc, list) else []
 
 
 def _read(error: dict[str, Any]) -> ProviderError:

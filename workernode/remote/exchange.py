@@ -122,11 +122,15 @@ class Exchange:
         except (aiohttp.ClientError, OSError, EOFError):
             raise (too_slow() if self._overdue else unreachable()) from None
 
-    async def read_all(self, *, bytes_max: int) -> bytearray:
-        """The answer to its end. Refuses more than ``bytes_max``."""
+    async def read_all(self, *, bytes_max: int, between_s: float | None = None) -> bytearray:
+        """The answer to its end. Refuses more than ``bytes_max``; with ``between_s`` each part has so long to come."""
         body = bytearray()
+        if between_s is not None:
+            self.expect(between_s)
         while data := await self.read():
             body += data
+            if between_s is not None:
+                self.expect(between_s)
             if len(body) > bytes_max:
                 raise Failure(Refused(AnswerTooLarge().body()))
         return body

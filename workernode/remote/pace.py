@@ -56,6 +56,8 @@ class CredentialPace:
         clock: Callable[[], float],
         unix_ms: Callable[[], int],
     ) -> None:
+        self.accepted_at = -math.inf
+        """When the provider last took a call, by the clock."""
         self.changed: Callable[[], None] = lambda: None
         """Called whenever permits may go out at another time than was said."""
         self._name, self._node, self._clock, self._unix_ms = name, node, clock, unix_ms
@@ -153,6 +155,7 @@ class CredentialPace:
 
     def accepted(self, sent_at: float) -> None:
         """The provider took a call of ``sent_at``."""
+        self.accepted_at = self._clock()
         self._allowance.accepted()
         self._credential.accepted(sent_at)
         self.changed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,6 +45,16 @@ async def test_a_stream_slower_than_its_limits_in_all_but_quick_in_each_step_pas
         assert isinstance(await engine.answer(a_job, Recorder()), Answered)
 
 
+async def test_a_whole_answer_that_comes_after_white_space_has_the_time_between_each_two_parts(
+    upstream: FakeUpstream,
+) -> None:
+    async with started(upstream.url, between_tokens_timeout_s=0.4) as engine:
+        assert isinstance(await engine.answer(job("r1 spaces=6 delay-between=0.1"), Recorder()), Answered)
+        late = await engine.answer(job("r1 spaces=1 delay-between=20"), Recorder())
+    assert isinstance(late, Later)
+    assert late.error.code == "upstream_timeout"
+
+
 async def test_the_readers_slowness_is_not_held_against_the_upstream(upstream: FakeUpstream) -> None:
     async with started(upstream.url, between_tokens_timeout_s=0.1) as engine:
         a_job = job("r1 tokens=20 delay-between=0.05", stream=True)
@@ -61,6 +71,23 @@ async def test_a_request_is_not_worked_on_past_its_deadline(upstream: FakeUpstre
         expired = await engine.answer(job("r1", remaining_s=0.0), Recorder())
     assert isinstance(expired, Refused)
     assert len(upstream.requests) == 1
+
+
+async def test_a_deadline_tells_of_the_upstream_if_it_was_silent_for_as_long_as_a_first_token_may_take(
+    upstream: FakeUpstream,
+) -> None:
+    async def told(engine: RemoteEngine, prompt: str, **fields: Any) -> str:
+        outcome = await engine.answer(job(prompt, remaining_s=0.3, **fields), Recorder())
+        assert isinstance(outcome, Refused)
+        return outcome.upstream
+
+    async with started(upstream.url, first_token_timeout_s=0.2) as engine:
+        assert await told(engine, "r1 hang") == "silent"
+        assert await told(engine, "r1 tokens=50 delay-between=0.05", stream=True) == "unknown"
+        both = told(engine, "r1 hang"), engine.answer(job("r2 delay-headers=0.1"), Recorder())
+        assert (await asyncio.gather(*both))[0] == "unknown", "it answered another one meanwhile"
+    async with started(upstream.url, first_token_timeout_s=10) as engine:
+        assert await told(engine, "r1 hang") == "unknown", "the client was impatient"
 
 
 @pytest.mark.parametrize("stream", [False, True])
