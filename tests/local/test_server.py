@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import openai
+import psutil
 import pytest
 
 from tests.local.server_process import ServerProcess
@@ -213,6 +216,22 @@ async def test_a_client_that_goes_frees_its_place(server: ServerProcess) -> None
     connection.close()
     await until(lambda: b"model_requests_running 0\n" in server.get("/metrics")[1])
     assert b"model_kv_cache_use 0.0\n" in server.get("/metrics")[1]
+
+
+def test_steps_that_hang_show_in_the_health(tiny_folder: Path) -> None:
+    server = ServerProcess(tiny_folder, "--stuck-s", "0.2").until_ready()
+    (steps,) = psutil.Process(server.pid).children()
+    with ThreadPoolExecutor() as threads:
+        steps.suspend()
+        try:
+            asking = threads.submit(server.post, "/v1/completions", {"prompt": "once", "max_tokens": 3})
+            asyncio.run(until(lambda: b'"unwell"' in server.get("/health")[1]))
+            assert server.get("/health")[0] == 503
+        finally:
+            steps.resume()
+        assert asking.result()[0] == 200
+    assert server.get("/health")[0] == 200
+    assert server.stop() == 0
 
 
 def test_vectors_are_normalised_and_ordered_as_their_inputs(client: openai.OpenAI) -> None:

@@ -64,7 +64,7 @@ def health_of(status: int, body: bytes) -> Health | None:
         told = _Told()
     progress = told.progress if told.progress is not None and 0 <= told.progress <= 1 else None
     match told.state:
-        case "downloading" | "loading" | "warming_up" as stage:
+        case "downloading" | "loading" | "warming_up" | "unwell" as stage:
             return Health(stage, progress)
         case _:
             return Health("loading")  # llama.cpp's: it listens at once, and loads

@@ -34,6 +34,7 @@ class Flags:
     kv_tokens: int
     prefill_tokens: int
     waiting_max: int
+    stuck_s: float
     seed: int | None
     lora: str
     embedding_input: str
@@ -89,6 +90,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("kv-tokens", "0", _count)
     flag("prefill-tokens", "512", _positive)
     flag("waiting-max", "1024", _count)
+    flag("stuck-s", "300", _amount)
     flag("lora", "")
     flag("embedding-input", "cut", choices=("cut", "chunk", "refuse"))
     flag("threads", "0", _count)

@@ -130,14 +130,14 @@ class Ready(msgspec.Struct, tag="ready", array_like=True, kw_only=True):
 class Figures(msgspec.Struct, tag="figures", array_like=True):
     """How busy the steps are."""
 
-    running: int
-    waiting: int
-    kv_cache_use: float
-    tokens_per_second: float
-    prompt_tokens: int
-    generated_tokens: int
-    steps: int
-    out_of_memory: int
+    running: int = 0
+    waiting: int = 0
+    kv_cache_use: float = 0.0
+    tokens_per_second: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    out_of_memory: int = 0
     busy_seconds: float = 0.0
     """In which steps were made, since the start."""
 

@@ -92,8 +92,12 @@ class App:
                     await task
 
     async def _health(self, sender: Sender) -> None:
-        if self.room is not None:
+        if self.room is not None and not self._client.is_stuck:
             await sender.whole({"state": "ready"})
+            return
+        if self.room is not None:
+            sentence = "There is work, and nothing was heard of it for longer than --stuck-s."
+            await sender.whole({"state": "unwell", "sentence": sentence}, status=503)
             return
         told = self._client.progress
         fields = {"state": told.state, "sentence": told.sentence, "progress": round(told.share, 3)}

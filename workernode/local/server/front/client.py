@@ -69,11 +69,13 @@ class StepClient:
         self._last = 0
         self._writer: asyncio.StreamWriter | None = None
         self.open_calls = 0
+        self._heard_at = 0.0
+        """When the steps said something last, or got something to do after a rest; by the loop's clock."""
         self.idle = asyncio.Event()
         self.idle.set()
         self.progress = Progress("loading", "Starting.", 0.0)
         self.ready: Ready | None = None
-        self.figures = Figures(0, 0, 0.0, 0.0, 0, 0, 0, 0)
+        self.figures = Figures()
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
         """Start the process and listen to it until cancelled. Raises :class:`CannotServe` when it ends by itself."""
@@ -97,6 +99,12 @@ class StepClient:
                 process.kill()
             await process.wait()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether there is work, and nothing was heard of it for longer than the flags allow."""
+        silent_s = asyncio.get_running_loop().time() - self._heard_at
+        return self.open_calls > 0 and silent_s > self._flags.stuck_s
+
     @contextlib.asynccontextmanager
     async def call(self) -> AsyncIterator[Call]:
         """A call, whose submissions that have not ended by the end of the block are cancelled.
@@ -105,6 +113,8 @@ class StepClient:
         """
         if self.open_calls >= self._flags.max_batch + self._flags.waiting_max:
             raise Problem("Too many requests wait for this model.", code="overloaded", status=503)
+        if not self.open_calls:
+            self._heard_at = asyncio.get_running_loop().time()
         self.open_calls += 1
         self.idle.clear()
         call = Call(self)
@@ -138,6 +148,7 @@ class StepClient:
         frames = Frames(Report)
         ended = None
         while data := await _read(reader):
+            self._heard_at = asyncio.get_running_loop().time()
             for word in frames.feed(data):
                 if isinstance(word, Pieces):
                     for piece in word.pieces:

@@ -21,7 +21,7 @@ from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import Flags
 from workernode.local.server.pipe import Frames, framed
 from workernode.local.server.steps.files import find_folder
-from workernode.local.server.words import Cancel, Command, Embed, Ended, Progress, Refusal, Submit, Vectors
+from workernode.local.server.words import Cancel, Command, Embed, Ended, Figures, Progress, Refusal, Submit, Vectors
 
 if TYPE_CHECKING:
     from workernode.local.server.steps.model import Model
@@ -73,6 +73,7 @@ class StepProcess:
                 reports = model.steps.step()
                 if reports:
                     self.tell(*reports)
+            if busy:
                 self._tell_figures(model, at_once=False)
 
     def _commands(self, *, wait: bool) -> list[Any]:
@@ -116,9 +117,10 @@ class StepProcess:
             self.tell(Vectors(asked.request, done))
 
     def _tell_figures(self, model: Model, *, at_once: bool) -> None:
-        if model.steps is not None and (at_once or time.monotonic() > self._told_s + _FIGURES_S):
+        """They also show that it goes on, where a request's own words are far apart."""
+        if at_once or time.monotonic() > self._told_s + _FIGURES_S:
             self._told_s = time.monotonic()
-            self.tell(model.steps.measure())
+            self.tell(Figures() if model.steps is None else model.steps.measure())
 
 
 def some_of(inputs: list[list[int]]) -> list[list[int]]:

@@ -58,7 +58,7 @@ class Steps:
         self._telling: dict[Row, list[Logprob]] = {}
         """Rows that tell of their prompt's tokens too, and what they know so far."""
         self._rate: deque[tuple[float, int]] = deque()
-        self.figures = Figures(0, 0, 0.0, 0.0, 0, 0, 0, 0)
+        self.figures = Figures()
 
     @property
     def busy(self) -> bool:
