@@ -86,7 +86,7 @@ class Budgets:
             self.release(request.request_id)
             raise
         if full is not None:
-            self._refuse(f"The budget of {full.id} has no room for this request. It is {_shown(full)}.")
+            self._refuse(_no_room(full))
 
     def release(self, request_id: str) -> None:
         """Nothing will ever be heard of this request."""
@@ -105,19 +105,22 @@ class Budgets:
         uses = self._uses(request)
         amounts: dict[BudgetId, int] = {}
         for budget in budgets:
-            found = [price.amount(use) for price in prices if price.currency == budget.currency for use in uses]
-            if not found or None in found:
+            priced = [price for price in prices if price.currency == budget.currency]
+            if not priced or not all(price.knows(use) for price in priced for use in uses):
                 self._refuse(
                     f"There is a budget of {budget.id}, in {budget.currency}, and this model has no price in it "
                     "(PRICES_FILE): what the request costs could not be counted."
                 )
+            found = [price.amount(use) for price in priced for use in uses]
+            if None in found:
+                self._refuse(_no_room(budget))
             amounts[budget.id] = max(each for each in found if each is not None)
         return amounts
 
     def _uses(self, request: Request) -> list[Use]:
         prompt = -(-len(request.body) // BODY_BYTES_PER_TOKEN_MIN)
         bound = self._answer_tokens if request.max_tokens is None else request.max_tokens
-        answer = 0 if request.endpoint == "embeddings" else bound * (request.n or 1)
+        answer = 0 if request.endpoint == "embeddings" else bound * request.generated
         # The dearest of them counts, whichever kind of token that is.
         return [
             Use(
@@ -177,5 +180,6 @@ def _tell_failure(sentence: str, error: Exception) -> None:
     log.warning(sentence, action="budgets_unavailable", reason=type(cause).__name__)
 
 
-def _shown(budget: Budget) -> str:
-    return f"{amount.shown(budget.amount_max)} {budget.currency}"
+def _no_room(budget: Budget) -> str:
+    size = f"{amount.shown(budget.amount_max)} {budget.currency}"
+    return f"The budget of {budget.id} has no room for this request. It is {size}."

@@ -214,8 +214,8 @@ def estimate(request: Request, limit: int) -> int:
     """Tokens to hold for a request. Never more than the limit: with all of it free, anything may be tried."""
     prompt = -(-len(request.body) // BODY_BYTES_PER_TOKEN)
     if request.max_tokens is not None:
-        return min(limit, prompt + request.max_tokens * (request.n or 1))
-    answer = 0 if "embeddings" in request.endpoint else ANSWER_TOKENS_ASSUMED * (request.n or 1)
+        return min(limit, prompt + request.max_tokens * request.generated)
+    answer = 0 if "embeddings" in request.endpoint else ANSWER_TOKENS_ASSUMED * request.generated
     # A guess alone shall not make a request wait for the whole of a small limit.
     return min(limit, max(prompt, min(prompt + answer, limit // 4)))
 

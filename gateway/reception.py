@@ -193,6 +193,7 @@ class Reception:
             key_id=scope["state"]["key_id"],
             user_agent=agent.decode("latin-1")[:USER_AGENT_CHARS_MAX] if agent else None,
             n=asked.n,
+            answers=None if asked.answers == (asked.n or 1) else asked.answers,
             max_tokens=asked.max_tokens,
             origin=origin(headers, self._models.has_node),
             images=asked.images or None,

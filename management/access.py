@@ -40,7 +40,7 @@ class OperatorRequired(Forbidden):
 
 
 class ForeignPage(Forbidden):
-    """Without a key, only this machine may act, and no page of another site."""
+    """Without a key only this machine is answered, as 127.0.0.1 or localhost, and no page of another site may act."""
 
     code = "foreign_page"
 
@@ -86,8 +86,11 @@ class Access:
             raise OperatorRequired
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ForeignPage
-        # A name that somebody else made point to this machine would make his page one of the same origin.
-        if not self._people and not is_loopback(_host_of(headers.get("host", ""))):
+
+    def check_host(self, host: str) -> None:
+        """Raises :class:`ForeignPage` if no key is asked for and the client believes to be elsewhere: a name that
+        somebody else made point to this machine would make his page one of the same origin."""
+        if not self._people and not is_loopback(_host_of(host)):
             raise ForeignPage
 
 

@@ -130,9 +130,15 @@ class KeyCheck:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        person = self._access.person(dict(scope["headers"]).get(b"authorization", b""))
+        headers = dict(scope["headers"])
+        person = self._access.person(headers.get(b"authorization", b""))
         if person is None:
             await _answer(Unauthorized())(scope, receive, send)
+            return
+        try:
+            self._access.check_host(headers.get(b"host", b"").decode("latin-1"))
+        except FleetError as error:
+            await _answer(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["person"] = person
         await self._app(scope, receive, send)

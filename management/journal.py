@@ -18,10 +18,10 @@ from store.budgets import release
 from store.database import is_contents_fault, writing
 from store.insertion import insert
 from store.ledger_state import LedgerState, alone, state_of
-from store.tables import EVENTS, PROMPTS, QUARANTINE
+from store.tables import CHARGES, EVENTS, PROMPTS, QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -136,6 +136,10 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
             again.append(entry)
         else:
             first[entry.event_id] = entry
+    if state.horizon_ms:
+        for event_id in await _charged_before(connection, first):
+            # It was counted, and the event by which this would be known for a duplicate is deleted.
+            strange[quarantined(first.pop(event_id).event["raw"].encode(), "too_old")] += 1
     new = await _store(connection, list(first.values()), now_ms)
     spent = await project(connection, new, books, state)
     await release(connection, {fact.end["request_id"] for _, fact in new if fact.end is not None})
@@ -164,6 +168,16 @@ async def _enter(connection: AsyncConnection, books: Books, now_ms: int) -> Ledg
     if state.time_zone not in (None, books.zone_name):
         raise WrongTimeZone
     return await roll_up(connection, state, books.yesterday(now_ms))
+
+
+async def _charged_before(connection: AsyncConnection, facts: Mapping[str, Fact]) -> list[str]:
+    """The ids of the events that charge for a request whose charge is known and whose event is not any more."""
+    asked = {fact.charge["request_id"]: event_id for event_id, fact in facts.items() if fact.charge is not None}
+    if not asked:
+        return []
+    charged = select(CHARGES.c.request_id).outerjoin(EVENTS, EVENTS.c.position == CHARGES.c.position)
+    charged = charged.where(CHARGES.c.request_id.in_(sorted(asked)), EVENTS.c.position.is_(None))
+    return [asked[request_id] for request_id in await connection.scalars(charged)]
 
 
 def insert_events(dialect: str) -> ReturningInsert[int, str]:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 
 from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
+from management.journal import WrongTimeZone
 from management.projections import NewFact, project, project_money
 from management.rollups import forget_since, roll_up
 from store.database import writing
@@ -70,10 +71,15 @@ async def rebuild(engine: AsyncEngine, books: Books | None = None) -> Rebuilt:
 
 
 async def reprice(engine: AsyncEngine, books: Books, since: datetime.date | None = None) -> Rebuilt:
-    """Price everything since a day by the prices of ``books``, whatever it was priced by before, in one transaction."""
+    """Price everything since a day by the prices of ``books``, whatever it was priced by before, in one transaction.
+
+    Raises :class:`management.journal.WrongTimeZone`: days of another zone would be deleted than are made anew.
+    """
     async with writing(engine) as connection:
         await alone(connection)
         state = await state_of(connection)
+        if state.time_zone not in (None, books.zone_name):
+            raise WrongTimeZone
         since_ms = state.horizon_ms if since is None else max(state.horizon_ms, books.begins_ms(since))
         for table in MONEY:
             await connection.execute(delete(table).where(table.c.day >= books.day(since_ms)))

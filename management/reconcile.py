@@ -11,7 +11,7 @@ from sqlalchemy import Column, MetaData, String, Table, select
 from management.facts import ACCEPTED, BILLED, Unreadable, fact_of
 from management.rollups import rolled_up
 from management.sums import Sums, daily_usage, keys_of
-from store.database import writing
+from store.database import reading
 from store.insertion import insert as insert_or
 from store.ledger_state import state_of
 from store.tables import CHARGES, ENDS, EVENTS, USAGE_DAILY, USAGE_ROLLUP
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from management.facts import Fact
     from management.sums import Row
 
+OPEN_MS_MAX = 86_400_000
 PAGE_EVENTS = 500
 EXAMPLES_MAX = 20
 
@@ -72,32 +73,35 @@ class Reconciled:
 
 async def reconcile(engine: AsyncEngine, books: Books, since_ms: int, until_ms: int) -> Reconciled:
     """Of the time from ``since_ms``, the beginning of a day, until ``until_ms``: younger requests may still be open.
+    None is open for longer than :data:`OPEN_MS_MAX`.
 
     A gateway tells each second which requests it took in, and what it took in during its last second is lost with it:
     after a kill, ends without a request are to be expected. Of events that are deleted nothing is known.
     """
     found = Reconciled()
-    # It writes only its own temporary table, but needs one state of all the others.
-    async with writing(engine) as connection:
-        since_ms = max(since_ms, (await state_of(connection)).horizon_ms)
+    # A temporary table is no writing: nobody waits for this.
+    async with reading(engine) as connection:
+        horizon_ms = (await state_of(connection)).horizon_ms
+        since_ms = max(since_ms, horizon_ms)
         await connection.run_sync(_OPEN.create)
         try:
-            await _requests(connection, found, since_ms, until_ms)
+            await _requests(connection, found, max(since_ms - OPEN_MS_MAX, horizon_ms), since_ms, until_ms)
             await _charges(connection, books, found, since_ms, until_ms)
         finally:
             await connection.run_sync(_OPEN.drop)
     return found
 
 
-async def _requests(connection: AsyncConnection, found: Reconciled, since_ms: int, until_ms: int) -> None:
+async def _requests(connection: AsyncConnection, found: Reconciled, told_ms: int, since_ms: int, until_ms: int) -> None:
+    """``told_ms``: from when on what was accepted is read, for what ends from ``since_ms`` on."""
     statement = insert_or(connection.dialect.name, _OPEN).on_conflict_do_nothing()
-    async for page in _pages(connection, since_ms, None, [PREFIX + ACCEPTED]):
+    async for page in _pages(connection, told_ms, None, [PREFIX + ACCEPTED]):
         early: list[str] = []
-        late: list[str] = []
+        others: list[str] = []
         for time_ms, raw in page:
             requests = codec.decode_accepted_data(codec.decode_event(raw.encode()).data).requests
-            (early if time_ms < until_ms else late).extend(requests)
-        ids = sorted({*early, *late})
+            (early if since_ms <= time_ms < until_ms else others).extend(requests)
+        ids = sorted({*early, *others})
         if ids:
             await connection.execute(statement, [{"request_id": id_} for id_ in ids])
         found.requests += len(set(early))
@@ -108,7 +112,7 @@ async def _requests(connection: AsyncConnection, found: Reconciled, since_ms: in
                 if id_ not in ended:
                     found.without_end.add(id_)
     unknown = select(ENDS.c.request_id).where(
-        ENDS.c.time_ms >= since_ms,
+        ENDS.c.time_ms >= max(since_ms, told_ms + OPEN_MS_MAX),
         ENDS.c.time_ms < until_ms,
         ENDS.c.request_id.not_in(select(_OPEN.c.request_id)),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from process.identity import now_ms
 from process.logging import Log
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Column, Table
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from management.books import Books
 
@@ -63,38 +63,54 @@ async def keep(engine: AsyncEngine, retention: Retention, books: Books) -> None:
 async def sweep(engine: AsyncEngine, retention: Retention, books: Books, now: int) -> Counter[str]:
     """Delete what is too old; how many rows of which table that were."""
     deleted: Counter[str] = Counter()
+    events_before = None
     async with writing(engine) as connection:
         await forget_expired(connection, now)
-        if retention.events_days is not None:
+        if retention.events_days is not None and (taken_in_ms := await _taken_in_ms(connection)) is not None:
             # First the line, then the rows: what is told of an earlier time might have been counted, and is refused.
+            # It follows what was taken in, and not the clock: after days away, all that waits was never counted. So
+            # the last event stays, too, without which SQLite would number the next one like one that was deleted.
             await alone(connection)
-            await set_horizon(connection, _before(retention.events_days, books, now))
-    for table, time, days in _classes(retention):
-        while count := await _batch(engine, table, time, _before(days, books, now)):
+            events_before = _before(retention.events_days, books, min(now, taken_in_ms))
+            await set_horizon(connection, events_before)
+    for table, time, before_ms in _classes(retention, books, now, events_before):
+        while count := await _batch(engine, table, time, before_ms):
             deleted[table.name] += count
             await asyncio.sleep(BETWEEN_S)
     return deleted
 
 
-def _classes(retention: Retention) -> Iterator[tuple[Table, Column[int], int]]:
-    for table, time, days in (
-        (EVENTS, EVENTS.c.time_ms, retention.events_days),
-        (CHARGES, CHARGES.c.time_ms, retention.requests_days),
-        (ENDS, ENDS.c.time_ms, retention.requests_days),
-        (PRICED, PRICED.c.time_ms, retention.requests_days),
-        (PROMPTS, PROMPTS.c.time_ms, retention.prompts_days),
-        (QUARANTINE, QUARANTINE.c.last_seen_ms, retention.quarantine_days),
+async def _taken_in_ms(connection: AsyncConnection) -> int | None:
+    """The time that the last event tells, in the order of the topic; None before the first one."""
+    return await connection.scalar(select(EVENTS.c.time_ms).order_by(EVENTS.c.position.desc()).limit(1))
+
+
+def _classes(
+    retention: Retention, books: Books, now: int, events_before: int | None
+) -> Iterator[tuple[Table, Column[int], int]]:
+    """Which rows are deleted: those of an earlier time."""
+
+    def before(days: int | None) -> int | None:
+        return None if days is None else _before(days, books, now)
+
+    requests_before = before(retention.requests_days)
+    # A rebuild asks by which prices an event was priced, for as long as there is the event.
+    priced_before = None if None in (events_before, requests_before) else min(events_before or 0, requests_before or 0)
+    for table, time, before_ms in (
+        (EVENTS, EVENTS.c.time_ms, events_before),
+        (CHARGES, CHARGES.c.time_ms, requests_before),
+        (ENDS, ENDS.c.time_ms, requests_before),
+        (PRICED, PRICED.c.time_ms, priced_before),
+        (PROMPTS, PROMPTS.c.time_ms, before(retention.prompts_days)),
+        (QUARANTINE, QUARANTINE.c.last_seen_ms, before(retention.quarantine_days)),
     ):
-        if days is not None:
-            yield table, time, days
+        if before_ms is not None:
+            yield table, time, before_ms
 
 
 async def _batch(engine: AsyncEngine, table: Table, time: Column[int], before_ms: int) -> int:
     (key,) = table.primary_key.columns
     old = select(key).where(time < before_ms).limit(BATCH_ROWS)
-    if table is EVENTS:
-        # The last one stays: SQLite would else number the next event like one that was deleted.
-        old = old.where(key < select(func.max(EVENTS.c.position)).scalar_subquery())
     async with writing(engine) as connection:
         return (await connection.execute(delete(table).where(key.in_(old)))).rowcount
 

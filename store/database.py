@@ -65,7 +65,9 @@ def open(url: str) -> AsyncEngine:
 
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that sees one state of the database and changes nothing."""
+    """A transaction that sees one state of the database and changes nothing but temporary tables."""
+    if engine.dialect.name == "postgresql":  # by itself it would show each statement a state of its own
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     async with engine.connect() as connection:
         yield connection
 

@@ -76,20 +76,27 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     per_request: int = 0
     per_image: int = 0
 
+    def knows(self, use: Use) -> bool:
+        """Whether everything used has a price."""
+        return all(price is not None or not tokens for tokens, price in self._parts(use))
+
     def amount(self, use: Use) -> int | None:
         """Nanos, rounded half to even, once; None where something used has no price or the sum is beyond reason."""
+        if not self.knows(use):
+            return None
+        tokens = _half_even(sum(tokens * (price or 0) for tokens, price in self._parts(use)), TOKENS_PRICED)
+        total = tokens + self.per_request + use.images * self.per_image
+        return total if total <= amount.AMOUNT_MAX else None
+
+    def _parts(self, use: Use) -> tuple[tuple[int, int | None], ...]:
+        """Tokens, and the price of a million of them."""
         cached, reasoning = min(use.cached, use.prompt), min(use.reasoning, use.completion)
-        uses = (
+        return (
             (use.prompt - cached, self.input),
             (cached, self.input if self.cached_input is None else self.cached_input),
             (use.completion - reasoning, self.output),
             (reasoning, self.output if self.reasoning is None else self.reasoning),
         )
-        if any(tokens and price is None for tokens, price in uses):
-            return None
-        tokens = _half_even(sum(tokens * (price or 0) for tokens, price in uses), TOKENS_PRICED)
-        total = tokens + self.per_request + use.images * self.per_image
-        return total if total <= amount.AMOUNT_MAX else None
 
 
 class PriceList:

@@ -48,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     usage chunk at the end of a stream (``stream_options.include_usage``). ``key_id`` names the API key; the key
     itself never travels. Times are the gateway's clock; a node decides about the deadline by the ``remaining_ms``
     of :class:`wire.control.Go`, not by its own clock. ``images`` counts those that the body shows.
+    ``answers`` is how many are generated, where these are not ``n``: of several prompts, or the best of many.
     ``traceparent`` names the gateway's span, as W3C's Trace Context does; whoever cannot read it ignores it.
     """
 
@@ -63,8 +64,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     key_id: str | None = None
     user_agent: str | None = None
     n: int | None = None
+    answers: int | None = None
     max_tokens: int | None = None
     origin: Origin | None = None
     images: int | None = None
     tags: Tags = {}
     traceparent: str | None = None
+
+    @property
+    def generated(self) -> int:
+        """How many answers are generated."""
+        return self.answers or self.n or 1

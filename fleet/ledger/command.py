@@ -11,6 +11,7 @@ import click
 
 from fleet.database_command import EXIT_NOT_DONE, run_on, settings_or_none
 from management import export as exporting
+from management.journal import WrongTimeZone
 from management.opening import store_prices
 from management.rebuild import Rebuilt, ZoneIsFixed
 from management.rebuild import rebuild as make_anew
@@ -73,7 +74,11 @@ def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
             await store_prices(connection, books, now)
         _show(await price_anew(engine, books, since.date() if since else None), as_json=as_json)
 
-    sys.exit(_run(work))
+    try:
+        sys.exit(_run(work))
+    except WrongTimeZone as wrong:
+        click.echo(f"TIME_ZONE: {wrong}", err=True)
+        sys.exit(EXIT_WRONG_SETTING)
 
 
 @ledger.command()
@@ -88,9 +93,14 @@ def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
     Sums and charges are compared up to the end of yesterday.
     """
     results: list[Reconciled] = []
+    settings = settings_or_none(ManagementSettings)
+    if settings is None:
+        sys.exit(EXIT_WRONG_SETTING)
+    # Of single charges and ends that are deleted nothing can be said.
+    looked_at = min(days, settings.retention_requests_days or days)
 
     async def work(engine: AsyncEngine, books: Books, now: int) -> None:
-        since_ms = books.begins_ms(books.day(now) - datetime.timedelta(days=days))
+        since_ms = books.begins_ms(books.day(now) - datetime.timedelta(days=looked_at))
         results.append(await compare(engine, books, max(0, since_ms), now - open_min * MINUTE_MS))
 
     code = _run(work)

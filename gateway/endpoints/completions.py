@@ -62,6 +62,7 @@ class Completions:
             stream=bool(request.stream),
             usage_asked=usage_asked(request),
             n=request.n,
+            answers=max(request.n or 1, request.best_of or 1) * prompts,
             max_tokens=request.max_tokens,
             tags=tags(request.metadata),
             plain=_is_plain(request, prompts),

@@ -21,6 +21,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     usage_asked: bool = False
     n: int | None = None
+    answers: int | None = None
+    """How many are generated, where these are not ``n``."""
     max_tokens: int | None = None
     images: int = 0
     """How many its prompt shows."""

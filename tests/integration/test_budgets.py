@@ -19,12 +19,15 @@ from store import database
 from store.database import reading
 from store.money_tables import RESERVATIONS
 from tests.in_process import InProcessFleet
-from tests.keys import Keys, ask
+from tests.keys import Keys, ask, bearer
+from tests.raw_http import exchange, post
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.raw_http import Answer
 
 PRICES = """
 [[price]]
@@ -171,6 +174,27 @@ async def test_what_cannot_be_counted_is_refused(treasury: Treasury, fleet: InPr
     answer = await ask(gateway.port, key, "static")
     assert (answer.status, answer.error["code"]) == (429, "insufficient_quota")
     assert "has no price in it" in answer.error["message"]
+
+
+async def test_every_answer_that_is_generated_is_reserved_for(treasury: Treasury, fleet: InProcessFleet) -> None:
+    key = await treasury.keys.create("alice")
+    await treasury.run("budgets", "set", "key", "alice", "total", "5")
+    gateway = await fleet.gateway(MODELS="by-tokens", **treasury.environment)
+
+    async def asked(**fields: Any) -> Answer:
+        body = json.dumps({"model": "by-tokens", "prompt": "Hi", "max_tokens": 1} | fields).encode()
+        head = (*bearer(key), f"content-length: {len(body)}")
+        return await exchange(gateway.port, post(body, *head, path="/v1/completions"))
+
+    for fields in ({"best_of": 6}, {"prompt": ["Hi"] * 3, "n": 2}, {"n": 6}, {"max_tokens": 2**31 - 1, "n": 128}):
+        answer = await asked(**fields)
+        assert (answer.status, answer.error["code"]) == (429, "insufficient_quota"), fields
+        assert "has no room for this request. It is 5.00 USD" in answer.error["message"]
+    waiting = asyncio.ensure_future(asked(best_of=5))
+    await until(lambda: _some_reserved(treasury))
+    assert (await treasury.standing())["reserved"] == "5.00"
+    await fleet.node(MODEL_NAME="by-tokens")
+    assert (await waiting).status == 200
 
 
 async def test_without_the_database_who_has_a_budget_waits_and_others_pass(

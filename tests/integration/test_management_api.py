@@ -201,6 +201,17 @@ async def test_no_route_but_the_probes_is_open_without_the_key(house: CountingHo
         assert known[0] in (200, 404, 400), (method, path)  # 400: the action has no body, or its number is none
 
 
+@pytest.mark.parametrize("path", ["/api/v1/charges", "/api/v1/requests/req_1/prompt", "/metrics", "/openapi.json"])
+async def test_without_a_key_nothing_is_told_to_a_page_whose_name_was_made_to_point_here(
+    house: CountingHouse, path: str
+) -> None:
+    await house.start()
+    status, answer = await house.get(path, host="evil.example:8082")
+    assert (status, answer["error"]["code"]) == (403, "foreign_page")
+    assert (await house.get("/readyz", host="probe"))[0] == 200
+    assert (await house.get(path, host="localhost:8082"))[0] != 403
+
+
 @pytest.mark.parametrize(
     ("path", "method", "status", "code", "param"),
     [

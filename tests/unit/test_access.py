@@ -45,16 +45,17 @@ def test_a_reader_acts_never() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost:8082", "127.0.0.1:8082", "127.9.9.9", "[::1]:8082"])
-def test_without_keys_this_machine_acts(host: str) -> None:
-    Access({}).check_action(LOCAL, {"host": host})
+def test_without_keys_this_machine_is_answered(host: str) -> None:
+    Access({}).check_host(host)
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example:8082", "localhost.evil.example", "10.0.0.1", "", "[::1", "127.0.0.1.nip.io"]
 )
-def test_without_keys_a_name_that_was_made_to_point_here_does_not(host: str) -> None:
+def test_without_keys_a_name_that_was_made_to_point_here_is_not(host: str) -> None:
     with pytest.raises(ForeignPage):
-        Access({}).check_action(LOCAL, {"host": host})
+        Access({}).check_host(host)
+    Access(parse_keys(KEYS)).check_host(host)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
+import management.reconcile
 from management.books import Books
 from management.journal import read, write
 from management.opening import open_books
@@ -72,6 +74,31 @@ async def test_an_end_without_a_request_is_found(engine: AsyncEngine) -> None:
 async def test_a_request_that_may_still_be_open_is_not_found(engine: AsyncEngine) -> None:
     await write(engine, [read(accepted(3, range(50, 51), time="2026-03-04T00:00:00Z"))], 1, BOOKS)
     assert await _found(engine) == {}
+
+
+async def test_what_was_accepted_on_the_day_before_ends_rightly(engine: AsyncEngine) -> None:
+    told = [accepted(3, range(50, 51), time="2026-02-28T23:59:59Z"), billed(50, time="2026-03-01T00:00:01Z")]
+    await write(engine, [read(payload) for payload in told], 1, BOOKS)
+    found = await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)
+    assert (found.requests, found.charges) == (11, 11)
+    assert not any(finding.count for finding in found.findings.values())
+
+
+async def test_nobody_waits_for_it(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = management.reconcile._pages
+    written = 0
+
+    async def slow(*asked: Any) -> AsyncIterator[list[tuple[int, str]]]:
+        nonlocal written
+        async for page in pages(*asked):
+            async with asyncio.timeout(2):
+                await write(engine, [read(billed(100 + written))], NOON_MS + DAY_MS, BOOKS)
+            written += 1
+            yield page
+
+    monkeypatch.setattr(management.reconcile, "_pages", slow)
+    assert await _found(engine) == {}, "it sees one state"
+    assert written
 
 
 async def test_a_charge_and_a_sum_that_were_changed_are_found(engine: AsyncEngine) -> None:

@@ -11,9 +11,9 @@ from sqlalchemy import Table, func, select
 
 from management import retention
 from management.books import Books
-from management.journal import read, write
+from management.journal import WrongTimeZone, read, write
 from management.opening import open_books
-from management.rebuild import ZoneIsFixed, rebuild
+from management.rebuild import ZoneIsFixed, rebuild, reprice
 from management.retention import Retention, sweep
 from store import database
 from store.database import reading
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 DAY_MS = 86_400_000
-BOOKS = Books(ZoneInfo("Europe/Berlin"), PriceList([Price(model="small", currency="USD", input=10**9)]))
+BERLIN = ZoneInfo("Europe/Berlin")
+BOOKS = Books(BERLIN, PriceList([Price(model="small", currency="USD", input=10**9, output=10**9)]))
 NOW_MS = NOON_MS + 9 * DAY_MS
 
 
@@ -95,13 +96,58 @@ async def test_what_is_told_again_of_a_deleted_time_is_not_counted_again(engine:
     assert await _sums(engine) == before
 
 
-async def test_positions_go_on_although_every_event_is_old(engine: AsyncEngine) -> None:
+async def test_positions_go_on_although_nothing_was_told_for_long(engine: AsyncEngine) -> None:
     async with reading(engine) as connection:
         last = await connection.scalar(select(func.max(EVENTS.c.position)))
     later = NOW_MS + 100 * DAY_MS
     await sweep(engine, Retention(events_days=1), BOOKS, later)
-    assert await _count(engine, EVENTS) == 1
+    assert await _count(engine, EVENTS) == 20
     await write(engine, [read(billed(1000, time=_time(109)))], later, BOOKS)
     async with reading(engine) as connection:
         assert (await connection.scalar(select(func.max(EVENTS.c.position))) or 0) > (last or 0)
     assert await _count(engine, CHARGES) == 101
+
+
+async def test_what_waited_while_management_was_away_is_counted(engine: AsyncEngine) -> None:
+    """However long that was, and although it sweeps before it has taken in all of it."""
+    later = NOW_MS + 9 * DAY_MS
+    await write(engine, [read(billed(1000, time=_time(10)))], later, BOOKS)
+    await sweep(engine, Retention(events_days=1), BOOKS, later)
+    written = await write(
+        engine, [read(billed(1001, time=_time(10))), read(billed(1002, time=_time(18)))], later, BOOKS
+    )
+    assert (written.stored["request.billed"], written.quarantined) == (2, {})
+    await sweep(engine, Retention(events_days=1), BOOKS, later)
+    assert await _count(engine, EVENTS) == 1, "it is swept when all is taken in"
+
+
+@pytest.mark.parametrize("retention", [Retention(requests_days=3), Retention(events_days=6, requests_days=3)])
+async def test_what_was_priced_keeps_its_prices_as_long_as_there_is_its_event(
+    engine: AsyncEngine, retention: Retention
+) -> None:
+    before = await _sums(engine)
+    await sweep(engine, retention, BOOKS, NOW_MS)
+    dearer = Books(BERLIN, PriceList([Price(model="small", currency="USD", input=2 * 10**9, output=10**9)]))
+    await open_books(engine, dearer, NOW_MS)
+    await rebuild(engine, dearer)
+    assert await _sums(engine) == before
+
+
+async def test_by_another_time_zone_nothing_is_priced_anew(engine: AsyncEngine) -> None:
+    before = await _sums(engine)
+    with pytest.raises(WrongTimeZone):
+        await reprice(engine, Books(ZoneInfo("America/New_York"), BOOKS.prices), datetime.date(2026, 3, 5))
+    assert await _sums(engine) == before
+
+
+async def test_a_second_charge_of_a_request_whose_event_is_deleted_is_not_counted_and_stops_nobody(
+    engine: AsyncEngine,
+) -> None:
+    """A dead letter that is replayed a second time, say."""
+    await sweep(engine, Retention(events_days=3), BOOKS, NOW_MS)
+    before = await _sums(engine)
+    late = [read(billed(5, time=_time(9))), read(billed(95, time=_time(9)))]
+    written = await write(engine, late, NOW_MS, BOOKS)
+    assert (written.quarantined, written.duplicates) == ({"too_old": 1}, 1)
+    assert await _sums(engine) == before
+    assert (await write(engine, [read(billed(1000, time=_time(9)))], NOW_MS, BOOKS)).stored["request.billed"] == 1

@@ -87,7 +87,6 @@ def sent(fields: dict[str, Any], *adapters: Adapter, endpoint: Any = "chat/compl
     ("adapter", "fields", "expected"),
     [
         ("max-tokens", {"max_completion_tokens": 5}, {"max_tokens": 5}),
-        ("max-tokens", {"max_completion_tokens": 5, "max_tokens": 9}, {"max_tokens": 5}),
         ("max-tokens", {"max_completion_tokens": None, "max_tokens": 9}, {"max_tokens": 9}),
         ("max-tokens", {"max_tokens": 9}, {"max_tokens": 9}),
         ("max-completion-tokens", {"max_tokens": 9}, {"max_completion_tokens": 9}),
@@ -109,6 +108,18 @@ def test_an_adapter_renames_what_its_provider_calls_otherwise(
 ) -> None:
     assert sent(fields, adapter) == (fields if expected is None else expected)
     assert sent(fields) == fields
+
+
+@pytest.mark.parametrize(
+    ("adapters", "expected"),
+    [
+        ((), {"max_completion_tokens": 5}),
+        (("max-tokens",), {"max_tokens": 5}),
+        (("max-completion-tokens",), {"max_completion_tokens": 5}),
+    ],
+)
+def test_of_two_limits_the_one_that_was_reserved_for_counts(adapters: tuple[Adapter, ...], expected: Any) -> None:
+    assert sent({"max_completion_tokens": 5, "max_tokens": 9}, *adapters) == expected
 
 
 def test_a_completions_limit_has_one_name_everywhere() -> None:

@@ -78,6 +78,19 @@ async def test_a_reader_is_not_held_up_by_a_writer(tmp_path: Path) -> None:
     await engine.dispose()
 
 
+async def test_a_reader_sees_one_state_from_its_first_question_on(database_url: str) -> None:
+    engine = database.open(database_url)
+    await upgrade(engine)
+    async with reading(engine) as reader:
+        assert (await reader.execute(select(QUARANTINE))).all() == []
+        async with writing(engine) as writer:
+            await writer.execute(insert(QUARANTINE), [ROW])
+        assert (await reader.execute(select(QUARANTINE))).all() == []
+    async with reading(engine) as reader:
+        assert len((await reader.execute(select(QUARANTINE))).all()) == 1
+    await engine.dispose()
+
+
 async def test_only_what_a_value_causes_is_the_contents_fault(tmp_path: Path) -> None:
     engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
     await upgrade(engine)

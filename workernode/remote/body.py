@@ -37,8 +37,7 @@ def upstream_fields(request: Request, *, model: str, adapters: Set[Adapter] = fr
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
     elif fields.get("stream", _FALSE) not in (_FALSE, NULL):
         fields["stream"] = _FALSE
-    if adapters:
-        adapt(fields, adapters, request.endpoint)
+    adapt(fields, adapters, request.endpoint)
     return fields
 
 

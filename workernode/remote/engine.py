@@ -150,7 +150,7 @@ class RemoteEngine(Engine):
 
     def _reserve(self, request: Request) -> float:
         tokens = ByLength().prompt(request.body) if self._pace.counts("tokens") else 0
-        asked = None if request.max_tokens is None else request.max_tokens * (request.n or 1)
+        asked = None if request.max_tokens is None else request.max_tokens * request.generated
         return self._pace.reserve(tokens, asked)
 
     async def _asked(self, job: Job, answer: Answer) -> Answered | Refused | Later:

@@ -22,8 +22,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def adapt(fields: Fields, adapters: Set[Adapter], endpoint: Endpoint) -> None:
-    """Rename what the provider calls otherwise. What is no message is left for it to refuse."""
+    """Say once what is said twice, and rename what the provider calls otherwise. What is no message is left for it to
+    refuse."""
     if endpoint == "chat/completions":
+        if fields.get("max_completion_tokens", NULL) != NULL:
+            # Its older name says nothing then: budgets and limits count by the newer one.
+            fields.pop("max_tokens", None)
         if "max-tokens" in adapters:
             _rename(fields, "max_completion_tokens", "max_tokens")
         elif "max-completion-tokens" in adapters:
