@@ -93,9 +93,10 @@ def _classes(
     def before(days: int | None) -> int | None:
         return None if days is None else _before(days, books, now)
 
-    requests_before = before(retention.requests_days)
-    # A rebuild asks by which prices an event was priced, for as long as there is the event.
-    priced_before = None if None in (events_before, requests_before) else min(events_before or 0, requests_before or 0)
+    requests_before, priced_before = before(retention.requests_days), None
+    if events_before is not None and requests_before is not None:
+        # A rebuild asks by which prices an event was priced, for as long as there is the event.
+        priced_before = min(events_before, requests_before)
     for table, time, before_ms in (
         (EVENTS, EVENTS.c.time_ms, events_before),
         (CHARGES, CHARGES.c.time_ms, requests_before),

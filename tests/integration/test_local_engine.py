@@ -66,7 +66,7 @@ async def says(port: int, **wanted: str) -> None:
         found = await told(port)
         return all(str(found.get(name, "")).startswith(value) for name, value in wanted.items())
 
-    await until(so, within_s=20)
+    await until(so, within_s=60)
 
 
 @pytest.mark.parametrize("engine", ["llama-server", "llamafile", "vllm", "command"])
