@@ -100,17 +100,19 @@ class Response:
             raise HungUp
         if not more and self._connection.unsent:
             # What is written last is waited for by nobody: one who does not take it would keep it here for ever.
-            self._see_out(self._connection.unsent)
+            self._see_out(self._connection.unsent, self._connection.requests)
 
-    def _see_out(self, unsent: int) -> None:
-        self._timers.after(self._write_wait_s, partial(self._look, unsent))
+    def _see_out(self, unsent: int, requests: int) -> None:
+        self._timers.after(self._write_wait_s, partial(self._look, unsent, requests))
 
-    def _look(self, before: int) -> None:
+    def _look(self, before: int, requests: int) -> None:
         unsent = self._connection.unsent
+        if self._connection.requests != requests:
+            return  # whoever asks again has taken the answer, and what is unsent now is another one's
         if unsent >= before:
             self._connection.cut()
         elif unsent:
-            self._see_out(unsent)
+            self._see_out(unsent, requests)
 
 
 async def answer_whole(exchange: Exchange, response: Response) -> None:

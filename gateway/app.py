@@ -122,7 +122,7 @@ def build(
         # Starlette sends this and raises the exception once more, for the front door to log it.
         return refused(FleetError())
 
-    return Front(app, windows, keys, metrics, quota, cors)
+    return Front(app, windows, keys, metrics, quota, cors, leaving=lambda: reception.leaving)
 
 
 def _rendered(error: FleetError) -> Response:

@@ -17,7 +17,7 @@ from process import crash
 from process.identity import now_ms
 from process.logging import Log
 from wire.control import Accepted, AreYouAlive, Settle, Stop
-from wire.errors import FleetError, Overloaded, RequestCancelled
+from wire.errors import AnswerTooLarge, FleetError, Overloaded, RequestCancelled
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started
 from wire.presence import PRESENCE_EVERY_S
 
@@ -294,8 +294,12 @@ class Conversations:
         owned.exchange.put(data)
         limit = self._stream_buffer_bytes_max if owned.request.stream else self._answer_bytes_max
         if owned.exchange.pending_bytes > limit:
-            log.warning("An answer was cut: nobody takes it.", action="answer_cut", **owned.ids)
-            self._carry_out(owned, owned.conversation.broken(FleetError("The answer was not taken fast enough.")))
+            if owned.request.stream:
+                why, error = "Nobody takes it.", FleetError("The answer was not taken fast enough.")
+            else:
+                why, error = "It is larger than ANSWER_BYTES_MAX.", AnswerTooLarge()
+            log.warning(f"An answer was cut. {why}", action="answer_cut", **owned.ids)
+            self._carry_out(owned, owned.conversation.broken(error))
 
     def _probe(self, owned: Owned, attempt_id: str) -> None:
         lines = self.lines

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ANY = "*"
 METHODS = b"GET, POST"
 EXPOSED = (
-    b"x-request-id, openai-processing-ms, openai-version, retry-after, retry-after-ms, "
+    b"x-request-id, openai-processing-ms, openai-version, retry-after, retry-after-ms, x-should-retry, "
     b"x-queue-position, x-queue-eta-ms, "
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"

@@ -14,7 +14,7 @@ from process.logging import Log
 from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = Log("gateway")
 
 HEALTH_PATHS = frozenset(("/livez", "/readyz"))
+_CLOSE = (b"connection", b"close")
 OPEN_PATHS = HEALTH_PATHS | page.PATHS
 """What needs no key: health and the page for people, whose files hold nothing secret; and only those."""
 
@@ -43,14 +44,18 @@ class Front:
         metrics: GatewayMetrics,
         quota: Quota | None = None,
         cors: Cors | None = None,
+        *,
+        leaving: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``windows``, by path, are what most requests are for: a POST reaches them without the router's ado."""
+        """``windows``, by path, are what most requests are for: a POST reaches them without the router's ado.
+        ``leaving``: whether clients shall go to another gateway with what they ask next."""
         self._app = app
         self._windows = windows
         self._keys = keys
         self._metrics = metrics
         self._quota = quota
         self._cors = cors
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other protocols are not spoken here."""
@@ -73,6 +78,8 @@ class Front:
                 started = True
                 message["headers"].append((b"x-request-id", request_id.encode()))
                 message["headers"] += await visit.headers()
+                if self._leaving() and _CLOSE not in message["headers"]:
+                    message["headers"].append(_CLOSE)
                 if cors is not None:
                     message["headers"] += cors.headers(scope)
             else:

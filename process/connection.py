@@ -17,6 +17,8 @@ class Connection(Protocol):
 
     gone: bool
     """Whether the client has left, or was left."""
+    requests: int
+    """How many it has begun to read."""
     on_gone: Callable[[], None] | None
     """Called once when that happens. It is the present request's to set, and to take back."""
 

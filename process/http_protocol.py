@@ -7,6 +7,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from process.connection import CONNECTION
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 LINGER_S = 1.0
 """How long a refused client is still listened to. To close at once, with bytes of its unread, would reset the
 connection, and the client might never see why."""
+
+
+_OFFERS = (b"upgrade", b"http2-settings")
+"""Headers, and words of ``connection``, that offer another protocol."""
 
 
 class _Few(list[Any]):
@@ -57,6 +62,21 @@ class _Signal:
             await self._waiter
 
 
+class _UntilClosed:
+    """How many bytes are still to come, to uvicorn's reckoning: nobody knows, and it is always right."""
+
+    def __lt__(self, written: int) -> bool:
+        return False
+
+    def __isub__(self, written: int) -> _UntilClosed:
+        return self
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with a bound on each request's head, in bytes and in time.
 
@@ -70,12 +90,13 @@ class LimitedProtocol(HttpToolsProtocol):
     """What a refusal says beside its error, by as much of the request's head as has come."""
 
     # Beyond thirty attributes, of which uvicorn has 28, Python gives each instance a dictionary of 1.5 KiB.
-    __slots__ = ("_head_bytes", "_head_timer", "_in_head", "_linger", "_refused", "gone", "on_gone")
+    __slots__ = ("_head_bytes", "_head_timer", "_in_head", "_linger", "_refused", "gone", "on_gone", "requests")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.pipeline = _Few()  # type: ignore[assignment]
         self.gone = False
+        self.requests = 0
         self.on_gone: Callable[[], None] | None = None
         self._in_head = True
         self._head_bytes = 0
@@ -118,30 +139,66 @@ class LimitedProtocol(HttpToolsProtocol):
                 piece = data[:room]
                 self._head_bytes += len(piece)
             data = data[len(piece) :]
-            super().data_received(piece)
+            self._feed(piece)
         if self._in_head and self._head_bytes and self._head_timer is None and not self._refused:
             self._await_head()
 
     def on_message_begin(self) -> None:
+        self.requests += 1
         # A second request in one piece with the first is counted from the next piece on; that it began is known.
         self._head_bytes = self._head_bytes or 1
         super().on_message_begin()
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         self.cycle.message_event = _Signal()  # type: ignore[assignment]
+        if self.scope["http_version"] == "1.0":
+            # It knows no chunks: an answer whose length is not told ends with the connection.
+            self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _UntilClosed()  # type: ignore[assignment]
         self._in_head = False
         self._head_came()
         self.headers = []  # what comes behind a chunked body is not let in among the headers of the head
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what its parser does not take."""
         self._refuse(InvalidRequest("This is not valid HTTP/1.1.", code="invalid_http"))
+
+    def _feed(self, data: bytes) -> None:
+        """What uvicorn does with what comes, but for an offer of another protocol, which it would take for accepted."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.send_400_response("")
+        except HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+
+    def _decline(self, rest: bytes) -> None:
+        """Read a request that offers HTTP/2, as Java's client does with each, as if it did not; ``rest`` follows its
+        head. RFC 9110, 7.8: a server may ignore the offer."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(InvalidRequest("This is no proxy.", code="invalid_http"))
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            kept = value
+            if name == b"connection":
+                kept = b", ".join(each for each in map(bytes.strip, value.split(b",")) if each.lower() not in _OFFERS)
+            if kept and name not in _OFFERS:
+                lines.append(name + b": " + kept)
+        self.parser = HttpRequestParser(self)
+        self.requests -= 1
+        self._feed(b"\r\n".join((*lines, b"", rest)))
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_wait_s, self._head_is_late)

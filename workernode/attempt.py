@@ -100,11 +100,12 @@ class Attempt:
         state = "parked" if self.parked else "working" if self._working else "waiting"
         return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
 
-    async def run(self, *, on_park: Callable[[bool], None], on_done: Callable[[], None]) -> Queue:
+    async def run(self, *, on_park: Callable[[bool], bool], on_done: Callable[[], None]) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
         ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
-        the work begins after that; ``on_done`` when :attr:`outcome` is there, and only telling it is left to do.
+        the work shall begin after that: it returns whether there is a slot for it. ``on_done`` is called when
+        :attr:`outcome` is there, and only telling it is left to do.
         """
         withdraw = self.link.on_gone(lambda: self.hear(GatewayGone()))
         try:
@@ -179,7 +180,7 @@ class Attempt:
             estimated=True,
         )
 
-    async def _outcome(self, on_park: Callable[[bool], None]) -> Outcome | Settle:
+    async def _outcome(self, on_park: Callable[[bool], bool]) -> Outcome | Settle:
         """Announce the attempt, get the gateway's word, and let the engine work."""
         self.link.push(self._started(), urgent=True)
         refusal = await self._permission(on_park)
@@ -197,15 +198,18 @@ class Attempt:
                 return Cancelled("gateway_gone", Usage())
         return await self._work()
 
-    async def _permission(self, on_park: Callable[[bool], None]) -> Cancelled | Settle | None:
+    async def _permission(self, on_park: Callable[[bool], bool]) -> Cancelled | Settle | None:
         """Wait for ``go``. Returns None to begin, or how the attempt ended without beginning."""
         while True:
             word = await self._next_word(PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S)
             match word:
                 case Go(alone=True) if self._alone.locked():
                     self._park(on_park)
+                case Go() if self.parked and not on_park(False):
+                    # Many parked ones may be told to begin at once, when the node that had them dies.
+                    return Cancelled("again", Usage())
                 case Go():
-                    await self._begin(word, on_park)
+                    await self._begin(word)
                     return None
                 case Park():
                     self._park(on_park)
@@ -218,17 +222,15 @@ class Attempt:
                 case None:
                     self.link.push(self._started(), urgent=True)
 
-    async def _begin(self, go: Go, on_park: Callable[[bool], None]) -> None:
+    async def _begin(self, go: Go) -> None:
         self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
         self._step("go")
         self._says_that_it_begins = self.parked or go.alone
-        if self.parked:
-            self.parked = False
-            on_park(False)
+        self.parked = False
         if go.alone:
             self._is_alone = await self._alone.acquire()
 
-    def _park(self, on_park: Callable[[bool], None]) -> None:
+    def _park(self, on_park: Callable[[bool], bool]) -> None:
         if not self.parked:
             self.parked = True
             self._step("parked")

@@ -300,19 +300,20 @@ class Node:
             attempt.span = attempt_span(self._traces, request, attempt.attempt_id, self._identity.incarnation)
         return attempt
 
-    def _park(self, attempt: Attempt, *, parked: bool, trying: bool) -> None:
-        """The attempt keeps its delivery and gives up its slot, or works after all: then one slot too many is taken
-        until the next one ends."""
+    def _park(self, attempt: Attempt, *, parked: bool, trying: bool) -> bool:
+        """The attempt keeps its delivery and gives up its slot, or shall work after all: False if there is no slot."""
         if not parked:
             if attempt.slotless == "parked":
+                if self.busy >= self.slots:
+                    return False
                 self._parked -= 1
                 attempt.slotless = None
                 attempt.slot_since = asyncio.get_running_loop().time()
                 self._intake.gate.pace.resume()
-            return
+            return True
         if self._parked >= self._parked_max:
             attempt.interrupt(working=False)
-            return
+            return True
         attempt.slotless = "parked"
         self._parked += 1
         self._intake.gate.pace.end(called=False)
@@ -320,6 +321,7 @@ class Node:
         self._intake.judge(None, trying=trying)
         if not self.draining:
             self._start_pulling()
+        return True
 
     async def _quarantine(self, delivery: Delivery, error: FleetError) -> None:
         """Keep what may be kept of a message that nobody can read: a trace in the log and in the ledger."""

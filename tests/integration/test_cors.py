@@ -96,6 +96,7 @@ async def test_responses_and_errors_can_be_read_with_their_headers() -> None:
                 "openai-version",
                 "retry-after",
                 "retry-after-ms",
+                "x-should-retry",
             } <= exposed
             assert {"x-queue-position", "x-queue-eta-ms"} <= exposed
             assert {"x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests"} <= exposed

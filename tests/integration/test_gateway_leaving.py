@@ -57,6 +57,8 @@ async def test_what_can_end_in_time_does_and_the_rest_gets_an_error(
         began = asyncio.get_running_loop().time()
         ending = asyncio.ensure_future(gateway.end())
         await until(lambda: _refused(session, url, fleet.model))
+        async with session.post(url, json=asked(fleet.model, "late")) as late:
+            assert (late.status, late.headers["connection"]) == (503, "close"), "others are there to be asked"
         assert await asyncio.gather(*good) == [oracle_text(asked(fleet.model, short)), "brief t0 t1 t2"]
         assert not waiting.done()
         *chunks, last = await endless

@@ -153,6 +153,13 @@ async def test_a_whole_answer_that_fails_late_is_no_half_answer(scripted: Script
     assert (answer.status, answer.error["code"]) == (502, "upstream_failed")
 
 
+async def test_a_whole_answer_beyond_the_limit_is_the_answers_fault_and_not_its_readers(scripted: Scripted) -> None:
+    await scripted.start(b" " * 5000, ANSWER_BYTES_MAX="4096")
+    answer = await scripted.ask(BODY | {"stream": False})
+    assert (answer.status, answer.error["code"]) == (502, "answer_too_large")
+    assert answer.headers["x-should-retry"] == "false"
+
+
 async def test_a_reader_that_takes_nothing_is_cut_and_its_slot_is_freed(scripted: Scripted) -> None:
     await scripted.start(Flood(32), asyncio.Event(), WRITE_WAIT_S="0.5", STREAM_BUFFER_BYTES_MAX=str(2**26))
     # Reads nothing beyond this limit; what the kernel keeps for it is far less than the flood.
@@ -207,3 +214,24 @@ async def test_the_answer_of_the_static_responder_is_the_same_whole_and_streamed
     assert [event["choices"][0]["finish_reason"] for event in events[:-1]][-1] == "stop"
     streamed = "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1])
     assert whole["choices"][0]["message"]["content"] == streamed
+
+
+async def test_the_static_responder_gives_as_many_choices_as_are_asked_for() -> None:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {"MODEL_NAME": MODEL, "STATIC_ANSWER": "one two"})
+    await fleet.node()
+    port = (await fleet.gateway()).port
+    try:
+        whole = json.loads((await exchange(port, post(BODY | {"stream": False, "n": 2}))).body)
+        events = (await exchange(port, post(BODY | {"n": 2}))).events
+    finally:
+        await fleet.aclose()
+    assert [(each["index"], each["message"]["content"]) for each in whole["choices"]] == [
+        (0, "one two"),
+        (1, "one two"),
+    ]
+    streamed = ["", ""]
+    for event in events[:-1]:
+        for choice in event["choices"]:
+            streamed[choice["index"]] += choice["delta"].get("content", "")
+    assert streamed == ["one two", "one two"]

@@ -13,6 +13,7 @@ from broker.memory import MemoryBroker, MemoryServer
 from process.http import bind, serving
 from tests.in_process import InProcessFleet
 from tests.raw_http import Connection, get, post
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,6 +108,64 @@ async def test_a_large_body_is_not_counted_as_head() -> None:
         for _ in range(3):
             connection.send(post(b"x" * 300_000))
             assert (await connection.answer()).body == b"300000"
+
+
+H2C = ("connection: Upgrade, HTTP2-Settings, close", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA")
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [("content-length: 5", b"12345"), ("transfer-encoding: chunked", b"3\r\n123\r\n2\r\n45\r\n0\r\n\r\n")],
+)
+async def test_an_offer_to_speak_http_2_is_not_taken_and_its_request_is_served(
+    header: str, body: bytes, split: bool
+) -> None:
+    """As Java's client makes it with every request, unless it is told otherwise."""
+    async with served() as (app, port), Connection(port) as connection:
+        connection.send(post(b"", *H2C, header))
+        if split:
+            await until(lambda: app.scopes)
+        connection.send(body)
+        answer = await connection.answer()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"5", "close")
+        assert await connection.closed()
+    (scope,) = app.scopes
+    names = [name for name, _ in scope["headers"]]
+    assert sorted(names) == sorted([b"host", b"connection", header.partition(":")[0].encode()])
+
+
+async def test_after_a_declined_offer_the_connection_serves_the_next_request() -> None:
+    async with served() as (_, port), Connection(port) as connection:
+        first = post(b"", "connection: upgrade", "upgrade: h2c", "content-length: 3") + b"abc"
+        connection.send(first + post(b"", "content-length: 2") + b"xy")
+        assert [(await connection.answer()).body for _ in range(2)] == [b"3", b"2"]
+
+
+async def test_it_is_no_proxy() -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        connection.send(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n")
+        assert (await connection.answer()).error["code"] == "invalid_http"
+        assert await connection.closed()
+    assert app.scopes == []
+
+
+async def test_a_client_of_http_1_0_gets_its_stream_without_chunks() -> None:
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for data, more in ((b"data: 1\n\n", True), (b"data: 2\n\n", False)):
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+    listener = bind("127.0.0.1", 0, "PORT")
+    port = listener.getsockname()[1]
+    async with asyncio.timeout(20), serving(stream, listener, stop_grace_s=1.0):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert body == b"data: 1\n\ndata: 2\n\n"
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
 
 
 async def test_requests_in_one_piece_are_all_served() -> None:

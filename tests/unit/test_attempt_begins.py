@@ -75,7 +75,7 @@ class Bench:
         self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
         parts: Any = (Delivery(), REQUEST, self.link, self.engine, self.books, None, asyncio.Lock())
         self.attempt = Attempt(*parts, model=REQUEST.model)
-        self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: None, on_done=lambda: None))
+        self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: True, on_done=lambda: None))
 
     async def says(self, *words: Any) -> None:
         """What the gateway says, and the time to obey it."""

@@ -23,21 +23,21 @@ class StaticChat:
 
     async def answer(self, job: Job, answer: Answer) -> Answered:
         """Write the fixed text."""
-        usage = estimate(job.request, text_chars=len(self._text))
+        choices = range(job.request.n or 1)
+        usage = estimate(job.request, text_chars=len(self._text) * len(choices))
         if job.request.stream:
-            await self._stream(job, answer, usage)
+            await self._stream(job, answer, choices, usage)
         else:
-            choice = {
-                "index": 0,
-                "message": {"role": "assistant", "content": self._text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-            body = self._head(job, "chat.completion") | {"choices": [choice], "usage": as_openai(usage)}
-            await answer.write(self._encoder.encode(body), text_chars=len(self._text))
+            message = {"role": "assistant", "content": self._text, "refusal": None}
+            whole = [
+                {"index": index, "message": message, "logprobs": None, "finish_reason": "stop"} for index in choices
+            ]
+            body = self._head(job, "chat.completion") | {"choices": whole, "usage": as_openai(usage)}
+            await answer.write(self._encoder.encode(body), text_chars=len(self._text) * len(choices))
         return Answered(usage, "stop")
 
-    async def _stream(self, job: Job, answer: Answer, usage: Usage) -> None:
+    async def _stream(self, job: Job, answer: Answer, choices: range, usage: Usage) -> None:
+        """The choices go on side by side."""
         deltas: list[dict[str, Any]] = [
             {"role": "assistant", "content": ""},
             *({"content": text} for text in words_of(self._text)),
@@ -45,11 +45,12 @@ class StaticChat:
         ]
         for number, delta in enumerate(deltas):
             last = number == len(deltas) - 1
-            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": "stop" if last else None}
-            chunk = self._head(job, "chat.completion.chunk") | {"choices": [choice]}
-            if job.request.usage_asked:
-                chunk["usage"] = None
-            await answer.write(self._encoder.encode(chunk) + b"\n", text_chars=len(delta.get("content", "")))
+            for index in choices:
+                choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": "stop" if last else None}
+                chunk = self._head(job, "chat.completion.chunk") | {"choices": [choice]}
+                if job.request.usage_asked:
+                    chunk["usage"] = None
+                await answer.write(self._encoder.encode(chunk) + b"\n", text_chars=len(delta.get("content", "")))
         if job.request.usage_asked:
             chunk = self._head(job, "chat.completion.chunk") | {"choices": [], "usage": as_openai(usage)}
             await answer.write(self._encoder.encode(chunk) + b"\n")

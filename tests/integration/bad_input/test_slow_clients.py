@@ -95,6 +95,20 @@ async def test_a_reader_that_takes_nothing_of_a_whole_answer_is_cut_as_well(
     await place.serves()
 
 
+async def test_the_next_answer_is_not_cut_for_what_was_unsent_of_the_one_before(place: Place) -> None:
+    async with Connection(place.port, limit=1024) as connection:
+        place.engine.steps = (b" " * (12 * 2**20),)
+        connection.send(post(good(model=place.scripted)))
+        assert (await connection.answer()).whole
+        place.engine.steps = (b" " * (32 * 2**20),)
+        connection.send(post(good(model=place.scripted)))
+        await connection.head()
+        for _ in range(8):
+            assert await connection.piece(4 * 2**20)
+            await asyncio.sleep(WRITE_WAIT_S / 4)
+    await place.serves()
+
+
 async def test_a_reader_that_is_slow_but_takes_its_whole_answer_gets_it(place: Place) -> None:
     place.engine.steps = (b" " * (24 * 2**20),)
     async with Connection(place.port, limit=1024) as connection:
