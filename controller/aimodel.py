@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -143,8 +144,25 @@ def read(resource: dict[str, Any]) -> AIModel:
     for part in ("remote", "local"):
         if (getattr(spec, part) is not None) != (spec.type == part):
             raise WrongModel(f"AIModel {name}: type {part} and spec.{part} belong together")
+    if spec.remote is not None and not _is_address(spec.remote.api_url):
+        raise WrongModel(f"AIModel {name}: spec.remote.apiURL is no address with a host and, perhaps, a port")
     if spec.min_replicas > spec.max_replicas:
         raise WrongModel(f"AIModel {name}: minReplicas must not be more than maxReplicas")
     return AIModel(
         name, metadata.get("namespace") or "default", spec, metadata.get("uid") or "", metadata.get("generation") or 0
     )
+
+
+def unreadable(resource: dict[str, Any]) -> AIModel:
+    """What is known of an AIModel that cannot be read: its name. It keeps its topics."""
+    metadata = resource["metadata"]
+    spec = Spec(type="static", model="?", topic_deletion="Retain")
+    return AIModel(metadata["name"], metadata["namespace"], spec, metadata["uid"], metadata.get("generation") or 0)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -42,6 +42,11 @@ def removal_condition(message: str, *, reason: str = "Draining") -> Condition:
     return Condition("Ready", "False", reason, message)
 
 
+def unreadable_conditions(wrong: str) -> list[Condition]:
+    """Of an AIModel that this controller cannot read: a definition of another version let it in, or none could tell."""
+    return [Condition("Ready", "False", "Unreadable", wrong), Condition("Degraded", "True", "Unreadable", wrong)]
+
+
 def with_times(
     found: Iterable[Condition], before: Iterable[dict[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
@@ -75,6 +80,8 @@ def _ready(model: AIModel, seen: Observed) -> Condition:
     if not seen.deployment:
         return not_ready("WaitingForNodes", "Waiting for the Deployment.")
     if seen.desired == 0:
+        if seen.keda and seen.keda_trouble:
+            return not_ready("KEDANotReady", f"No node runs, and none will be started. KEDA says: {seen.keda_trouble}")
         if seen.keda:
             return Condition("Ready", "True", "ScaledToZero", "No node runs; the first request has one started.")
         return not_ready("ScaledToZero", "No node runs, and none will by itself: spec.replicas is 0.")
@@ -125,11 +132,8 @@ def _scaling(model: AIModel, seen: Observed) -> Condition:
             f"More nodes would share the trouble of those that are there: there are no more than "
             f"{_nodes(max(1, spec.min_replicas, seen.desired))} until one works again.",
         )
-    for each in (((seen.scaled_object or {}).get("status")) or {}).get("conditions") or []:
-        if each["type"] == "Ready" and each["status"] == "False":
-            return Condition(
-                "ScalingActive", "False", "KEDANotReady", f"KEDA says: {each.get('message') or each['status']}"
-            )
+    if seen.keda_trouble:
+        return Condition("ScalingActive", "False", "KEDANotReady", f"KEDA says: {seen.keda_trouble}")
     sentence = f"KEDA keeps {spec.min_replicas} to {_nodes(spec.max_replicas)}, by the length of the queue."
     if spec.replicas is not None:
         sentence += " spec.replicas does not count beside KEDA."
@@ -146,6 +150,8 @@ def _degraded(seen: Observed) -> Condition:
         return Condition("Degraded", "True", "RolloutFailed", seen.rollout_failures[0])
     if seen.topics.why:
         return Condition("Degraded", "True", "BrokerAway", seen.topics.why)
+    if seen.keda_trouble:
+        return Condition("Degraded", "True", "KEDANotReady", f"KEDA says: {seen.keda_trouble}")
     return Condition("Degraded", "False", "Well", "Nothing is wrong.")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.cluster import ClusterError
 from controller.kinds import AIMODEL, MANAGED
 from controller.manifests.naming import MANAGED as MANAGED_LABELS
 from controller.manifests.naming import MODEL_LABEL
+from controller.observed import NodeEntry
 from controller.watching import watch
 from controller.work_queue import WorkQueue
 from process.logging import Log
@@ -29,10 +30,13 @@ WORKERS = 4
 async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics: ControllerMetrics) -> None:
     """Until cancelled."""
     queue: WorkQueue[Key] = WorkQueue()
+    news = News()
     metrics.queued.set_function(lambda: len(queue))
 
     def hear_model(resource: Manifest) -> None:
-        queue.add((resource["metadata"]["namespace"], resource["metadata"]["name"]))
+        key = resource["metadata"]["namespace"], resource["metadata"]["name"]
+        if news.is_new(key, resource):
+            queue.add(key)
 
     def hear_owned(resource: Manifest) -> None:
         metadata = resource["metadata"]
@@ -45,9 +49,35 @@ async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics
             for kind in MANAGED:
                 tasks.create_task(watch(cluster, kind, namespace, MANAGED_LABELS, hear_owned), name=kind.plural)
             for number in range(WORKERS):
-                tasks.create_task(_worker(queue, reconciler, metrics), name=f"worker {number}")
+                tasks.create_task(_worker(queue, reconciler, metrics, news), name=f"worker {number}")
     finally:
         queue.close()
+
+
+class News:
+    """Tells what others have changed about an AIModel from what the controller itself wrote into its status: a look
+    that followed each of its own would read another backlog, write that, and be followed by the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, Any] = {}
+
+    def is_new(self, key: Key, resource: Manifest) -> bool:
+        """Whether there is a reason to look."""
+        metadata, nodes = resource["metadata"], (resource.get("status") or {}).get("nodes") or []
+        told = (
+            metadata.get("uid"),
+            metadata.get("generation"),
+            metadata.get("deletionTimestamp"),
+            metadata.get("finalizers"),
+            [NodeEntry.of(entry) for entry in nodes],
+        )
+        is_new = self._known.get(key) != told
+        self._known[key] = told
+        return is_new
+
+    def forget(self, key: Key) -> None:
+        """It is gone."""
+        self._known.pop(key, None)
 
 
 def _tell(error: Exception, key: Key) -> None:
@@ -60,7 +90,7 @@ def _tell(error: Exception, key: Key) -> None:
         log.warning(sentence, action="look_failed", why=str(error), **fields)
 
 
-async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: ControllerMetrics) -> None:
+async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: ControllerMetrics, news: News) -> None:
     while True:
         key = await queue.take()
         began = time.monotonic()
@@ -75,5 +105,7 @@ async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: Contro
         metrics.look_seconds.observe(time.monotonic() - began)
         metrics.looks["done"].inc()
         queue.done(key)
-        if again_s is not None:
+        if again_s is None:
+            news.forget(key)
+        else:
             queue.add_in(key, again_s)

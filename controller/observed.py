@@ -27,6 +27,11 @@ class NodeEntry:
         return cls(entry["name"], entry["state"], entry.get("message") or "", entry.get("until") or "")
 
 
+def is_living(pod: Manifest) -> bool:
+    """Whether a Pod runs, or will. One that was evicted stays for long as an object."""
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
 @dataclass(frozen=True)
 class Topics:
     """How the model's topics are. ``made``: they were there at some time. ``why``: what is wrong with them now."""
@@ -82,6 +87,15 @@ class Observed:
         return None if self.held_back is None else self.desired
 
     @property
+    def keda_trouble(self) -> str:
+        """Why KEDA does not scale, in its words."""
+        told = ((self.scaled_object or {}).get("status") or {}).get("conditions") or []
+        return next(
+            (str(each.get("message") or "it is not ready.") for each in told if _is_not_ready(each)),
+            "",
+        )
+
+    @property
     def rollout_failures(self) -> list[str]:
         """What the Deployment says is wrong."""
         return [
@@ -94,3 +108,7 @@ class Observed:
     @property
     def _counted(self) -> Manifest:
         return self.deployment.get("status") or {}
+
+
+def _is_not_ready(condition: dict[str, Any]) -> bool:
+    return bool(condition["type"] == "Ready" and condition["status"] == "False")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from controller.aimodel import API_VERSION, FINALIZER, KIND, WrongModel, read
+from controller.aimodel import API_VERSION, FINALIZER, KIND, WrongModel, read, unreadable
 from controller.broker_admin import BrokerAdminError
 from controller.cluster import ClusterError
-from controller.conditions import Condition, conditions, with_times
+from controller.conditions import Condition, conditions, unreadable_conditions, with_times
 from controller.kinds import AIMODEL, BY_NAME, DEPLOYMENT, MANAGED, POD, POD_MONITOR, SCALED_OBJECT
 from controller.manifests import Place, render
 from controller.manifests.naming import MANAGED as MANAGED_LABELS
 from controller.manifests.naming import MANAGER, selector
 from controller.notices import tell_changes
-from controller.observed import NodeEntry, Observed, Topics
+from controller.observed import NodeEntry, Observed, Topics, is_living
 from controller.removal import Removal
 from controller.replicas import hand_over
 from process.logging import Log
@@ -48,14 +48,17 @@ class Reconciler:
         resource = await self._cluster.get(AIMODEL, *key)
         if resource is None:
             return None
+        wrong = ""
         try:
             model = read(resource)
-        except WrongModel as wrong:
-            # Only a definition of another version lets such a one in.
-            log.error(str(wrong), action="wrong_aimodel", aimodel="/".join(key))
-            return self._settings.resync_s
+        except WrongModel as error:
+            model, wrong = unreadable(resource), str(error)
         if resource["metadata"].get("deletionTimestamp"):
             return await self._removal.look(model, resource, keda=await self._cluster.knows(SCALED_OBJECT))
+        if wrong:
+            log.error(wrong, action="wrong_aimodel", aimodel="/".join(key))
+            await self._tell_wrong(model, resource.get("status") or {}, wrong)
+            return self._settings.resync_s
         if FINALIZER not in (resource["metadata"].get("finalizers") or []):
             await self._apply(AIMODEL, _with_finalizer(model))
         status = resource.get("status") or {}
@@ -89,7 +92,8 @@ class Reconciler:
         self, model: AIModel, status: dict[str, Any], topics: Topics, *, keda: bool, failure: str = ""
     ) -> Observed:
         where = model.namespace, model.object_name
-        pods = {pod["metadata"]["name"] for pod in await self._cluster.all(POD, model.namespace, selector(model))}
+        found = await self._cluster.all(POD, model.namespace, selector(model))
+        pods = {pod["metadata"]["name"] for pod in found if is_living(pod)}
         entries = status.get("nodes") or []
         return Observed(
             topics,
@@ -134,6 +138,15 @@ class Reconciler:
         if any(status.get(name) != value for name, value in told.items()):
             await self._cluster.apply(AIMODEL, _head(model) | {"status": told}, manager=MANAGER, subresource="status")
             await tell_changes(self._cluster, model, found, status.get("conditions") or [])
+
+    async def _tell_wrong(self, model: AIModel, status: dict[str, Any], wrong: str) -> None:
+        """What is there of it stays as it is."""
+        found, before = unreadable_conditions(wrong), status.get("conditions") or []
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        told = {"observedGeneration": model.generation, "conditions": with_times(found, before, model.generation, now)}
+        if any(status.get(name) != value for name, value in told.items()):
+            await self._cluster.apply(AIMODEL, _head(model) | {"status": told}, manager=MANAGER, subresource="status")
+            await tell_changes(self._cluster, model, found, before)
 
     async def _forget_the_gone(self, model: AIModel, status: dict[str, Any], seen: Observed) -> None:
         """Take out the entries of nodes that died without taking theirs along."""

@@ -11,6 +11,7 @@ from controller.conditions import removal_condition, with_times
 from controller.kinds import AIMODEL, DEPLOYMENT, POD, SCALED_OBJECT
 from controller.manifests.naming import MANAGER, selector
 from controller.notices import tell_changes
+from controller.observed import is_living
 from controller.replicas import KEEPER, replicas_only
 from process.logging import Log
 
@@ -70,7 +71,7 @@ class Removal:
 
     async def _pods(self, model: AIModel) -> list[Any]:
         pods = await self._cluster.all(POD, model.namespace, selector(model))
-        return [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+        return [pod for pod in pods if is_living(pod)]
 
     async def _is_declared_elsewhere(self, model: AIModel) -> bool:
         """Whether another AIModel has the same queue."""

@@ -58,6 +58,19 @@ def troubles(presences: Iterable[Presence]) -> dict[Cause, Trouble]:
     return found
 
 
+def unknown(presences: Iterable[Presence]) -> set[tuple[str, str]]:
+    """Models and their providers of which nothing is known: nodes of theirs are paused, and none is at work."""
+    paused: set[tuple[str, str]] = set()
+    working: set[tuple[str, str]] = set()
+    for presence in presences:
+        where = presence.model, presence.provider or ""
+        if presence.state == "paused":
+            paused.add(where)
+        elif presence.state in ("ready", "rate_limited"):
+            working.add(where)
+    return paused - working
+
+
 class Watch:
     """Opens and clears alerts in the database. ``changed`` is called when people are to be told."""
 
@@ -91,7 +104,8 @@ class Watch:
 
     async def look(self) -> None:
         """Compare what is so with what is written down. Raises the database's errors."""
-        found = troubles(presence for presence, _ in self._registry.present())
+        presences = [presence for presence, _ in self._registry.present()]
+        found = troubles(presences)
         for code in IRREVERSIBLE:
             self._metrics.alerts_open[code].set(sum(cause.code == code for cause in found))
         async with reading(self._engine) as connection:
@@ -99,8 +113,10 @@ class Watch:
         for cause in sorted(found.keys() - self._open):
             await self._raise(cause, found[cause])
         if self._silence_counts():
+            hidden = unknown(presences)
             for cause in sorted(self._open - found.keys()):
-                await self._clear(cause)
+                if (cause.model, cause.provider) not in hidden:
+                    await self._clear(cause)
         self._open |= found.keys()
 
     async def _raise(self, cause: Cause, trouble: Trouble) -> None:

@@ -83,6 +83,7 @@ class Condition:
         self.trouble: Trouble | None = None
         self._failures = 0
         self._tries = 0
+        self._told = ("", "")
 
     def __repr__(self) -> str:
         return f"<Condition {self.trouble or 'well'} failures={self._failures} tries={self._tries}>"
@@ -111,16 +112,19 @@ class Condition:
 
     def _worse(self, error: ErrorBody, said: str, *, trying: bool) -> Worse | None:
         trouble = _TROUBLES.get(error.code, "unreachable")
+        told = f"{error.message} {_REMEDIES_OF.get(error.code) or _REMEDIES[trouble]}", said
+        if trouble == "unreachable" and self.trouble is not None:
+            # A try that met with something else has not shown that the trouble before it is over.
+            trouble, told = self.trouble, self._told
         if trouble == self.trouble and not trying:
             return None  # one of many that were under way when it began
         self._failures += 1
         if trouble == "unreachable" and self.trouble is None and self._failures < FAILURES_IN_A_ROW:
             return None
         news = trouble != self.trouble
-        self.trouble = trouble
+        self.trouble, self._told = trouble, told
         again_s = min(TRY_AGAIN_S_MIN * 2**self._tries, TRY_AGAIN_S_MAX)
         self._tries = min(self._tries + 1, 10)
         if error.retry_after_ms is not None:
             again_s = max(again_s, error.retry_after_ms / 1000)
-        remedy = _REMEDIES_OF.get(error.code) or _REMEDIES[trouble]
-        return Worse(trouble, f"{error.message} {remedy}", again_s, news, said)
+        return Worse(trouble, told[0], again_s, news, told[1])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NONE = "\N{EN DASH}"
 COMPACT_FROM = 100_000
+LAST_MS = 253_402_128_000_000
+"""The 30th of December 9999: Python knows no later day in every zone, and nodes may tell of any time."""
 _STEPS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -109,7 +111,7 @@ def filters(zone: datetime.tzinfo) -> dict[str, Callable[..., Any]]:
     """What templates call them. Times are Unix milliseconds, and are shown in ``zone``."""
 
     def moment(ms: int) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(ms / 1000, zone)
+        return datetime.datetime.fromtimestamp(min(ms, LAST_MS) / 1000, zone)
 
     def clock(ms: int) -> str:
         return f"{moment(ms):%H:%M:%S}.{ms % 1000:03}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from management import queries
+from management.fleet_queries import LETTERS_COUNTED_MAX, letters_by_model
 from management.pages import usage_sums
 from management.pages.charts import Chart, filled, stacked
 from management.pages.filters import question_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DAYS = 14
 LATEST = 8
 TROUBLES_MAX = 8
-DEAD_MAX = 100
+BUDGETS_MAX = 100
 
 
 class Trouble(NamedTuple):
@@ -47,12 +47,13 @@ async def show(visit: Visit) -> Response:
     first = today - datetime.timedelta(days=DAYS - 1)
     question = question_of(UsageQuestion, by=["day"], since=first.isoformat(), until=today.isoformat())
     days, money, dead = await sources.rows(
-        usage_sums.daily(question, []), usage_sums.charged(question, "day"), _dead(now)
+        usage_sums.daily(question, []), usage_sums.charged(question, "day"), letters_by_model()
     )
     used = {row["day"]: row for row in days}
     latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
     models = await sources.view.models(now)
-    troubles = _troubles(sources, await open_alerts(sources), len(dead)) + await _budget_troubles(sources, now)
+    troubles = _troubles(sources, await open_alerts(sources), sum(row["count"] for row in dead))
+    troubles += await _budget_troubles(sources, now)
     return visit.page(
         "overview.html",
         today=used.get(today),
@@ -92,15 +93,15 @@ def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list
         word, tone = NODES[node.state]
         found.append(Trouble(tone, word, node.name, node.sentence or "It tries again by itself.", "/nodes"))
     if dead:
-        many = f"{dead}{'+' if dead == DEAD_MAX else ''} {'request' if dead == 1 else 'requests'}"
-        sentence = "took three nodes along within the last day, and waits for you."
+        many = f"{dead}{'+' if dead == LETTERS_COUNTED_MAX else ''} {'request' if dead == 1 else 'requests'}"
+        sentence = f"took three nodes along, and {'waits' if dead == 1 else 'wait'} for you."
         found.append(Trouble("bad", "Dead letters", many, sentence, "/dead-letters"))
     return found
 
 
 async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
     async with reading(sources.engine) as connection:
-        found = (await budgets.listed(connection))[:DEAD_MAX]
+        found = (await budgets.listed(connection))[:BUDGETS_MAX]
         standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
     told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
     periods = {"day": "for the day", "month": "for the month", "total": "in all"}
@@ -110,8 +111,3 @@ async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
         if (state := standing[budget.id].state(budget)) in told
         for word, tone in (BUDGETS[state],)
     ]
-
-
-def _dead(now: int) -> Any:
-    since = datetime.datetime.fromtimestamp(now / 1000 - 86_400, datetime.UTC)
-    return queries.ends(EndsQuestion(status="dead", since=since.isoformat(), limit=DEAD_MAX - 1))

@@ -86,6 +86,19 @@ def controller_token(api_server: ApiServer) -> str:
     return api_server.token_of("workernode", "workernode-controller")
 
 
+def bind_controller(api_server: ApiServer, namespace: str) -> None:
+    """Let the controller do in this namespace what it may do in its own."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "workernode-controller"}
+    body = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "workernode-controller"},
+        "roleRef": role,
+        "subjects": [{"kind": "ServiceAccount", "name": "workernode-controller", "namespace": "workernode"}],
+    }
+    api_server.ask("POST", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", body)
+
+
 def ensure_namespace(api_server: ApiServer, name: str) -> None:
     """A namespace, if it is not there."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

@@ -24,6 +24,7 @@ from controller.settings import ControllerSettings
 from process.lifecycle import GivenUp
 from process.settings import load
 from tests.in_process import free_port
+from tests.kube.conftest import bind_controller
 from tests.kube.controlled import Controlled
 from tests.kube.models import STATIC, resource
 from tests.kube.stand_in import StandIn
@@ -349,9 +350,14 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
 async def test_the_controllers_role_suffices_for_its_work(
     cluster: Controlled, spec: dict[str, Any], controller_token: str
 ) -> None:
-    cluster.start(
-        KUBECONFIG=str(cluster.server.kubeconfig(controller_token)), LEASE_NAMESPACE="workernode", NODE_TOKEN_SECRET="t"
-    )
+    kubeconfig = cluster.server.kubeconfig(controller_token)
+    alone = await Cluster.connect(kubeconfig)
+    with pytest.raises(ClusterError) as refused:
+        await alone.all(DEPLOYMENT, cluster.namespace)
+    assert refused.value.status == 403, "another namespace than its own"
+    await alone.aclose()
+    bind_controller(cluster.server, cluster.namespace)
+    cluster.start(KUBECONFIG=str(kubeconfig), LEASE_NAMESPACE="workernode", NODE_TOKEN_SECRET="t")
     async with StandIn(cluster.server, cluster.namespace):
         await cluster.declare("model", spec, minReplicas=1)
         await cluster.becomes("model", "Serving")

@@ -12,7 +12,7 @@ import yaml
 from tests.kube.api_server import ApiServer
 from tests.kube.conftest import CRD, install, new_namespace
 from tests.kube.controlled import Controlled
-from tests.kube.models import BASE, STATIC
+from tests.kube.models import BASE, REMOTE, STATIC
 from tests.kube.stand_in import StandIn
 from tests.waiting import until
 
@@ -129,6 +129,47 @@ async def test_the_entry_of_a_node_that_is_gone_without_a_word_is_taken_out(
             return [each["name"] for each in (await cluster.model("model"))["status"].get("nodes") or []]
 
         await until(lambda: _is(names, [pod]))
+
+
+async def test_an_evicted_node_is_gone_although_its_pod_is_still_listed(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, minReplicas=2)
+        await cluster.becomes("model", "Serving")
+        evicted, living = await until(lambda: _two(cluster))
+        await say(cluster, "model", evicted, "Ready", "")
+        await say(cluster, "model", living, "QuotaExhausted", "Add credit.")
+        failed = {"status": {"phase": "Failed", "reason": "Evicted"}}
+        await cluster.ask("PATCH", f"{cluster.path('Pod')}/{evicted}/status", failed)
+
+        async def names() -> list[str]:
+            return [each["name"] for each in (await cluster.model("model"))["status"].get("nodes") or []]
+
+        await until(lambda: _is(names, [living]))
+
+
+async def _two(cluster: Controlled) -> list[str] | None:
+    found = await pods(cluster)
+    return found if len(found) == 2 else None
+
+
+async def test_an_aimodel_that_cannot_be_read_says_so_and_can_be_deleted(cluster: Controlled) -> None:
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        for name in ("mended", "deleted"):
+            spec = REMOTE | {"remote": REMOTE["remote"] | {"apiURL": "https://api.example.com:99999/v1"}}
+            await cluster.declare(name, spec | {"model": f"model-{uuid.uuid4().hex[:8]}"}, minReplicas=1)
+            assert "spec.remote.apiURL is no address" in await cluster.becomes(name, "Unreadable")
+        await cluster.change("mended", remote={"apiURL": "https://api.example.com:9999/v1"})
+        await cluster.becomes("mended", "Serving")
+        await cluster.delete("deleted")
+
+        async def gone() -> bool:
+            return await cluster.model("deleted") is None
+
+        await until(gone)
 
 
 async def test_without_keda_there_is_a_fixed_number_of_nodes_that_people_scale(

@@ -143,6 +143,22 @@ async def test_two_managements_open_one_alert_and_it_clears_when_the_node_has_re
     assert [row["cleared_ms"] is None for row in await rows(engine)] == [False, True]
 
 
+async def test_a_model_that_is_paused_has_not_recovered(engine: AsyncEngine) -> None:
+    office = Office(engine)
+
+    async def is_over(*presences: Presence) -> bool:
+        for each in presences:
+            office.registry.hear(each)
+        await office.watch.look()
+        (row,) = await rows(engine)
+        return row["cleared_ms"] is not None
+
+    assert not await is_over(presence("node-a"))
+    assert not await is_over(presence("node-a", "paused"))
+    assert not await is_over(presence("node-a"))
+    assert await is_over(presence("node-a", "paused"), presence("node-b", "ready"))
+
+
 async def test_who_hears_nobody_clears_nothing(engine: AsyncEngine) -> None:
     office = Office(engine)
     office.registry.hear(presence("node-a"))

@@ -77,6 +77,19 @@ def test_what_was_not_the_upstreams_doing_says_nothing_about_it(outcome: Interru
     assert condition.state == "quota_exhausted"
 
 
+def test_a_try_that_meets_with_something_else_does_not_end_an_episode() -> None:
+    condition = Condition()
+    first = condition.after(later("upstream_quota_exhausted"), trying=False)
+    assert isinstance(first, Worse)
+    for code in ("upstream_failed", "upstream_timeout", "upstream_quota_exhausted"):
+        worse = condition.after(later(code), trying=True)
+        assert isinstance(worse, Worse)
+        assert (worse.state, worse.sentence, worse.news) == ("quota_exhausted", first.sentence, False)
+    other = condition.after(later("upstream_authentication_failed"), trying=True)
+    assert isinstance(other, Worse)
+    assert (other.state, other.news) == ("authentication_failed", True)
+
+
 def refused(upstream: Any) -> Refused:
     return Refused(ErrorBody(code="x", message="x"), upstream=upstream)
 

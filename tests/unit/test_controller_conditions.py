@@ -33,7 +33,16 @@ def nodes(*states: str) -> tuple[NodeEntry, ...]:
     return tuple(NodeEntry(f"n{place}", state, f"It is so: {state}.") for place, state in enumerate(states))
 
 
+def unwell_keda(message: str) -> dict[str, Any]:
+    return {"status": {"conditions": [{"type": "Ready", "status": "False", "message": message}]}}
+
+
 READY = [
+    (
+        Observed(WELL, True, deployment(0, 0), unwell_keda("Wrong token.")),
+        "KEDANotReady",
+        "No node runs, and none will be started. KEDA says: Wrong token.",
+    ),
     (Observed(Topics(False, "No broker."), True), "WaitingForTopics", "Waiting for the model's topics: No broker."),
     (Observed(WELL, True), "WaitingForNodes", "Waiting for the Deployment."),
     (Observed(WELL, True, deployment(0, 0)), "ScaledToZero", "the first request has one started"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+from controller.loop import News
 from controller.work_queue import RETRY_S_MIN, WorkQueue
 from tests.waiting import until
 
@@ -55,3 +57,22 @@ async def test_a_later_look_does_not_put_off_an_earlier_one() -> None:
     queue.add_in("a", 60.0)
     await until(lambda: len(queue) == 1)
     assert await queue.take() == "a"
+
+
+def test_what_the_controller_itself_tells_of_an_aimodel_is_no_reason_to_look_at_it() -> None:
+    """Its backlog is another one at each look: each would be followed by the next at once."""
+    news, key = News(), ("space", "model")
+
+    def resource(generation: int = 1, state: str = "Ready", waiting: int = 0, **metadata: str) -> dict[str, Any]:
+        nodes = [{"name": "node-1", "state": state, "busy": waiting}]
+        known = {"uid": "a", "generation": generation, "finalizers": ["drain"], **metadata}
+        return {"metadata": known, "status": {"waitingRequests": waiting, "nodes": nodes}}
+
+    assert news.is_new(key, resource())
+    assert not news.is_new(key, resource(waiting=7))
+    assert news.is_new(("space", "other"), resource())
+    assert news.is_new(key, resource(generation=2))
+    assert news.is_new(key, resource(generation=2, state="RateLimited", waiting=8))
+    assert news.is_new(key, resource(generation=2, state="RateLimited", deletionTimestamp="2027-01-01T00:00:00Z"))
+    news.forget(key)
+    assert news.is_new(key, resource(generation=2, state="RateLimited", deletionTimestamp="2027-01-01T00:00:00Z"))
