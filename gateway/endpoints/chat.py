@@ -85,7 +85,8 @@ def _images(request: ChatRequest) -> int:
 
 def _is_plain(request: ChatRequest) -> bool:
     formatted = request.response_format is not None and request.response_format.type != "text"
-    return bool(request.stream) and request.n in (None, 1) and not (request.tools or formatted or request.logprobs)
+    shaped = request.tools or formatted or request.logprobs or request.is_bound
+    return bool(request.stream) and request.n in (None, 1) and not shaped
 
 
 def _check_together(request: ChatRequest) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import Generation, check_stream_options, named, usage_asked
 from gateway.endpoints.metadata import tags
 from gateway.endpoints.prompts import Prompts, count
-from gateway.endpoints.reading import BodyReader
+from gateway.endpoints.reading import BodyReader, JsonValue
 from gateway.endpoints.rules import REFUSED, STREAM_OPTIONS
 from wire.errors import InvalidRequest
 
@@ -34,6 +34,7 @@ class CompletionRequest(Generation, kw_only=True):
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     echo: bool | None = None
     suffix: str | None = None
+    response_format: JsonValue = UNSET
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
@@ -85,4 +86,5 @@ def _check_together(request: CompletionRequest, prompts: int) -> None:
 
 def _is_plain(request: CompletionRequest, prompts: int) -> bool:
     single = prompts == 1 and request.n in (None, 1)
-    return bool(request.stream) and single and not request.echo and request.logprobs is None and not request.suffix
+    shaped = request.echo or request.suffix or request.logprobs is not None or request.is_bound
+    return bool(request.stream) and single and not shaped and request.response_format is UNSET

@@ -52,6 +52,19 @@ class Generation(msgspec.Struct, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=STOPS_MAX)] | None = None
     user: User | None = None
     metadata: JsonValue = UNSET
+    structured_outputs: JsonValue = UNSET
+    guided_json: JsonValue = UNSET
+    guided_regex: JsonValue = UNSET
+    guided_choice: JsonValue = UNSET
+    guided_grammar: JsonValue = UNSET
+    grammar: JsonValue = UNSET
+    json_schema: JsonValue = UNSET
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether its answer has to obey a form, as engines are told in several ways: none can go on in the middle."""
+        ways = (self.structured_outputs, self.guided_json, self.guided_regex, self.guided_choice)
+        return any(each is not UNSET for each in (*ways, self.guided_grammar, self.grammar, self.json_schema))
 
 
 def check_stream_options(request: Generation) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from tests.local.batch_of import loaded
 from tests.local.server_process import ServerProcess
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.flags import read
+from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.tokens import Tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +47,33 @@ def test_each_fault_has_its_kind(tmp_path: Path, tiny_folder: Path) -> None:
     assert problem(tiny_folder, "--quantization", "awq") == "usage"
     assert problem(tiny_folder, "--device", "cpu", "--num-gpus", "2") == "usage"
     assert problem(tiny_folder, "--stream-interval", "0") == "usage"
+
+
+def test_a_model_that_reckons_long_texts_in_another_way_is_served_up_to_these(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    import torch
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    sizes: Any = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 4, "pad_token_id": 0}
+    factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    torch.manual_seed(0)
+    config = Phi3Config(max_position_embeddings=512, original_max_position_embeddings=64, rope_scaling=factors, **sizes)
+    Phi3ForCausalLM(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    assert loaded(tmp_path).ready.context_length == 64
+    with pytest.raises(CannotServe, match="more than the model's 64 tokens that are served here"):
+        loaded(tmp_path, "--max-context", "128")
+
+
+def test_a_token_that_the_model_does_not_know_is_refused(tiny_folder: Path) -> None:
+    flags = read(["--model", str(tiny_folder)], {})
+    tokens = Tokens(structs.replace(loaded(tiny_folder).ready, vocabulary=40), flags)
+    assert tokens.of_text("", special=False) == []
+    with pytest.raises(Problem, match="a token that this model's tokenizer knows, and the model does not"):
+        tokens.of_text("once upon a time")
 
 
 def test_broken_weights_are_the_files_fault(tmp_path: Path, tiny_folder: Path) -> None:

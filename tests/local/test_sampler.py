@@ -89,3 +89,16 @@ def test_the_same_seed_draws_the_same_and_another_one_something_else() -> None:
 
     assert text(1) == text(1)
     assert len({tuple(text(seed)) for seed in range(5)} | {tuple(text(1, choice)) for choice in range(3)}) == 7
+
+
+def test_a_part_of_many_is_a_part_of_all_that_are_left() -> None:
+    """As transformers' own warpers, one after the other, would have it."""
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    luck = torch.Generator().manual_seed(3)
+    for top_k, top_p in ((1000, 0.03), (1000, 0.3), (200, 0.5)):
+        logits = torch.randn(1, 4000, generator=luck)
+        warped = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits.clone()))
+        allowed = set(torch.nonzero(warped[0] > float("-inf"))[:, 0].tolist())
+        tastes = [Taste(Sampling(max_tokens=1, seed=seed, top_k=top_k, top_p=top_p), 0, ()) for seed in range(DRAWS)]
+        assert set(choose(logits.expand(DRAWS, -1), tastes, [0] * DRAWS)) == allowed

@@ -147,6 +147,35 @@ def test_a_forced_tool_is_called(client: openai.OpenAI, stream: bool) -> None:
     assert list(json.loads(calls[0].function.arguments)) == ["rain"]
 
 
+def test_forced_tools_may_have_definitions_of_their_own(client: openai.OpenAI) -> None:
+    def function(name: str, kind: str) -> dict[str, Any]:
+        parameters = {
+            "type": "object",
+            "properties": {"x": {"$ref": "#/$defs/P"}},
+            "required": ["x"],
+            "additionalProperties": False,
+            "$defs": {"P": {"type": kind}},
+        }
+        return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+    tools = [function("a", "boolean"), function("b", "null")]
+    called = set()
+    for seed in range(8):
+        answer = chat(client, tools=tools, tool_choice="required", max_tokens=60, seed=seed)
+        (call,) = answer.choices[0].message.tool_calls
+        x = json.loads(call.function.arguments)["x"]
+        assert x is None if call.function.name == "b" else isinstance(x, bool)
+        called.add(call.function.name)
+    assert called == {"a", "b"}
+
+
+def test_a_call_without_arguments_may_be_told_again(client: openai.OpenAI) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    messages: Any = [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    messages.append({"role": "tool", "tool_call_id": "call_1", "content": "rain"})
+    assert client.chat.completions.create(model="any", messages=messages, max_tokens=3).usage is not None
+
+
 def test_a_final_message_is_continued(client: openai.OpenAI, server: ServerProcess) -> None:
     shown = " The fox\n "
     fields = {

@@ -52,7 +52,7 @@ def test_nothing_is_held_back_that_cannot_become_a_stop_string(text: str, stops:
 
 
 def _read(format_: ToolFormat, text: str, cuts: list[int]) -> tuple[str, list[tuple[str, str]]]:
-    reader = ToolReader(format_)
+    reader = ToolReader(format_, {"f", "g"})
     found = [each for part in _cut(text, cuts) for each in reader.push(part)] + reader.flush()
     calls = [(each.name, each.arguments) for each in found if isinstance(each, ToolCall)]
     return "".join(each for each in found if isinstance(each, str)), calls
@@ -72,6 +72,8 @@ def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
     llama = '{"name": "f", "parameters": {"x": 1}}'
     assert _read(LLAMA, llama, cuts) == ("", [("f", '{"x": 1}')])
     assert _read(LLAMA, f"So: {llama}", cuts) == (f"So: {llama}", [])
+    alice = '{"name": "Alice", "age": 30}'
+    assert _read(LLAMA, alice, cuts) == (alice, []), "there is no such tool"
     mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]'
     assert _read(MISTRAL, mistral, cuts) == ("", [("f", "{}"), ("g", "{}")])
 

@@ -193,13 +193,17 @@ def test_a_chat_goes_on_after_what_was_shown_within_the_clients_limit() -> None:
         continued(request("chat/completions", {"messages": [], "max_completion_tokens": 2}), "x" * 40, None)
     )
     assert found["max_completion_tokens"] == 1
+    begun = {"messages": [user, {"role": "assistant", "content": "The ans"}], "continue_final_message": True}
+    found = body_of(continued(request("chat/completions", begun), "wer", None))
+    assert found["messages"] == [user, {"role": "assistant", "content": "The answer"}]
 
 
 def test_a_completion_goes_on_after_what_was_shown() -> None:
     assert body_of(continued(request("completions", {"prompt": "a"}), "b", None))["prompt"] == "ab"
     assert body_of(continued(request("completions", {"prompt": ["a"]}), "b", None))["prompt"] == "ab"
     assert body_of(continued(request("completions", {"prompt": [1, 2]}), "b", [3]))["prompt"] == [1, 2, 3]
-    for prompt in ([1, 2], ["a", "b"], None):
+    assert body_of(continued(request("completions", {"prompt": [[1, 2]]}), "b", [3]))["prompt"] == [[1, 2, 3]]
+    for prompt in ([1, 2], [[1]], ["a", "b"], None):
         with pytest.raises(InvalidRequest):
             continued(request("completions", {"prompt": prompt}), "b", None)
 

@@ -68,9 +68,11 @@ def test_unknown_fields_pass_byte_for_byte(
 
 
 def test_numbers_and_escapes_keep_their_spelling() -> None:
-    choices = b'[{"index":0, "delta":{"role":"assistant", "content":"\\u00e9\\/"},"p":1.0e0}]'
+    choices = b'[{"index":0, "delta":{"content":"\\u00e9\\/"},"p":1.0e0}]'
     data = b'{"id":"a", "choices": %b,"z":-0.10}' % choices
-    assert chunks().take([data, data]) == 2 * (
+    found = chunks()
+    found.take([chunk({"role": "assistant"})])
+    assert found.take([data, data]) == 2 * (
         b'{"id":"chatcmpl-ours","choices":%b,"z":-0.10,"object":"chat.completion.chunk","created":7,"model":"ours"}\n'
         % choices
     )
@@ -230,3 +232,55 @@ def test_what_is_no_text_is_seen_in_every_chunk() -> None:
     for byte in (b"a", b"a", b"\xff"):
         taken.take([b'{"id":"t","choices":[{"index":0,"delta":{"role":"assistant","x":"%b"}}]}' % byte])
     assert taken.failure is not None
+
+
+def deltas(*payloads: bytes) -> list[dict[str, Any]]:
+    """What is passed on of each."""
+    found = chunks()
+    lines = b"".join(found.take([payload]) for payload in payloads).splitlines()
+    assert found.failure is None
+    return [json.loads(line)["choices"][0]["delta"] for line in lines]
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_who_speaks_is_said_once(separators: tuple[str, str]) -> None:
+    """Clients put together what comes under each name."""
+    spoken = [{"role": "assistant", "content": text} for text in ("Hel", 'lo "role":"assistant",', "", "!")]
+    made = [json.dumps(json.loads(chunk(each)), separators=separators).encode() for each in spoken]
+    first, *rest = deltas(*made)
+    assert first == spoken[0]
+    assert rest == [{"content": each["content"]} for each in spoken[1:]]
+
+
+def call(index: int, id_: str | None = None, name: str | None = None, arguments: str = "") -> dict[str, Any]:
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"index": index, "function": function} | ({"id": id_, "type": "function"} if id_ else {})
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_calls_that_all_have_the_first_index_are_told_apart_by_their_ids(together: bool) -> None:
+    begun = [call(0, "call_1", "weather", '{"c":'), call(0, "call_2", "time", '{"d":')]
+    if together:
+        payloads = [chunk({"tool_calls": begun})]
+    else:
+        payloads = [chunk({"tool_calls": [begun[0]]}), chunk({"tool_calls": [call(0, arguments="1}")]})]
+        payloads.append(chunk({"tool_calls": [begun[1]]}))
+    payloads.append(chunk({"tool_calls": [call(0, arguments="2}")]}))
+    told: dict[int, list[str]] = {}
+    for delta in deltas(*payloads):
+        for each in delta["tool_calls"]:
+            parts = told.setdefault(each["index"], [])
+            parts += [each.get("id", ""), each["function"].get("name", ""), each["function"]["arguments"]]
+    first = '{"c":' if together else '{"c":1}'
+    assert ["".join(parts) for parts in told.values()] == [f"call_1weather{first}", 'call_2time{"d":2}']
+
+
+def test_a_call_whose_id_comes_with_each_part_is_one_call() -> None:
+    parts = [chunk({"tool_calls": [call(0, "call_1", "weather", text)]}) for text in "{}"]
+    assert [each["tool_calls"][0]["index"] for each in deltas(*parts)] == [0, 0]
+
+
+def test_an_answer_of_calls_without_an_end_ends_with_them() -> None:
+    found = chunks()
+    found.take([chunk({"tool_calls": [call(0, "call_1", "weather", "{}")]})])
+    assert json.loads(found.endings())["choices"][0]["finish_reason"] == "tool_calls"

@@ -23,7 +23,7 @@ def continued(request: Request, prefix: str, tokens: list[int] | None) -> Reques
     try:
         body: Any = msgspec.json.decode(request.body)
         if request.endpoint == "chat/completions":
-            body["messages"] = [*body["messages"], {"role": "assistant", "content": prefix}]
+            body["messages"] = _messages(body, prefix)
             body.update(continue_final_message=True, add_generation_prompt=False)
         else:
             body["prompt"] = _prompt(body["prompt"], prefix, tokens)
@@ -35,6 +35,16 @@ def continued(request: Request, prefix: str, tokens: list[int] | None) -> Reques
     return msgspec.structs.replace(request, body=msgspec.json.encode(body))
 
 
+def _messages(body: Any, prefix: str) -> list[Any]:
+    messages = body["messages"]
+    if not body.get("continue_final_message"):
+        return [*messages, {"role": "assistant", "content": prefix}]
+    last = messages[-1]
+    if not isinstance(last["content"], str):
+        raise TypeError
+    return [*messages[:-1], {**last, "content": last["content"] + prefix}]
+
+
 def _prompt(prompt: Any, prefix: str, tokens: list[int] | None) -> Any:
     match prompt:
         case str():
@@ -43,5 +53,7 @@ def _prompt(prompt: Any, prefix: str, tokens: list[int] | None) -> Any:
             return only + prefix
         case [int(), *_] if tokens is not None:
             return [*prompt, *tokens]
+        case [[int(), *_] as only] if tokens is not None:
+            return [[*only, *tokens]]
         case _:
             raise TypeError

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from workernode.remote.dialects.choices import Part
 
 _DONE = b"[DONE]"
+_ROLE = b'"role":"assistant",'
 _NOTHING = msgspec.Raw(b"[]")
 
 
 class _Function(msgspec.Struct, gc=False):
     arguments: str | None = None
+    name: str | None = None
 
 
 class _ToolCall(msgspec.Struct, gc=False):
     index: int
+    id: str | None = None
     function: _Function | None = None
 
 
@@ -105,7 +108,8 @@ class Chunks:
         self._usage_chunk: dict[str, msgspec.Raw] | None = None
         self._seen = self._mender.begun
         self._ended: set[int] = set()
-        self._calls: set[tuple[int, int]] = set()
+        self._calls: dict[tuple[int, int], str] = {}
+        """The ids of tools' calls, by the index of their choice and their own."""
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
@@ -137,10 +141,10 @@ class Chunks:
         lines = []
         for index in sorted(self._seen - self._ended):
             said: dict[str, Any] = {"text": ""} if self._part == "text" else {"delta": {}}
-            choice = {"index": index, **said, "logprobs": None, "finish_reason": "stop"}
+            self.finish_reason = "tool_calls" if any(choice == index for choice, _ in self._calls) else "stop"
+            choice = {"index": index, **said, "logprobs": None, "finish_reason": self.finish_reason}
             chunk = {**self._own, "choices": [choice], **({"usage": None} if self._usage_asked else {})}
             lines.append(_encoder.encode(chunk) + b"\n")
-            self.finish_reason = "stop"
         return b"".join(lines)
 
     def last(self, usage: msgspec.Raw) -> bytes:
@@ -157,6 +161,10 @@ class Chunks:
             read = _choices.decode(choices)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        if any(choice.delta is not None and choice.delta.role and choice.index in self._seen for choice in read):
+            # Some say in each chunk who speaks. No text can hold these bytes, for its quotation marks are escaped.
+            choices = choices.replace(_ROLE, b"")
+            read = _choices.decode(choices)
         if not read or self._is_odd(read):
             return None
         self._note(read, choices)
@@ -234,12 +242,18 @@ class Chunks:
                 if self._part == "delta":
                     return True
                 continue
-            if delta.reasoning is not None or (delta.role is None and choice.index not in self._seen):
+            if delta.reasoning is not None or (delta.role is None) is (choice.index not in self._seen):
                 return True
             # The first part of a tool's call may lack what later ones need not have.
-            if delta.tool_calls and any((choice.index, call.index) not in self._calls for call in delta.tool_calls):
+            if delta.tool_calls and any(self._begins(choice.index, call) for call in delta.tool_calls):
                 return True
         return False
+
+    def _begins(self, index: int, call: _ToolCall) -> bool:
+        """Whether a fragment of a tool's call is, or may be, its first one."""
+        known = self._calls.get((index, call.index))
+        named = call.function is not None and call.function.name
+        return known is None or bool(named and call.id and call.id != known)
 
     def _note(self, read: list[_Choice] | list[_AnyChoice], choices: bytes | msgspec.Raw) -> None:
         if not self.speaking:
@@ -253,7 +267,8 @@ class Chunks:
                 if self._keep_text:
                     self.texts.append(text)
             if choice.delta is not None and choice.delta.tool_calls:
-                self._calls.update((index, call.index) for call in choice.delta.tool_calls)
+                for call in choice.delta.tool_calls:
+                    self._calls.setdefault((index, call.index), call.id or "")
             if choice.finish_reason is not None:
                 self._ended.add(index)
                 self.finish_reason = choice.finish_reason

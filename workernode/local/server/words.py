@@ -24,6 +24,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     ignore_eos: bool = False
     grammar: str | None = None
     """A grammar of llguidance."""
+    shown: tuple[int, ...] = ()
+    """Special tokens that are a part of the text."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

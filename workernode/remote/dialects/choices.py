@@ -47,6 +47,8 @@ class Choices:
         """Those of which something came already; to be told of what came without being mended."""
         self._said: dict[tuple[int, str], str] = {}
         self._calls: dict[int, list[str]] = {}
+        self._places: dict[tuple[int, int], int] = {}
+        """Where the calls are whose index the provider uses for several, one after the other."""
 
     def mended(self, choices: msgspec.Raw, *, part: Part) -> msgspec.Raw:
         """OpenAI's form. ``part`` is where a choice has its text."""
@@ -96,6 +98,8 @@ class Choices:
                 rest = {**message, "role": _ASSISTANT}
                 message.clear()
                 message.update({"role": _ASSISTANT} | rest)
+        else:
+            message.pop("role", None)  # clients put the parts of each field together, this one too
         if begins(message.get("content", NULL), b"["):
             _divide_parts(message)
         # Two names of the same text: the one that more clients know.
@@ -136,10 +140,15 @@ class Choices:
         """Number a fragment that has no index; whether a call begins with it, which has an id and a name then."""
         begun = self._calls.setdefault(index, [])
         given, own = _value(call, "index"), str(_value(call, "id") or "")
+        names_function = bool((_value(call, "function") or {}).get("name"))
         if type(given) is int and given >= 0:
-            at = given
+            at = self._places.get((index, given), given)
+            if own and names_function and at < len(begun) and begun[at] not in ("", own):
+                at = self._places[index, given] = len(begun)
+                self.always = True  # what follows has the provider's index as well
+            if at != given:
+                call["index"] = _raw(at)
         else:
-            names_function = bool((_value(call, "function") or {}).get("name"))
             at = begun.index(own) if own in begun and own else len(begun) if own or names_function else len(begun) - 1
             at = max(at, 0)
             call["index"] = _raw(at)

@@ -148,6 +148,7 @@ def sampling_of(
     top_logprobs: int | None,
     grammar: str | None,
     seed: int | None,
+    shown: tuple[int, ...] = (),
 ) -> Sampling:
     """The settings of a request whose prompt is that long. Raises :class:`Problem`.
 
@@ -173,6 +174,7 @@ def sampling_of(
         stop=_stops(asked.stop),
         ignore_eos=bool(asked.ignore_eos),
         grammar=grammar,
+        shown=shown,
     )
 
 

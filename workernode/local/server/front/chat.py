@@ -27,7 +27,8 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     tool_format = room.tool_format if _calls_tools(asked) else None
     async with room.client.call() as call:
         call.submit(lambda number: Submit(number, prompt, sampling, choices))
-        voices = [_Voice(room, ToolReader(tool_format) if tool_format else None) for _ in range(choices)]
+        names = grammars.functions_of(asked.tools)
+        voices = [_Voice(room, ToolReader(tool_format, names) if tool_format else None) for _ in range(choices)]
         if asked.stream:
             await _stream(room, asked, call, voices, len(prompt), sender)
         else:
@@ -40,6 +41,7 @@ def _sampling(room: Room, asked: Chat, prompt_tokens: int) -> Sampling:
     if asked.reasoning_effort is not None:
         raise unsupported("reasoning_effort")
     grammar = grammars.of_response_format(asked.response_format)
+    shown: tuple[int, ...] = ()
     if _calls_tools(asked):
         if room.tool_format is None:
             raise unsupported("tools", "The format in which this model calls tools is not known.")
@@ -47,6 +49,8 @@ def _sampling(room: Room, asked: Chat, prompt_tokens: int) -> Sampling:
         if forced and grammar:
             raise Problem("A forced tool call leaves no room for response_format.", param="response_format")
         grammar = forced or grammar
+        # Where they are special tokens, they would be left out of the text, and no call be found in it.
+        shown = room.tokens.ids_of(room.tool_format.begin, room.tool_format.end)
     return sampling_of(
         asked,
         ready=room.ready,
@@ -55,6 +59,7 @@ def _sampling(room: Room, asked: Chat, prompt_tokens: int) -> Sampling:
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
         grammar=grammar,
         seed=room.flags.seed,
+        shown=shown,
     )
 
 

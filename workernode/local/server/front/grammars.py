@@ -35,8 +35,7 @@ def of_tool_choice(choice: Any, tools: list[dict[str, Any]] | None, format_: Too
     """The grammar of calls that must be made; None if the model is free. Raises :class:`Problem`."""
     if choice in (None, "auto", "none"):
         return None
-    functions = [tool.get("function") for tool in tools or []]
-    known = {each["name"]: each for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)}
+    known = functions_of(tools)
     if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
         name = choice["function"].get("name")
         known = {name: known[name]} if name in known else {}
@@ -46,20 +45,43 @@ def of_tool_choice(choice: Any, tools: list[dict[str, Any]] | None, format_: Too
         raise Problem("tool_choice names no function of tools.", param="tool_choice")
     if format_ is not HERMES:
         raise unsupported("tool_choice", "This model's format of tool calls cannot be forced.")
-    variants = [
+    variants: list[dict[str, Any]] = [
         {
             "type": "object",
-            "properties": {"name": {"const": name}, "arguments": function.get("parameters") or {"type": "object"}},
+            "properties": {"name": {"const": name}, "arguments": {"$ref": f"#/$defs/{number}"}},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
-        for name, function in known.items()
+        for number, name in enumerate(known)
     ]
-    schema = variants[0] if len(variants) == 1 else {"anyOf": variants}
+    schema: dict[str, Any] = variants[0] if len(variants) == 1 else {"anyOf": variants}
+    schema["$defs"] = {
+        str(number): _moved(_bounded(function.get("parameters") or {"type": "object"}), f"#/$defs/{number}")
+        for number, function in enumerate(known.values())
+    }
     # Its rule is written out, for what stands around the JSON belongs to the text.
     inner = json.dumps(_bounded(schema) | {"x-guidance": _COMPACT}, ensure_ascii=False)
     lark = f'start: "{HERMES.begin}\\n" call "\\n{HERMES.end}"\ncall: %json {inner}\n'
     return json.dumps({"grammars": [{"lark_grammar": lark}]})
+
+
+def functions_of(tools: list[dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """The functions of a request's tools, by their names."""
+    functions = [tool.get("function") for tool in tools or []]
+    return {each["name"]: each for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)}
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema that stood by itself and stands at ``place`` now: what refers to its parts leads there."""
+    if isinstance(schema, list):
+        return [_moved(each, place) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {name: _moved(value, place) for name, value in schema.items()}
+    reference = moved.get("$ref")
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        moved["$ref"] = place + reference[1:]
+    return moved
 
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}

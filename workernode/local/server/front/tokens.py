@@ -29,6 +29,7 @@ class Tokens:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._names = ready.special_tokens
+        self._vocabulary = ready.vocabulary
         self.template = _template_of(flags.chat_template) or ready.chat_template or ""
         try:
             self._template = ChatTemplate(self.template) if self.template else None
@@ -47,6 +48,8 @@ class Tokens:
             found: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
         except (UnicodeEncodeError, TypeError):
             raise Problem("The prompt holds characters that cannot be encoded.", param="prompt") from None
+        if found and max(found) >= self._vocabulary:
+            raise Problem("The prompt holds a token that this model's tokenizer knows, and the model does not.")
         return found
 
     def or_begin(self, tokens: list[int]) -> list[int]:
@@ -102,6 +105,11 @@ class Tokens:
             raise _refused("they have the wrong form") from None
         return self.of_text(text + shown, special=False)
 
+    def ids_of(self, *texts: str) -> tuple[int, ...]:
+        """The tokens that are one of these texts each, where there are such."""
+        found = (self._tokenizer.token_to_id(text) for text in texts)
+        return tuple(token for token in found if token is not None)
+
     def text(self, tokens: list[int]) -> str:
         """The text of tokens, special ones left out."""
         found: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -138,7 +146,7 @@ def _plain(message: Message, number: int) -> dict[str, Any]:
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             try:  # templates write arguments as JSON themselves
-                function["arguments"] = json.loads(function["arguments"])
+                function["arguments"] = json.loads(function["arguments"] or "{}")
             except ValueError:
                 raise Problem("The arguments are no JSON.", param=f"messages[{number}].tool_calls") from None
     return fields

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class ToolCall:
 
 def format_of(template: str) -> ToolFormat | None:
     """The format that a chat template asks for, or None if it is not known."""
-    if "<tool_call>" in template and "<function=" not in template:
+    if "<tool_call>" in template and "<function=" not in template and "<arg_key>" not in template:
         return HERMES
     if "[TOOL_CALLS]" in template:
         return MISTRAL
@@ -51,8 +54,10 @@ def format_of(template: str) -> ToolFormat | None:
 class ToolReader:
     """Text in, text and calls out."""
 
-    def __init__(self, format_: ToolFormat) -> None:
+    def __init__(self, format_: ToolFormat, names: Collection[str]) -> None:
+        """``names`` are those of the tools that there are: without them, JSON of the last family's form is text."""
         self._format = format_
+        self._names = names
         self._held = ""
         self._inside = False
         self._begun = False
@@ -113,7 +118,12 @@ class ToolReader:
 
     def _call(self, fields: dict[str, Any]) -> ToolCall:
         arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
-        if not isinstance(fields["name"], str):
+        if not isinstance(fields["name"], str) or (self._format is LLAMA and fields["name"] not in self._names):
             raise TypeError
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return ToolCall(f"call_{secrets.token_hex(12)}", fields["name"], written)
+        return ToolCall(_new_id(self._format), fields["name"], written)
+
+
+def _new_id(format_: ToolFormat) -> str:
+    # Mistral's templates take nine letters and digits, and nothing else.
+    return secrets.token_hex(5)[:9] if format_ is MISTRAL else f"call_{secrets.token_hex(12)}"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
 _REPLACEMENT = "\ufffd"
 _CONTEXT_TOKENS = 6
+_CHARACTER_BYTES_MAX = 4
 
 
 class Detokenizer(Protocol):
@@ -30,11 +34,20 @@ class Vocabulary:
         self._special = frozenset(number for number, token in added.items() if token.special)
         self._bytes = _bytes_of_tokens(tokenizer)
 
-    def detokenizer(self, prompt: list[int]) -> Detokenizer:
-        """For the text after a prompt."""
+    def detokenizer(self, prompt: list[int], shown: Collection[int] = ()) -> Detokenizer:
+        """For the text after a prompt. Special tokens are no text, but for those that are to be ``shown``."""
         if self._bytes is not None:
-            return _Bytes(self._bytes, self._special)
-        return _Windows(self._tokenizer, self._special, prompt[-_CONTEXT_TOKENS:])
+            return _Bytes(self._bytes, self._special.difference(shown))
+        written = {token: self._tokenizer.convert_ids_to_tokens(token) for token in self._special.intersection(shown)}
+        return _Windows(self._tokenizer, self._special, self._context(prompt), written)
+
+    def _context(self, prompt: list[int]) -> list[int]:
+        """The last tokens of a prompt. With a part of a character, a run of bytes may be no text at all."""
+        for more in range(_CHARACTER_BYTES_MAX):
+            tokens = prompt[-_CONTEXT_TOKENS - more :]
+            if _REPLACEMENT not in _text(self._tokenizer, tokens):
+                return tokens
+        return prompt[-_CONTEXT_TOKENS:]
 
 
 class _Bytes:
@@ -57,13 +70,16 @@ class _Bytes:
 class _Windows:
     """Whatever the tokenizer does: the text of a few tokens with and without the new one is compared."""
 
-    def __init__(self, tokenizer: Any, special: frozenset[int], context: list[int]) -> None:
+    def __init__(self, tokenizer: Any, special: frozenset[int], context: list[int], written: Mapping[int, str]) -> None:
         self._tokenizer = tokenizer
         self._special = special
+        self._written = written
         self._tokens = list(context)
         self._known = len(context)
 
     def push(self, token: int) -> str:
+        if token in self._written:
+            return self._new(final=True) + self._written[token]
         if token in self._special:
             return ""
         self._tokens.append(token)
@@ -73,7 +89,7 @@ class _Windows:
         return self._new(final=True)
 
     def _new(self, *, final: bool) -> str:
-        before, after = self._text(self._tokens[: self._known]), self._text(self._tokens)
+        before, after = (_text(self._tokenizer, tokens) for tokens in (self._tokens[: self._known], self._tokens))
         if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
             return ""
         # The next comparison begins with the tokens that are new now: enough for spaces, and short.
@@ -81,9 +97,10 @@ class _Windows:
         self._known = len(self._tokens)
         return after[len(before) :]
 
-    def _text(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+
+def _text(tokenizer: Any, tokens: list[int]) -> str:
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
 
 
 def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:

@@ -69,9 +69,10 @@ def _decoder(
     packed = device.type == "cpu" and not flags.compile and _pack(model, files)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     token_bytes = memory.bytes_per_token(files.config.get_text_config(), model.dtype)
-    known = getattr(files.config.get_text_config(), "max_position_embeddings", None) or _CONTEXT_UNKNOWN
+    known, made = _positions(files.config.get_text_config())
     if flags.max_context > known:
-        raise CannotServe("usage", f"MAX_CONTEXT={flags.max_context} is more than the model's {known} tokens.")
+        why = "" if known == made else " that are served here: for longer texts it reckons all positions in another way"
+        raise CannotServe("usage", f"MAX_CONTEXT={flags.max_context} is more than the model's {known} tokens{why}.")
     tokens, context = memory.cache_tokens(
         kv_tokens=flags.kv_tokens,
         max_batch=flags.max_batch,
@@ -111,6 +112,22 @@ def _decoder(
     pool = pooling.pooling_of(files.folder, generates=True)
     ready = _ready(tokenizer, model, flags, context, row_invariant=forward.row_invariant, pool=pool, device=device)
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
+
+
+def _positions(config: Any) -> tuple[int, int]:
+    """For how many tokens one set of frequencies holds, and for how many the model is made.
+
+    Where another set holds for longer texts (longrope), transformers chooses by the longest row of a step, and what is
+    in the cache was reckoned by the other one: rows would change one another.
+    """
+    made = getattr(config, "max_position_embeddings", None) or _CONTEXT_UNKNOWN
+    told = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    known = made
+    for rope in (told, *(each for each in told.values() if isinstance(each, dict))):
+        if (rope.get("rope_type") or rope.get("type")) == "longrope":
+            original = rope.get("original_max_position_embeddings")
+            known = min(known, original or getattr(config, "original_max_position_embeddings", None) or made)
+    return known, made
 
 
 def _pack(model: Any, files: loading.Files) -> bool:

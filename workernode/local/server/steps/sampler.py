@@ -120,6 +120,8 @@ def _may_choose_among_more(asked: Sampling, best: torch.Tensor) -> bool:
     """Whether a token beyond these likeliest ones could be chosen."""
     if 0 < asked.top_k <= len(best):
         return False
+    if asked.top_k > 0 and asked.top_p < 1.0:
+        return True  # top_p is a part of what top_k leaves, and that is more than these
     if asked.min_p > 0.0 and float(best[-1]) < asked.min_p * float(best[0]):
         return False
     return not (asked.top_p < 1.0 and float(best[:-1].sum(dtype=torch.float64)) >= asked.top_p)

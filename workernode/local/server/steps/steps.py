@@ -80,7 +80,7 @@ class Steps:
             self._speeches[row] = Speech(
                 row,
                 Taste(sampling, choice, asked.prompt),
-                self._vocabulary.detokenizer(asked.prompt),
+                self._vocabulary.detokenizer(asked.prompt, sampling.shown),
                 Stops(sampling.stop),
                 frozenset() if sampling.ignore_eos else self._eos,
                 matcher or None,

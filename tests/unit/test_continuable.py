@@ -1,0 +1,43 @@
+"""Which streams may be continued by another attempt: those whose text alone says where to go on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.chat import ChatCompletions
+from gateway.endpoints.completions import Completions
+
+BOUND: list[dict[str, Any]] = [
+    {"response_format": {"type": "json_object"}},
+    {"structured_outputs": {"json": {"type": "object"}}},
+    {"guided_json": {"type": "object"}},
+    {"guided_regex": "a+"},
+    {"guided_choice": ["a", "b"]},
+    {"guided_grammar": "root ::= a"},
+    {"grammar": "root ::= a"},
+    {"json_schema": {"type": "object"}},
+    {"n": 2},
+]
+CHAT: dict[str, Any] = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+TEXT: dict[str, Any] = {"model": "m", "stream": True, "prompt": "Hi"}
+
+
+def plain(fields: dict[str, Any]) -> bool:
+    body = json.dumps(fields).encode()
+    return (ChatCompletions() if "messages" in fields else Completions()).parse(body, "/v1/").plain
+
+
+@pytest.mark.parametrize("fields", BOUND, ids=lambda fields: next(iter(fields)))
+def test_a_form_that_binds_the_answer_cannot_begin_in_its_middle(fields: dict[str, Any]) -> None:
+    assert not plain(CHAT | fields)
+    assert not plain(TEXT | fields)
+
+
+def test_a_text_can_go_on() -> None:
+    assert plain(CHAT)
+    assert plain(CHAT | {"continue_final_message": True})
+    assert plain(TEXT)
+    assert not plain(TEXT | {"echo": True})
