@@ -161,12 +161,14 @@ class Chunks:
             read = _choices.decode(choices)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        if any(choice.delta is not None and choice.delta.role and choice.index in self._seen for choice in read):
+        if not read:
+            return None
+        if self._is_odd(read):
             # Some say in each chunk who speaks. No text can hold these bytes, for its quotation marks are escaped.
             choices = choices.replace(_ROLE, b"")
             read = _choices.decode(choices)
-        if not read or self._is_odd(read):
-            return None
+            if self._is_odd(read):
+                return None
         self._note(read, choices)
         return self._splice.line(choices)
 
