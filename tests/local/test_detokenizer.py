@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workernode.local.server.steps.detokenizer import Vocabulary, _Windows
+from workernode.local.server.token_bytes import bytes_of_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,3 +90,10 @@ def test_special_tokens_are_text_where_they_are_asked_for(of_bytes: Any, tiny_fo
     name = of_levels.convert_ids_to_tokens(special)
     assert written(Vocabulary(of_levels).detokenizer([]), [special]) == ""
     assert written(Vocabulary(of_levels).detokenizer([], [special]), [special]) == name
+
+
+def test_a_blank_is_a_part_of_its_token(of_bytes: Any) -> None:
+    table = bytes_of_tokens(of_bytes.backend_tokenizer)
+    assert table[of_bytes.convert_tokens_to_ids("\u2581there")] == b" there"
+    assert table[0xE6 + 1] == b"\xe6"
+    assert table[of_bytes.convert_tokens_to_ids("[/INST]")] == b"[/INST]"

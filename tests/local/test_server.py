@@ -88,6 +88,24 @@ def test_logprobs_are_told_token_by_token(client: openai.OpenAI) -> None:
     assert all(len(each.top_logprobs) == 3 and each.logprob == each.top_logprobs[0].logprob <= 0 for each in told)
 
 
+def test_the_bytes_of_tokens_are_those_of_the_text(client: openai.OpenAI) -> None:
+    echoed = client.completions.create(model="any", prompt="日ü ab", echo=True, logprobs=5, max_tokens=0).choices[0]
+    told = echoed.logprobs
+    assert told is not None
+    assert told.tokens is not None
+    assert told.text_offset is not None
+    assert told.top_logprobs is not None
+    assert all(len(top) == 5 for top in told.top_logprobs[1:]), "each token has a name of its own"
+    parts = [bytes.fromhex(name[6:].replace("\\x", "")) if name.startswith("bytes:") else name.encode()
+             for name in told.tokens]  # fmt: skip
+    assert b"".join(parts).decode() == echoed.text == "日ü ab"
+    assert told.text_offset[-1] == len(echoed.text) - 1
+    for seed in range(4):
+        answer = chat(client, logprobs=True, seed=seed, max_tokens=60).choices[0]
+        said = b"".join(bytes(each.bytes) for each in answer.logprobs.content)
+        assert said.decode(errors="replace") == answer.message.content
+
+
 def test_a_completion_echoes_its_prompts_with_their_logprobs(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="any", prompt=["The fox", "Größe"], echo=True, logprobs=2, max_tokens=4, temperature=0

@@ -85,7 +85,7 @@ class _Voice:
             found = self._reader.push(piece.text)
             if piece.finish_reason is not None:
                 found += self._reader.flush()
-        self.logprobs += [_shown(self._room, each) for each in piece.logprobs or []]
+        self.logprobs += [_shown(self._room, each) for each in self._room.tokens.told(piece.logprobs or [])]
         deltas = [self._delta(each) for each in found]
         if piece.finish_reason is not None:
             self.finish_reason = "tool_calls" if self.calls and piece.finish_reason == "stop" else piece.finish_reason
@@ -160,7 +160,6 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 def _shown(room: Room, told: Logprob) -> dict[str, Any]:
     def entry(token: int, logprob: float | None) -> dict[str, Any]:
-        text = room.tokens.shown(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode(errors="replace"))}
+        return {"token": room.tokens.shown(token), "logprob": logprob, "bytes": list(room.tokens.bytes_of(token))}
 
     return entry(told.token, told.logprob) | {"top_logprobs": [entry(*each) for each in told.top]}

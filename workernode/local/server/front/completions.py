@@ -153,7 +153,8 @@ class _Answering:
                 continue
             choice = self._made[place][word.choice]
             choice.text += word.text
-            choice.logprobs += word.logprobs or []
+            word.logprobs = self._room.tokens.told(word.logprobs or [])
+            choice.logprobs += word.logprobs
             choice.finish_reason = word.finish_reason
             self._generated += word.tokens
             return place, word.choice, word
@@ -167,9 +168,9 @@ class _Answering:
         if self._asked.logprobs is not None:
             names = [self._room.tokens.shown(each.token) for each in logprobs]
             offsets = []
-            for name in names:
+            for each in logprobs:
                 offsets.append(offset)
-                offset += len(name)
+                offset += self._room.tokens.length(each.token)
             shown = {
                 "tokens": names,
                 "token_logprobs": [each.logprob for each in logprobs],

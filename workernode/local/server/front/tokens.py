@@ -12,11 +12,12 @@ from jinja2 import TemplateError
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.template import ChatTemplate
+from workernode.local.server.token_bytes import bytes_of_tokens
 
 if TYPE_CHECKING:
     from workernode.local.server.flags import Flags
     from workernode.local.server.front.asked import Chat, Message
-    from workernode.local.server.words import Ready
+    from workernode.local.server.words import Logprob, Ready
 
 
 class Tokens:
@@ -28,6 +29,9 @@ class Tokens:
         self._tokenizer = Tokenizer.from_str(ready.tokenizer)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._bytes = bytes_of_tokens(self._tokenizer)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(number for number, token in added.items() if token.special)
         self._names = ready.special_tokens
         self._vocabulary = ready.vocabulary
         self.template = _template_of(flags.chat_template) or ready.chat_template or ""
@@ -115,10 +119,25 @@ class Tokens:
         found: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return found
 
+    def bytes_of(self, token: int) -> bytes:
+        """One token's own, which may be a part of a character."""
+        return self._bytes[token] if token < len(self._bytes) else b""
+
     def shown(self, token: int) -> str:
-        """One token as logprobs show it."""
-        found: str = self._tokenizer.decode([token], skip_special_tokens=False)
-        return found
+        """One token as logprobs show it: its text, or, as OpenAI writes it, ``bytes:\\xe6\\x97``."""
+        own = self.bytes_of(token)
+        try:
+            return own.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in own)
+
+    def length(self, token: int) -> int:
+        """How many characters of the text begin with it; none with a special one."""
+        return 0 if token in self._special else sum(byte & 0xC0 != 0x80 for byte in self.bytes_of(token))
+
+    def told(self, logprobs: list[Logprob]) -> list[Logprob]:
+        """Those of tokens that are a part of the text: the one that ends it is not."""
+        return [each for each in logprobs if each.token not in self._special]
 
 
 def _refused(reason: str) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
+from workernode.local.server.token_bytes import bytes_of_tokens, is_byte_level
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,7 +32,8 @@ class Vocabulary:
         self._tokenizer = tokenizer
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
         self._special = frozenset(number for number, token in added.items() if token.special)
-        self._bytes = _bytes_of_tokens(tokenizer)
+        backend = tokenizer.backend_tokenizer
+        self._bytes = bytes_of_tokens(backend) if is_byte_level(backend) else None
 
     def detokenizer(self, prompt: list[int], shown: Collection[int] = ()) -> Detokenizer:
         """For the text after a prompt. Special tokens are no text, but for those that are to be ``shown``."""
@@ -101,31 +102,3 @@ class _Windows:
 def _text(tokenizer: Any, tokens: list[int]) -> str:
     text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
-
-
-def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
-    backend = tokenizer.backend_tokenizer
-    decoder = msgspec.json.decode(backend.to_str()).get("decoder") or {}
-    if decoder.get("type") != "ByteLevel":
-        return None
-    alphabet = _byte_alphabet()
-    added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
-    table = [b""] * backend.get_vocab_size(with_added_tokens=True)
-    for token, number in backend.get_vocab(with_added_tokens=True).items():
-        if number >= len(table):
-            table.extend([b""] * (number + 1 - len(table)))
-        if number in added:
-            table[number] = added[number].encode()
-        elif all(char in alphabet for char in token):
-            table[number] = bytes(alphabet[char] for char in token)
-        else:
-            table[number] = token.encode()
-    return table
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The characters that byte-level tokenizers write for bytes: printable ones are themselves, the others follow
-    from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
