@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -67,8 +68,18 @@ def run_on(url: SecretStr, work: Callable[[AsyncEngine, int], Awaitable[None]]) 
     except UnusableDatabase as error:
         click.echo(f"DATABASE_URL: {error}.", err=True)
         return EXIT_WRONG_SETTING
-    except (DBAPIError, OSError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        click.echo(f"The database cannot be used at the moment: {cause}"[:500], err=True)
-        return EXIT_NO_DATABASE
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # whoever read us has enough
+        if error.errno != errno.ENOSPC:
+            return _no_database(error)
+        click.echo("Standard output has no space left. What was to be done before it was written is done.", err=True)
+        return EXIT_NOT_DONE
+    except DBAPIError as error:
+        return _no_database(error.orig or error)
     return 0
+
+
+def _no_database(cause: BaseException) -> int:
+    click.echo(f"The database cannot be used at the moment: {cause}"[:500], err=True)
+    return EXIT_NO_DATABASE

@@ -46,7 +46,7 @@ def models_in(path: Path, namespace: str) -> Iterator[AIModel]:
         documents: list[Any] = [document for document in yaml.safe_load_all(text) if document is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise Unreadable(f"{path} cannot be read ({type(error).__name__}).") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise Unreadable(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
     if not documents:
         raise Unreadable(f"{path} holds no AIModel.")

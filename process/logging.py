@@ -22,6 +22,8 @@ OTHERS = {
     "alembic": logging.WARNING,
     # It would say each second that a collector is away; process/otel.py says it once.
     "opentelemetry.exporter": logging.CRITICAL,
+    # It repeats headers that it cannot read, and a collector's key with them; process/otel.py says that they are wrong.
+    "opentelemetry.util": logging.CRITICAL,
 }
 """Libraries that are told to say less than others."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from process import __version__
 from process.logging import Log
+from process.settings import WrongSettings
 from process.tracing import ERROR
 
 if TYPE_CHECKING:
@@ -45,10 +47,15 @@ class Traces:
     """
 
     def __init__(self, url: str, role: str, instance: str) -> None:
+        """Raises :class:`process.settings.WrongSettings` for those that the SDK does not take."""
         own = {"service.name": f"workernode-{role}", "service.version": __version__, "service.instance.id": instance}
         resource = Resource(own).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(_Exporter(OTLPSpanExporter(endpoint=url))))
+        _check_headers()
+        try:
+            self._provider.add_span_processor(BatchSpanProcessor(_Exporter(OTLPSpanExporter(endpoint=url))))
+        except ValueError as error:
+            raise WrongSettings([f"OTEL_BSP_… or OTEL_EXPORTER_OTLP_…: {str(error).rstrip('.')}."]) from None
         self._tracer = self._provider.get_tracer("workernode", __version__)
 
     def begin(self, name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:
@@ -140,6 +147,13 @@ class _Exporter(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+def _check_headers() -> None:
+    for name in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"):
+        parts = [part for part in os.environ.get(name, "").split(",") if part.strip()]
+        if not all(part.partition("=")[1] and part.partition("=")[0].strip() for part in parts):
+            raise WrongSettings([f"{name}: it is not written as name=value, with commas between several."])
 
 
 def _begun(tracer: Tracer, name: str, kind: Kind, context: Context | None, attributes: Attributes) -> Span:

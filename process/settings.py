@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What must be written nowhere. Of an address it is the password, of a list of keys each one."""
+        """What must be written nowhere."""
         given = (getattr(self, name) for name in type(self).model_fields)
         texts = [value.get_secret_value() for value in given if isinstance(value, SecretStr)]
         return frozenset(secret for text in texts for secret in _secrets_in(text))
@@ -244,6 +244,13 @@ def load(settings: type[S], environ: Mapping[str, str] | None = None) -> S:
     return loaded
 
 
+def variables(settings: type[Settings]) -> set[str]:
+    """Every variable that :func:`load` reads for these settings."""
+    fields = settings.model_fields.items()
+    files = {f"{name.upper()}_FILE" for name, field in fields if _is_secret(field.annotation)}
+    return files | {name.upper() for name, _ in fields}
+
+
 def split(names: str) -> list[str]:
     """The non-empty parts between commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
@@ -299,9 +306,12 @@ def _secret_of(path: str) -> str | None:
 
 
 def _secrets_in(text: str) -> list[str]:
+    """All that may be one: an address, as a webhook's, and the password in it; or each key of a list."""
     if "://" in text:
-        return [password] if (password := urlsplit(text).password) else []
-    return [part.strip().rpartition(":")[2] for part in text.split(",")]
+        # Not parsed: a password may hold what an address may not.
+        place = text.partition("://")[2].rpartition("@")[0]
+        return [text, *([place.partition(":")[2]] if ":" in place else [])]
+    return [text, *(part.strip().rpartition(":")[2] for part in text.split(","))]
 
 
 def _sentence(settings: type[Settings], detail: ErrorDetails) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -77,7 +78,7 @@ class Admin:
                 if error.code == _DONE and method == "PUT":
                     return None
                 raise Refused(f"Pulsar's admin interface answered {error.code} to {method} {path}.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             sentence = f"Pulsar's admin interface at {self._url} could not be asked: {reason}. Set PULSAR_ADMIN_URL."
             raise Refused(sentence) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,10 +112,17 @@ def replay(request_id: str, model: str, *, as_json: bool, timeout_s: float, answ
     """
     from fleet.dead_letters.replay import replay as again  # the gateway's modules are needed for nothing else here
 
+    if answer is not None and not os.access(answer if answer.exists() else answer.parent, os.W_OK):
+        raise click.BadParameter(f"{answer} cannot be written, and the answer would be lost.", param_hint="--answer")
+
     async def work(broker: Broker, topics: Topics) -> int:
         async def keep(done: Replayed) -> None:
             if answer is not None and done.status == "answered":
-                await asyncio.to_thread(answer.write_bytes, done.answer)
+                try:
+                    await asyncio.to_thread(answer.write_bytes, done.answer)
+                except OSError as error:
+                    sentence = f"{request_id} was answered, and {answer} cannot be written: {error.strerror}."
+                    raise FleetError(f"{sentence} Its letter is kept.") from None
 
         try:
             done = await replay_letter(broker, topics, model, request_id, timeout_s, again, keep)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
+POSITION_MAX = 2**62
+POSITION = click.IntRange(0, POSITION_MAX)
+MINUTES = click.IntRange(1, 525_600)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -82,9 +85,13 @@ def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
 
 
 @ledger.command()
-@click.option("--days", type=click.IntRange(1), default=7, show_default=True, help="How many days to look at.")
+@click.option("--days", type=click.IntRange(1, 36_500), default=7, show_default=True, help="How many days to look at.")
 @click.option(
-    "--open-min", type=click.IntRange(1), default=15, show_default=True, help="Minutes that a request may be open."
+    "--open-min",
+    type=click.IntRange(1, 525_600),
+    default=15,
+    show_default=True,
+    help="Minutes that a request may be open.",
 )
 @json_option
 def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
@@ -122,8 +129,14 @@ def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
 @ledger.command()
 @click.argument("what", type=click.Choice(["charges", "events"]), default="charges")
 @click.option("--csv", "as_csv", is_flag=True, help="Charges as CSV instead of JSON lines.")
-@click.option("--after", type=click.IntRange(0), default=0, show_default=True, help="The last position that is known.")
-@click.option("--limit", type=click.IntRange(1), default=2**62, help="Lines at most.")
+@click.option(
+    "--after",
+    type=click.IntRange(0, POSITION_MAX),
+    default=0,
+    show_default=True,
+    help="The last position that is known.",
+)
+@click.option("--limit", type=click.IntRange(1, POSITION_MAX), default=POSITION_MAX, help="Lines at most.")
 def export(what: str, after: int, limit: int, *, as_csv: bool) -> None:
     """Write charges or events to standard output in the order of their positions; go on with --after the last one."""
     if as_csv and what == "events":

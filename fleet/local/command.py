@@ -14,7 +14,9 @@ from fleet.local import env_file
 from fleet.local.machine import GIB, NotEnough, find_machine, require_disk, require_memory
 from fleet.local.model import DEFAULT, TINY_FOLDER, Model, NoSuchModel, model_of
 from fleet.local.trial import TrialFailed, trial
+from fleet.start.ending import CannotStart
 from fleet.start.environment import complete
+from process.settings import WrongSettings
 
 EXTRA_BYTES = 8 * GIB
 """What torch takes on a disk, with the libraries for GPUs."""
@@ -42,7 +44,7 @@ def local(model: str | None, *, tiny: bool, no_trial: bool) -> None:
         raise click.UsageError("--tiny makes the model: give no other")
     try:
         _prepare(str(TINY_FOLDER) if tiny else model or DEFAULT, tiny=tiny, try_it=not no_trial)
-    except (NoSuchModel, NotEnough, TrialFailed, _Failed) as problem:
+    except (NoSuchModel, NotEnough, TrialFailed, CannotStart, WrongSettings, _Failed) as problem:
         click.echo(f"local.sh: {problem}", err=True)
         sys.exit(1)
 

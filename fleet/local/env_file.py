@@ -21,4 +21,7 @@ def write(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set(' #"$\\') else value
+    if not set(value) & set(""" #"'$\\"""):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -10,19 +10,19 @@ from fleet.start.ending import CannotStart, Ending
 from fleet.start.fleet_plan import Roles, certificates, ready_urls
 from fleet.start.role import Role, Wave
 from fleet.start.settings import StartSettings
+from process.settings import variables
 
 TAG = "workernode:checkout"
 
 
 def setting_names() -> set[str]:
-    """Every variable that the gateway, a node or management reads."""
+    """Every variable that the gateway, a node or management reads, those with a secret's file too."""
     # Here, because the other ways of starting must not load the roles only to read their names.
     from gateway.settings import GatewaySettings
     from management.settings import ManagementSettings
     from workernode.settings import NodeSettings
 
-    fields = (GatewaySettings.model_fields, ManagementSettings.model_fields, NodeSettings.model_fields)
-    return {name.upper() for some in fields for name in some}
+    return variables(GatewaySettings) | variables(ManagementSettings) | variables(NodeSettings)
 
 
 def waves(
@@ -43,7 +43,7 @@ def waves(
     command, ready = ((), (at.gateway, at.node)) if choice.broker is Broker.EXTERNAL else (("up",), at.all)
     argv = (
         *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL, "--network", "host"),
-        *(part for one in sorted(names) if env.get(one) for part in ("--env", one)),
+        *(part for one in sorted(names) if env.get(one) for part in _handed(one, env[one], directory)),
         *(TAG, *command),
     )
     build = ("docker", "build", "--quiet", "--target", "workernode", "--tag", TAG, str(directory))
@@ -51,6 +51,14 @@ def waves(
         (Role("build", build, {**env, "DOCKER_BUILDKIT": "1"}, once=True),),
         (Role("fleet", argv, env, ready_urls(ready), certificates(ready), undo=docker.remove(name)),),
     )
+
+
+def _handed(name: str, value: str, directory: Path) -> tuple[str, ...]:
+    """A variable of this environment; the file that it names comes along, under the same path."""
+    path = directory / value
+    if not name.endswith("_FILE") or not path.is_file():
+        return ("--env", name)
+    return ("--env", f"{name}={path.resolve()}", "--volume", f"{path.resolve()}:{path.resolve()}:ro")
 
 
 def host_network_hint() -> str | None:

@@ -45,7 +45,10 @@ class Printer:
             if broken:
                 continue
             try:
-                self._stream.write(line)
+                try:
+                    self._stream.write(line)
+                except UnicodeEncodeError:  # a terminal that does not know all characters
+                    self._stream.write(line.encode("ascii", "replace").decode())
                 if self._lines.empty():
                     self._stream.flush()
             except (OSError, ValueError):

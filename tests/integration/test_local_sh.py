@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_said_with_both_figures(tmp_path: Path) -> None:
 
 
 def test_values_with_blanks_and_signs_come_back_as_they_were(tmp_path: Path) -> None:
-    values = {"MODEL_PATH": "/a path/with #and $HOME", "DEVICE": "cpu"}
+    values = {"MODEL_PATH": "/a path/of o'brien's, with #and $HOME\\x", "LOCAL_PROGRAM": "o'brien", "DEVICE": "cpu"}
     for _ in range(2):
         env_file.write(tmp_path / ".env.local", values)
     assert complete({}, tmp_path) == values

@@ -158,6 +158,13 @@ def test_our_image_gets_settings_by_name_and_never_by_value(tmp_path: Path, tool
     assert "sk-secret" not in " ".join(fleet.argv)
     handed = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word == "--env"}
     assert handed == {"PULSAR_URL", "API_KEYS"}
+    (tmp_path / "keys").write_text("sk-secret")
+    env = {"PULSAR_URL": URL, "API_KEYS_FILE": "keys", "DATABASE_URL_FILE": "/not/there"}
+    _, (fleet,) = image.waves(choice, settings, env, tmp_path, image.setting_names())
+    handed = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word in ("--env", "--volume")}
+    keys = tmp_path / "keys"
+    # What cannot be brought along is handed over all the same: the role says what is wrong with it, and does not open.
+    assert handed == {"PULSAR_URL", "DATABASE_URL_FILE", f"API_KEYS_FILE={keys}", f"{keys}:{keys}:ro"}
     assert fleet.undo[-1] == fleet.argv[fleet.argv.index("--name") + 1]
 
 

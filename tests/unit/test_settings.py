@@ -200,6 +200,21 @@ def test_the_secrets_are_known() -> None:
     assert {name for _, name in SECRETS} == known
 
 
+@pytest.mark.parametrize(
+    ("role", "settings", "hidden"),
+    [
+        (NodeSettings, {"API_KEY": "account_secret:v2"}, "account_secret:v2"),
+        (NodeSettings, {"API_KEY": "one,other"}, "one,other"),
+        (ManagementSettings, {"ALERT_WEBHOOK_URL": "https://hooks.example/T0/B0/x"}, "https://hooks.example/T0/B0/x"),
+        (ManagementSettings, {"DATABASE_URL": "postgresql+asyncpg://user:pa/ss@word[@host/db"}, "pa/ss@word["),
+        (ManagementSettings, {"MANAGEMENT_KEYS": "alice=operator:opensesame,bob=reader:abracadabra"}, "abracadabra"),
+    ],
+)
+def test_a_secret_is_masked_whatever_it_holds(role: type[Settings], settings: dict[str, str], hidden: str) -> None:
+    remote = {"NODE_TYPE": "remote", "MODEL_NAME": "m", "API_URL": "http://provider.example/v1"}
+    assert hidden in load(role, settings | (remote if role is NodeSettings else {})).secrets
+
+
 @pytest.mark.parametrize(("role", "name"), SECRETS)
 def test_a_secret_may_come_from_a_file(role: type[Settings], name: str, tmp_path: Path) -> None:
     file = tmp_path / "secret"

@@ -1,0 +1,108 @@
+"""Commands whose output nobody reads, or nobody can write, and options that are beyond all bounds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fleet.__main__ import main
+from fleet.start.printer import Printer
+
+ROOT = Path(__file__).parents[2]
+
+
+class Terminal:
+    """It knows the characters of Western Europe."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+
+    def write(self, text: str) -> int:
+        self.shown += text.encode("latin-1").decode("latin-1")
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def run(tmp_path: Path, output: int, *arguments: str, **env: str) -> tuple[int, str]:
+    """Exit code, and what it wrote to standard error."""
+    own = {"PATH": os.environ["PATH"], "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/fleet.db", **env}
+    command = [sys.executable, "-m", "fleet", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=own, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_who_has_enough_is_not_the_databases_fault(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        code, said = run(tmp_path, writing, "keys", "list")
+    finally:
+        os.close(writing)
+    assert (code, said) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_below_the_output_is_told_as_what_it_is(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, said = run(tmp_path, full.fileno(), "keys", "create", "app")
+    assert code in (1, 120), "Python itself ends so where it cannot write"
+    assert "The database" not in said
+    assert "Standard output has no space left. What was to be done before it was written is done." in said
+    with (tmp_path / "list").open("w") as output:
+        assert run(tmp_path, output.fileno(), "keys", "list")[0] == 0
+    assert (tmp_path / "list").read_text().startswith("app ")
+
+
+def test_a_terminal_that_does_not_know_all_characters_gets_the_others(tmp_path: Path) -> None:
+    with (tmp_path / "list").open("w") as output:
+        for arguments in (("create", "app"), ("list",)):
+            assert run(tmp_path, output.fileno(), "keys", *arguments, PYTHONIOENCODING="latin-1")[0] == 0
+    assert "?" in (tmp_path / "list").read_text()
+    terminal = Terminal()
+    printer = Printer(terminal)  # type: ignore[arg-type]
+    for line in ("a", "x \u2026 \u00fc", "b"):
+        printer.say("node", line)
+    printer.close()
+    assert [line.partition("| ")[2] for line in terminal.shown.splitlines()] == ["a", "x ? ?", "b"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ledger", "export", "--after", "99999999999999999999"),
+        ("ledger", "reconcile", "--days", "1000000"),
+        ("ledger", "reconcile", "--open-min", "99999999999999999999"),
+        ("dead-letters", "replay", "req_x", "--model", "m", "--answer", "/not/there/answer.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_done(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    env = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/fleet.db", "PULSAR_URL": "pulsar://127.0.0.1:1"}
+    result = CliRunner(env=env).invoke(main, arguments)
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert "Invalid value" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"OTEL_EXPORTER_OTLP_HEADERS": "x-key:SECRETSECRET"}, "OTEL_EXPORTER_OTLP_HEADERS: it is not written as"),
+        ({"OTEL_EXPORTER_OTLP_HEADERS": "SECRETSECRET"}, "OTEL_EXPORTER_OTLP_HEADERS: it is not written as"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "256"}, "max_export_batch_size must be less than or equal to max_queue_size."),
+    ],
+)
+def test_wrong_settings_of_traces_are_told_without_their_secrets(
+    tmp_path: Path, settings: dict[str, str], sentence: str
+) -> None:
+    traced = {"PULSAR_URL": "memory:", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "PORT": "0", **settings}
+    code, said = run(tmp_path, subprocess.DEVNULL, "gateway", **traced)
+    assert code == 2
+    assert sentence in said
+    assert "SECRET" not in said
+    assert "Traceback" not in said
