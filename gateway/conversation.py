@@ -200,9 +200,11 @@ class Conversation:
         if piece.again:
             self.engine_deaths += piece.error.code == EngineDied.code
             dismissal = self._dismiss(self._holder, accepted)
-            if self.deaths >= SILENT_DEATHS_MAX:
+            if self.deaths >= SILENT_DEATHS_MAX and not self.dead:
                 self._holder, self._probing = None, False
                 return [dismissal, *self._end("poison", Poison())]
+            if self.deaths >= SILENT_DEATHS_MAX:
+                return [dismissal, *self._verify()]
             return [dismissal, *self._released(now_ms)]
         self._accepted = piece.attempt_id
         self.state = "failed"
@@ -248,9 +250,13 @@ class Conversation:
             self.dead |= {self._holder.node}
         fence = [self._dismiss(self._holder, Stop(attempt_id=attempt_id, reason="superseded"))]
         if self.state == "open" and self.deaths >= SILENT_DEATHS_MAX:
-            self._holder, self._probing, self._verifying = None, False, True
-            return [*fence, *map(self._park, self._contenders.values()), Verify(self.dead)]
+            return [*fence, *self._verify()]
         return [*fence, *self._released(now_ms)]
+
+    def _verify(self) -> list[Decision]:
+        """Who was silent may live: that is found out before a request is called poison for it."""
+        self._holder, self._probing, self._verifying = None, False, True
+        return [*map(self._park, self._contenders.values()), Verify(self.dead)]
 
     def verified(self, alive: set[str], now_ms: int) -> list[Decision]:
         """What came of :class:`Verify`: the nodes of :attr:`dead` that were heard again, and so never died."""

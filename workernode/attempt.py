@@ -14,6 +14,7 @@ from wire.piece import PIECE_BYTES_MAX, Alive, Content, Failed, Finished, Settle
 from wire.usage import Usage
 from workernode.engine import Job, answer_id
 from workernode.outcome import Answered, Cancelled, Interrupted, Refused
+from workernode.prompts import CHARS_PER_TOKEN, estimated_tokens
 from workernode.settling import GatewayGone, ending, settlement
 from workernode.words import Words
 
@@ -37,7 +38,6 @@ log = Log("node")
 ASK_AGAIN_S = 1.0
 PARKED_ASK_AGAIN_S = 0.5
 """Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
-CHARS_PER_TOKEN = 4
 """For estimates where an upstream gave no figures."""
 
 
@@ -175,7 +175,7 @@ class Attempt:
     def usage_so_far(self) -> Usage:
         """An estimate of what was generated until now."""
         return Usage(
-            prompt_tokens=len(self.request.body) // CHARS_PER_TOKEN if self.begun else 0,
+            prompt_tokens=estimated_tokens(self.request.body) if self.begun else 0,
             completion_tokens=-(-self.text_chars // CHARS_PER_TOKEN),
             estimated=True,
         )
@@ -262,7 +262,9 @@ class Attempt:
         while word := self._words.take():
             # It came between `started` and now; `go` is no news here.
             if isinstance(word, Stop | GatewayGone):
-                return Cancelled(_reason(word), self.usage_so_far())
+                # The engine has seen nothing of it: nothing is charged, and nobody takes this attempt for a death.
+                self.begun = False
+                return Cancelled(_reason(word), Usage())
         self._working = asyncio.current_task()
         try:
             crash.point("before_engine")

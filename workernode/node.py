@@ -304,7 +304,8 @@ class Node:
         """The attempt keeps its delivery and gives up its slot, or shall work after all: False if there is no slot."""
         if not parked:
             if attempt.slotless == "parked":
-                if self.busy >= self.slots:
+                # Deliveries that are not attempts yet have their slot, too; and who is paused begins nothing.
+                if self._taken - self._slotless >= self.slots or not self._intake.gate.is_open:
                     return False
                 self._parked -= 1
                 attempt.slotless = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+CHARS_PER_TOKEN = 4
 Prompt = str | list[int]
 """A text, or the tokens of one."""
 
@@ -40,6 +41,13 @@ def prompt_count(body: bytes) -> int:
         return len(prompts_of(_body.decode(body).prompt)) or 1
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 1
+
+
+def estimated_tokens(body: bytes) -> int:
+    """About how many tokens a request's prompt has, by the length of its texts; at least one."""
+    prompt = prompt_texts(body)
+    chars = sum(map(len, prompt.texts)) + CHARS_PER_TOKEN * prompt.tokens
+    return max(1, -(-chars // CHARS_PER_TOKEN))
 
 
 def prompt_texts(body: bytes) -> PromptTexts:

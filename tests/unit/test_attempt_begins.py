@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from tests.scripted_engine import ScriptedEngine
-from wire.control import Accepted, Go, Park
-from wire.piece import Finished, Frame, Started
+from wire.control import Accepted, Go, Park, Stop
+from wire.piece import Alive, Finished, Frame, Started
 from wire.request import Request
+from wire.usage import Usage
 from workernode.attempt import Attempt
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ class Books:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def charge(self, *_: Any, **__: Any) -> bytes:
+    def charge(self, _: Attempt, usage: Usage, *__: Any, **___: Any) -> bytes:
+        self.charged = usage
         return b"charge"
 
     def attempt_event(self, _: Attempt, bill: str, *__: Any) -> bytes:
@@ -71,9 +75,9 @@ class Books:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, request: Request = REQUEST) -> None:
         self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
-        parts: Any = (Delivery(), REQUEST, self.link, self.engine, self.books, None, asyncio.Lock())
+        parts: Any = (Delivery(), request, self.link, self.engine, self.books, None, asyncio.Lock())
         self.attempt = Attempt(*parts, model=REQUEST.model)
         self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: True, on_done=lambda: None))
 
@@ -123,3 +127,38 @@ async def test_the_engine_never_sees_a_request_whose_gateway_is_gone_by_then(ben
     assert await bench.run == "ack"
     assert bench.engine.asked == 0
     assert bench.books.told == ["abandoned"]
+
+
+@pytest.mark.parametrize("parked", [False, True], ids=["in one turn with go", "while it says that it begins"])
+@pytest.mark.parametrize("reason", ["cancelled", "again"])
+async def test_whoever_is_stopped_before_the_engine_saw_the_request_is_charged_nothing(
+    bench: Bench, parked: bool, reason: Any
+) -> None:
+    attempt_id = bench.attempt.attempt_id
+    stop = Stop(attempt_id=attempt_id, reason=reason)
+    if parked:
+        await bench.says(Park(attempt_id=attempt_id))
+        await bench.says(bench.go())
+        await bench.says(stop)
+        bench.link.hears.set_result(True)
+    else:
+        bench.attempt.hear(bench.go())
+        bench.attempt.hear(stop)
+    assert await bench.run == ("ack" if reason == "cancelled" else "nack")
+    assert (bench.engine.asked, bench.books.told) == (0, [])
+    if reason == "again":
+        # Else the gateway would take its silence for a death.
+        assert bench.link.frames[-1] == Alive(attempt_id=attempt_id, holding=False)
+
+
+async def test_an_image_is_not_charged_by_its_bytes_when_its_request_is_cancelled() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    content = [{"type": "text", "text": "What is this?"}, image]
+    body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+    bench = Bench(structs.replace(REQUEST, body=body))
+    bench.engine.steps = ("text", asyncio.Event())
+    await bench.says(bench.go())
+    await bench.says(Stop(attempt_id=bench.attempt.attempt_id, reason="cancelled"))
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "ack"
+    assert bench.books.charged == Usage(prompt_tokens=4, completion_tokens=1, estimated=True)

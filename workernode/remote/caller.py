@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from workernode.outcome import Answered
+from workernode.prompts import CHARS_PER_TOKEN
 from workernode.remote.body import as_body
 from workernode.remote.call import together
 from workernode.remote.chunk import Chunks, identity
@@ -18,7 +19,6 @@ from workernode.remote.headers import request_headers
 from workernode.remote.side_by_side import all_of, side_by_side
 from workernode.remote.stated import stated
 from workernode.remote.stream import StreamRelay
-from workernode.remote.tokens import CHARS_PER_TOKEN
 from workernode.remote.usage import as_json
 from workernode.remote.vectors import embedded
 from workernode.remote.whole import rewritten

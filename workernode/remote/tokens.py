@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from workernode.engine import EngineUnusable
-from workernode.prompts import prompt_texts
+from workernode.prompts import CHARS_PER_TOKEN, estimated_tokens, prompt_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CHARS_PER_TOKEN = 4
 MESSAGE_TOKENS = 4
 """What a chat template puts around each message, about: a tokenizer's file does not say."""
 
@@ -40,9 +39,7 @@ class ByLength:
         return -(-chars // CHARS_PER_TOKEN)
 
     def prompt(self, body: bytes) -> int:
-        prompt = prompt_texts(body)
-        chars = sum(map(len, prompt.texts)) + CHARS_PER_TOKEN * prompt.tokens
-        return max(1, -(-chars // CHARS_PER_TOKEN))
+        return estimated_tokens(body)
 
     def texts(self, texts: Sequence[str]) -> list[int]:
         return [-(-len(text) // CHARS_PER_TOKEN) for text in texts]

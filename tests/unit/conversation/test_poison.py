@@ -30,6 +30,19 @@ def test_nodes_that_are_heard_again_never_died(story: Story) -> None:
     assert story.conversation.dead == {node("a3")}
 
 
+def test_an_engine_that_dies_after_two_silent_ones_is_not_the_end_of_a_request_whose_nodes_live(story: Story) -> None:
+    story.begins("a1")
+    for silent, following in (("a1", "a2"), ("a2", "a3")):
+        story.starts(following)
+        story.is_silent(silent)
+        story.begins(following)
+    decisions = story.fails("a3", again=True, error=DIED)
+    assert decisions == [accepted("a3"), Verify(frozenset({node("a1"), node("a2")}))]
+    story.starts("a4")
+    assert go("a4", number=4) in story.conversation.verified({node("a1"), node("a2")}, NOW)
+    assert story.conversation.deaths == 1
+
+
 def test_deaths_that_become_certain_after_the_end_change_nothing(story: Story) -> None:
     story.starts("a1")
     third_death(story)
