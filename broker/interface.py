@@ -106,7 +106,8 @@ class Consumer(Protocol):
     def nack(self, delivery: Delivery) -> None:
         """Hand this message back; it comes again, to any consumer, ahead of the backlog, about 0.1 to 0.4 s later.
 
-        Implementations gather nacks and issue them together on a tick.
+        Implementations gather nacks and issue them together on a tick. For :attr:`Kind.SHARED` alone: of another kind
+        Pulsar hands back everything that the consumer holds.
         """
 
     async def aclose(self) -> None:

@@ -38,17 +38,22 @@ class Visitor:
 
     def deliver(self, consumer: int, entry: int, *payloads: bytes, batch: bool = False) -> None:
         """Hand it a message, or a batch of them."""
-        id_ = number(1, 7) + number(2, entry)
-        command = frame(Command.MESSAGE, number(1, consumer) + text(2, id_))[8:]
-        metadata = text(1, b"peer") + number(2, entry) + number(3, PUBLISHED_MS)
+        metadata = b""
         if batch:
-            metadata += number(11, len(payloads))
+            metadata = number(11, len(payloads))
             singles = [number(3, len(payload)) for payload in payloads]
             payloads = tuple(
                 len(single).to_bytes(4, "big") + single + each for single, each in zip(singles, payloads, strict=True)
             )
+        self.deliver_raw(consumer, entry, metadata, b"".join(payloads))
+
+    def deliver_raw(self, consumer: int, entry: int, further: bytes, payload: bytes) -> None:
+        """Hand it a message with ``further`` metadata beside the usual."""
+        id_ = number(1, 7) + number(2, entry)
+        command = frame(Command.MESSAGE, number(1, consumer) + text(2, id_))[8:]
+        metadata = text(1, b"peer") + number(2, entry) + number(3, PUBLISHED_MS) + further
         checked = b"\x0e\x01" + b"\0" * 4
-        rest = checked + len(metadata).to_bytes(4, "big") + metadata + b"".join(payloads)
+        rest = checked + len(metadata).to_bytes(4, "big") + metadata + payload
         size = 4 + len(command) + len(rest)
         self.send(size.to_bytes(4, "big") + len(command).to_bytes(4, "big") + command + rest)
 

@@ -156,6 +156,11 @@ class PulsarBroker:
         if self.library is not None:
             await self.library.aclose()
 
+    def lose(self) -> None:
+        """The broker does not answer."""
+        self._sure.clear()
+        self.lost = True
+
     def find(self) -> None:
         """The broker answers."""
         if self.lost:

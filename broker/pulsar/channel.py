@@ -45,6 +45,7 @@ _MESSAGE, _SEND_RECEIPT = int(Command.MESSAGE), int(Command.SEND_RECEIPT)
 _OK = Result.Ok
 _SUPPORTS_AUTH_REFRESH = number(1, 1)
 _TOKEN = b"token"
+_NO_BROKER = "what answers there is no Pulsar broker"
 
 
 class Traffic(NamedTuple):
@@ -89,7 +90,11 @@ class Channel(asyncio.Protocol):
         self._rest = bytearray()
         self._needed = 0
         self._ids = count(1)
+        self.silent_since: float | None = None
+        """Loop time since which it gives no answer, as far as anybody asked."""
         self._answers: dict[int, asyncio.Future[Fields]] = {}
+        self._openings: dict[int, asyncio.Future[Fields]] = {}
+        """Of members that are being opened."""
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._producers: dict[int, ChannelProducer] = {}
         self._consumers: dict[int, ChannelConsumer | ChannelReader] = {}
@@ -129,7 +134,9 @@ class Channel(asyncio.Protocol):
         known = text(1, topic.encode()) + number(2, producer.id)
         self._producers[producer.id] = producer
         try:
-            answer = await self._ask(Command.PRODUCER, lambda request: known + number(3, request) + number(9, 0))
+            answer = await self._ask(
+                Command.PRODUCER, lambda request: known + number(3, request) + number(9, 0), opens=producer.id
+            )
         except BaseException:
             self._leave(Command.CLOSE_PRODUCER, self._producers, producer.id)
             raise
@@ -249,7 +256,9 @@ class Channel(asyncio.Protocol):
         self.lost = True
         if self._reads_later is not None:
             self._reads_later.cancel()
-        self._refuse(error or EOFError("the connection was closed without an answer"))
+        if not isinstance(error, OSError):
+            error = EOFError("the connection was closed without an answer")
+        self._refuse(error)
         waiting: list[asyncio.Future[Any]] = [*self._answers.values(), *self._pongs]
         for future in waiting:
             if not future.done():
@@ -275,12 +284,17 @@ class Channel(asyncio.Protocol):
             begin = at + 4
             stop = begin + int.from_bytes(data[at:begin], "big")
             if stop - begin > FRAME_BYTES_MAX:
-                self._refuse(EOFError("what answers there is no Pulsar broker"))
+                self._refuse(EOFError(_NO_BROKER))
                 self.abort()
                 return
             if stop > end:
                 break
-            self._take(data, begin, stop)
+            try:
+                self._take(data, begin, stop)
+            except IndexError:  # a command that ends before its end
+                self._refuse(EOFError(_NO_BROKER))
+                self.abort()
+                return
             at = stop
         if at < end:
             self._rest += data[at:]
@@ -344,9 +358,9 @@ class Channel(asyncio.Protocol):
                 if (producer := self._producers.get(fields.number(1))) is not None:
                     producer.receipt(fields.number(2), refused(fields.number(3), "").result)
             case Command.CLOSE_PRODUCER:
-                self._end(self._producers.pop(fields.number(1), None))
+                self._end(fields.number(1), self._producers)
             case Command.CLOSE_CONSUMER:
-                self._end(self._consumers.pop(fields.number(1), None))
+                self._end(fields.number(1), self._consumers)
             case Command.AUTH_CHALLENGE:
                 self._prove()
 
@@ -381,17 +395,21 @@ class Channel(asyncio.Protocol):
             self._welcome.set_exception(error)
             self._welcome.exception()  # whoever waited may have given up
 
-    async def _ask(self, command: Command, body: Callable[[int], bytes]) -> Fields:
+    async def _ask(self, command: Command, body: Callable[[int], bytes], *, opens: int = 0) -> Fields:
+        """``opens`` is the member that this opens, and that the broker may close instead."""
         if self.lost:
             raise PulsarFailure(Result.NotConnected)
         request = next(self._ids)
         answer: asyncio.Future[Fields] = self._loop.create_future()
         self._answers[request] = answer
+        if opens:
+            self._openings[opens] = answer
         self.write(frame(command, body(request)))
         try:
             return await self.answer(answer, self._limits.operation_timeout_s)
         finally:
             del self._answers[request]
+            self._openings.pop(opens, None)
 
     @contextlib.asynccontextmanager
     async def _attached(self, consumer: ChannelConsumer | ChannelReader) -> AsyncIterator[None]:
@@ -410,7 +428,7 @@ class Channel(asyncio.Protocol):
         self, topic: str, subscription: str, consumer: ChannelConsumer | ChannelReader, how: bytes
     ) -> None:
         known = text(1, topic.encode()) + text(2, subscription.encode()) + how + number(4, consumer.id)
-        await self._ask(Command.SUBSCRIBE, lambda request: known + number(5, request))
+        await self._ask(Command.SUBSCRIBE, lambda request: known + number(5, request), opens=consumer.id)
 
     def _leave(self, command: Command, members: dict[int, Any], id_: int) -> None:
         """What was opened for somebody who is gone must not stay open."""
@@ -423,7 +441,11 @@ class Channel(asyncio.Protocol):
         except PulsarFailure:
             return  # it is over anyway
 
-    def _end(self, member: Member | None) -> None:
+    def _end(self, id_: int, members: dict[int, Any]) -> None:
+        opening = self._openings.get(id_)
+        if opening is not None and not opening.done():
+            opening.set_exception(PulsarFailure(Result.NotConnected))
+        member: Member | None = members.pop(id_, None)
         if member is not None:
             member.lose()
 

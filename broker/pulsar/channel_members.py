@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from broker.pulsar.channel import Channel
 
 _INDIVIDUAL = 0
-_BATCH, _BATCH_TAG = 11, b"\x58"
+_COMPRESSION, _BATCH, _BATCH_TAG = 8, 11, b"\x58"
 
 
 class ChannelProducer:
@@ -89,18 +89,27 @@ class ChannelProducer:
 
 
 class PulledMessage:
-    """One message as it was handed to one consumer."""
+    """One message as it was handed to one consumer; whatever we cannot unpack is its payload as it came."""
 
-    __slots__ = ("id", "payload", "published_ms", "taker")
+    __slots__ = ("count", "id", "payload", "published_ms", "taker")
 
     def __init__(self, taker: ChannelConsumer, id_: bytes, metadata: bytes, payload: bytes) -> None:
         self.taker = taker
         self.id = id_
         """The broker's name for it, as it wrote it."""
-        fields = Fields(metadata)
-        # Who gathers may have gathered one. Of several, a permit for one cannot take a part.
-        self.payload = payload if fields.number(11) != 1 else batched(payload, 1)[0]
-        self.published_ms = fields.number(3)
+        self.payload = payload
+        self.published_ms = 0
+        self.count = 1
+        """How many messages it is to the broker."""
+        try:
+            fields = Fields(metadata)
+            self.published_ms = fields.number(3)
+            self.count = fields.number(_BATCH) or 1
+            # Who gathers may have gathered one. Of several, a permit for one cannot take a part.
+            if _BATCH in fields and self.count == 1 and not fields.number(_COMPRESSION):
+                self.payload = batched(payload, 1)[0]
+        except IndexError:
+            pass  # whoever reads it will find that nobody can
 
 
 class ChannelConsumer:
@@ -124,7 +133,11 @@ class ChannelConsumer:
     def take(self, data: bytes, at: int, end: int, stop: int) -> None:
         """One message: its id is in ``data`` at ``at``, itself from ``end`` to ``stop``."""
         size, at = read_varint(data, at + 1)
-        self._take(PulledMessage(self, data[at : at + size], *unwrapped(data, end, stop)))
+        message = PulledMessage(self, data[at : at + size], *unwrapped(data, end, stop))
+        if message.count > 1:
+            # A foreign batch took as many permits as it has messages, and one was asked for.
+            self.permit(message.count - 1)
+        self._take(message)
 
     def acknowledge(self, messages: list[PulledMessage]) -> None:
         """These are done with."""
@@ -169,13 +182,19 @@ class ChannelReader:
     def take(self, data: bytes, _: int, end: int, stop: int) -> None:
         """One message, which used one permit up, or a batch of them."""
         metadata, payload = unwrapped(data, end, stop)
+        count, heard = 0, [payload]
         # Nobody of ours gathers what is heard; looking for the number's tag spares reading all of it each time.
-        count = Fields(metadata).number(_BATCH) if _BATCH_TAG in metadata else 0
+        if _BATCH_TAG in metadata:
+            try:
+                if count := Fields(metadata).number(_BATCH):
+                    heard = batched(payload, count)
+            except IndexError:
+                pass  # whoever hears it will find that nobody can read it
         self._taken += count or 1
         if self._taken >= self._half:
             self.permit(self._taken)
             self._taken = 0
-        for each in batched(payload, count) if count else (payload,):
+        for each in heard:
             self._hear(each)
 
     def lose(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+from aiohappyeyeballs import start_connection
 
 from broker.pulsar.channel import Channel
 from broker.pulsar.failure import TRY_AGAIN, PulsarFailure, Result
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from broker.pulsar.credential import Credential
     from broker.pulsar.limits import PulsarLimits
 
+_NEXT_ADDRESS_S = 0.25
+"""One address of a host has so long before the next one is tried beside it (RFC 8305, section 5)."""
 _REDIRECTS_MAX = 20
 _REDIRECT, _CONNECT = 0, 1
 
@@ -55,7 +60,7 @@ class Channels:
         channel = Channel(self._limits, self._credential.token, proxied_to=route.proxied_to, gathers=route.gathers)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().create_connection(lambda: channel, route.host, route.port, ssl=tls)
+                await _connect(channel, route, tls)
                 await channel.welcome()
         except BaseException:
             channel.abort()
@@ -75,7 +80,8 @@ class Channels:
 
     async def check(self) -> list[bool]:
         """Whether they give an answer, one by one; what gives none in time is ended, and others will be opened."""
-        return await asyncio.gather(*(_answers(each) for each in self._channels.values() if not each.lost))
+        found = [(route, channel) for route, channel in self._channels.items() if not channel.lost]
+        return await asyncio.gather(*(self._answers(route, channel) for route, channel in found))
 
     async def aclose(self) -> None:
         """Write what waits, and close all."""
@@ -152,24 +158,63 @@ class Channels:
 
     def _route(self, url: str, through: Route | None) -> Route:
         parts = urlsplit(url)
-        if not parts.hostname or not parts.port:
-            raise PulsarFailure(Result.LookupError, "the broker of the topic has no address of this kind")
-        if through is None or through == (parts.hostname, parts.port, None, False):
-            return Route(parts.hostname, parts.port)
-        return through._replace(proxied_to=f"{parts.hostname}:{parts.port}")
-
-
-async def _answers(channel: Channel) -> bool:
-    # With a second chance: this process itself may have stood still for so long.
-    for _ in range(2):
-        before = channel.traffic
         try:
-            await channel.ping()
-        except PulsarFailure:
-            # The answer comes behind all that is on its way already, which takes its time over a slow line.
-            if channel.traffic.since(before):
-                return True
-        else:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or not port:
+            raise PulsarFailure(Result.LookupError, "the broker of the topic has no address of this kind")
+        if through is None or through == (host, port, None, False):
+            return Route(host, port)
+        return through._replace(proxied_to=parts.netloc)
+
+    async def _answers(self, route: Route, channel: Channel) -> bool:
+        now = asyncio.get_running_loop().time
+        asked_at = now()
+        if await _shows_life(channel):
+            channel.silent_since = None
             return True
-    channel.abort()
-    return False
+        # With a second chance: this process itself may have stood still for so long. And a broker whose storage is slow
+        # reads no more from who publishes. To such a one a new connection would write everything once more. Only when
+        # what it has not confirmed has ended as unknown is nothing lost by that.
+        alive, lets_in = await asyncio.gather(_shows_life(channel), self._lets_in(route))
+        channel.silent_since = None if alive else channel.silent_since or asked_at
+        if channel.silent_since is None:
+            return True
+        if lets_in and now() - channel.silent_since < self._limits.send_timeout_ms / 1000:
+            return True
+        channel.abort()
+        return False
+
+    async def _lets_in(self, route: Route) -> bool:
+        """Whether a further connection would be let in."""
+        try:
+            channel = await self.greet(route, self._limits.ping_timeout_s)
+        except (OSError, EOFError, PulsarFailure):  # a timeout is an OSError
+            return False
+        channel.abort()
+        return True
+
+
+async def _connect(channel: Channel, route: Route, tls: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    # One after the other, as the loop would try them, a silent one takes up all the time that there is.
+    connected = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
+    try:
+        await loop.create_connection(
+            lambda: channel, sock=connected, ssl=tls, server_hostname=route.host if tls else None
+        )
+    except BaseException:
+        connected.close()
+        raise
+
+
+async def _shows_life(channel: Channel) -> bool:
+    before = channel.traffic
+    try:
+        await channel.ping()
+    except PulsarFailure:
+        # The answer comes behind all that is on its way already, which takes its time over a slow line.
+        return channel.traffic.since(before)
+    return True

@@ -23,6 +23,7 @@ class Result(Enum):
     AuthorizationError = auto()
     BrokerMetadataError = auto()
     BrokerPersistenceError = auto()
+    ChecksumError = auto()
     ConnectError = auto()
     ConsumerBusy = auto()
     ErrorGettingAuthenticationData = auto()
@@ -32,6 +33,8 @@ class Result(Enum):
     MessageTooBig = auto()
     NotAllowedError = auto()
     NotConnected = auto()
+    NotWritten = auto()
+    """Ours: it was never given to a connection."""
     ProducerBlockedQuotaExceededError = auto()
     ProducerBlockedQuotaExceededException = auto()
     ProducerBusy = auto()
@@ -41,6 +44,7 @@ class Result(Enum):
     Timeout = auto()
     TooManyLookupRequestException = auto()
     TopicNotFound = auto()
+    TopicTerminated = auto()
     UnknownError = auto()
 
 
@@ -66,6 +70,12 @@ _UNAVAILABLE = {
     Result.Interrupted: "the call was interrupted",
 }
 
+_REFUSED = {
+    Result.NotAllowedError: "the broker does not allow it",
+    Result.ChecksumError: "it did not arrive as it was sent",
+    Result.TopicTerminated: "the topic takes no more messages",
+}
+
 _REJECTED = {
     Result.ProducerQueueIsFull,
     Result.ProducerBlockedQuotaExceededError,
@@ -83,6 +93,7 @@ TRY_AGAIN = frozenset(
         Result.TooManyLookupRequestException,
         Result.ProducerBusy,
         Result.BrokerMetadataError,
+        Result.BrokerPersistenceError,
     }
 )
 """Results that a broker gives while it starts or moves a topic, and not when it means no."""
@@ -119,5 +130,9 @@ def explain_send(result: Result, topic: str) -> BrokerError:
         return PayloadTooLarge(f"The broker takes no message of this size on {topic}.")
     if result in FORBIDDEN:
         return BrokerForbidden(f"Sending to {topic} was refused: {FORBIDDEN[result]}.")
+    if result in _REFUSED:
+        return BrokerError(f"Sending to {topic} was refused: {_REFUSED[result]}.")
+    if result == Result.NotWritten:
+        return BrokerUnavailable(f"{topic} could not be reached; the message was not sent.")
     # Whatever else went wrong, the bytes had already been given to the client, and it may have written them.
     return SendUnknown(f"Whether the message reached {topic} is unknown: {_UNAVAILABLE.get(result, result.name)}.")

@@ -60,8 +60,10 @@ _RESULTS = {
     6: Result.ServiceUnitNotReady,
     7: Result.ProducerBlockedQuotaExceededError,
     8: Result.ProducerBlockedQuotaExceededException,
+    9: Result.ChecksumError,
     11: Result.TopicNotFound,
     14: Result.TooManyLookupRequestException,
+    15: Result.TopicTerminated,
     16: Result.ProducerBusy,
     17: Result.InvalidTopicName,
     22: Result.NotAllowedError,
@@ -133,9 +135,11 @@ def in_batch(payload: bytes) -> bytes:
 
 
 def batched(batch: bytes, count: int) -> list[bytes]:
-    """The payloads of so many messages that stand in a batch."""
-    payloads, at = [], 0
-    for _ in range(count):
+    """The payloads of so many messages that stand in a batch, or of fewer where it ends before; raises
+    :class:`IndexError` where it ends in the midst of one's metadata."""
+    payloads: list[bytes] = []
+    at = 0
+    while len(payloads) < count and at < len(batch):
         begin = at + 4
         end = begin + int.from_bytes(batch[at:begin], "big")
         at = end + Fields(batch[begin:end]).number(3)

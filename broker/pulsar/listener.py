@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from broker.pulsar.patience import patiently
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from broker.pulsar.broker import PulsarBroker
     from broker.pulsar.channel_members import ChannelReader
+
+log = logging.getLogger(__name__)
 
 
 class PulsarListener:
@@ -59,5 +62,10 @@ class PulsarListener:
         return await channel.read(self.topic, self._arrived, permits=self._waiting_max, on_lost=self._broker.hurry)
 
     def _arrived(self, payload: bytes) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._hear(payload)
+        except Exception:
+            # It is called by the connection, which is that of others too.
+            log.exception('A message could not be heard. action="not_heard" topic="%s"', self.topic)

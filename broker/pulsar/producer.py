@@ -55,7 +55,7 @@ class PulsarProducer:
     """Publishes at once, or what has come within ``gather_ms`` as one entry.
 
     What has no receipt when the broker moves the topic is published again when it is back, in order. What has none
-    after the send timeout ends as unknown, whether somebody waits for it or not.
+    after the send timeout ends, whether somebody waits for it or not: as unknown if it was ever written.
     """
 
     returns_by_itself = False
@@ -99,9 +99,9 @@ class PulsarProducer:
                 self._write(entry)
 
     def give_up(self) -> None:
-        """What waits for a receipt ends as unknown."""
+        """What waits for a receipt ends, as unknown if it was ever written."""
         for entry in [*self._sent.values(), *self._unsent]:
-            self._end(entry, Result.NotConnected)
+            self._end(entry, Result.NotConnected if entry.sent else Result.NotWritten)
         self._sent.clear()
         self._unsent.clear()
 
@@ -202,7 +202,7 @@ class PulsarProducer:
             self._end(self._sent.pop(next(iter(self._sent))), Result.Timeout)
         late = sum(entry.since <= latest for entry in self._unsent)
         for entry in self._unsent[:late]:
-            self._end(entry, Result.Timeout)
+            self._end(entry, Result.Timeout if entry.sent else Result.NotWritten)
         del self._unsent[:late]
         oldest = next(chain(self._sent.values(), self._unsent), None)
         if oldest is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.pulsar import handshake
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOKS_APART_S = 0.1
+_LOOKS_APART_MAX_S = 3.2
+"""What is lost again and again must not keep the loop busy, nor the broker: then the one grows to the other."""
+_NOBODY_S = 5.0
+"""Without a single attached member for so long, no topic can be used, whoever answers: perhaps a proxy of no broker."""
 LOOKS_BEFORE_JOIN = 2
 """A member that is lost while the broker answers may come back by itself for this long."""
 
@@ -54,6 +59,8 @@ class Watch:
     def __init__(self, broker: PulsarBroker) -> None:
         self._broker = broker
         self._looks = 0
+        self._nobody_since: float | None = None
+        """Loop time since which no member is attached."""
         self._hurry = asyncio.Event()
         self._under_way: dict[object, asyncio.Task[object]] = {}
         self._task = asyncio.create_task(self._run(), name="pulsar-watch")
@@ -70,10 +77,12 @@ class Watch:
         await asyncio.wait(tasks)
 
     async def _run(self) -> None:
+        apart_s = _LOOKS_APART_S
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._broker.limits.watch_interval_s):
                     await self._hurry.wait()
+            apart_s = min(2 * apart_s, _LOOKS_APART_MAX_S) if self._hurry.is_set() else _LOOKS_APART_S
             self._hurry.clear()
             try:
                 await self._look()
@@ -84,8 +93,10 @@ class Watch:
                     self._broker.address,
                     failure,
                 )
-            # What is lost again and again must not keep the loop busy.
-            await asyncio.sleep(_LOOKS_APART_S)
+            except Exception:
+                # Without the watch nothing would ever come back.
+                log.exception('The connection to the broker could not be looked at. action="look_failed"')
+            await asyncio.sleep(apart_s * random.uniform(0.5, 1.5))
 
     async def _look(self) -> None:
         broker = self._broker
@@ -99,17 +110,29 @@ class Watch:
             if await handshake.fault(broker.address, broker.channels, timeout_s) is not None:
                 self._lose()
                 return
-        self._find()
+        if self._nobody():
+            self._lose()
+        else:
+            self._find()
         if broker.library is not None:
             self._begin(broker.library, broker.library.answers(broker.ping_topic))
         # Those of a channel that was ended just now are lost just now, and the next look is at once.
         if all(answers):
             self._bring_back()
 
+    def _nobody(self) -> bool:
+        members = self._broker.members
+        if not members or any(member.connected for member in members):
+            self._nobody_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        self._nobody_since = self._nobody_since or now
+        return now - self._nobody_since >= _NOBODY_S
+
     def _lose(self) -> None:
         if self._broker.connected:
             log.warning('The connection to the broker is lost. action="broker_lost" address="%s"', self._broker.address)
-        self._broker.lost = True
+        self._broker.lose()
         for member in self._broker.members:
             if isinstance(member, PulsarProducer):
                 member.give_up()

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker.interface import PAYLOAD_BYTES_MAX, BrokerError, Kind, PayloadTooLarge, SendRejected, SendUnknown
+from broker.interface import (
+    PAYLOAD_BYTES_MAX,
+    BrokerError,
+    BrokerForbidden,
+    BrokerUnavailable,
+    Kind,
+    PayloadTooLarge,
+    SendRejected,
+    SendUnknown,
+)
 from broker.pulsar.consumer import NACK_DELAY_S, NACK_TICK_S, PulsarConsumer
 from broker.pulsar.frames import Command, Fields, number, text
 from broker.pulsar.listener import PulsarListener
@@ -76,6 +85,76 @@ async def test_a_pulled_message_is_acknowledged_by_its_own_name(peer: PulsarPeer
         (ack,) = await until(lambda: peer.all_said(Command.ACK))
         assert dict(ack.inner(3)) == {1: 7, 2: 300}
         await consumer.aclose()
+
+
+async def test_a_foreign_batch_costs_no_slot(peer: PulsarPeer) -> None:
+    """It took as many permits as it has messages, and whoever pulls had given one."""
+    async with opened(peer.url) as channels:
+        consumer = PulsarConsumer(broker_of(channels, peer.url), KEPT, "workers", Kind.SHARED)
+        await consumer.join()
+        received = asyncio.ensure_future(consumer.receive())
+        await until(lambda: peer.all_said(Command.FLOW))
+        peer.visitors[0].deliver(peer.all_said(Command.SUBSCRIBE)[0].number(4), 1, b"one", b"two", b"three", batch=True)
+        assert b"one" in (await received).payload  # as it came, for whoever says that nobody can read it
+        flows = await until(lambda: (said := peer.all_said(Command.FLOW)) and len(said) == 2 and said)
+        assert [flow.number(2) for flow in flows] == [1, 2]
+        await consumer.aclose()
+
+
+_CUT_OFF = b"\0\0\0\x05\x18\xff"
+"""Of a message in a batch: the size of its metadata, and less than that of it."""
+
+
+@pytest.mark.parametrize(
+    ("metadata", "payload"),
+    [
+        pytest.param(number(11, 1), _CUT_OFF, id="a batch of one that is cut off"),
+        pytest.param(number(11, 1), b"", id="an empty batch"),
+        pytest.param(number(11, 1) + number(8, 2), _CUT_OFF, id="a compressed batch"),
+        pytest.param(number(11, 2**31 - 1), b"", id="a batch that says to be huge"),
+        pytest.param(b"\x58\xff", b"text", id="metadata that are cut off"),
+    ],
+)
+async def test_what_cannot_be_unpacked_comes_as_it_is_and_harms_nobody(
+    peer: PulsarPeer, metadata: bytes, payload: bytes
+) -> None:
+    heard: list[bytes] = []
+    async with opened(peer.url) as channels:
+        broker = broker_of(channels, peer.url)
+        consumer = PulsarConsumer(broker, KEPT, "workers", Kind.SHARED)
+        listener = PulsarListener(broker, PASSING, heard.append, 4, gathers=False)
+        for member in (consumer, listener):
+            await member.join()
+        (visitor,) = peer.visitors
+        received = asyncio.ensure_future(consumer.receive())
+        for subscribe in visitor.said(Command.SUBSCRIBE):
+            visitor.deliver_raw(subscribe.number(4), 1, metadata, payload)
+        delivery = await received
+        assert delivery.payload == payload
+        consumer.ack(delivery)
+        await until(lambda: visitor.said(Command.ACK))
+        visitor.deliver(visitor.said(Command.SUBSCRIBE)[1].number(4), 2, b"the next one")
+        await until(lambda: heard[-1:] == [b"the next one"])
+        assert set(heard[:-1]) <= {payload, b""}
+        await consumer.aclose()
+    assert len(peer.visitors) == 1
+
+
+async def test_what_a_hearer_cannot_bear_is_its_own_trouble(peer: PulsarPeer) -> None:
+    heard: list[bytes] = []
+
+    def hear(payload: bytes) -> None:
+        heard.append(payload)
+        if payload == b"bad":
+            raise ValueError
+
+    async with opened(peer.url) as channels:
+        listener = PulsarListener(broker_of(channels, peer.url), PASSING, hear, 4, gathers=False)
+        await listener.join()
+        for n, payload in enumerate((b"bad", b"good")):
+            peer.visitors[0].deliver(peer.all_said(Command.SUBSCRIBE)[0].number(4), n, payload)
+        await until(lambda: heard == [b"bad", b"good"])
+    assert len(peer.visitors) == 1
 
 
 async def test_what_a_lost_connection_held_is_not_handed_back_by_the_next_one(peer: PulsarPeer) -> None:
@@ -185,7 +264,7 @@ async def test_a_send_that_nobody_waits_for_any_more_is_not_repeated(peer: Pulsa
 
 
 @pytest.mark.parametrize("attached", [True, False], ids=["no receipt", "not joined"])
-async def test_what_waits_too_long_ends_as_unknown_and_leaves_its_room(peer: PulsarPeer, attached: bool) -> None:
+async def test_what_waits_too_long_ends_and_leaves_its_room(peer: PulsarPeer, attached: bool) -> None:
     del peer.answers[Command.SEND]
     async with opened(peer.url) as channels:
         broker = broker_of(channels, peer.url)
@@ -203,10 +282,12 @@ async def test_what_waits_too_long_ends_as_unknown_and_leaves_its_room(peer: Pul
         await asyncio.sleep(0.1)
         late = asyncio.ensure_future(producer.send(b"late"))
         ends = await asyncio.gather(*sends, return_exceptions=True)
-        assert {type(end) for end in ends} == {SendUnknown}
+        # What was never written is not there, and may be sent by another way.
+        error = SendUnknown if attached else BrokerUnavailable
+        assert {type(end) for end in ends} == {error}
         # What came later has its own time.
         assert not late.done()
-        with pytest.raises(SendUnknown):
+        with pytest.raises(error):
             await asyncio.wait_for(late, 1.0)
         assert broker.window.count == broker.window.bytes == 0
         for each in (producer, bulk):
@@ -275,7 +356,9 @@ async def test_a_receipt_that_comes_while_a_producer_closes_counts(peer: PulsarP
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(7, SendRejected), (4, BrokerError), (0, SendUnknown)], ids=["quota", "forbidden", "unknown"]
+    ("code", "error"),
+    [(7, SendRejected), (4, BrokerForbidden), (15, BrokerError), (22, BrokerError), (0, SendUnknown)],
+    ids=["quota", "forbidden", "terminated", "not allowed", "unknown"],
 )
 async def test_a_message_that_the_broker_refuses_is_refused(
     peer: PulsarPeer, code: int, error: type[BrokerError]
@@ -288,8 +371,9 @@ async def test_a_message_that_the_broker_refuses_is_refused(
     async with opened(peer.url) as channels:
         producer = PulsarProducer(broker_of(channels, peer.url), KEPT)
         await producer.join()
-        with pytest.raises(error):
+        with pytest.raises(BrokerError) as told:
             await producer.send(b"x")
+        assert told.type is error
         await producer.aclose()
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker.interface import Kind
+from broker.interface import BrokerUnavailable, Kind
+from broker.pulsar import PulsarBroker, patience, watch
 from broker.pulsar.channel import Traffic
 from broker.pulsar.channels import Channels, Route
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import PulsarFailure, Result
 from broker.pulsar.frames import Command, number, text
 from tests.channels import KEPT, LIMITS, PASSING, opened
 from tests.pulsar_peer import PulsarPeer
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from pathlib import Path
 
 
@@ -121,7 +125,14 @@ async def test_what_was_opened_for_somebody_who_is_gone_is_closed(peer: PulsarPe
         assert closed.number(1) == asked.number(field)
 
 
-@pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="HTTP"),
+        pytest.param(b"\0\0\0\4\0\0\0\0\0", id="HTTP/2"),
+        pytest.param(b"\xff" * 64, id="noise"),
+    ],
+)
 async def test_what_is_no_broker_is_said_to_be_none(peer: PulsarPeer, nonsense: bytes) -> None:
     peer.answers[Command.CONNECT] = lambda visitor, _: visitor.send(nonsense)
     async with opened(peer.url) as channels:
@@ -132,15 +143,131 @@ async def test_what_is_no_broker_is_said_to_be_none(peer: PulsarPeer, nonsense: 
 async def test_a_silent_channel_is_ended_and_another_one_opened(peer: PulsarPeer) -> None:
     async with opened(peer.url) as channels:
         channel = await channels.channel(KEPT, gathers=False)
-        answer = peer.answers.pop(Command.PING)
+        answers = {command: peer.answers.pop(command) for command in (Command.PING, Command.CONNECT)}
         assert await channels.check() == [False]
         await until(lambda: channel.lost)
         assert len(peer.all_said(Command.PING)) == 2  # with a second chance
-        peer.answers[Command.PING] = answer
+        peer.answers |= answers
         fresh = await channels.channel(KEPT, gathers=False)
         assert fresh is not channel
         assert await channels.check() == [True]
         await fresh.ping()
+
+
+async def test_a_broker_that_reads_no_more_from_a_channel_is_given_time(peer: PulsarPeer) -> None:
+    """Its storage may be slow. A new connection would have everything written once more."""
+    limits = replace(LIMITS, ping_timeout_s=0.1, send_timeout_ms=1000)
+    async with opened(peer.url, limits=limits) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        answer = peer.answers.pop(Command.PING)
+        assert await channels.check() == [True]
+        assert not channel.lost
+        # It goes on, and a later pause has a time of its own.
+        peer.answers[Command.PING] = answer
+        assert await channels.check() == [True]
+        assert channel.silent_since is None
+        del peer.answers[Command.PING]
+        assert await channels.check() == [True]
+        # Nobody pauses for longer than anybody waits for receipts: then it is this connection that is dead.
+        assert channel.silent_since is not None
+        channel.silent_since -= 1.0
+        assert await channels.check() == [False]
+        await until(lambda: channel.lost)
+
+
+@pytest.mark.parametrize("command", [Command.PRODUCER, Command.SUBSCRIBE])
+async def test_what_the_broker_closes_while_it_is_opened_is_not_waited_for(peer: PulsarPeer, command: Command) -> None:
+    close = Command.CLOSE_PRODUCER if command == Command.PRODUCER else Command.CLOSE_CONSUMER
+    field = 2 if command == Command.PRODUCER else 4
+    peer.answers[command] = lambda visitor, asked: visitor.tell(close, number(1, asked.number(field)))
+    async with opened(peer.url, limits=replace(LIMITS, operation_timeout_s=60)) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        opening: Awaitable[object]
+        if command == Command.PRODUCER:
+            opening = channel.produce(KEPT, lambda *_: None, lambda: None)
+        else:
+            opening = channel.read(PASSING, lambda _: None, permits=1, on_lost=lambda: None)
+        with pytest.raises(PulsarFailure, match="NotConnected"):
+            await asyncio.wait_for(opening, 5)
+        await channel.ping()
+
+
+async def test_a_silent_address_of_a_host_is_passed_over(peer: PulsarPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        host, port = silent.getsockname()
+        # Who has taken the one place that there is keeps all others waiting for an answer.
+        taken = socket.create_connection((host, port))
+        loop = asyncio.get_running_loop()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, at)) for at in (port, peer.port)]
+
+        async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+            return found
+
+        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+        async with opened("pulsar://brokers:6650") as channels:
+            await (await channels._to(Route("brokers", 6650))).ping()
+        taken.close()
+    assert peer.all_said(Command.PING)
+
+
+async def test_behind_a_proxy_the_loss_of_the_brokers_is_noticed(
+    peer: PulsarPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_NOBODY_S", 0.3)
+    peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+        Command.LOOKUP_RESPONSE, peer.found(asked, url="pulsar://inside:6650", proxied=True)
+    )
+    connected = peer.answers[Command.CONNECT]
+    broker = PulsarBroker(peer.url, limits=replace(LIMITS, watch_interval_s=0.05))
+    producer = await broker.producer(KEPT)
+    await producer.send(b"before")
+    # The proxy lets in whoever only asks, and hangs up on who wants to be led to a broker.
+    peer.answers[Command.CONNECT] = lambda visitor, asked: (
+        visitor.hang_up() if asked.text(6) else connected(visitor, asked)
+    )
+    next(visitor for visitor in peer.visitors if visitor.said(Command.PRODUCER)).hang_up()
+    await until(lambda: not broker.connected)
+    with pytest.raises(BrokerUnavailable, match="was not sent"):
+        await producer.send(b"meanwhile")
+    peer.answers[Command.CONNECT] = connected
+    await until(lambda: broker.connected)
+    await producer.send(b"after")
+    await broker.aclose()
+
+
+async def test_an_address_behind_a_proxy_is_handed_on_as_it_is(peer: PulsarPeer) -> None:
+    peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+        Command.LOOKUP_RESPONSE, peer.found(asked, url="pulsar://[fd00::1]:6650", proxied=True)
+    )
+    async with opened(peer.url) as channels:
+        await channels.channel(KEPT, gathers=False)
+        peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+            Command.LOOKUP_RESPONSE, peer.found(asked, url="pulsar://inside:port")
+        )
+        with pytest.raises(PulsarFailure, match="no address of this kind"):
+            await channels.channel(KEPT, gathers=False)
+    assert [said.text(6) for said in peer.all_said(Command.CONNECT)] == ["", "[fd00::1]:6650"]
+
+
+async def test_pauses_between_tries_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: sum(paused)))
+    monkeypatch.setattr(patience, "asyncio", SimpleNamespace(sleep=pause))
+
+    async def refuse() -> None:
+        raise PulsarFailure(Result.ServiceUnitNotReady)
+
+    with pytest.raises(PulsarFailure):
+        await patience.patiently(refuse, replace(LIMITS, open_timeout_s=30.0))
+    assert sum(paused) == pytest.approx(30.0)
+    assert paused[0] <= 0.3
+    assert max(paused) <= 3.0
+    assert len(paused) < 40
+    assert len(set(paused)) == len(paused)
 
 
 async def test_a_busy_channel_is_not_a_silent_one(peer: PulsarPeer) -> None:
