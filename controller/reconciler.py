@@ -140,10 +140,13 @@ class Reconciler:
             await tell_changes(self._cluster, model, found, status.get("conditions") or [])
 
     async def _tell_wrong(self, model: AIModel, status: dict[str, Any], wrong: str) -> None:
-        """What is there of it stays as it is."""
+        """What is there of it stays as it is, and so does all else that the status tells: what is not applied, goes."""
         found, before = unreadable_conditions(wrong), status.get("conditions") or []
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        told = {"observedGeneration": model.generation, "conditions": with_times(found, before, model.generation, now)}
+        fresh = {each["type"]: each for each in with_times(found, before, model.generation, now)}
+        kept = [fresh.pop(each["type"], each) for each in before]
+        told = {name: status[name] for name in FIGURES if name in status}
+        told |= {"observedGeneration": model.generation, "conditions": [*kept, *fresh.values()], "lastError": wrong}
         if any(status.get(name) != value for name, value in told.items()):
             await self._cluster.apply(AIMODEL, _head(model) | {"status": told}, manager=MANAGER, subresource="status")
             await tell_changes(self._cluster, model, found, before)
@@ -160,6 +163,10 @@ class Reconciler:
                     {"op": "remove", "path": path},
                 ]
                 await self._cluster.patch(AIMODEL, model.namespace, model.name, steps, subresource="status")
+
+
+FIGURES = ("replicas", "desiredNodes", "readyNodes", "selector", "waitingRequests")
+"""What the controller tells besides conditions."""
 
 
 def status_of(model: AIModel, seen: Observed, found: list[Condition], before: dict[str, Any]) -> dict[str, Any]:

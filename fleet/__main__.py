@@ -62,8 +62,10 @@ def main() -> None:
     Everything is configured by environment variables; docs/settings.md lists them.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and stream.isatty():
             stream.reconfigure(errors="replace")  # not every terminal knows every character
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # nothing that is exported may be lost
 
 
 @main.command()

@@ -112,6 +112,7 @@ class Conversation:
         self._next_piece = 1
         self._probing = False
         self._verifying = False  # whether it is poison, or its nodes were only out of hearing
+        self._dropped = False  # acknowledged by one that was taken for dead
         self._unjudged = 0  # probes of this holder that `unanswered` was not called for yet
         self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
         self._dismissed: dict[str, Word] = {}  # attempts that are out, with their last word: it may have been lost
@@ -225,11 +226,13 @@ class Conversation:
     def settled(self, piece: Settled) -> list[Decision]:
         """The request is acknowledged: no attempt of it will follow."""
         if self.state == "open" and piece.attempt_id in self._dismissed and self._holder is not None:
-            return []  # the last word of one that was taken for dead: another one has the request, and answers
+            # The last word of one that was taken for dead: another one has the request, and answers. Should it not, the
+            # queue has nothing any more that it could be begun from.
+            self._dropped = True
+            return []
         if self.state == "open":
             # Acknowledged without an end that we accepted: nobody will answer any more, so the client must hear it.
-            dropped = FleetError("The request was dropped by the node that had it.")
-            return [*self._end("failed", dropped), Forget()]
+            return self._drop()
         self._contenders.pop(piece.attempt_id, None)
         parties = self._contenders.values()
         done: list[Decision] = [Tell(party.node, Stop(attempt_id=party.attempt_id, reason="done")) for party in parties]
@@ -394,12 +397,16 @@ class Conversation:
         if self.shown and not self._continuable:
             return self._end("failed", StreamInterrupted())
         if not self._contenders:
-            return []
+            return self._drop() if self._dropped else []
         *others, latest = self._contenders.values()
         return [
             *self._begin(latest, now_ms, begun=False),
             *map(self._park, others),
         ]
+
+    def _drop(self) -> list[Decision]:
+        dropped = FleetError("The request was dropped by the node that had it.")
+        return [*self._end("failed", dropped), Forget()]
 
     def _end(self, state: State, error: FleetError) -> list[Decision]:
         self.state, self._probing = state, False

@@ -184,7 +184,14 @@ class Processes:
             except OSError:
                 ours.close()
                 raise
-        process = self._running[number] = Process(number, child, await Channel.over(ours))
+        try:
+            channel = await Channel.over(ours)
+        except OSError:
+            ours.close()
+            child.kill()
+            await child.wait()
+            raise
+        process = self._running[number] = Process(number, child, channel)
         log.info("A process of the gateway starts.", action="process_started", process=number, pid=child.pid)
         if self._were_all_ready:
             process.channel.say(AllReady())

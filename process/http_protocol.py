@@ -197,6 +197,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if kept and name not in _OFFERS:
                 lines.append(name + b": " + kept)
         self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         self.requests -= 1
         self._feed(b"\r\n".join((*lines, b"", rest)))
 

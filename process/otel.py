@@ -50,12 +50,14 @@ class Traces:
         """Raises :class:`process.settings.WrongSettings` for those that the SDK does not take."""
         own = {"service.name": f"workernode-{role}", "service.version": __version__, "service.instance.id": instance}
         resource = Resource(own).merge(OTELResourceDetector().detect())
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         _check_headers()
         try:
+            self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             self._provider.add_span_processor(BatchSpanProcessor(_Exporter(OTLPSpanExporter(endpoint=url))))
         except ValueError as error:
-            raise WrongSettings([f"OTEL_BSP_… or OTEL_EXPORTER_OTLP_…: {str(error).rstrip('.')}."]) from None
+            raise WrongSettings(
+                [f"OTEL_BSP_…, OTEL_EXPORTER_OTLP_… or OTEL_…_LIMIT: {str(error).rstrip('.')}."]
+            ) from None
         self._tracer = self._provider.get_tracer("workernode", __version__)
 
     def begin(self, name: str, kind: Kind, parent: str | None, attributes: Attributes) -> Span:

@@ -308,9 +308,10 @@ def _secret_of(path: str) -> str | None:
 def _secrets_in(text: str) -> list[str]:
     """All that may be one: an address, as a webhook's, and the password in it; or each key of a list."""
     if "://" in text:
-        # Not parsed: a password may hold what an address may not.
-        place = text.partition("://")[2].rpartition("@")[0]
-        return [text, *([place.partition(":")[2]] if ":" in place else [])]
+        # Not parsed: a password may hold what an address may not, and an @, so that nobody knows where it ends.
+        rest = text.partition("://")[2]
+        places = {rest.partition("@")[0], rest.rpartition("@")[0]}
+        return [text, *(place.partition(":")[2] for place in sorted(places) if ":" in place)]
     return [text, *(part.strip().rpartition(":")[2] for part in text.split(","))]
 
 

@@ -64,6 +64,8 @@ class Attempt:
         self.outcome: Outcome | None = None
         """How it ended, once it has."""
         self.parked = False
+        self.trying = False
+        """Set by the node while this is to find out whether the upstream is well again."""
         self.slotless: Literal["parked", "settling"] | None = None
         """Set by the node while it counts this attempt among those that have given up their slot."""
         self.number = 1

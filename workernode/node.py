@@ -216,13 +216,13 @@ class Node:
             pace.end(called=False)
             self._intake.judge(None, trying=trying)
             return
+        attempt.trying = trying
         self._attempts[attempt.attempt_id] = attempt
         self._idle.clear()
         self._metrics.busy.set(self.busy)
         try:
             queue = await attempt.run(
-                on_park=lambda parked: self._park(attempt, parked=parked, trying=trying),
-                on_done=lambda: self._done(attempt, trying=trying),
+                on_park=lambda parked: self._park(attempt, parked=parked), on_done=lambda: self._done(attempt)
             )
         finally:
             if attempt.span is not None:
@@ -252,13 +252,13 @@ class Node:
             # What was handed back is still to be done, and what never began holds its slot for no time worth naming.
             self._heartbeat.served(attempt.slot_s * 1000)
         if attempt.outcome is None:
-            self._intake.judge(None, trying=trying)
+            self._intake.judge(None, trying=attempt.trying)
 
-    def _done(self, attempt: Attempt, *, trying: bool) -> None:
+    def _done(self, attempt: Attempt) -> None:
         """The engine is done with it: another request may have its slot while this one's end is told."""
         attempt.slot_s = asyncio.get_running_loop().time() - attempt.slot_since
         # First, for the next request shall not go to an upstream that this one has found ill.
-        self._intake.judge(attempt.outcome, trying=trying)
+        self._intake.judge(attempt.outcome, trying=attempt.trying)
         if attempt.slotless is None and attempt.begun and self._settling < SETTLING_MAX:
             attempt.slotless = "settling"
             self._settling += 1
@@ -300,7 +300,7 @@ class Node:
             attempt.span = attempt_span(self._traces, request, attempt.attempt_id, self._identity.incarnation)
         return attempt
 
-    def _park(self, attempt: Attempt, *, parked: bool, trying: bool) -> bool:
+    def _park(self, attempt: Attempt, *, parked: bool) -> bool:
         """The attempt keeps its delivery and gives up its slot, or shall work after all: False if there is no slot."""
         if not parked:
             if attempt.slotless == "parked":
@@ -319,7 +319,8 @@ class Node:
         self._parked += 1
         self._intake.gate.pace.end(called=False)
         # It finds nothing out as long as another attempt answers: the next one shall.
-        self._intake.judge(None, trying=trying)
+        self._intake.judge(None, trying=attempt.trying)
+        attempt.trying = False
         if not self.draining:
             self._start_pulling()
         return True

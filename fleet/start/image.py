@@ -13,6 +13,8 @@ from fleet.start.settings import StartSettings
 from process.settings import variables
 
 TAG = "workernode:checkout"
+USER = 10001
+"""Of the image, and of its group."""
 
 
 def setting_names() -> set[str]:
@@ -41,9 +43,12 @@ def waves(
     name = docker.container_name("fleet")
     at = Roles.of(settings)
     command, ready = ((), (at.gateway, at.node)) if choice.broker is Broker.EXTERNAL else (("up",), at.all)
+    handed = {one: _handed(one, env[one], directory) for one in sorted(names) if env.get(one)}
     argv = (
         *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL, "--network", "host"),
-        *(part for one in sorted(names) if env.get(one) for part in _handed(one, env[one], directory)),
+        *(part for one, file in handed.items() for part in ("--env", one if file is None else f"{one}={file}")),
+        # Two variables may name one file.
+        *(part for file in sorted(filter(None, {*handed.values()})) for part in ("--volume", f"{file}:{file}:ro")),
         *(TAG, *command),
     )
     build = ("docker", "build", "--quiet", "--target", "workernode", "--tag", TAG, str(directory))
@@ -53,12 +58,24 @@ def waves(
     )
 
 
-def _handed(name: str, value: str, directory: Path) -> tuple[str, ...]:
-    """A variable of this environment; the file that it names comes along, under the same path."""
-    path = directory / value
+def _handed(name: str, value: str, directory: Path) -> str | None:
+    """The file that a variable names and that comes along, under the same path; None where it names none.
+
+    Raises CannotStart if the container could not read it: inside it is the same file, with the same owner.
+    """
+    path = (directory / value).resolve()
     if not name.endswith("_FILE") or not path.is_file():
-        return ("--env", name)
-    return ("--env", f"{name}={path.resolve()}", "--volume", f"{path.resolve()}:{path.resolve()}:ro")
+        return None
+    about = path.stat()
+    readable = 0o004 | (0o400 if about.st_uid == USER else 0) | (0o040 if about.st_gid == USER else 0)
+    # Outside Linux Docker's virtual machine gives the container all that whoever starts it may read.
+    if sys.platform == "linux" and not about.st_mode & readable:
+        raise CannotStart(
+            Ending.SETTING,
+            f"the container runs as user {USER}, who may not read {path} ({name}): "
+            f"let it (chmod o+r), or set {name.removesuffix('_FILE')} instead",
+        )
+    return str(path)
 
 
 def host_network_hint() -> str | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from msgspec import UNSET, Meta
 
 from gateway.endpoints.endpoint import Asked
-from gateway.endpoints.fields import Generation, check_stream_options, named, usage_asked
+from gateway.endpoints.fields import NULL, Generation, check_stream_options, named, usage_asked
 from gateway.endpoints.metadata import tags
 from gateway.endpoints.prompts import Prompts, count
 from gateway.endpoints.reading import BodyReader, JsonValue
@@ -38,10 +39,15 @@ class CompletionRequest(Generation, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
+class _Format(msgspec.Struct):
+    type: str | None = None
+
+
 PATHS: Paths = {"/v1/completions": CompletionRequest}
 RULES: Rule = {"allOf": [REFUSED, STREAM_OPTIONS]}
 
 _reader = BodyReader(CompletionRequest)
+_format = msgspec.json.Decoder(_Format)
 
 
 class Completions:
@@ -87,4 +93,13 @@ def _check_together(request: CompletionRequest, prompts: int) -> None:
 def _is_plain(request: CompletionRequest, prompts: int) -> bool:
     single = prompts == 1 and request.n in (None, 1)
     shaped = request.echo or request.suffix or request.logprobs is not None or request.is_bound
-    return bool(request.stream) and single and not shaped and request.response_format is UNSET
+    return bool(request.stream) and single and not shaped and not _is_formatted(request.response_format)
+
+
+def _is_formatted(response_format: JsonValue) -> bool:
+    if response_format is UNSET or response_format == NULL:
+        return False
+    try:
+        return _format.decode(response_format).type != "text"
+    except (msgspec.DecodeError, RecursionError):
+        return True

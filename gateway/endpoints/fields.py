@@ -13,6 +13,8 @@ from wire.errors import InvalidRequest
 STOPS_MAX = 16
 LOGIT_BIAS_MAX = 1024
 MODEL_CHARS_MAX = 256
+NULL = msgspec.Raw(b"null")
+"""What clients write down that do not use an option."""
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -64,7 +66,9 @@ class Generation(msgspec.Struct, kw_only=True):
     def is_bound(self) -> bool:
         """Whether its answer has to obey a form, as engines are told in several ways: none can go on in the middle."""
         ways = (self.structured_outputs, self.guided_json, self.guided_regex, self.guided_choice)
-        return any(each is not UNSET for each in (*ways, self.guided_grammar, self.grammar, self.json_schema))
+        return any(
+            each is not UNSET and each != NULL for each in (*ways, self.guided_grammar, self.grammar, self.json_schema)
+        )
 
 
 def check_stream_options(request: Generation) -> None:

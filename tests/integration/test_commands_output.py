@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -61,16 +62,29 @@ def test_a_full_disk_below_the_output_is_told_as_what_it_is(tmp_path: Path) -> N
 
 
 def test_a_terminal_that_does_not_know_all_characters_gets_the_others(tmp_path: Path) -> None:
-    with (tmp_path / "list").open("w") as output:
+    ours, theirs = pty.openpty()
+    try:
         for arguments in (("create", "app"), ("list",)):
-            assert run(tmp_path, output.fileno(), "keys", *arguments, PYTHONIOENCODING="latin-1")[0] == 0
-    assert "?" in (tmp_path / "list").read_text()
+            assert run(tmp_path, theirs, "keys", *arguments, PYTHONIOENCODING="latin-1")[0] == 0
+        assert b"?" in os.read(ours, 65536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
     terminal = Terminal()
     printer = Printer(terminal)  # type: ignore[arg-type]
     for line in ("a", "x \u2026 \u00fc", "b"):
         printer.say("node", line)
     printer.close()
     assert [line.partition("| ")[2] for line in terminal.shown.splitlines()] == ["a", "x ? ?", "b"]
+
+
+def test_what_is_written_to_a_file_loses_no_character(tmp_path: Path) -> None:
+    with (tmp_path / "list").open("w") as output:
+        for arguments in (("create", "app"), ("list",)):
+            assert run(tmp_path, output.fileno(), "keys", *arguments, PYTHONIOENCODING="latin-1")[0] == 0
+    written = (tmp_path / "list").read_text(encoding="utf-8")
+    assert "…" in written
+    assert "?" not in written
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,7 @@ def test_what_cannot_be_is_refused_before_anything_is_done(arguments: tuple[str,
     [
         ({"OTEL_EXPORTER_OTLP_HEADERS": "x-key:SECRETSECRET"}, "OTEL_EXPORTER_OTLP_HEADERS: it is not written as"),
         ({"OTEL_EXPORTER_OTLP_HEADERS": "SECRETSECRET"}, "OTEL_EXPORTER_OTLP_HEADERS: it is not written as"),
+        ({"OTEL_ATTRIBUTE_COUNT_LIMIT": "abc"}, "OTEL_ATTRIBUTE_COUNT_LIMIT"),
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "256"}, "max_export_batch_size must be less than or equal to max_queue_size."),
     ],
 )

@@ -148,7 +148,9 @@ def test_the_broker_settings_of_the_checkout_reach_the_container(tools: None) ->
     assert "PULSAR_PREFIX_bindAddress=0.0.0.0" in broker.argv
 
 
-def test_our_image_gets_settings_by_name_and_never_by_value(tmp_path: Path, tools: None) -> None:
+def test_our_image_gets_settings_by_name_and_never_by_value(
+    tmp_path: Path, tools: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "Dockerfile").touch()
     env = {"PULSAR_URL": URL, "API_KEYS": "sk-secret", "HOME": "/root", "MODELS": ""}
     settings = StartSettings.read(env)
@@ -159,6 +161,7 @@ def test_our_image_gets_settings_by_name_and_never_by_value(tmp_path: Path, tool
     handed = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word == "--env"}
     assert handed == {"PULSAR_URL", "API_KEYS"}
     (tmp_path / "keys").write_text("sk-secret")
+    (tmp_path / "keys").chmod(0o644)
     env = {"PULSAR_URL": URL, "API_KEYS_FILE": "keys", "DATABASE_URL_FILE": "/not/there"}
     _, (fleet,) = image.waves(choice, settings, env, tmp_path, image.setting_names())
     handed = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word in ("--env", "--volume")}
@@ -166,6 +169,14 @@ def test_our_image_gets_settings_by_name_and_never_by_value(tmp_path: Path, tool
     # What cannot be brought along is handed over all the same: the role says what is wrong with it, and does not open.
     assert handed == {"PULSAR_URL", "DATABASE_URL_FILE", f"API_KEYS_FILE={keys}", f"{keys}:{keys}:ro"}
     assert fleet.undo[-1] == fleet.argv[fleet.argv.index("--name") + 1]
+    # One file of two variables comes along once; one that the container's user may not read is told at once.
+    env = {"PULSAR_URL": URL, "API_KEYS_FILE": "keys", "MANAGEMENT_KEYS_FILE": "keys"}
+    _, (fleet,) = image.waves(choice, settings, env, tmp_path, image.setting_names())
+    assert fleet.argv.count("--volume") == 1
+    keys.chmod(0o600)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(CannotStart, match=r"may not read .*keys \(API_KEYS_FILE\)"):
+        image.waves(choice, settings, env, tmp_path, image.setting_names())
 
 
 def test_a_broker_of_ours_cannot_be_started_from_a_container(tmp_path: Path) -> None:

@@ -41,3 +41,16 @@ def test_a_text_can_go_on() -> None:
     assert plain(CHAT | {"continue_final_message": True})
     assert plain(TEXT)
     assert not plain(TEXT | {"echo": True})
+
+
+@pytest.mark.parametrize("fields", BOUND[:-1], ids=lambda fields: next(iter(fields)))
+def test_what_is_said_to_be_nothing_binds_nothing(fields: dict[str, Any]) -> None:
+    """Clients write down the options that they do not use, too."""
+    unused = dict.fromkeys(fields)
+    assert plain(CHAT | unused)
+    assert plain(TEXT | unused)
+
+
+def test_text_is_no_form() -> None:
+    assert plain(CHAT | {"response_format": {"type": "text"}})
+    assert plain(TEXT | {"response_format": {"type": "text"}})

@@ -113,7 +113,8 @@ def test_an_adapter_renames_what_its_provider_calls_otherwise(
 @pytest.mark.parametrize(
     ("adapters", "expected"),
     [
-        ((), {"max_completion_tokens": 5}),
+        # Whichever it knows.
+        ((), {"max_completion_tokens": 5, "max_tokens": 5}),
         (("max-tokens",), {"max_tokens": 5}),
         (("max-completion-tokens",), {"max_completion_tokens": 5}),
     ],

@@ -207,6 +207,7 @@ def test_the_secrets_are_known() -> None:
         (NodeSettings, {"API_KEY": "one,other"}, "one,other"),
         (ManagementSettings, {"ALERT_WEBHOOK_URL": "https://hooks.example/T0/B0/x"}, "https://hooks.example/T0/B0/x"),
         (ManagementSettings, {"DATABASE_URL": "postgresql+asyncpg://user:pa/ss@word[@host/db"}, "pa/ss@word["),
+        (ManagementSettings, {"DATABASE_URL": "postgresql+asyncpg://user:hidden@host/db?user=a@b"}, "hidden"),
         (ManagementSettings, {"MANAGEMENT_KEYS": "alice=operator:opensesame,bob=reader:abracadabra"}, "abracadabra"),
     ],
 )

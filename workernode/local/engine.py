@@ -118,6 +118,10 @@ class LocalEngine(Engine):
                 await asyncio.wait((death,), timeout=DEATH_SHOWS_S)
                 if death.done():
                     return Later(EngineDied().body())
+            if isinstance(outcome, Refused) and outcome.upstream == "silent":
+                # A model that takes its time over a whole answer is no provider that cannot be reached: whether the
+                # child is well is its supervisor's to say.
+                return replace(outcome, upstream="unknown")
             return outcome
         finally:
             work.cancel()

@@ -50,6 +50,12 @@ NEW_NAME = error(
 )
 
 
+BOTH_NAMES = error(
+    "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+    code="invalid_parameter_combination",
+)
+
+
 def forbidden(name: str) -> Refusal:
     detail = {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}
     return 422, {"object": "error", "message": {"detail": [detail]}, "type": "invalid_request_error"}
@@ -57,6 +63,11 @@ def forbidden(name: str) -> Refusal:
 
 LESSONS = [
     ("max-completion-tokens", has("max_tokens", (400, NEW_NAME)), lambda: job("x", max_tokens=7)),
+    (
+        "max-completion-tokens",
+        lambda body: (400, BOTH_NAMES) if {"max_tokens", "max_completion_tokens"} <= body.keys() else None,
+        lambda: job("x", max_tokens=9, max_completion_tokens=7),
+    ),
     (
         "max-tokens",
         has("max_completion_tokens", forbidden("max_completion_tokens")),

@@ -76,6 +76,26 @@ def test_a_request_acknowledged_without_an_end_breaks(story: Story) -> None:
     assert decisions[-1] == Forget()
 
 
+@pytest.mark.parametrize("hands_back", [True, False], ids=["hands back", "dies"])
+def test_a_request_that_a_dead_one_acknowledged_breaks_when_its_last_holder_leaves(
+    story: Story, hands_back: bool
+) -> None:
+    """The queue has nothing any more that it could be begun from: nobody shall wait for that."""
+    story.starts("a1")
+    story.starts("a2")
+    story.is_silent("a1")
+    assert story.settles("a1") == []
+    story.starts("a2", begun=True)
+    if hands_back:
+        decisions = story.fails("a2", again=True)
+    else:
+        story.starts("a3")
+        story.answers("a3", holding=False)
+        decisions = story.is_silent("a2")
+    assert breaks(decisions) == ["server_error"]
+    assert decisions[-1] == Forget()
+
+
 # The client goes, or the time is over
 
 

@@ -25,9 +25,10 @@ def adapt(fields: Fields, adapters: Set[Adapter], endpoint: Endpoint) -> None:
     """Say once what is said twice, and rename what the provider calls otherwise. What is no message is left for it to
     refuse."""
     if endpoint == "chat/completions":
-        if fields.get("max_completion_tokens", NULL) != NULL:
-            # Its older name says nothing then: budgets and limits count by the newer one.
-            fields.pop("max_tokens", None)
+        if NULL not in (fields.get("max_tokens", NULL), fields.get("max_completion_tokens", NULL)):
+            # Budgets and limits count by the newer name. A provider that knows the older one alone must not be left
+            # without a limit.
+            fields["max_tokens"] = fields["max_completion_tokens"]
         if "max-tokens" in adapters:
             _rename(fields, "max_completion_tokens", "max_tokens")
         elif "max-completion-tokens" in adapters:

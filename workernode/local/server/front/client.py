@@ -20,12 +20,14 @@ from workernode.local.server.words import (
     Embed,
     Ended,
     Figures,
+    Piece,
     Pieces,
     Progress,
     Ready,
     Refusal,
     Report,
     Submit,
+    Vectors,
 )
 
 if TYPE_CHECKING:
@@ -46,9 +48,9 @@ class Call:
 
     def submit(self, make: Callable[[int], Submit | Embed]) -> int:
         """Send what ``make`` makes of a fresh number, which is returned."""
-        number = self._client.enroll(self._words)
+        number = self._client.fresh_number()
         self.requests.append(number)
-        self._client.send(make(number))
+        self._client.begin(make(number), self._words)
         return number
 
     async def word(self) -> Any:
@@ -66,6 +68,8 @@ class StepClient:
         self._flags = flags
         self._encoder = msgspec.msgpack.Encoder()
         self._queues: dict[int, asyncio.Queue[Any]] = {}
+        self._due: dict[int, int] = {}
+        """Of the submissions that the steps are not done with: how many choices still have no end."""
         self._last = 0
         self._writer: asyncio.StreamWriter | None = None
         self.open_calls = 0
@@ -103,7 +107,8 @@ class StepClient:
     def is_stuck(self) -> bool:
         """Whether there is work, and nothing was heard of it for longer than the flags allow."""
         silent_s = asyncio.get_running_loop().time() - self._heard_at
-        return self.open_calls > 0 and silent_s > self._flags.stuck_s
+        # A call may be open for longer than that: until its client has read everything.
+        return bool(self._due) and silent_s > self._flags.stuck_s
 
     @contextlib.asynccontextmanager
     async def call(self) -> AsyncIterator[Call]:
@@ -113,8 +118,6 @@ class StepClient:
         """
         if self.open_calls >= self._flags.max_batch + self._flags.waiting_max:
             raise Problem("Too many requests wait for this model.", code="overloaded", status=503)
-        if not self.open_calls:
-            self._heard_at = asyncio.get_running_loop().time()
         self.open_calls += 1
         self.idle.clear()
         call = Call(self)
@@ -125,14 +128,22 @@ class StepClient:
             if not self.open_calls:
                 self.idle.set()
             for number in call.requests:
+                self._due.pop(number, None)
                 if self._queues.pop(number, None) is not None:
                     self.send(Cancel(number))
 
-    def enroll(self, queue: asyncio.Queue[Any]) -> int:
-        """A fresh number whose words go into a queue."""
+    def fresh_number(self) -> int:
+        """For a submission."""
         self._last += 1
-        self._queues[self._last] = queue
         return self._last
+
+    def begin(self, word: Submit | Embed, queue: asyncio.Queue[Any]) -> None:
+        """Have the steps do it; their words go into the queue."""
+        if not self._due:
+            self._heard_at = asyncio.get_running_loop().time()
+        self._queues[word.request] = queue
+        self._due[word.request] = word.choices if isinstance(word, Submit) else 1
+        self.send(word)
 
     def send(self, word: Submit | Embed | Cancel) -> None:
         """Tell the step process."""
@@ -169,6 +180,12 @@ class StepClient:
         return ended
 
     def _pass(self, word: Any) -> None:
+        if isinstance(word, Vectors | Refusal):
+            self._due.pop(word.request, None)
+        elif isinstance(word, Piece) and word.finish_reason is not None and word.request in self._due:
+            self._due[word.request] -= 1
+            if not self._due[word.request]:
+                del self._due[word.request]
         queue = self._queues.get(word.request)
         if queue is not None:
             queue.put_nowait(word)
