@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from dead_letters.shelf import Shelf
-from dead_letters.trace import leave_trace
+from dead_letters.trace import leave_trace, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +68,8 @@ async def replay_letter(
         request = letters[0].letter.request
         done = await replay(broker, topics, request, timeout_s)
         code, message = done.error or (None, None)
-        await leave_trace(broker, topics, "request.replayed", request, done.status, code=code, message=message)
+        told = told_of(request, done.status, code=code, message=message)
+        await leave_trace(broker, topics, "request.replayed", told)
         if keep is not None:
             await keep(done)
         if done.letter_done:
@@ -82,5 +83,5 @@ async def discard_letter(broker: Broker, topics: Topics, model: str, request_id:
         letters = await shelf.of(request_id)
         if not letters or letters[0].letter is None:
             raise NoSuchLetter
-        await leave_trace(broker, topics, "request.discarded", letters[0].letter.request, "dead")
+        await leave_trace(broker, topics, "request.discarded", told_of(letters[0].letter.request, "dead"))
         shelf.remove(letters)

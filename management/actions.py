@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from broker.interface import BrokerError
 from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
 from dead_letters.shelf import ShelfTaken
+from dead_letters.trace import leave_trace
 from management import queries
 from management.fleet_questions import CancelAction, DiscardAction, FleetAction, ReplayAction
 from management.overseer import order_of
@@ -19,6 +20,7 @@ from store.database import reading, writing
 from store.orders import Order, forget, give, standing
 from wire import codec
 from wire.errors import FleetError, InvalidName, NotFound
+from wire.event import RequestData
 from wire.order import CancelRequest
 from wire.topics import segment
 
@@ -282,7 +284,14 @@ class Actions:
                 self._broker, self._topics, end["model"], request_id, action.timeout_s, self._replay
             )
         except NoSuchLetter:
-            raise NotFound("There is no dead letter of this request.") from None
+            if not isinstance(action, DiscardAction) or end["status"] != "dead":
+                raise NotFound("There is no dead letter of this request.") from None
+            # The broker has lost it: what only the ledger knows of would else wait for ever.
+            lost = RequestData(
+                request_id=request_id, endpoint="", model=end["model"], status="dead", key_id=end["key_id"]
+            )
+            await leave_trace(self._broker, self._topics, "request.discarded", lost)
+            return "The broker had no letter of it any more; the ledger does not list it from here on."
         except ShelfTaken:
             raise Conflict("Someone else looks at the dead letters of this model now.") from None
         left = "removed" if done.letter_done else "kept"

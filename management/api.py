@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from management import export, queries
@@ -28,11 +28,13 @@ from management.questions import (  # noqa: TC001 (FastAPI reads annotations whe
     EventExportQuestion,
     EventsQuestion,
     ExportQuestion,
+    NoQuestion,
+    QuarantineQuestion,
     Text,
 )
 from store import amount
 from store.database import reading
-from wire.errors import NotFound
+from wire.errors import Forbidden, NotFound
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -88,12 +90,12 @@ def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, 
         response_model=RequestTimeline,
         responses={404: {"model": ErrorAnswer, "description": "Nothing was ever told of it."}},
     )
-    async def request(request_id: Annotated[Text, Path()]) -> Response:
+    async def request(request_id: Annotated[Text, Path()], _: Annotated[NoQuestion, Query()]) -> Response:
         async with reading(engine) as connection:  # one state of the database for all three
             told = [dict(row) for row in (await connection.execute(queries.timeline(request_id))).mappings()]
             end = (await connection.execute(queries.end_of(request_id))).mappings().one_or_none()
             charge = (await connection.execute(queries.charge_of(request_id))).mappings().one_or_none()
-        if not told:
+        if not told and end is None and charge is None:
             raise NotFound("Nothing is known of this request.")
         return _as_told(
             {
@@ -108,17 +110,22 @@ def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, 
         "/requests/{request_id}/prompt",
         summary="What its client sent, where that is stored",
         response_model=Prompt,
-        responses={404: {"model": ErrorAnswer, "description": "It is not stored."}},
+        responses={
+            403: {"model": ErrorAnswer, "description": "It is told to operators only."},
+            404: {"model": ErrorAnswer, "description": "It is not stored."},
+        },
     )
-    async def prompt(request_id: Annotated[Text, Path()]) -> dict[str, Any]:
+    async def prompt(request_id: Annotated[Text, Path()], asks: Request) -> dict[str, Any]:
+        if asks.state.person.role != "operator":
+            raise Forbidden("What clients send is told to operators only.")
         found = await rows(queries.prompt_of(request_id))
         if not found:
             raise NotFound("No prompt of this request is stored.")
         return found[0] | {"body": found[0]["body"].decode(errors="replace")}
 
     @router.get("/quarantine", summary="What was told and is no event", response_model=Quarantine)
-    async def quarantine(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-        return {"data": await rows(queries.quarantine(limit))}
+    async def quarantine(question: Annotated[QuarantineQuestion, Query()]) -> dict[str, Any]:
+        return {"data": await rows(queries.quarantine(question.limit))}
 
     @router.get(
         "/export/charges",

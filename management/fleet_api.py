@@ -24,7 +24,9 @@ from management.fleet_questions import (  # noqa: TC001 (FastAPI reads annotatio
     AnyAction,
     DeadLettersQuestion,
     ErrorsQuestion,
+    NodesQuestion,
 )
+from management.questions import NoQuestion  # noqa: TC001
 from process.identity import now_ms
 from store.database import reading
 from wire.errors import NotFound
@@ -52,11 +54,11 @@ def fleet_api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Ac
     router = APIRouter()
 
     @router.get("/nodes", summary="Nodes that are there, and the latest of those that are gone", response_model=Nodes)
-    async def nodes(gone: Annotated[int, Query(ge=0, le=1000, description="How many of them at most.")] = 100) -> Any:
-        return {"data": await view.nodes(gone)}
+    async def nodes(question: Annotated[NodesQuestion, Query()]) -> Any:
+        return {"data": await view.nodes(question.gone, question.model)}
 
     @router.get("/models", summary="Models: nodes, requests, speed", response_model=ModelsShown)
-    async def models() -> Any:
+    async def models(_: Annotated[NoQuestion, Query()]) -> Any:
         return {"data": await view.models(now_ms())}
 
     @router.get("/dead-letters", summary="Requests that wait for a person", response_model=DeadLettersShown)

@@ -30,7 +30,8 @@ AFFECTED_MAX = 20
 # Written out, for the index of dead letters holds no others, and a parameter could be anything.
 _IS_DEAD = ENDS.c.status == literal_column("'dead'")
 _LATER = EVENTS.alias("later")
-_IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
+IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
+"""Of an end of a request: whether a person has let it go."""
 _FILTERS = ("model", "key_id")
 _GROUP = ("fingerprint", "scope", "code", "provider")
 
@@ -46,7 +47,7 @@ def letters_by_model() -> Select[Any]:
     """How many dead letters wait, among the latest."""
     latest = (
         select(ENDS.c.model)
-        .where(_IS_DEAD, ~_IS_DISCARDED)
+        .where(_IS_DEAD, ~IS_DISCARDED)
         .order_by(ENDS.c.time_ms.desc(), ENDS.c.position.desc())
         .limit(LETTERS_COUNTED_MAX)
         .subquery()
@@ -57,7 +58,7 @@ def letters_by_model() -> Select[Any]:
 def dead_letters(question: DeadLettersQuestion) -> Select[Any]:
     """A page of them and one more, the latest first."""
     statement = select(ENDS, EVENTS.c.raw).outerjoin(EVENTS, EVENTS.c.position == ENDS.c.position)
-    return page_by_time(statement.where(_IS_DEAD, ~_IS_DISCARDED), ENDS, question, ("model",))
+    return page_by_time(statement.where(_IS_DEAD, ~IS_DISCARDED), ENDS, question, ("model",))
 
 
 def node_errors(nodes: Sequence[str]) -> Select[Any]:

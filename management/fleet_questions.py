@@ -19,6 +19,13 @@ Subject = Annotated[str, Field(min_length=1, max_length=256, pattern=_ONE_LINE)]
 RequestId = Annotated[str, Field(min_length=4, max_length=96, pattern=_ONE_LINE)]
 
 
+class NodesQuestion(Question):
+    """Filters of ``/api/v1/nodes``."""
+
+    model: Text | None = None
+    gone: int = Field(100, ge=0, le=1000, description="How many of those that are gone, at most.")
+
+
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -54,13 +54,13 @@ class FleetView:
         self._registry = registry
         self._backlogs = backlogs
 
-    async def nodes(self, gone: int) -> list[Row]:
-        """All nodes that are there, then the latest ``gone`` of those that are not."""
-        present = self._registry.present()
+    async def nodes(self, gone: int, model: str | None = None) -> list[Row]:
+        """All nodes that are there, of this model or any, then the latest ``gone`` of those that are not."""
+        present = [each for each in self._registry.present() if model in (None, each[0].model)]
         ids = sorted(presence.node for presence, _ in present)
         async with reading(self._engine) as connection:
             told = {row["node"]: row for row in await _rows(connection, queries.nodes_named(ids))} if ids else {}
-            lately = await _rows(connection, queries.nodes(gone + len(ids))) if gone else []
+            lately = await _rows(connection, queries.nodes(gone + len(ids), model)) if gone else []
             away = [row for row in lately if row["node"] not in set(ids)][:gone]
             names = [*ids, *(row["node"] for row in away)]
             errors = {row["node"]: row for row in await _rows(connection, fleet_queries.node_errors(names))}
@@ -148,7 +148,8 @@ def _of_nodes(model: str, nodes: Sequence[Presence]) -> Row:
         "nodes": len(nodes),
         "ready": len(ready),
         "states": dict(sorted(Counter(node.state for node in nodes).items())),
-        "slots": sum(node.slots for node in ready),
+        # One that takes nothing more may still work.
+        "slots": sum(node.slots if node.state == _READY else node.busy for node in nodes),
         "busy": sum(node.busy for node in nodes),
         "sentence": None if ready else next(told, None),
     }

@@ -10,6 +10,7 @@ from management import sum_queries
 from management.money_answers import Budgets, Costs, Prices, Usages
 from management.questions import (  # noqa: TC001 (FastAPI reads annotations when a route is made)
     CostsQuestion,
+    NoQuestion,
     UsageQuestion,
 )
 from management.sums import UNPRICED
@@ -54,12 +55,12 @@ def money_api(engine: AsyncEngine, books: Books) -> APIRouter:
         return {"data": [_cost(row) for row in page], "next_cursor": cursor}
 
     @router.get("/prices", summary="The prices that hold now", response_model=Prices)
-    async def prices() -> dict[str, Any]:
+    async def prices(_: Annotated[NoQuestion, Query()]) -> dict[str, Any]:
         held = books.prices
         return {"version": held.version, "prices": prices_shown(held.prices), "costs": prices_shown(held.costs)}
 
     @router.get("/budgets", summary="Budgets, and how they stand", response_model=Budgets)
-    async def budgets_() -> dict[str, Any]:
+    async def budgets_(_: Annotated[NoQuestion, Query()]) -> dict[str, Any]:
         now = now_ms()
         async with reading(engine) as connection:
             found = await budgets.listed(connection)

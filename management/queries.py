@@ -77,9 +77,10 @@ def timeline(request_id: str) -> Select[Any]:
     return statement.order_by(table.position).limit(TIMELINE_EVENTS_MAX)
 
 
-def nodes(limit: int) -> Select[Any]:
-    """The nodes of which something was told last."""
-    return select(NODES).order_by(NODES.c.last_ms.desc(), NODES.c.node).limit(limit)
+def nodes(limit: int, model: str | None) -> Select[Any]:
+    """The nodes, of this model or any, of which something was told last."""
+    statement = select(NODES).order_by(NODES.c.last_ms.desc(), NODES.c.node).limit(limit)
+    return statement if model is None else statement.where(NODES.c.model == model)
 
 
 def nodes_named(names: Sequence[str]) -> Select[Any]:

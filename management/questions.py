@@ -49,6 +49,16 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NoQuestion(Question):
+    """What has no parameters."""
+
+
+class QuarantineQuestion(Question):
+    """How many at most."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
 class ChargesQuestion(Question):
     """Filters of ``/api/v1/charges``."""
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, exists, not_, select
 
+from management.fleet_queries import IS_DISCARDED
 from process.identity import now_ms
 from process.logging import Log
 from store.budgets import forget_expired
@@ -17,11 +18,12 @@ from store.database import writing
 from store.ledger_state import alone, set_horizon
 from store.money_tables import PRICED
 from store.tables import CHARGES, ENDS, EVENTS, PROMPTS, QUARANTINE
+from wire.event import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Column, Table
+    from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from management.books import Books
@@ -111,9 +113,19 @@ def _classes(
 
 async def _batch(engine: AsyncEngine, table: Table, time: Column[int], before_ms: int) -> int:
     (key,) = table.primary_key.columns
-    old = select(key).where(time < before_ms).limit(BATCH_ROWS)
+    old = select(key).where(time < before_ms, *_but(table)).limit(BATCH_ROWS)
     async with writing(engine) as connection:
         return (await connection.execute(delete(table).where(key.in_(old)))).rowcount
+
+
+def _but(table: Table) -> list[ColumnElement[bool]]:
+    """Which rows are kept, however old: a dead letter waits for a person, and a decision stands as long as its end."""
+    if table is ENDS:
+        return [not_(and_(ENDS.c.status == "dead", not_(IS_DISCARDED)))]
+    if table is EVENTS:
+        is_decision = EVENTS.c.type == f"{PREFIX}request.discarded"
+        return [not_(and_(is_decision, exists().where(ENDS.c.request_id == EVENTS.c.request_id)))]
+    return []
 
 
 def _before(days: int, books: Books, now: int) -> int:

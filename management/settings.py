@@ -134,7 +134,10 @@ class ManagementSettings(DatabaseSettings):
         """Who may ask, and who may act."""
         keys = parse_keys(self.management_keys.get_secret_value()) if self.management_keys else {}
         if self.management_key is not None:
-            keys[self.management_key.get_secret_value()] = Person(OWN_NAME, "operator")
+            key = self.management_key.get_secret_value()
+            if key in keys:
+                raise ValueError("MANAGEMENT_KEY: it is one of MANAGEMENT_KEYS, too. Take it out there")
+            keys[key] = Person(OWN_NAME, "operator")
         return Access(keys)
 
     @cached_property

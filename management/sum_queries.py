@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from sqlalchemy import Select, literal, tuple_
+from sqlalchemy import Select, func, literal, tuple_
 
 from management.queries import wrong_cursor
 from management.rollups import rollup_for, summed, total
@@ -124,7 +124,8 @@ def _wanted(table: FromClause, question: UsageQuestion | CostsQuestion) -> list[
     columns, tag = table.c, getattr(question, "tag", None)
     found = [columns[name] == value for name in _FILTERS if (value := getattr(question, name, None)) is not None]
     if tag is not None and "=" not in tag:
-        found.append(columns.tag.startswith(f"{tag}=", autoescape=True))
+        # No LIKE: to SQLite, and not to PostgreSQL, capital and small letters would be the same.
+        found.append(func.substr(columns.tag, 1, len(tag) + 1) == f"{tag}=")
     elif tag is not None:
         found.append(columns.tag == tag)
     else:

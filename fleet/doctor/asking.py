@@ -34,10 +34,17 @@ class Reply:
     clock_s: float | None
 
 
-async def ask(url: str, headers: dict[str, str], trusted: SSLContext | None = None, body: Any = None) -> Reply:
+async def ask(
+    url: str,
+    headers: dict[str, str],
+    trusted: SSLContext | None = None,
+    body: Any = None,
+    *,
+    bytes_max: int = ANSWER_BYTES_MAX,
+) -> Reply:
     """GET, or POST where there is a JSON ``body``, following no redirect: a key must not go elsewhere.
 
-    Raises :class:`Unanswered`.
+    Raises :class:`Unanswered`, also for an answer of more than ``bytes_max``.
     ``trusted`` is for an https address that no authority vouches for.
     """
     try:
@@ -53,10 +60,12 @@ async def ask(url: str, headers: dict[str, str], trusted: SSLContext | None = No
             ) as response,
         ):
             now = time.time()
-            body = await response.content.read(ANSWER_BYTES_MAX)
-            while len(body) < ANSWER_BYTES_MAX and (more := await response.content.read(ANSWER_BYTES_MAX - len(body))):
-                body += more
-            return Reply(response.status, _parsed(body), _clock_s(response.headers.get("date"), now))
+            said = bytearray()
+            async for part in response.content.iter_any():
+                said += part
+                if len(said) > bytes_max:
+                    raise Unanswered(f"its answer has more than {bytes_max} bytes")
+            return Reply(response.status, _parsed(said), _clock_s(response.headers.get("date"), now))
     except TimeoutError:
         raise Unanswered("there is no answer in time") from None
     except aiohttp.ClientConnectorCertificateError:
@@ -80,7 +89,7 @@ def clock_finding(name: str, reply: Reply) -> Finding | None:
     return warn(name, f"Its clock is {off_s:.0f} s {ahead} this machine's.", "Let both keep time by NTP.")
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes | bytearray) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXIT_NO_MANAGEMENT = 4
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+"""Tens of thousands of nodes at work."""
 EPILOG = (
     "Management is MANAGEMENT_URL, with MANAGEMENT_KEY. Exit codes: 0 done, 1 refused, 2 a wrong setting, 4 no answer."
 )
@@ -56,7 +58,7 @@ class Management:
         key, url = self._settings.management_key, self._settings.management_url
         headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         try:
-            reply = await ask(f"{url}/api/v1/{path}?{question}", headers, body=body)
+            reply = await ask(f"{url}/api/v1/{path}?{question}", headers, body=body, bytes_max=ANSWER_BYTES_MAX)
         except Unanswered as why:
             sentence = f"Management does not answer at {url}: {why}. Start it, or set MANAGEMENT_URL."
             raise NoAnswer(sentence, EXIT_NO_MANAGEMENT) from None

@@ -30,6 +30,7 @@ OF_NODES = (
     "node.authentication_failed",
     "node.misconfigured",
     "node.unreachable",
+    "node.engine_died",
     "node.quarantined",
 )
 TYPES = {"requests": OF_REQUESTS, "nodes": OF_NODES}
@@ -64,12 +65,12 @@ async def _grouped(visit: Visit) -> tuple[list[dict[str, Any]], list[dict[str, A
 
 async def _told(visit: Visit, of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
     asked = visit.asked
-    (found,) = await visit.sources.rows(_events(TYPES[of], asked.get("model"), _position(asked.get("cursor"))))
+    (found,) = await visit.sources.rows(_events(TYPES[of], asked, _position(asked.get("cursor"))))
     rows = found[:ROWS]
     return [], [_shown(row) for row in rows], str(rows[-1]["position"]) if len(found) > ROWS else None
 
 
-def _events(types: tuple[str, ...], model: str | None, before: int | None) -> Select[Any]:
+def _events(types: tuple[str, ...], asked: dict[str, str], before: int | None) -> Select[Any]:
     columns = [
         EVENTS.c[name] for name in ("position", "type", "time_ms", "request_id", "model", "node", "key_id", "raw")
     ]
@@ -77,8 +78,7 @@ def _events(types: tuple[str, ...], model: str | None, before: int | None) -> Se
     parts = []
     for type_ in types:
         part = select(*columns).where(EVENTS.c.type == PREFIX + type_)
-        if model is not None:
-            part = part.where(EVENTS.c.model == model)
+        part = part.where(*(EVENTS.c[name] == asked[name] for name in ("model", "key_id") if name in asked))
         if before is not None:
             part = part.where(EVENTS.c.position < before)
         parts.append(select(part.order_by(EVENTS.c.position.desc()).limit(ROWS + 1).subquery()))

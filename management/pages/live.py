@@ -68,7 +68,7 @@ class Live:
         sources = self._sources
         return {
             "requests": await self._last_position(known.get("requests")),
-            "nodes": [(each.node, each.state, each.busy, each.slots) for each, _ in sources.registry.present()],
+            "nodes": sorted((each.node, each.state, each.busy, each.slots) for each, _ in sources.registry.present()),
             "health": sources.readiness.sentences,
         }
 

@@ -85,4 +85,6 @@ def _place(request: Request) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    return host if address.version == 4 else str(ipaddress.ip_network(f"{address}/64", strict=False))
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # a socket for both shows all of IPv4 in one network
+    return str(address) if address.version == 4 else str(ipaddress.ip_network(f"{address}/64", strict=False))

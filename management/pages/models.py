@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from management.pages.site import Visit
 
-MODELS_MAX = 200
+ABSENT_MAX = 200
+"""Models that were used today and have no node now, those with the most requests."""
 
 
 async def show(visit: Visit) -> Response:
@@ -22,12 +23,14 @@ async def show(visit: Visit) -> Response:
     now = now_ms()
     today = visit.sources.books.day(now).isoformat()
     question = question_of(UsageQuestion, by=["model"], since=today, until=today)
-    (used,) = await visit.sources.rows(usage_sums.sums(question, "requests", None, MODELS_MAX))
     models = await visit.sources.view.models(now)
     here = {model["model"] for model in models}
+    most, known = await visit.sources.rows(
+        usage_sums.sums(question, "requests", None, ABSENT_MAX + len(here)), usage_sums.of_names(question, [*here])
+    )
     return visit.page(
         "models.html",
         models=models,
-        today={row["name"]: row for row in used},
-        absent=[row for row in used if row["name"] not in here],
+        today={row["name"]: row for row in known},
+        absent=[row for row in most if row["name"] not in here][:ABSENT_MAX],
     )

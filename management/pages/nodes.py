@@ -19,7 +19,7 @@ RUNNING_SHOWN = 5
 async def show(visit: Visit) -> Response:
     """The page."""
     model = visit.asked.get("model")
-    nodes = [node for node in await visit.sources.view.nodes(GONE) if model in (None, node["model"])]
+    nodes = await visit.sources.view.nodes(GONE, model)
     present = [node for node in nodes if node["present"]]
     present.sort(key=lambda node: (node["state"] not in TROUBLE, node["model"], node["name"], node["node"]))
     return visit.page(

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DAYS = 14
 LATEST = 8
 TROUBLES_MAX = 8
-BUDGETS_MAX = 100
 
 
 class Trouble(NamedTuple):
@@ -101,7 +100,7 @@ def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list
 
 async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
     async with reading(sources.engine) as connection:
-        found = (await budgets.listed(connection))[:BUDGETS_MAX]
+        found = await budgets.listed(connection)
         standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
     told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
     periods = {"day": "for the day", "month": "for the month", "total": "in all"}

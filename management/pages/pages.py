@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -74,7 +73,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].split("/")[1] in _FIRST)
+        is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"][1:].partition("/")[0] in _FIRST)
         await (self._pages if is_page else self._api)(scope, receive, send)
 
 
@@ -95,8 +94,8 @@ def _pages(sources: Sources, access: Access) -> Starlette:
 
     def failed(request: Request, error: FleetError) -> Response:
         viewer = sessions.viewer(request.cookies.get(COOKIE))
-        came_from = urlsplit(request.headers.get("referer", "")) if request.method == "POST" else None
-        back = own_path(f"{came_from.path}?{came_from.query}") if came_from and came_from.path else None
+        place = request.headers.get("referer", "").partition("://")[2].partition("#")[0].partition("/")[2]
+        back = own_path(f"/{place}") if place and request.method == "POST" else None
         status, sentence = error.http_status, error.message
         return frame.page(request, viewer, "failed.html", status=status, sentence=sentence, back=back, told=None)
 

@@ -46,8 +46,9 @@ async def show_prompt(visit: Visit) -> Response:
     (found,) = await visit.sources.rows(queries.prompt_of(id_))
     if not found:
         raise NotFound("No prompt of this request is stored.")
-    body = found[0]["body"].decode(errors="replace")
-    return visit.page("prompt.html", request_id=id_, prompt=found[0] | {"body": body})
+    stored = found[0]["body"]
+    shown = {"body": stored.decode(errors="replace"), "is_cut": len(stored) < found[0]["body_bytes"]}
+    return visit.page("prompt.html", request_id=id_, prompt=found[0] | shown)
 
 
 def _id(visit: Visit) -> str:

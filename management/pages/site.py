@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from store.database import reading
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -44,8 +46,18 @@ class Sources:
 
     async def rows(self, *statements: Select[Any]) -> list[list[dict[str, Any]]]:
         """The rows of each statement, of one state of the database."""
+        async with self.asking() as rows:
+            return [await rows(each) for each in statements]
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[Callable[[Select[Any]], Awaitable[list[dict[str, Any]]]]]:
+        """Gives the rows of one statement after the other, all of one state of the database."""
         async with reading(self.engine) as connection:
-            return [[dict(row) for row in (await connection.execute(each)).mappings()] for each in statements]
+
+            async def rows(statement: Select[Any]) -> list[dict[str, Any]]:
+                return [dict(row) for row in (await connection.execute(statement)).mappings()]
+
+            yield rows
 
 
 @dataclass(frozen=True)

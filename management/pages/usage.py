@@ -38,20 +38,18 @@ async def show(visit: Visit) -> Response:
     question, measure = _question(visit), chosen(asked, "measure", MEASURES)
     by = question.by[0]
     every = question.model_copy(update={"by": ["day"]})  # a request with two tags is there once
-    page, days, money = await visit.sources.rows(
-        usage_sums.sums(question, measure, _after(asked.get("cursor")), ROWS),
-        usage_sums.daily(every, []),
-        usage_sums.money(every),
-    )
-    more, page = len(page) > ROWS, page[:ROWS]
-    names = [row["name"] for row in page]
-    top = names[:CHART_SERIES] if by != "day" and "cursor" not in asked else []
-    parts, amounts = await visit.sources.rows(
-        usage_sums.daily(question, top), usage_sums.charged(question, COLUMNS[by], names)
-    )
+    async with visit.sources.asking() as rows:  # one state of the ledger for the sums and for what is charged for them
+        page = await rows(usage_sums.sums(question, measure, _after(asked.get("cursor")), ROWS))
+        more, page = len(page) > ROWS, page[:ROWS]
+        names = [row["name"] for row in page]
+        top = names[:CHART_SERIES] if by != "day" and "cursor" not in asked else []
+        days, money = await rows(usage_sums.daily(every, [])), await rows(usage_sums.money(every))
+        parts = await rows(usage_sums.daily(question, top))
+        amounts = await rows(usage_sums.charged(question, COLUMNS[by], names))
     _add_amounts(page, amounts)
     whole = {name: sum(row[name] for row in days) for name in _WHOLE}
     charged = [row for row in money if row["side"] == "charge"]
+    wasted = [row for row in money if row["side"] == "waste"]
     first, last = question.since, question.until
     assert first is not None
     assert last is not None
@@ -68,7 +66,8 @@ async def show(visit: Visit) -> Response:
         charged=_by_currency(charged),
         unpriced=sum(row["requests"] for row in charged if row["currency"] == UNPRICED),
         costs=_by_currency([row for row in money if row["side"] == "cost"]),
-        wasted=_by_currency([row for row in money if row["side"] == "waste"]),
+        wasted=_by_currency(wasted),
+        wasted_unpriced=sum(row["requests"] for row in wasted if row["currency"] == UNPRICED),
         charts=[
             stacked(f"{measure.capitalize()} a day", first, last, measure, days, parts if top else [], top),
             *_money_charts(first, last, charged),
@@ -85,17 +84,22 @@ async def download(visit: Visit) -> Response:
     """The same sums, all of them, for a spreadsheet."""
     question = _question(visit)
     measure = chosen(visit.asked, "measure", MEASURES)
-    (rows,) = await visit.sources.rows(usage_sums.sums(question, measure, None, CSV_ROWS_MAX))
-    (amounts,) = await visit.sources.rows(usage_sums.charged(question, COLUMNS[question.by[0]]))
+    rows, amounts = await visit.sources.rows(
+        usage_sums.sums(question, measure, None, CSV_ROWS_MAX), usage_sums.charged(question, COLUMNS[question.by[0]])
+    )
+    more, rows = len(rows) > CSV_ROWS_MAX, rows[:CSV_ROWS_MAX]
     _add_amounts(rows, amounts)
     currencies = sorted({row["currency"] for row in amounts} - {UNPRICED})
     columns = ("requests", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
-    lines = [csv_line([question.by[0], *columns, *currencies, "unpriced_requests"])]
+    # The mark at the beginning has spreadsheets read it as UTF-8.
+    lines = ["\ufeff" + csv_line([question.by[0], *columns, *currencies, "unpriced_requests"])]
     for row in rows:
         found = dict(row["amounts"])
         shown = [amount.shown(found[each]) if each in found else "" for each in currencies]
         cells = [safe_cell(str(row["name"])), *(str(row[name]) for name in columns), *shown, str(row["unpriced"])]
         lines.append(csv_line(cells))
+    if more:
+        lines.append(csv_line([f"There are more: these are the first {CSV_ROWS_MAX}."]))
     headers = {"content-disposition": 'attachment; filename="usage.csv"', "cache-control": "no-store"}
     return Response("".join(lines), media_type="text/csv", headers=headers)
 

@@ -51,6 +51,7 @@ EVENTS: dict[str, tuple[str, Tone]] = {
     "node.authentication_failed": ("Key refused", "bad"),
     "node.misconfigured": ("Misconfigured", "bad"),
     "node.unreachable": ("Unreachable", "warn"),
+    "node.engine_died": ("Engine died", "bad"),
     "node.recovered": ("Recovered", "good"),
     "node.draining": ("Draining", "busy"),
     "node.stopped": ("Stopped", "off"),

@@ -16,7 +16,7 @@ import pytest
 from broker.memory import MemoryBroker
 from broker.pulsar import PulsarBroker
 from dead_letters.shelf import Shelf, ShelfTaken
-from dead_letters.trace import leave_trace
+from dead_letters.trace import leave_trace, told_of
 from fleet.dead_letters.replay import replay
 from gateway import conversations
 from process.identity import new_request_id, now_ms
@@ -208,7 +208,7 @@ async def test_a_discarded_letter_is_gone_and_the_ledger_knows(
     async with operator(fleet) as broker, Shelf(broker, topics_of(fleet), fleet.model) as shelf:
         found = await shelf.of(request_id)
         assert found[0].letter is not None
-        await leave_trace(broker, topics_of(fleet), "request.discarded", found[0].letter.request, "dead")
+        await leave_trace(broker, topics_of(fleet), "request.discarded", told_of(found[0].letter.request, "dead"))
         shelf.remove(found)
     await nothing_left(fleet)
 

@@ -107,6 +107,43 @@ async def test_usage_adds_up_to_the_same_total_however_it_is_grouped(house: Coun
     assert len({tuple(row[name] for name in sorted(grouped)) for row in rows}) == len(rows)
 
 
+async def test_the_name_of_a_tag_is_taken_by_the_letter(house: CountingHouse) -> None:
+    await house.publish(billed(1, tags={"team": "a"}), billed(2, tags={"Team": "b"}), billed(3, tags={"teams": "c"}))
+    await house.start()
+    await house.settled()
+    _, answer = await house.get("/api/v1/usage?by=tag&tag=team")
+    assert [(row["tag"], row["requests"]) for row in answer["data"]] == [("team=a", 1)]
+
+
+@pytest.mark.parametrize("path", ["nodes", "models", "prices", "budgets", "quarantine", f"requests/{request_id_of(1)}"])
+async def test_what_would_filter_nothing_is_refused(house: CountingHouse, path: str) -> None:
+    await house.publish(billed(1))
+    await house.start()
+    await house.settled()
+    assert (await house.get(f"/api/v1/{path}"))[0] == 200
+    assert (await house.get(f"/api/v1/{path}?colour=red"))[0] == 400
+
+
+async def test_nodes_are_filtered_by_model(house: CountingHouse) -> None:
+    await house.publish(
+        node_event("s1", "node.started", node="node-a"), node_event("s2", "node.started", node="node-b", model="large")
+    )
+    await house.start()
+    await house.settled()
+    _, answer = await house.get("/api/v1/nodes?model=large")
+    assert [row["node"] for row in answer["data"]] == ["node-b"]
+
+
+async def test_a_charge_whose_events_are_gone_is_still_known(house: CountingHouse) -> None:
+    await house.publish(billed(1))
+    await house.start()
+    await house.settled()
+    with sqlite3.connect(house.path) as database:
+        database.execute("DELETE FROM events")
+    status, told = await house.get(f"/api/v1/requests/{request_id_of(1)}")
+    assert (status, told["charge"]["request_id"], told["events"]) == (200, request_id_of(1), [])
+
+
 async def test_usage_is_filtered_by_day(house: CountingHouse) -> None:
     await house.publish(*_charges())
     await house.start()
@@ -260,7 +297,7 @@ async def test_the_answers_are_documented(house: CountingHouse) -> None:
     lines = {name: document["paths"].pop(f"/api/v1/export/{name}") for name in ("charges", "events")}
     assert all("application/jsonl" in path["get"]["responses"]["200"]["content"] for path in lines.values())
     for path in document["paths"].values():
-        assert set(path["get"]["responses"]) - {"404"} == {"200", "400", "401", "503"}
+        assert set(path["get"]["responses"]) - {"403", "404"} == {"200", "400", "401", "503"}
         for response in (response for operation in path.values() for response in operation["responses"].values()):
             schema = response["content"]["application/json"]["schema"]
             assert schema["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 
 from management.pages.frame import POLICY
-from management.pages.login import WRONG_KEYS_PER_MIN
+from management.pages.login import WRONG_KEYS_PER_MIN, _place
 from management.pages.pages import SHOWN
 from tests.counting_house import CountingHouse
 
@@ -186,6 +188,9 @@ async def test_a_reader_sees_everything_but_prompts_and_does_nothing(house: Coun
         assert "Paused by alice" in (await browser.get("/models"))[1]
         response, _ = await browser.get("/requests/req_1/prompt")
         assert response.status == 403
+        for key, status in (("grafanas-key", 403), ("alices-key", 404)):
+            told = await house.get("/api/v1/requests/req_1/prompt", authorization=f"Bearer {key}")
+            assert told[0] == status, told
         response, _ = await browser.post("/do", PAUSE | {"csrf": await alice.csrf()})
         assert response.status == 403, "a form of somebody else's session"
         response, _ = await browser.post("/logout", {"csrf": csrf})
@@ -206,6 +211,30 @@ async def test_wrong_keys_have_to_wait_and_sessions_go_on(house: CountingHouse) 
         assert "Wait a minute" in html
         response, _ = await inside.get("/")
         assert response.status == 200
+
+
+@pytest.mark.parametrize("address", ["//[", "http://[", "//evil.example/", "https:evil", "/\\evil"])
+async def test_strange_addresses_lead_to_the_first_page(house: CountingHouse, address: str) -> None:
+    await house.start(MANAGEMENT_KEY=KEY)
+    async with browsing(house) as browser:
+        response, _ = await browser.get(f"/login?next={quote(address)}")
+        assert response.status == 200
+        response, _ = await browser.post("/login", {"key": KEY, "next": address})
+        assert (response.status, response.headers["location"]) == (303, "/")
+        origin = {"origin": address}
+        response, _ = await browser.post("/do", PAUSE | {"csrf": await browser.csrf()}, origin)
+        assert response.status == 403
+        response, _ = await browser.post("/do", PAUSE, {"origin": browser.url, "referer": address})
+        assert response.status == 403
+    assert (await house.get("/", method="OPTIONS"))[0] == 405
+
+
+def test_ipv4_on_a_socket_for_both_is_not_one_network() -> None:
+    def place(host: str) -> str:
+        return _place(SimpleNamespace(client=SimpleNamespace(host=host)))  # type: ignore[arg-type]
+
+    assert place("::ffff:10.0.0.7") == place("10.0.0.7") != place("::ffff:10.0.0.8")
+    assert place("2001:db8::1") == place("2001:db8::2") != place("2001:db8:0:1::1")
 
 
 async def test_what_is_no_form_is_refused(house: CountingHouse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import html
 import re
 from typing import TYPE_CHECKING
@@ -10,12 +11,16 @@ import pytest
 
 from broker.memory import MemoryBroker
 from process.identity import now_ms
+from store import database
+from store.budgets import Budget, BudgetId, put
+from store.database import writing
+from tests.billing import billed, node_event
 from tests.counting_house import CountingHouse
 from tests.waiting import until
 from wire import codec
 from wire.event import RequestData
 from wire.presence import Presence
-from wire.usage import TOKENS_MAX
+from wire.usage import TOKENS_MAX, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,6 +61,70 @@ async def test_dead_letters_wait_until_they_are_discarded_however_old_they_are(h
     for number in (2, 3):
         await tell(house, "request.dead", number, now_ms() - 2 * DAY_MS)
     assert "2 requests took three nodes along, and wait for you." in await text_of(house, "/")
+
+
+async def test_a_letter_that_the_broker_has_lost_can_be_let_go(house: CountingHouse) -> None:
+    await tell(house, "request.dead", 1, now_ms())
+    status, done = await house.act(action="discard", request_id="req_dead1")
+    assert (status, done["state"]) == (200, "done"), done
+    await house.settled()
+    assert "All well" in await text_of(house, "/")
+    assert (await house.get("/api/v1/dead-letters"))[1]["data"] == []
+    # An end that is no dead letter is nothing to be discarded.
+    await tell(house, "request.failed", 2, now_ms())
+    assert (await house.act(action="discard", request_id="req_dead2"))[0] == 404
+
+
+async def test_engines_that_died_are_among_what_nodes_told(house: CountingHouse) -> None:
+    await house.publish(node_event("e1", "node.engine_died", message="It ended by signal 9."))
+    await house.settled()
+    page = await text_of(house, "/errors?of=nodes")
+    assert "Engine died" in page
+    assert "signal 9" in page
+
+
+async def test_the_last_of_many_budgets_is_looked_at_too(house: CountingHouse, tmp_path: Path) -> None:
+    await house.end()
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
+    await house.start(PRICES_FILE=str(prices))
+    engine = database.open(house.url)
+    async with writing(engine) as connection:
+        for number in range(120):
+            id_ = BudgetId("key", f"key-{number:03}", "total")
+            await put(connection, Budget(id=id_, currency="EUR", amount_max=1, warn_percent=80, created_ms=now_ms()))
+    await engine.dispose()
+    await house.publish(billed(1, key_id="key-119", usage=Usage(prompt_tokens=100, completion_tokens=1)))
+    await house.settled()
+    assert "key-119 The budget in all is spent" in await text_of(house, "/")
+
+
+async def test_every_model_that_is_there_shows_what_was_used_today(house: CountingHouse) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    await house.publish(*(billed(number, time=now, model=f"m{number % 210}") for number in range(420)))
+    await house.publish(billed(1000, time=now, model="zz"))
+    presence = Presence(
+        node="node-zz_12345678",
+        name="node-zz",
+        model="zz",
+        type="static",
+        version="1",
+        state="ready",
+        slots=1,
+        sent_ms=now_ms(),
+        started_ms=now_ms(),
+    )
+    await house.settled()
+    producer = await house._outside.producer(house.topics.presence)
+    await producer.send(codec.encode(presence))
+    await producer.aclose()
+
+    async def shown() -> bool:
+        return "zz" in await text_of(house, "/models")
+
+    await until(shown)
+    row = (await house.get("/models"))[1].partition(">zz<")[2].partition("</tr>")[0]
+    assert re.search(r'data-label="Today"[^>]*>\s*(<[^>]+>\s*)*1\b', row), row
 
 
 async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: CountingHouse) -> None:

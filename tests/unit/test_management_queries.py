@@ -46,7 +46,8 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
         sum_queries.usage(UsageQuestion(by=["tag"], tag="team")),
         sum_queries.amounts(UsageQuestion(by=["day"]), [{"day": NEW_YEAR.date()}]),
         sum_queries.costs(CostsQuestion(by=["provider"], cursor='["a","cost","USD"]')),
-        queries.nodes(10),
+        queries.nodes(10, None),
+        queries.nodes(10, "m"),
         queries.nodes_named(["a"]),
     ]
     for statement in statements:

@@ -11,6 +11,8 @@ from sqlalchemy import Table, func, select
 
 from management import retention
 from management.books import Books
+from management.fleet_queries import dead_letters
+from management.fleet_questions import DeadLettersQuestion
 from management.journal import WrongTimeZone, read, write
 from management.opening import open_books
 from management.rebuild import ZoneIsFixed, rebuild, reprice
@@ -21,7 +23,7 @@ from store.migrate import upgrade
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED
 from store.prices import Price, PriceList
 from store.tables import CHARGES, ENDS, EVENTS, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
-from tests.billing import NOON_MS, billed
+from tests.billing import NOON_MS, billed, event, request_data, request_id_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,6 +76,34 @@ async def test_each_class_of_tables_has_its_own_age_and_sums_have_none(engine: A
     assert counts == [40, 60, 60, 60, 1]
     assert await _sums(engine) == before
     assert not await sweep(engine, Retention(events_days=3, requests_days=5), BOOKS, NOW_MS)
+
+
+async def test_a_dead_letter_waits_for_a_person_and_a_decision_stands_as_long_as_its_end(engine: AsyncEngine) -> None:
+    told = []
+    for number in (1001, 1002):
+        data = request_data(number, status="dead")
+        told.append(read(event(f"dead-{number}", "request.dead", data, time=_time(0), subject=request_id_of(number))))
+    discarded = request_data(1002, status="dead")
+    told.append(
+        read(event("discarded-1002", "request.discarded", discarded, time=_time(0), subject=request_id_of(1002)))
+    )
+    told.append(read(billed(1003, time=_time(9))))  # what is old follows what was told last
+    await write(engine, told, NOON_MS, BOOKS)
+
+    async def listed() -> list[str]:
+        async with reading(engine) as connection:
+            rows = await connection.execute(dead_letters(DeadLettersQuestion()))
+            return [row["request_id"] for row in rows.mappings()]
+
+    assert await listed() == [request_id_of(1001)]
+    await sweep(engine, Retention(events_days=2, requests_days=30), BOOKS, NOW_MS)
+    assert await listed() == [request_id_of(1001)], "a decision outlives the other events of its request"
+    for _ in range(2):  # decisions go after their ends
+        await sweep(engine, Retention(events_days=2, requests_days=2), BOOKS, NOW_MS)
+    assert await listed() == [request_id_of(1001)]
+    async with reading(engine) as connection:
+        left = (await connection.execute(select(EVENTS.c.type).where(EVENTS.c.type.contains("discarded")))).all()
+    assert left == []
 
 
 async def test_a_rebuild_leaves_the_sums_of_days_whose_events_are_gone(engine: AsyncEngine) -> None:

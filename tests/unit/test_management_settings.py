@@ -31,6 +31,13 @@ def test_a_wrong_database_is_told_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_one_key_is_one_person() -> None:
+    keys = {"MANAGEMENT_KEY": "opensesame", "MANAGEMENT_KEYS": "grafana=reader:opensesame"}
+    with pytest.raises(WrongSettings, match="MANAGEMENT_KEY: it is one of MANAGEMENT_KEYS, too") as caught:
+        load(ManagementSettings, keys)
+    assert "opensesame" not in str(caught.value)
+
+
 def test_no_secret_is_shown_by_the_settings() -> None:
     settings = load(ManagementSettings, {"MANAGEMENT_KEY": "hunter2", "DATABASE_URL": "postgresql+asyncpg://u:pw7@h/d"})
     assert "hunter2" not in repr(settings)

@@ -51,20 +51,29 @@ function onKey(event) {
 // --- what is live
 
 let source = null;
+let missed = false; // whatever changed while no stream was open
+const suppressed = new Set();
 
 function showLive(on) {
+  missed ||= !on;
   const live = find("#live");
   live.dataset.state = on ? "on" : "off";
   live.firstElementChild.textContent = on ? "Live" : "Not live";
 }
 
+function announce(names) {
+  for (const name of names) document.body.dispatchEvent(new Event(`live-${name}`));
+}
+
 function listen() {
   if (source || document.hidden) return;
   source = new EventSource("/live");
-  source.addEventListener("ready", () => showLive(true));
-  source.addEventListener("changed", (event) => {
-    for (const name of event.data.split(" ")) document.body.dispatchEvent(new Event(`live-${name}`));
+  source.addEventListener("ready", () => {
+    showLive(true);
+    if (missed) announce(["requests", "nodes", "health"]);
+    missed = false;
   });
+  source.addEventListener("changed", (event) => announce(event.data.split(" ")));
   source.onerror = () => {
     showLive(false);
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
@@ -88,11 +97,23 @@ function withoutEmpty(event) {
   for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
 }
 
+function isIdle() {
+  return getSelection().isCollapsed && !find("#part details[open], #list details[open]");
+}
+
 function onlyIfIdle(event) {
-  // What somebody is marking or has opened must not vanish under their hand.
-  const isLive = event.detail.ctx.sourceEvent?.type?.startsWith("live-");
-  const selected = !getSelection().isCollapsed;
-  if (isLive && (selected || find("#part details[open], #list details[open]"))) event.preventDefault();
+  // What somebody is marking or has opened must not vanish under their hand: it is made anew when they are done.
+  const type = event.detail.ctx.sourceEvent?.type ?? "";
+  if (!type.startsWith("live-") || isIdle()) return;
+  event.preventDefault();
+  suppressed.add(type.slice("live-".length));
+}
+
+function makeUp() {
+  if (!suppressed.size || !isIdle()) return;
+  const names = [...suppressed];
+  suppressed.clear();
+  announce(names);
 }
 
 document.addEventListener("keydown", onKey);
@@ -100,6 +121,8 @@ find("#theme").addEventListener("click", switchTheme);
 find("#shortcuts")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:config:request", withoutEmpty);
 document.addEventListener("htmx:before:request", onlyIfIdle);
+document.addEventListener("toggle", makeUp, true);
+document.addEventListener("selectionchange", makeUp);
 for (const form of document.querySelectorAll("form[method=get]")) {
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
