@@ -14,6 +14,7 @@ from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
+from process.settings import SECONDS_MAX
 from process.traces import open_traces
 from wire import topics as names
 from workernode.dead_letters import DeadLetters
@@ -279,7 +280,9 @@ def _local(settings: NodeSettings, identity: NodeIdentity) -> LocalEngine:
     from workernode.local.presets import PRESETS
 
     dialect = settings.dialect or PRESETS[settings.local_engine].dialect
-    return LocalEngine(settings, lambda url, key: _relay(settings, identity, url, lambda: key, dialect))
+    # Our own server says nothing while a call of a tool is being written, and its health tells whether it hangs.
+    ours = settings.local_engine == "transformers"
+    return LocalEngine(settings, lambda url, key: _relay(settings, identity, url, lambda: key, dialect, patient=ours))
 
 
 def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, CredentialPace]:
@@ -304,8 +307,10 @@ def _relay(
     key: Callable[[], str | None],
     dialect: str,
     pace: CredentialPace | None = None,
+    *,
+    patient: bool = False,
 ) -> Engine:
-    """Relays to that address: a provider's, or that of our own child."""
+    """Relays to that address: a provider's, or that of our own child. ``patient``: its silence says nothing."""
     from workernode.remote.engine import RemoteEngine  # its HTTP client is not needed otherwise
 
     return RemoteEngine(
@@ -319,8 +324,8 @@ def _relay(
         endpoints=settings.served,
         context_length=settings.context_length,
         connect_timeout_s=settings.connect_timeout_s,
-        first_token_timeout_s=settings.first_token_timeout_s,
-        between_tokens_timeout_s=settings.between_tokens_timeout_s,
+        first_token_timeout_s=SECONDS_MAX if patient else settings.first_token_timeout_s,
+        between_tokens_timeout_s=SECONDS_MAX if patient else settings.between_tokens_timeout_s,
         answer_bytes_max=settings.answer_bytes_max,
         pace=pace,
     )

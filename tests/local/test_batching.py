@@ -192,5 +192,5 @@ def test_a_request_that_does_not_fit_alone_is_refused_and_the_next_one_works(
     with monkeypatch.context() as patch:
         patch.setattr(model.steps, "_forward", _Short(model.steps._forward, 0))
         refused = answers(model, ([5, 6], GREEDY)).others
-    assert [(each.code, each.http_status) for each in refused if isinstance(each, Refusal)] == [("out_of_memory", 503)]
+    assert [(each.code, each.http_status) for each in refused if isinstance(each, Refusal)] == [("out_of_memory", 400)]
     assert answers(model, ([5, 6], GREEDY)).text(0)

@@ -20,6 +20,7 @@ from workernode.local.server.front.embeddings import chunks_of, joined
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.pipe import Frames, framed
 from workernode.local.server.steps import __main__ as step_process
+from workernode.local.server.steps.pooling import _mode_of
 from workernode.local.server.words import Embed, Figures, Ready, Report, Vectors
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def made(folder: Path, tiny_folder: Path, family: str) -> Any:
 
     makers: dict[str, tuple[Any, Any]] = {
         "bert": (tf.BertConfig(**SIZES), tf.BertModel),
+        "mpnet": (tf.MPNetConfig(**SIZES), tf.MPNetModel),
         "roberta": (tf.RobertaConfig(**SIZES), tf.RobertaModel),
         "t5": (
             tf.T5Config(vocab_size=512, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0),
@@ -75,10 +77,31 @@ def made(folder: Path, tiny_folder: Path, family: str) -> Any:
     return maker
 
 
+@pytest.mark.parametrize(
+    ("asked", "mode"),
+    [
+        ("mean", "mean"),
+        ("mean_sqrt_len_tokens", "mean"),
+        ("cls", "cls"),
+        ("lasttoken", "last"),
+        (["max"], "max"),
+        ("weightedmean", "weightedmean"),
+    ],
+)
+def test_a_pooling_is_known_by_its_newer_name(asked: Any, mode: str) -> None:
+    assert _mode_of({"pooling_mode": asked}, "cls") == mode
+
+
+@pytest.mark.parametrize("asked", ["me", "mean_", ["mean", "cls"]])
+def test_a_pooling_that_is_not_known_is_refused(asked: Any) -> None:
+    with pytest.raises(CannotServe):
+        _mode_of({"pooling_mode": asked}, "cls")
+
+
 INPUTS = [[5, 6, 7, 8], [9] * 100, [30, 20, 10], [11, 12]]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "t5"])
+@pytest.mark.parametrize("family", ["bert", "mpnet", "roberta", "t5"])
 def test_encoders_of_three_families_have_the_vectors_of_transformers(
     tmp_path: Path, tiny_folder: Path, family: str
 ) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from msgspec import structs
 
-from tests.local.batch_of import loaded
+from tests.local.batch_of import GREEDY, answers, loaded
 from tests.local.server_process import ServerProcess
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import read
+from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Tokens
+from workernode.local.server.steps import growth, model
+from workernode.local.server.steps.attention import _zeros
+from workernode.local.server.steps.grammar import Grammars, WrongGrammar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +53,108 @@ def test_each_fault_has_its_kind(tmp_path: Path, tiny_folder: Path) -> None:
     assert problem(tiny_folder, "--quantization", "awq") == "usage"
     assert problem(tiny_folder, "--device", "cpu", "--num-gpus", "2") == "usage"
     assert problem(tiny_folder, "--stream-interval", "0") == "usage"
+
+
+def test_what_is_wrong_in_the_environment_is_told_as_if_it_were_a_flag() -> None:
+    with pytest.raises(CannotServe, match="QUANTIZATION=foo is none of 8bit, 4bit, awq, gptq"):
+        read(["--model", "x"], {"QUANTIZATION": "foo"})
+    assert read(["--model", "x"], {"DTYPE": "bfloat16"}).dtype == "bfloat16"
+
+
+def test_something_long_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "TELL_EVERY_S", 0.001)
+    told: list[tuple[str, str, float]] = []
+    heard = threading.Event()
+    sizes = iter(range(1000))
+
+    def progress(*words: Any) -> None:
+        told.append(words)
+        if len(told) == 3:
+            heard.set()
+
+    with growth.growing(progress, "loading", 0.1, lambda: f"{next(sizes)} bytes."):
+        assert heard.wait(10)
+    assert told[:3] == [("loading", f"{number} bytes.", 0.1) for number in (1, 2, 3)]
+    count = len(told)
+    # What does not grow is not told of, and nothing after the end.
+    with growth.growing(progress, "loading", 0.1, lambda: "the same"):
+        assert not threading.Event().wait(0.02)
+    assert len(told) == count
+
+
+@pytest.mark.parametrize(("passed_on", "context"), [(False, 40), (True, 512)])
+def test_a_window_that_stands_in_masks_alone_bounds_the_context(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, passed_on: bool, context: int
+) -> None:
+    """Nobody makes masks here: beyond the window such a model would see what it must not."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes: Any = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 40}
+    MistralForCausalLM(MistralConfig(max_position_embeddings=512, **sizes)).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    if not passed_on:
+        monkeypatch.setattr(model.CachedAttention, "windows", property(lambda _: set(), lambda *_: None), raising=False)
+    assert loaded(tmp_path).ready.context_length == context
+
+
+def test_a_cache_takes_memory_as_it_is_written() -> None:
+    import torch
+
+    before = psutil.Process().memory_info().rss
+    pool = _zeros(torch.ones(1, 4, 64, dtype=torch.bfloat16), 2**20)  # half a GiB
+    assert pool.shape == (2**20, 4, 64)
+    assert pool.dtype == torch.bfloat16
+    assert psutil.Process().memory_info().rss - before < 2**26
+    pool[7] = 1
+    assert float(pool[6:9].float().sum()) == 4 * 64
+
+
+def test_the_size_of_a_token_is_that_of_the_keys_and_values_that_were_kept(tiny_folder: Path) -> None:
+    config = json.loads((tiny_folder / "config.json").read_text())
+    heads, size = config["num_key_value_heads"], config["hidden_size"] // config["num_attention_heads"]
+    held = loaded(tiny_folder)
+    assert held.steps is not None
+    answers(held, ([5, 6], GREEDY))
+    assert held.steps._attention.token_bytes == 2 * config["num_hidden_layers"] * heads * size * 4
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_can_be_bound(tiny_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<one more>"])
+    grammars = Grammars(tokenizer, size, [tokenizer.eos_token_id])
+    grammar = of_response_format({"type": "json_object"})
+    assert grammar is not None
+    masks = [grammars.matcher(grammar).mask() for _ in range(3)]
+    assert all(len(mask) == size and mask.any() and not mask.all() for mask in masks)
+
+
+def test_a_tokenizer_that_cannot_be_bound_refuses_one_request_and_no_other() -> None:
+    with pytest.raises(WrongGrammar):
+        Grammars(object(), 10, []).matcher("{}")
+
+
+def test_choices_share_one_grammar_and_each_has_its_own_place_in_it(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    grammars, made = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id]), []
+    make = grammars._made
+    monkeypatch.setattr(grammars, "_made", lambda grammar: made.append(grammar) or make(grammar))
+    grammar = of_response_format({"type": "json_object"})
+    assert grammar is not None
+    one, other = grammars.matcher(grammar), grammars.matcher(grammar)
+    assert made == [grammar]
+    before = other.mask()
+    one.took(int(one.mask().nonzero()[0]))
+    assert other.mask().equal(before)
+    assert grammars.matcher(grammar).mask().equal(before)
 
 
 def test_a_model_that_reckons_long_texts_in_another_way_is_served_up_to_these(

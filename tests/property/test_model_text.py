@@ -8,7 +8,16 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workernode.local.server.front.tools import HERMES, LLAMA, MISTRAL, ToolCall, ToolFormat, ToolReader
+from workernode.local.server.front.tools import (
+    HERMES,
+    LLAMA,
+    MISTRAL,
+    NAMED,
+    ToolCall,
+    ToolFormat,
+    ToolReader,
+    format_of,
+)
 from workernode.local.server.steps.stops import Stops
 
 _letters = st.text("ab<e\u00e4", max_size=30)
@@ -71,11 +80,19 @@ def test_hermes_calls_are_found_wherever_tokens_end_and_the_rest_is_text(
 def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
     llama = '{"name": "f", "parameters": {"x": 1}}'
     assert _read(LLAMA, llama, cuts) == ("", [("f", '{"x": 1}')])
+    for llama in ('{ "name": "f", "parameters": {}}', '{"type": "function", "name": "f", "parameters": {}}'):
+        assert _read(LLAMA, llama, cuts) == ("", [("f", "{}")])
     assert _read(LLAMA, f"So: {llama}", cuts) == (f"So: {llama}", [])
     alice = '{"name": "Alice", "age": 30}'
     assert _read(LLAMA, alice, cuts) == (alice, []), "there is no such tool"
     mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]'
     assert _read(MISTRAL, mistral, cuts) == ("", [("f", "{}"), ("g", "{}")])
+    named = 'Well. [TOOL_CALLS]f[ARGS]{"x": "[a]"}[TOOL_CALLS]g[CALL_ID]abc123def[ARGS]{}'
+    assert _read(NAMED, named, cuts) == ("Well. ", [("f", '{"x": "[a]"}'), ("g", "{}")])
+    for text in ("[TOOL_CALLS]f[ARGS]{", "[TOOL_CALLS]f[ARGS]1", "[TOOL_CALLS][ARGS]{}", "[TOOL_CALLS]f"):
+        assert _read(NAMED, text, cuts) == (text, [])
+    assert format_of("{{ '[TOOL_CALLS]' + name + '[ARGS]' }}") is NAMED
+    assert format_of("{{ '[TOOL_CALLS]' + calls|tojson }}") is MISTRAL
 
 
 @given(_letters, st.lists(st.integers(0, 200)))

@@ -116,6 +116,21 @@ def test_the_slots_come_to_what_a_machine_can_do_and_stay_there(machine: Machine
     assert max(uses) <= 1.0, "it swaps"
 
 
+def test_after_a_restart_the_engine_itself_is_not_taken_for_requests() -> None:
+    """While it was dead, what it had was free."""
+    slots = Slots(32, TARGET_S)
+    for _ in range(20):
+        slots.tick(Load(busy=slots.count, host_memory_use=0.72))
+    for _ in range(20 * SETTLE_TICKS):
+        slots.tick(Load(busy=slots.count, waiting=5, host_memory_use=0.72))
+    assert slots.count == 1
+    slots.tick(Load(busy=0, host_memory_use=0.1))
+    slots.begin_anew()
+    for _ in range(400):
+        slots.tick(Load(busy=slots.count, host_memory_use=0.72))
+    assert slots.count == 32
+
+
 def test_a_machine_that_others_use_too_is_left_to_them_and_taken_back() -> None:
     slots, machine = Slots(128, TARGET_S), Machine(memory_each=0.05)
     for phase, base, least, most in ((1, 0.3, 7, 10), (2, 0.7, 1, 4), (3, 0.3, 7, 10)):

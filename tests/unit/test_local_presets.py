@@ -14,7 +14,7 @@ from wire.request import Request
 from workernode.local.continuing import continued
 from workernode.local.figures import LLAMA_CPP, TRANSFORMERS, VLLM, FigureNames, Figures, figures_of
 from workernode.local.health import READY, Health, health_of
-from workernode.local.presets import PRESETS, Place, unheeded, visible_gpus
+from workernode.local.presets import PRESETS, Place, gpus_of, unheeded, visible_gpus
 from workernode.local.resources import Resources
 from workernode.local.server.flags import read
 from workernode.local.settings import EngineName, LocalSettings, child_environment
@@ -114,6 +114,29 @@ def test_gpus_are_shown_to_an_engine_by_their_numbers() -> None:
     assert visible_gpus(settings("llama-server", NUM_GPUS="2")) == {"CUDA_VISIBLE_DEVICES": "0,1"}
     assert visible_gpus(settings("vllm", DEVICE="cpu")) == {"CUDA_VISIBLE_DEVICES": ""}
     assert visible_gpus(settings("vllm")) == {}
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown", "numbers"),
+    [
+        ({}, None, None),
+        ({}, "2,3", [2, 3]),
+        ({}, "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", None),
+        ({"DEVICE": "cpu"}, "2,3", []),
+        ({"DEVICE": "cuda:1"}, None, [1]),
+        ({"DEVICE": "cuda:1"}, "2,3", [3]),
+        ({"GPUS": "5"}, "2,3", [5]),
+        ({"NUM_GPUS": "2"}, None, [0, 1]),
+    ],
+)
+def test_only_the_gpus_that_the_engine_works_on_are_looked_at(
+    environment: dict[str, str], shown: str | None, numbers: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's memory is no reason to take fewer requests."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert gpus_of(settings("vllm", **environment)) == numbers
 
 
 def test_a_local_node_is_called_what_its_model_is_called() -> None:

@@ -6,6 +6,7 @@ The flags are those of llama.cpp's server (``tools/server/README.md``), of ``vll
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -72,6 +73,22 @@ def visible_gpus(settings: LocalSettings) -> dict[str, str]:
     if settings.num_gpus:
         return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(settings.num_gpus)))}
     return {}
+
+
+def gpus_of(settings: LocalSettings) -> list[int] | None:
+    """The numbers of the GPUs that the engine works on; None if it may be any."""
+    kind, _, number = settings.device.partition(":")
+    shown = visible_gpus(settings).get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if kind not in ("auto", "cuda"):
+        return []
+    named = None if shown is None else [each.strip() for each in shown.split(",") if each.strip()]
+    if named is not None and not all(each.isdigit() for each in named):
+        return None  # by their UUIDs
+    known = None if named is None else [int(each) for each in named]
+    if not number:
+        return known
+    place = int(number)
+    return [place] if known is None else known[place : place + 1]
 
 
 def unheeded(settings: LocalSettings) -> list[str]:

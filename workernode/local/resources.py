@@ -27,7 +27,8 @@ class Resources:
     """``host_max_gib`` bounds this process and its children, beside what the machine and the container have."""
 
     host_max_gib: float | None = None
-    gpus: str = ""
+    gpus: list[int] | None = None
+    """Those that are looked at, by their numbers; None for all."""
     cgroup: Path = CGROUP
     _nvml: Any = field(default=None, init=False)
     _devices: list[Any] = field(default_factory=list, init=False)
@@ -39,7 +40,7 @@ class Resources:
 
             pynvml.nvmlInit()
             self._nvml = pynvml
-            numbers = map(int, self.gpus.split(",")) if self.gpus else range(pynvml.nvmlDeviceGetCount())
+            numbers = range(pynvml.nvmlDeviceGetCount()) if self.gpus is None else self.gpus
             self._devices = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 
 from process.logging import Log
-from workernode.local.figures import Figures
+from workernode.local.presets import gpus_of
 from workernode.local.resources import MemoryUse, Resources
 from workernode.local.slots import Load, Slots
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from workernode.local.engine import LocalEngine
+    from workernode.local.supervisor import Life
     from workernode.node import Node
     from workernode.settings import NodeSettings
 
@@ -32,8 +33,9 @@ class SlotKeeper:
         self._engine = engine
         self._node = node
         self._slots = Slots(engine.slots_max, settings.first_token_target_s)
-        self._resources = Resources(settings.host_memory_max_gib, settings.gpus)
+        self._resources = Resources(settings.host_memory_max_gib, gpus_of(settings))
         self._load = Load(busy=0)
+        self._life: Life | None = None
         self._restarts = Counter(
             "workernode_engine_restarts", "How often the engine was started again.", registry=registry
         )
@@ -59,7 +61,15 @@ class SlotKeeper:
 
     def _move(self, memory: MemoryUse) -> None:
         life = self._engine.life
-        figures = life.figures if life is not None else Figures()
+        self._restarts.inc(self._engine.restarts - self._restarts_seen)
+        self._restarts_seen = self._engine.restarts
+        if life is not self._life:
+            self._life = life
+            self._slots.begin_anew()
+        if life is None:
+            self._load = Load(self._node.busy, gpu_memory_use=memory.gpu, host_memory_use=memory.host)
+            return  # nothing that is seen now is the requests' doing
+        figures = life.figures
         self._load = Load(
             self._node.busy,
             figures.waiting,
@@ -68,8 +78,6 @@ class SlotKeeper:
             memory.gpu,
             memory.host,
         )
-        self._restarts.inc(self._engine.restarts - self._restarts_seen)
-        self._restarts_seen = self._engine.restarts
         before, after = self._slots.count, self._slots.tick(self._load)
         if after < before:
             self._shrunk.inc()

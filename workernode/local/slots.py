@@ -56,6 +56,10 @@ class Slots:
     def __repr__(self) -> str:
         return f"<Slots {self.count} of {self._max} doubling={self._doubling} {self.why}>"
 
+    def begin_anew(self) -> None:
+        """Another engine is there: what the one before took of the memory says nothing of this one."""
+        self._host_base = 1.0
+
     def tick(self, load: Load) -> int:
         """How many there shall be now; to be called about every second."""
         self._see(load)

@@ -69,6 +69,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
     def flag(name: str, default: str, kind: Callable[[str], Any] = str, choices: Sequence[str] | None = None) -> None:
         value = environ.get(name.upper().replace("-", "_"), "") or default
+        if choices is not None and value not in choices:  # argparse looks at what is given as a flag only
+            raise CannotServe("usage", f"{name.upper()}={value} is none of {', '.join(filter(None, choices))}.")
         parser.add_argument(f"--{name}", type=kind, default=value, choices=choices)
 
     def switch(name: str) -> None:

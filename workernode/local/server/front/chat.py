@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from workernode.local.server.front import grammars
@@ -21,14 +22,16 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     """Answer a conversation, whole or as a stream. Raises :class:`Problem`."""
     room.require_text()
     asked = read(body, Chat)
-    prompt = room.tokens.or_begin(room.tokens.of_chat(asked))
+    # In a thread: of a long conversation it takes seconds, in which every stream would stand still.
+    prompt = room.tokens.or_begin(await asyncio.to_thread(room.tokens.of_chat, asked))
     sampling = _sampling(room, asked, len(prompt))
     choices = asked.n or 1
     tool_format = room.tool_format if _calls_tools(asked) else None
     async with room.client.call() as call:
         call.submit(lambda number: Submit(number, prompt, sampling, choices))
         names = grammars.functions_of(asked.tools)
-        voices = [_Voice(room, ToolReader(tool_format, names) if tool_format else None) for _ in range(choices)]
+        readers = [ToolReader(tool_format, names) if tool_format else None for _ in range(choices)]
+        voices = [_Voice(room, reader, sampling.shown) for reader in readers]
         if asked.stream:
             await _stream(room, asked, call, voices, len(prompt), sender)
         else:
@@ -50,7 +53,7 @@ def _sampling(room: Room, asked: Chat, prompt_tokens: int) -> Sampling:
             raise Problem("A forced tool call leaves no room for response_format.", param="response_format")
         grammar = forced or grammar
         # Where they are special tokens, they would be left out of the text, and no call be found in it.
-        shown = room.tokens.ids_of(room.tool_format.begin, room.tool_format.end)
+        shown = room.tokens.ids_of(*room.tool_format.marks)
     return sampling_of(
         asked,
         ready=room.ready,
@@ -70,8 +73,9 @@ def _calls_tools(asked: Chat) -> bool:
 class _Voice:
     """One choice: its text, calls and logprobs so far."""
 
-    def __init__(self, room: Room, reader: ToolReader | None) -> None:
+    def __init__(self, room: Room, reader: ToolReader | None, shown: tuple[int, ...]) -> None:
         self._room = room
+        self._shown = shown
         self._reader = reader
         self.text: list[str] = []
         self.calls: list[ToolCall] = []
@@ -85,7 +89,8 @@ class _Voice:
             found = self._reader.push(piece.text)
             if piece.finish_reason is not None:
                 found += self._reader.flush()
-        self.logprobs += [_shown(self._room, each) for each in self._room.tokens.told(piece.logprobs or [])]
+        told = self._room.tokens.told(piece.logprobs or [], self._shown)
+        self.logprobs += [_shown(self._room, each) for each in told]
         deltas = [self._delta(each) for each in found]
         if piece.finish_reason is not None:
             self.finish_reason = "tool_calls" if self.calls and piece.finish_reason == "stop" else piece.finish_reason

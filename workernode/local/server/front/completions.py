@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     choices = max(shown, asked.best_of or 1)
     if asked.best_of is not None and (asked.best_of < shown or (asked.stream and choices > shown)):
         raise Problem("best_of must not be smaller than n, and is 1 in a stream.", param="best_of")
-    prompts = prompts_of(room, asked.prompt)
+    prompts = await asyncio.to_thread(prompts_of, room, asked.prompt)  # long ones take seconds
     if len(prompts) * choices > _CHOICES_MAX:
         raise Problem(f"That makes more than {_CHOICES_MAX} answers.", param="n")
     async with room.client.call() as call:

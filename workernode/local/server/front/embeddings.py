@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from array import array
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     size = room.ready.embedding_dimensions
     if asked.dimensions is not None and asked.dimensions > size:
         raise Problem(f"This model's vectors have {size} dimensions.", param="dimensions")
-    inputs = [_tokens(room, each) for each in _inputs(asked.input)]
+    texts = _inputs(asked.input)
+    inputs = await asyncio.to_thread(lambda: [_tokens(room, each) for each in texts])  # long ones take seconds
     chunks = [chunks_of(tokens, room.ready.context_length, room.flags.embedding_input) for tokens in inputs]
     async with room.client.call() as call:
         call.submit(lambda number: Embed(number, [chunk for each in chunks for chunk in each]))

@@ -15,6 +15,8 @@ from workernode.local.server.front.template import ChatTemplate
 from workernode.local.server.token_bytes import bytes_of_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from workernode.local.server.flags import Flags
     from workernode.local.server.front.asked import Chat, Message
     from workernode.local.server.words import Logprob, Ready
@@ -105,7 +107,7 @@ class Tokens:
             )
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except Exception:  # a template is a program of its own
             raise _refused("they have the wrong form") from None
         return self.of_text(text + shown, special=False)
 
@@ -135,9 +137,10 @@ class Tokens:
         """How many characters of the text begin with it; none with a special one."""
         return 0 if token in self._special else sum(byte & 0xC0 != 0x80 for byte in self.bytes_of(token))
 
-    def told(self, logprobs: list[Logprob]) -> list[Logprob]:
-        """Those of tokens that are a part of the text: the one that ends it is not."""
-        return [each for each in logprobs if each.token not in self._special]
+    def told(self, logprobs: list[Logprob], shown: Collection[int] = ()) -> list[Logprob]:
+        """Those of tokens that are a part of the text: the one that ends it is not. ``shown`` are special ones that
+        are."""
+        return [each for each in logprobs if each.token not in self._special or each.token in shown]
 
 
 def _refused(reason: str) -> Problem:

@@ -17,18 +17,27 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ToolFormat:
     """How a family writes a call: what it stands between, and what holds the arguments. ``end`` may be empty: up to the
-    end of the text. ``listed``: there is a list of calls between them."""
+    end of the text. ``listed``: there is a list of calls between them. ``within``: marks inside of a call."""
 
     name: str
     begin: str
     end: str
     arguments: str = "arguments"
     listed: bool = False
+    within: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What may be special tokens, without which no call is found in a text."""
+        return (self.begin, self.end, *self.within)
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
 MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", "", listed=True)
-LLAMA = ToolFormat("llama3", '{"name":', "", arguments="parameters")
+NAMED = ToolFormat("mistral-named", "[TOOL_CALLS]", "", within=("[CALL_ID]", "[ARGS]"))
+"""Of newer models: ``[TOOL_CALLS]name[ARGS]{…}``, again for each call."""
+LLAMA = ToolFormat("llama3", "{", "", arguments="parameters")
+"""Whatever begins as JSON is held back until it ends: ``type`` may come before ``name``."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def format_of(template: str) -> ToolFormat | None:
     if "<tool_call>" in template and "<function=" not in template and "<arg_key>" not in template:
         return HERMES
     if "[TOOL_CALLS]" in template:
-        return MISTRAL
+        return NAMED if "[ARGS]" in template else MISTRAL
     if "<|python_tag|>" in template or ("ipython" in template and '"parameters"' in template):
         return LLAMA
     return None
@@ -111,10 +120,19 @@ class ToolReader:
     def _calls(self, text: str, before: str, after: str) -> list[str | ToolCall]:
         body = before + text if self._format is LLAMA else text
         try:
+            if self._format is NAMED:
+                return [self._named(each) for each in body.split(before)]
             read = json.loads(body)
             return [self._call(each) for each in (read if isinstance(read, list) else [read])]
         except (ValueError, KeyError, TypeError, RecursionError):
             return [before + text + after]
+
+    def _named(self, text: str) -> ToolCall:
+        name, _, arguments = text.partition("[ARGS]")
+        name = name.partition("[CALL_ID]")[0].strip()
+        if not name or not isinstance(json.loads(arguments), dict):
+            raise TypeError
+        return ToolCall(_new_id(self._format), name, arguments.strip())
 
     def _call(self, fields: dict[str, Any]) -> ToolCall:
         arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
@@ -126,4 +144,4 @@ class ToolReader:
 
 def _new_id(format_: ToolFormat) -> str:
     # Mistral's templates take nine letters and digits, and nothing else.
-    return secrets.token_hex(5)[:9] if format_ is MISTRAL else f"call_{secrets.token_hex(12)}"
+    return secrets.token_hex(5)[:9] if format_ in (MISTRAL, NAMED) else f"call_{secrets.token_hex(12)}"

@@ -6,11 +6,13 @@ when the pipe does.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -45,18 +47,21 @@ class StepProcess:
         self._encoder = msgspec.msgpack.Encoder()
         self._embeds: deque[tuple[Embed, list[bytes]]] = deque()
         self._told_s = 0.0
+        self._telling = threading.Lock()
 
     def tell(self, *reports: Any) -> None:
         """Send words to the HTTP process."""
-        self._pipe.setblocking(True)
-        try:
-            self._pipe.sendall(framed(list(reports), self._encoder))
-        except OSError:
-            raise PipeClosed from None
+        with self._telling:  # while something is loaded another thread tells how far it is
+            self._pipe.setblocking(True)
+            try:
+                self._pipe.sendall(framed(list(reports), self._encoder))
+            except OSError:
+                raise PipeClosed from None
 
     def progress(self, state: str, sentence: str, share: float) -> None:
         """Tell how far loading is."""
-        self.tell(Progress(state, sentence, share))
+        with contextlib.suppress(PipeClosed):  # it is noticed when there is something to be done
+            self.tell(Progress(state, sentence, share))
 
     def run(self, model: Model) -> None:
         """Work until the pipe ends."""

@@ -7,8 +7,10 @@ depend on that row alone.
 from __future__ import annotations
 
 import itertools
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy
 import torch
 
 from workernode.local.server.steps.attending import Style
@@ -23,15 +25,18 @@ _numbers = itertools.count()
 class CachedAttention:
     """Keys and values of all layers, and the attention that reads and writes them.
 
-    ``tokens`` is how many of them it holds, to be set before the first step. Memory is taken at a layer's first use.
-    One token more is kept: padding writes there. Models know it as ``name``, their ``attn_implementation``. ``eager``
-    is attention written out, as models with soft caps or sinks have it in any case; otherwise torch's own is called.
+    Memory is taken at a layer's first use after :meth:`hold`, on a CPU as it is written. One token more is kept:
+    padding writes there. Models know it as ``name``, their ``attn_implementation``. ``eager`` is attention written
+    out, as models with soft caps or sinks have it in any case; otherwise torch's own is called.
     """
 
     def __init__(self, *, eager: bool = False) -> None:
         from transformers import AttentionInterface
 
         self.tokens = 0
+        """How many of them it holds."""
+        self.windows: set[int] = set()
+        """How many of the last tokens layers have asked to see, where that is not all."""
         self._eager = eager
         self.name = f"workernode_{next(_numbers)}"
         # No masks are registered under the name, so models make none: they are made here.
@@ -40,6 +45,16 @@ class CachedAttention:
         self._batch: Batch | None = None
         self._places: torch.Tensor | None = None
         self._masks: dict[Any, torch.Tensor | None] = {}
+
+    def hold(self, tokens: int) -> None:
+        """Forget everything, and hold so many from here on."""
+        self._layers.clear()
+        self.tokens = tokens
+
+    @property
+    def token_bytes(self) -> int:
+        """Of one token in all layers that were used: shapes are the model's own affair."""
+        return sum(pool.nbytes // len(pool) for pools in self._layers.values() for pool in pools)
 
     def begin(self, batch: Batch, places: torch.Tensor | None) -> None:
         """The next calls are of this batch. ``places``: where its tokens go, padding included; None: nowhere."""
@@ -75,6 +90,8 @@ class CachedAttention:
         queries, fresh_keys, fresh_values = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
         output = queries.new_zeros(queries.shape[0], queries.shape[1], value.shape[-1])
         pools = fresh_keys, fresh_values
+        if sliding_window is not None:
+            self.windows.add(sliding_window)
         if self._places is not None:
             pools = self._pools(int(module.layer_idx), fresh_keys, fresh_values)
             places = self._places.to(fresh_keys.device)  # of several devices each has its layers
@@ -91,9 +108,7 @@ class CachedAttention:
     def _pools(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pools = self._layers.get(layer)
         if pools is None:
-            # Zeros and not whatever lies there: a masked key counts nothing, but nothing times NaN is NaN.
-            shape = self.tokens + 1
-            pools = keys.new_zeros(shape, *keys.shape[1:]), values.new_zeros(shape, *values.shape[1:])
+            pools = _zeros(keys, self.tokens + 1), _zeros(values, self.tokens + 1)
             self._layers[layer] = pools
         return pools
 
@@ -149,6 +164,15 @@ class CachedAttention:
             mask = keys <= queries
             self._masks[stretch, window, device] = mask if window is None else mask & (keys > queries - window)
         return self._masks[stretch, window, device]
+
+
+def _zeros(like: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Zeros and not whatever lies there: a masked key counts nothing, but nothing times NaN is NaN."""
+    shape = (tokens, *like.shape[1:])
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    # The kernel's own zeros, which take no memory until something is written there; torch would write them.
+    return torch.from_numpy(numpy.zeros(prod(shape) * like.itemsize, numpy.uint8)).view(like.dtype).view(shape)
 
 
 def _view(pool: torch.Tensor, run: Run) -> torch.Tensor:

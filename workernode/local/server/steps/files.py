@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.steps.growth import growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from workernode.local.server.flags import Flags
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_CODE = "*.py"
+_TWICE = ["original/*", "consolidated*"]
+"""The same weights once more, as their makers' own programs want them."""
 
 
 def find_folder(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
@@ -22,7 +27,7 @@ def find_folder(flags: Flags, progress: Callable[[str, str, float], None]) -> Pa
         if folder.is_absolute() or flags.model.startswith((".", "~")):
             raise CannotServe("model_files", f"There is no directory {flags.model}.")
         progress("downloading", f"Downloading {flags.model}.", 0.0)
-        folder = _download(flags)
+        folder = _download(flags, progress)
     if not (folder / "config.json").is_file():
         raise CannotServe("model_files", f"There is no config.json in {folder}: it is no model of transformers.")
     if not any(folder.glob("*.safetensors")):
@@ -35,11 +40,29 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().split("\n")[0] or type(error).__name__)[:300].rstrip(".") + "."
 
 
-def _download(flags: Flags) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _bytes_in(place: Path) -> int:
+    total = 0
+    for path in place.rglob("*"):
+        with contextlib.suppress(OSError):  # it has another name by now
+            total += 0 if path.is_symlink() else path.stat().st_size
+    return total
 
+
+def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.file_download import repo_folder_name
+
+    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=flags.model, repo_type="model")
+
+    def sentence() -> str:
+        return f"Downloading {flags.model}: {_bytes_in(place) / 2**30:.2f} GiB are here."
+
+    patterns = [*_PATTERNS, *([_CODE] if flags.trust_remote_code else [])]
     try:
-        return Path(snapshot_download(flags.model, revision=flags.revision, allow_patterns=_PATTERNS))
+        with growing(progress, "downloading", 0.0, sentence):
+            return Path(
+                snapshot_download(flags.model, revision=flags.revision, allow_patterns=patterns, ignore_patterns=_TWICE)
+            )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {first_line(error)}") from None

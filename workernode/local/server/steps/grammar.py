@@ -19,19 +19,33 @@ class Grammars:
         self._vocabulary = vocabulary
         self._eos = eos
         self._prepared: Any = None
+        self._last: tuple[str, Any] = ("", None)
+        """The last grammar and its matcher, at the beginning: a large one takes seconds, and choices share it."""
 
     def matcher(self, grammar: str) -> Matcher:
         """Raises :class:`WrongGrammar`."""
+        if self._last[0] != grammar:
+            try:
+                self._last = (grammar, self._made(grammar))
+            except WrongGrammar:
+                raise
+            except Exception as error:  # whatever the library throws, the other requests go on
+                raise WrongGrammar(f"{str(error).split(chr(10))[0][:300] or type(error).__name__}") from None
+        return Matcher(self._last[1].deep_copy(), self._vocabulary)
+
+    def _made(self, grammar: str) -> Any:
         import llguidance
 
         if self._prepared is None:
             from llguidance.hf import from_tokenizer
 
-            self._prepared = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._eos or None)
+            # A tokenizer may have more tokens than the model: of these none can come.
+            count = max(self._vocabulary, len(self._tokenizer))
+            self._prepared = from_tokenizer(self._tokenizer, n_vocab=count, eos_token=self._eos or None)
         matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
         if matcher.is_error():
             raise WrongGrammar(matcher.get_error().split("\n")[0][:300])
-        return Matcher(matcher, self._vocabulary)
+        return matcher
 
 
 class Matcher:

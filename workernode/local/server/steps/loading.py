@@ -61,8 +61,11 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
         raise CannotServe("model_files", f"The tokenizer cannot be read: {first_line(error)}") from None
 
 
-def load_model(files: Files, flags: Flags, device: torch.device, attention: str) -> Any:
-    """The weights where they shall be. Raises :class:`CannotServe`."""
+def load_model(files: Files, flags: Flags, device: torch.device, attention: str | None) -> Any:
+    """The weights where they shall be; without an ``attention`` the model has the one of its own that is best.
+
+    Raises :class:`CannotServe`.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -119,6 +122,8 @@ def _config(folder: Path, flags: Flags) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=flags.trust_remote_code)
     except (ValueError, KeyError) as error:
         raise CannotServe("architecture", f"transformers does not know this model: {first_line(error)}") from None
+    except (OSError, ImportError) as error:
+        raise CannotServe("model_files", f"The model's own code cannot be used: {first_line(error)}") from None
 
 
 def _encoder_maker(files: Files) -> Any:

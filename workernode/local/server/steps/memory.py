@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from workernode.local.server.ending import CannotServe
@@ -26,11 +27,18 @@ def free_bytes(device: torch.device) -> int:
     try:
         meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(meminfo["MemAvailable"].split()[0]) * 1024
-        limit, used = (_CGROUP / name for name in ("memory.max", "memory.current"))
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        # What was just read of files counts as used there, though the kernel drops it before it kills anybody.
+        told = dict(line.split(" ") for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(told["inactive_file"]))
     except (OSError, ValueError, KeyError):
         pass  # no Linux, or no limit
     return free
+
+
+def own_gib() -> float:
+    """What this process has in memory."""
+    return psutil.Process().memory_info().rss / 2**30
 
 
 def free_for_cache(model: Any, first: torch.device) -> int:
@@ -49,15 +57,6 @@ def _device(place: Any, first: torch.device) -> torch.device:
     if place in ("cpu", "disk"):
         return first  # where a layer that stays elsewhere is computed, and has its cache
     return torch.device(first.type, place) if isinstance(place, int) else torch.device(place)
-
-
-def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    """Of keys and values in all layers. Raises :class:`CannotServe` for a model without attention."""
-    if not hasattr(config, "num_attention_heads"):
-        raise CannotServe("architecture", f"Models such as {config.model_type}, without attention, are not supported.")
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
 
 
 def cache_tokens(

@@ -12,8 +12,10 @@ from workernode.local.server.steps import loading, memory, packing, placement, p
 from workernode.local.server.steps.attention import CachedAttention
 from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
+from workernode.local.server.steps.files import first_line
 from workernode.local.server.steps.forward import Forward
 from workernode.local.server.steps.grammar import Grammars
+from workernode.local.server.steps.growth import growing
 from workernode.local.server.steps.row import Row
 from workernode.local.server.steps.schedule import Schedule
 from workernode.local.server.steps.steps import Steps
@@ -29,6 +31,7 @@ _LOOK_TOKENS = 48
 _DIFFERENCE_MAX = {torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 """How far our logits may be from the model's own, relative to their size: more is no rounding."""
 _CONTEXT_UNKNOWN = 2048
+_IN_MASKS_ALONE = ("attention_chunk_size", "keep_window_size")
 
 
 class Model:
@@ -65,34 +68,37 @@ def _decoder(
     progress: Callable[[str, str, float], None],
 ) -> Model:
     attention = CachedAttention(eager=flags.attention == "eager")
-    model = loading.load_model(files, flags, device, attention.name)
+    with growing(progress, "loading", 0.1, lambda: f"Loading {flags.model}: {memory.own_gib():.1f} GiB in memory."):
+        model = loading.load_model(files, flags, device, attention.name)
     packed = device.type == "cpu" and not flags.compile and _pack(model, files)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
-    token_bytes = memory.bytes_per_token(files.config.get_text_config(), model.dtype)
-    known, made = _positions(files.config.get_text_config())
+    attention.hold(2 * _LOOK_TOKENS)
+    _look(model, Forward(model, attention, device, scratch_place=attention.tokens), attention.name, packed=packed)
+    if not attention.token_bytes:
+        name = files.config.model_type
+        raise CannotServe("architecture", f"Models such as {name}, without attention, are not supported.")
+    known, made = _positions(files.config.get_text_config(), attention)
     if flags.max_context > known:
-        why = "" if known == made else " that are served here: for longer texts it reckons all positions in another way"
+        why = "" if known == made else " that are served here: it reads longer texts in another way"
         raise CannotServe("usage", f"MAX_CONTEXT={flags.max_context} is more than the model's {known} tokens{why}.")
     tokens, context = memory.cache_tokens(
         kv_tokens=flags.kv_tokens,
         max_batch=flags.max_batch,
         context=flags.max_context or known,
         context_asked=bool(flags.max_context),
-        token_bytes=token_bytes,
+        token_bytes=attention.token_bytes,
         free=memory.free_for_cache(model, device),
         device=device.type,
     )
-    attention.tokens = tokens
+    attention.hold(tokens)
     forward = Forward(model, attention, device, scratch_place=tokens)
-    try:
-        _compare(model, forward, attention.name)
-    except CannotServe as problem:
-        if not packed or problem.kind != "architecture":
-            raise
-        packing.unpack(model)  # perhaps a layer's weight is read by other code than the layer
-        _compare(model, forward, attention.name)
     if device.type == "cpu":
-        forward.find_row_multiple()
+        try:
+            forward.find_row_multiple()
+        except AttributeError as error:
+            raise CannotServe(
+                "architecture", f"{type(model).__name__} cannot be batched here: {first_line(error)}"
+            ) from None
     if flags.compile:
         _compile(model, forward)
     if device.type == "cpu" and not flags.threads:
@@ -114,15 +120,30 @@ def _decoder(
     return Model(ready, steps, lambda inputs: pooling.embed(inputs, forward.hidden, pool))
 
 
-def _positions(config: Any) -> tuple[int, int]:
-    """For how many tokens one set of frequencies holds, and for how many the model is made.
+def _look(model: Any, forward: Forward, attention: str, *, packed: bool) -> None:
+    """Raises :class:`CannotServe` for what cannot be batched."""
+    try:
+        _compare(model, forward, attention)
+    except CannotServe as problem:
+        if not packed or problem.kind != "architecture":
+            raise
+        packing.unpack(model)  # perhaps a layer's weight is read by other code than the layer
+        _compare(model, forward, attention)
 
-    Where another set holds for longer texts (longrope), transformers chooses by the longest row of a step, and what is
-    in the cache was reckoned by the other one: rows would change one another.
+
+def _positions(config: Any, attention: CachedAttention) -> tuple[int, int]:
+    """For how many tokens the model is read here as it is made, and for how many it is made.
+
+    Where another set of frequencies holds for longer texts (longrope), transformers chooses by the longest row of a
+    step, and what is in the cache was reckoned by the other one: rows would change one another. And where a token sees
+    the last ones only, that may stand in masks alone, which are not made here.
     """
     made = getattr(config, "max_position_embeddings", None) or _CONTEXT_UNKNOWN
+    windows = [getattr(config, name, None) for name in _IN_MASKS_ALONE]
+    if not attention.windows:
+        windows.append(getattr(config, "sliding_window", None))
     told = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    known = made
+    known = min([made, *(window for window in windows if window)])
     for rope in (told, *(each for each in told.values() if isinstance(each, dict))):
         if (rope.get("rope_type") or rope.get("type")) == "longrope":
             original = rope.get("original_max_position_embeddings")
@@ -146,7 +167,7 @@ def _encoder(
     device: torch.device,
     progress: Callable[[str, str, float], None],
 ) -> Model:
-    model = loading.load_model(files, flags, device, "eager" if files.config.model_type in loading.HALVED else "sdpa")
+    model = loading.load_model(files, flags, device, "eager" if files.config.model_type in loading.HALVED else None)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
     context = pooling.tokens_max_of(files.folder, files.config, tokenizer)
     context = min(context, flags.max_context or context)

@@ -81,13 +81,18 @@ def pooling_of(folder: Path, *, generates: bool) -> Pooling:
 
 
 def _mode_of(config: Any, default: Mode) -> Mode:
-    asked = (config or {}).get("pooling_mode")  # newer files name it
+    asked = (config or {}).get("pooling_mode")  # newer files name it, or several
     found = [mode for name, mode in _MODES.items() if (config or {}).get(name)]
-    if isinstance(asked, str) and asked:
-        found = [mode for name, mode in _MODES.items() if name.startswith(f"pooling_mode_{asked}")]
+    if asked:
+        named = {f"pooling_mode_{each}{ending}" for each in _all(asked) for ending in ("", "_token", "_tokens")}
+        found = [mode for name, mode in _MODES.items() if name in named]
     if len(found) > 1 or (config and not found):
         raise CannotServe("architecture", "The pooling of this model is not supported.")
     return found[0] if found else default
+
+
+def _all(asked: Any) -> list[Any]:
+    return asked if isinstance(asked, list) else [asked]
 
 
 def _dense(folder: Path) -> torch.nn.Module:

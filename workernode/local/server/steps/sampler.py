@@ -78,8 +78,9 @@ def _bend(logits: torch.Tensor, taste: Taste) -> None:
         tokens = torch.tensor(list(taste.counts), device=logits.device)
         counts = torch.tensor(list(taste.counts.values()), dtype=logits.dtype, device=logits.device)
         logits[tokens] -= asked.frequency_penalty * counts + asked.presence_penalty
-    for token, bias in asked.logit_bias.items():
-        logits[token] += bias
+    if asked.logit_bias:
+        tokens = torch.tensor(list(asked.logit_bias), device=logits.device)
+        logits[tokens] += torch.tensor(list(asked.logit_bias.values()), dtype=logits.dtype, device=logits.device)
     if taste.mask is not None:
         logits[~taste.mask] = -torch.inf
 

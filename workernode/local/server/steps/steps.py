@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workernode.local.server.words import Report, Submit
 
 _RATE_WINDOW_S = 5.0
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 class Steps:
@@ -210,8 +210,9 @@ class Steps:
         if row is None:
             return []
         self.cancel(row.request)
-        sentence = "This request does not fit into the model server's memory."
-        return [Refusal(row.request, "out_of_memory", sentence, 503)]
+        # It was alone, and will not fit the next time either.
+        sentence = "This request does not fit into the model server's memory, not even alone."
+        return [Refusal(row.request, "out_of_memory", sentence, 400)]
 
     def _forget(self, row: Row) -> None:
         self._speeches.pop(row, None)
