@@ -60,8 +60,10 @@ def test_nothing_is_held_back_that_cannot_become_a_stop_string(text: str, stops:
         assert not held or any(stop.startswith(held) for stop in stops)
 
 
-def _read(format_: ToolFormat, text: str, cuts: list[int]) -> tuple[str, list[tuple[str, str]]]:
-    reader = ToolReader(format_, {"f", "g"})
+def _read(
+    format_: ToolFormat, text: str, cuts: list[int], *, single: bool = False
+) -> tuple[str, list[tuple[str, str]]]:
+    reader = ToolReader(format_, {"f", "g"}, single=single)
     found = [each for part in _cut(text, cuts) for each in reader.push(part)] + reader.flush()
     calls = [(each.name, each.arguments) for each in found if isinstance(each, ToolCall)]
     return "".join(each for each in found if isinstance(each, str)), calls
@@ -87,12 +89,19 @@ def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
     assert _read(LLAMA, alice, cuts) == (alice, []), "there is no such tool"
     mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]'
     assert _read(MISTRAL, mistral, cuts) == ("", [("f", "{}"), ("g", "{}")])
+    assert _read(MISTRAL, mistral, cuts, single=True) == ("", [("f", "{}")])
     named = 'Well. [TOOL_CALLS]f[ARGS]{"x": "[a]"}[TOOL_CALLS]g[CALL_ID]abc123def[ARGS]{}'
     assert _read(NAMED, named, cuts) == ("Well. ", [("f", '{"x": "[a]"}'), ("g", "{}")])
     for text in ("[TOOL_CALLS]f[ARGS]{", "[TOOL_CALLS]f[ARGS]1", "[TOOL_CALLS][ARGS]{}", "[TOOL_CALLS]f"):
         assert _read(NAMED, text, cuts) == (text, [])
     assert format_of("{{ '[TOOL_CALLS]' + name + '[ARGS]' }}") is NAMED
     assert format_of("{{ '[TOOL_CALLS]' + calls|tojson }}") is MISTRAL
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_of_calls_that_shall_not_be_parallel_the_first_one_counts(cuts: list[int]) -> None:
+    calls = [f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>' for name in ("g", "f")]
+    assert _read(HERMES, f"a{calls[0]}b{calls[1]}c", cuts, single=True) == ("abc", [("g", "{}")])
 
 
 @given(_letters, st.lists(st.integers(0, 200)))

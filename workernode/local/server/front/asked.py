@@ -18,7 +18,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _WITHOUT_EFFECT = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
-    | {"parallel_tool_calls", "best_of", "suffix", "modalities", "verbosity"}
+    | {"best_of", "suffix", "modalities", "verbosity"}
 )
 """Fields beside the declared ones that may stand there; some of them only with certain values, see :func:`read`."""
 _ONLY = {"modalities": (None, ["text"]), "verbosity": (None, "medium"), "suffix": (None, "")}
@@ -80,6 +80,7 @@ class Chat(Asked, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, bool | str] | None = None
     add_generation_prompt: bool = True

@@ -30,7 +30,8 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     async with room.client.call() as call:
         call.submit(lambda number: Submit(number, prompt, sampling, choices))
         names = grammars.functions_of(asked.tools)
-        readers = [ToolReader(tool_format, names) if tool_format else None for _ in range(choices)]
+        single = asked.parallel_tool_calls is False
+        readers = [ToolReader(tool_format, names, single=single) if tool_format else None for _ in range(choices)]
         voices = [_Voice(room, reader, sampling.shown) for reader in readers]
         if asked.stream:
             await _stream(room, asked, call, voices, len(prompt), sender)

@@ -63,13 +63,16 @@ def format_of(template: str) -> ToolFormat | None:
 class ToolReader:
     """Text in, text and calls out."""
 
-    def __init__(self, format_: ToolFormat, names: Collection[str]) -> None:
-        """``names`` are those of the tools that there are: without them, JSON of the last family's form is text."""
+    def __init__(self, format_: ToolFormat, names: Collection[str], *, single: bool = False) -> None:
+        """``names`` are those of the tools that there are: without them, JSON of the last family's form is text.
+        ``single``: of several calls only the first counts."""
         self._format = format_
         self._names = names
         self._held = ""
         self._inside = False
         self._begun = False
+        self._single = single
+        self._called = False
 
     def push(self, text: str) -> list[str | ToolCall]:
         """What is clear with this text."""
@@ -92,15 +95,23 @@ class ToolReader:
             found.append(self._held[:place])
             self._held, self._inside = self._held[place + len(self._format.begin) :], True
         self._begun = self._begun or any(isinstance(each, str) and each.strip() for each in found)
-        return [each for each in found if each]
+        return [each for each in self._counting(found) if each]
 
     def flush(self) -> list[str | ToolCall]:
         """What is left at the end of the text."""
         held, inside = self._held, self._inside
         self._held, self._inside = "", False
         if inside:
-            return self._calls(held, self._format.begin, "")
+            return self._counting(self._calls(held, self._format.begin, ""))
         return [held] if held else []
+
+    def _counting(self, found: list[str | ToolCall]) -> list[str | ToolCall]:
+        counting: list[str | ToolCall] = []
+        for each in found:
+            if isinstance(each, str) or not (self._single and self._called):
+                counting.append(each)
+            self._called = self._called or isinstance(each, ToolCall)
+        return counting
 
     def _find(self) -> int:
         place = self._held.find(self._format.begin)
