@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gateway.cors import ANY, Cors, parse_origins
-from process.host import check_host
+from process.host import check_host, check_proxies
 from process.http import HEAD_BYTES_MAX, HEAD_WAIT_S
-from process.settings import SECONDS_MAX, InCluster, split
+from process.settings import SECONDS_MAX, InCluster
 from process.tls import check_pair, check_readable
 
 MIB = 1024 * 1024
@@ -73,12 +72,7 @@ class HttpSettings(InCluster):
     @field_validator("trusted_proxies")
     @classmethod
     def _usable_proxies(cls, proxies: str) -> str:
-        for proxy in split(proxies):
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError:
-                raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
-        return proxies
+        return check_proxies(proxies)
 
     @field_validator("cors_origins")
     @classmethod

@@ -28,6 +28,7 @@ from process.http import bind, serving
 from process.identity import new_incarnation, now_ms
 from process.logging import Log
 from process.metrics import registry as figures
+from process.settings import split
 from process.tls import tls_options
 from store import database
 from store.migrate import upgrade
@@ -98,7 +99,8 @@ async def run(
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:
-        async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s, **tls):
+        proxies = split(settings.management_trusted_proxies)
+        async with serving(app, socket, stop_grace_s=settings.management_stop_grace_s, trusted_proxies=proxies, **tls):
             port = socket.getsockname()[1]
             log.info("Management listens.", action="listens", port=port)
             if listening is not None:

@@ -13,7 +13,7 @@ from management.access import OWN_NAME, Access, Person, parse_keys
 from management.books import Books
 from management.database_settings import DatabaseSettings
 from management.retention import Retention
-from process.host import is_loopback
+from process.host import check_proxies, is_loopback
 from process.tls import check_pair, check_readable
 from store.prices import PriceList, read_prices
 
@@ -37,6 +37,11 @@ class ManagementSettings(DatabaseSettings):
     )
     management_ssl_keyfile: Path | None = Field(
         None, description="a PEM file with the key of that certificate, without password"
+    )
+    management_trusted_proxies: str = Field(
+        "",
+        description="addresses and networks of proxies before management whose x-forwarded-for is believed, by commas: "
+        "wrong keys are counted by who shows them; nobody's if empty",
     )
     management_stop_grace_s: float = Field(5.0, gt=0, le=600, description="how long open requests may take at the end")
     ledger_batch_events_max: int = Field(1_000, ge=1, le=5_000, description="events written in one transaction at most")
@@ -105,6 +110,11 @@ class ManagementSettings(DatabaseSettings):
         if path is not None:
             read_prices(path)
         return path
+
+    @field_validator("management_trusted_proxies")
+    @classmethod
+    def _usable_proxies(cls, proxies: str) -> str:
+        return check_proxies(proxies)
 
     @field_validator("management_ssl_certfile", "management_ssl_keyfile")
     @classmethod

@@ -16,6 +16,16 @@ def check_host(host: str) -> str:
     return host
 
 
+def check_proxies(proxies: str) -> str:
+    """Addresses and networks between commas, if they are such. Raises ValueError with a sentence."""
+    for proxy in filter(None, map(str.strip, proxies.split(","))):
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
+    return proxies
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can be meant."""
     try:

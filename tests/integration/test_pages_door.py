@@ -229,6 +229,20 @@ async def test_strange_addresses_lead_to_the_first_page(house: CountingHouse, ad
     assert (await house.get("/", method="OPTIONS"))[0] == 405
 
 
+async def test_behind_a_proxy_wrong_keys_are_counted_by_who_shows_them(house: CountingHouse) -> None:
+    await house.start(MANAGEMENT_KEY=KEY, MANAGEMENT_TRUSTED_PROXIES="127.0.0.0/8")
+    async with browsing(house) as browser:
+
+        async def status(key: str, address: str) -> int:
+            sent = {"origin": browser.url, "x-forwarded-for": address}
+            return (await browser.post("/login", {"key": key}, sent))[0].status
+
+        for _ in range(WRONG_KEYS_PER_MIN):
+            assert await status("guessed-key", "192.0.2.1") == 401
+        assert await status(KEY, "192.0.2.1") == 429
+        assert await status(KEY, "192.0.2.2") == 303
+
+
 def test_ipv4_on_a_socket_for_both_is_not_one_network() -> None:
     def place(host: str) -> str:
         return _place(SimpleNamespace(client=SimpleNamespace(host=host)))  # type: ignore[arg-type]

@@ -17,8 +17,8 @@ from workernode.local.server.flags import read
 from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Tokens
-from workernode.local.server.steps import growth, model
-from workernode.local.server.steps.attention import _zeros
+from workernode.local.server.steps import growth
+from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_a_window_that_stands_in_masks_alone_bounds_the_context(
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
     if not passed_on:
-        monkeypatch.setattr(model.CachedAttention, "windows", property(lambda _: set(), lambda *_: None), raising=False)
+        monkeypatch.setattr(CachedAttention, "windows", property(lambda _: set(), lambda *_: None), raising=False)
     assert loaded(tmp_path).ready.context_length == context
 
 
@@ -144,9 +144,15 @@ def test_choices_share_one_grammar_and_each_has_its_own_place_in_it(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    grammars, made = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id]), []
+    grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    made: list[str] = []
     make = grammars._made
-    monkeypatch.setattr(grammars, "_made", lambda grammar: made.append(grammar) or make(grammar))
+
+    def counted(grammar: str) -> Any:
+        made.append(grammar)
+        return make(grammar)
+
+    monkeypatch.setattr(grammars, "_made", counted)
     grammar = of_response_format({"type": "json_object"})
     assert grammar is not None
     one, other = grammars.matcher(grammar), grammars.matcher(grammar)

@@ -71,6 +71,7 @@ SPECIAL = {
     "ssl_keyfile": ["/nowhere/key.pem", "/"],
     "management_ssl_certfile": ["/nowhere/cert.pem", "/"],
     "management_ssl_keyfile": ["/nowhere/key.pem", "/"],
+    "management_trusted_proxies": ["*", "proxy.example", "10.0.0.1/8"],
     "trusted_proxies": ["*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80", "127.0.0.1,unix:"],
     "cors_origins": ["app.example", "https://app.example/", "https://", "*,https://a.example", "null", "HTTPS://A", "https://*.a"],
     "models": ["x" * 257, "a,b\x00c"],
