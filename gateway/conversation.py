@@ -150,7 +150,7 @@ class Conversation:
             self._holder.begun = self._holder.begun or piece.begun
             return [] if piece.begun else [Tell(node, self._go(party, now_ms))]
         if piece.begun:
-            # It began on its own within the first moments, beside a holder: its text could only be mixed in.
+            # A node that did not wait for `go`, beside a holder: its text could only be mixed in.
             return [self._stop_stray(party), *self._probe()]
         self._contend(party)
         return self._probe()

@@ -38,6 +38,7 @@ OF_A_BODY = OF_A_MODEL | {
     415: "The body is not JSON, or is compressed",
 }
 OF_AN_ANSWER = OF_A_BODY | {
+    410: "An operator cancelled the request",
     422: "The provider of the model refused the request",
     429: "A limit of this API key, or of the provider, is reached",
     502: "The provider of the model failed, or broke off",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, assert_never
 
-from broker.interface import BrokerError
+from broker.interface import BrokerError, BrokerForbidden
 from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
 from dead_letters.shelf import ShelfTaken
 from dead_letters.trace import leave_trace
@@ -67,6 +67,12 @@ class BrokerAway(FleetError):
     """The broker cannot be reached at the moment. Try again shortly."""
 
     code, http_status, type, retryable = "queue_unavailable", 503, "server_error", True
+
+
+class NotPermitted(FleetError):
+    """The broker does not permit it to management: use the command, with the administrator's token."""
+
+    code, http_status, type, retryable = "not_permitted", 409, "invalid_request_error", False
 
 
 class Actions:
@@ -139,6 +145,8 @@ class Actions:
             outcome = await self._do(person, action, subject)
         except FleetError as error:
             failed = error
+        except BrokerForbidden:
+            failed = NotPermitted()
         except BrokerError:
             failed = BrokerAway()
         except Exception as error:

@@ -34,9 +34,9 @@ SECONDS_MAX = 86_400
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 EXIT_WRONG_SETTING = 2
+"""Exit code of a process whose settings are wrong."""
 EMBEDDED_URL = "memory:"
 """The address of the embedded broker, which lives in the process that opens it."""
-"""Exit code of a process whose settings are wrong."""
 
 
 TOPIC_PARTS = {
@@ -63,7 +63,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     pulsar_url: str = Field(
-        "pulsar://localhost:6650", description="pulsar://host:port, pulsar+ssl://host:port, or memory: in one process"
+        "pulsar://localhost:6650",
+        description="pulsar://host:port or pulsar+ssl://host:port, more hosts by commas; or memory: in one process",
     )
     pulsar_token: SecretStr | None = Field(None, description="the token that this process shows to the broker")
     pulsar_token_file: Path | None = Field(None, description="a file with the token, read again whenever it is needed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Date, Index, Integer, String, Table, Text
 
 from store.rollups import rollup_of
-from store.tables import CHARGES, ENDS, METADATA, NODES, USAGE_DAILY, USAGE_ROLLUP
+from store.tables import CHARGES, ENDS, METADATA, USAGE_DAILY, USAGE_ROLLUP
 
 PRICE_LISTS = Table(
     "price_lists",
@@ -101,5 +101,3 @@ SUMS = (USAGE_DAILY, USAGE_ROLLUP, *MONEY)
 """Projections by day: of days whose events are deleted they are all that is left."""
 ROWS = (CHARGES, ENDS)
 """Projections by request."""
-PROJECTIONS = (*ROWS, *SUMS, NODES, PRICED)
-"""What :mod:`management.rebuild` makes anew."""

@@ -13,7 +13,7 @@ StopReason = Literal["cancelled", "expired", "superseded", "again", "done", "unk
 
 ``cancelled``: the client is gone. ``expired``: the deadline passed. ``superseded``: another attempt took over; hand
 the request back, which changes nothing where the delivery is another's by now. ``again``: it began too early; hand
-back. ``done``: the request has its end. ``unknown``: the gateway does not know the request, so it ended long ago.
+back. ``done``: the request has its end. ``unknown``: the gateway does not know the request, or no more.
 ``poison``: it brought down too many nodes; write the dead letter.
 """
 

@@ -26,8 +26,9 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):
     """A node has taken the request, and waits for the gateway's word.
 
-    ``begun``: its engine works, or is about to. An attempt that was parked says so after ``go``, confirmed by the
-    broker, before its engine sees the request: only from then on does its silent death count against the request.
+    ``begun``: its engine works, or is about to. An attempt that was parked, or shall run alone, says so after ``go``
+    and waits until the gateway has acknowledged it before its engine sees the request: only from then on does its
+    silent death count against the request.
 
     ``continues``: its engine can go on after a text that it is given (``prefix`` of :class:`wire.control.Go`).
 
@@ -38,7 +39,6 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     request_id: Id
     begun: bool = False
     continues: bool = False
-    redeliveries: Number = 0
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="content"):

@@ -17,7 +17,7 @@ WORKERS = "workers"
 """The one Shared subscription of a request topic."""
 LEDGER = "ledger"
 """The durable subscription of the results topic (Failover, management's) and of each topic of dead letters (Exclusive,
-an operator's command)."""
+an operator's command or management)."""
 
 _LANE = "normal"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")

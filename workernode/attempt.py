@@ -38,7 +38,6 @@ log = Log("node")
 ASK_AGAIN_S = 1.0
 PARKED_ASK_AGAIN_S = 0.5
 """Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
-"""For estimates where an upstream gave no figures."""
 
 
 class Attempt:

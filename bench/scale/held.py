@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 KIB_EACH_AIM = 16.0
 RAMP_PER_S = 250
 """Streams that begin in a second: what is measured is holding them."""
-EVERY_S = 10.0
 WARM_UP_REQUESTS = 500
 SLOTS_MAX = 4000
 """Of a node."""

@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 
     from management.books import Books
 
-DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 POSITION_MAX = 2**62
-POSITION = click.IntRange(0, POSITION_MAX)
-MINUTES = click.IntRange(1, 525_600)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 DATE = click.DateTime(["%Y-%m-%d"])
 

@@ -57,7 +57,7 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
     environ = complete(os.environ, Path.cwd())
     machine = find_machine()
     _say(f"Device: {machine.device} ({machine.name}), {machine.memory_bytes / GIB:.1f} GiB of memory are free.")
-    program = os.environ.get("LOCAL_PROGRAM", "")
+    program = environ.get("LOCAL_PROGRAM", "")
     model = Model(str(TINY_FOLDER.resolve()), "transformers", 0) if tiny else model_of(word)
     if model.engine == "transformers":
         python = program or _with_extra()

@@ -31,7 +31,7 @@ from wire.usage import Usage
 
 FRAMES: dict[str, Frame] = {
     "started": Started(attempt_id=ATTEMPT, request_id=REQUEST),
-    "started.begun": Started(attempt_id=ATTEMPT, request_id=REQUEST, begun=True, continues=True, redeliveries=1),
+    "started.begun": Started(attempt_id=ATTEMPT, request_id=REQUEST, begun=True, continues=True),
     "content": Content(attempt_id=ATTEMPT, number=1, data=b'{"choices":[]}\n'),
     "finished": Finished(attempt_id=ATTEMPT, number=2, usage=USAGE, charge=b"{}", finish_reason="stop"),
     "finished.cancelled": Finished(

@@ -99,7 +99,7 @@ dead_letters = of(
     at_ms=numbers,
 )
 frames = st.one_of(
-    of(Started, attempt_id=ids, request_id=ids, begun=st.booleans(), continues=st.booleans(), redeliveries=numbers),
+    of(Started, attempt_id=ids, request_id=ids, begun=st.booleans(), continues=st.booleans()),
     of(Content, attempt_id=ids, number=numbers, data=st.binary(max_size=200)),
     of(
         Finished,

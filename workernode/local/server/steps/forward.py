@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workernode.local.server.steps.batch import Batch, Stretch, lay_out
+from workernode.local.server.steps.batch import Batch, Stretch
 from workernode.local.server.steps.packing import PackedLinear
 
 if TYPE_CHECKING:
     from workernode.local.server.steps.attention import CachedAttention
-    from workernode.local.server.steps.row import Part
 
 ROW_MULTIPLES = (1, 2, 4, 8, 16, 32)
 _ROWS_LOOKED_AT = 64
@@ -89,17 +88,6 @@ class Forward:
 
     def _flat(self, numbers: list[int], padding: int) -> torch.Tensor:
         return torch.tensor([numbers + [0] * padding], device=self.device)
-
-
-def logits_of(forward: Forward, parts: list[Part]) -> tuple[Batch, torch.Tensor]:
-    """The batch as it was laid out, and the logits after each of its parts that yields a token."""
-    batch = lay_out(parts)
-    wanted, last = [], -1
-    for part in batch.order:
-        last += part.end - part.start
-        if part.yields:
-            wanted.append(last)
-    return batch, forward.logits(batch, wanted)
 
 
 def _is_row_invariant(layer: Any, multiple: int) -> bool:
