@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 from sqlalchemy.exc import DBAPIError
 
+from gateway.media import text_bytes
 from process.identity import now_ms
 from process.logging import Log
 from store import amount
@@ -38,6 +39,8 @@ ASKS_MAX = 50
 """Requests that are reserved in one transaction."""
 HOLD_MS = 3_600_000
 """A request whose end nobody tells holds what it reserved for so long after its deadline."""
+IMAGE_TOKENS_MAX = 16_384
+"""What no model takes more than for an image."""
 BODY_BYTES_PER_TOKEN_MIN = 2
 """What a token takes at least in the texts that people send: an estimate below what is used would overspend."""
 
@@ -118,7 +121,7 @@ class Budgets:
         return amounts
 
     def _uses(self, request: Request) -> list[Use]:
-        prompt = -(-len(request.body) // BODY_BYTES_PER_TOKEN_MIN)
+        prompt = -(-text_bytes(request.body) // BODY_BYTES_PER_TOKEN_MIN) + IMAGE_TOKENS_MAX * (request.images or 0)
         bound = self._answer_tokens if request.max_tokens is None else request.max_tokens
         answer = 0 if request.endpoint == "embeddings" else bound * request.generated
         # The dearest of them counts, whichever kind of token that is.

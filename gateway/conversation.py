@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gateway.shown import Diverged, Replay, ShownText
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
-from wire.errors import DeadlineExceeded, EngineDied, ErrorBody, FleetError, Poison, StreamInterrupted
+from wire.errors import DeadlineExceeded, EngineDied, ErrorBody, FleetError, Poison, StreamInterrupted, UpstreamFailed
 
 if TYPE_CHECKING:
     from wire.piece import Alive, Content, Failed, Finished, Settled, Started
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 SILENT_DEATHS_MAX = 3
 """At this many silent deaths of its holders a request is poison, once they are certain. The death of an engine whose
 node lives, and tells of it, counts as much."""
+
+
+TRIES_MAX = 5
+TRIES_S = 30.0
+"""A request that was handed back so often because its provider failed, for so long, may be the reason itself: it ends
+with that error. It would else come back before all others again and again, until its deadline."""
+_PERHAPS_ITS_OWN = (UpstreamFailed.code, "upstream_timeout")
+"""What may be the request's doing. Of rates, keys and quotas the node is sure that it is its own."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,8 @@ class Conversation:
         self._next_piece = 1
         self._probing = False
         self._verifying = False  # whether it is poison, or its nodes were only out of hearing
+        self._tries = 0  # for which the provider failed
+        self._failing_since_ms: int | None = None
         self._dropped = False  # acknowledged by one that was taken for dead
         self._unjudged = 0  # probes of this holder that `unanswered` was not called for yet
         self._contenders: dict[str, _Party] = {}  # asked to begin while there was a holder, the latest to ask last
@@ -206,6 +216,9 @@ class Conversation:
                 return [dismissal, *self._end("poison", Poison())]
             if self.deaths >= SILENT_DEATHS_MAX:
                 return [dismissal, *self._verify()]
+            if piece.error.code in _PERHAPS_ITS_OWN and self._is_hopeless(now_ms):
+                self._holder, self._probing, self.state = None, False, "failed"
+                return [dismissal, Break(piece.error), *self._stop_everyone(self._reason_after_the_end())]
             return [dismissal, *self._released(now_ms)]
         self._accepted = piece.attempt_id
         self.state = "failed"
@@ -403,6 +416,12 @@ class Conversation:
             *self._begin(latest, now_ms, begun=False),
             *map(self._park, others),
         ]
+
+    def _is_hopeless(self, now_ms: int) -> bool:
+        """After one more failure of the provider."""
+        self._tries += 1
+        self._failing_since_ms = self._failing_since_ms or now_ms
+        return self._tries >= TRIES_MAX and now_ms - self._failing_since_ms >= TRIES_S * 1000
 
     def _drop(self) -> list[Decision]:
         dropped = FleetError("The request was dropped by the node that had it.")

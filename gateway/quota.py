@@ -18,6 +18,7 @@ from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterR
 from prometheus_client import Counter, Gauge
 
 from gateway.limit_storage import close_storage, open_storage
+from gateway.media import text_bytes
 from gateway.permits import RETRY_MS, Permits, too_many
 from gateway.token_window import WINDOW_S, TokenWindow, go_duration
 from process.logging import Log
@@ -42,6 +43,8 @@ log = Log("gateway")
 STORAGE_WAIT_S = 1.0
 BODY_BYTES_PER_TOKEN = 4
 """A token of English text is four letters or so (OpenAI's rule of thumb)."""
+IMAGE_TOKENS = 1600
+"""What a large image is to most models; its bytes say nothing."""
 ANSWER_TOKENS_ASSUMED = 256
 """Held for the answer of a request that bounds it not."""
 
@@ -161,7 +164,10 @@ class Quota:
             return
         item = RateLimitItemPerMinute(limit)
         if await self._ask(self._requests.hit(item, "requests", key.name)) is not False:
-            self._last_at[key.name] = time.monotonic()
+            self._last_at.pop(key.name, None)
+            self._last_at[key.name] = now = time.monotonic()
+            while self._last_at[first := next(iter(self._last_at))] < now - WINDOW_S:
+                del self._last_at[first]  # keys come and go
             return
         self._limited["requests"].inc()
         stats = await self._ask(self._requests.get_window_stats(item, "requests", key.name))
@@ -212,7 +218,7 @@ class Quota:
 
 def estimate(request: Request, limit: int) -> int:
     """Tokens to hold for a request. Never more than the limit: with all of it free, anything may be tried."""
-    prompt = -(-len(request.body) // BODY_BYTES_PER_TOKEN)
+    prompt = -(-text_bytes(request.body) // BODY_BYTES_PER_TOKEN) + IMAGE_TOKENS * (request.images or 0)
     if request.max_tokens is not None:
         return min(limit, prompt + request.max_tokens * request.generated)
     answer = 0 if "embeddings" in request.endpoint else ANSWER_TOKENS_ASSUMED * request.generated

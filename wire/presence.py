@@ -52,8 +52,9 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     when a node in trouble tries again by itself, and thus has use for a request. ``continues``: its engine can go on
     after a given text. ``slots`` is how many requests it works on at once, at the pace of its provider's limits where
     there are some; ``busy`` counts taken slots, and ``running`` names the requests that have had one for longest;
-    ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to the end of the work: by
-    ``slots / service_ms`` gateways know how long a queue takes. ``counts``: it answers ``count``.
+    ``service_ms`` is the smoothed time that one request holds one slot, from its delivery to the end of the work, or
+    more where a provider's limits leave a slot idle after it: by ``slots / service_ms`` gateways know how long a queue
+    takes. ``counts``: it answers ``count``.
 
     ``credential`` names provider and key, and tells neither. The last three say what this node itself has learnt of the
     credential's limits, whole and not its share, and until when the provider refuses it.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TRY_AGAIN_S_MIN = 1.0
 TRY_AGAIN_S_MAX = 60.0
+RETRY_AFTER_S_MAX = 600.0
+"""Of what a provider itself says, no more is waited for."""
 FAILURES_IN_A_ROW = 5
 """An upstream that fails this often without a success between is left alone for a while."""
 
@@ -126,5 +128,6 @@ class Condition:
         again_s = min(TRY_AGAIN_S_MIN * 2**self._tries, TRY_AGAIN_S_MAX)
         self._tries = min(self._tries + 1, 10)
         if error.retry_after_ms is not None:
-            again_s = max(again_s, error.retry_after_ms / 1000)
+            # A page of maintenance may say a day; one request now and then finds out whether that is so.
+            again_s = max(again_s, min(error.retry_after_ms / 1000, RETRY_AFTER_S_MAX))
         return Worse(trouble, told[0], again_s, news, told[1])

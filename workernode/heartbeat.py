@@ -88,6 +88,10 @@ class Heartbeat:
         """What is said now."""
         busy, parked = self._load()
         learnt = self._learnt() if self._learnt is not None else None
+        slots, service_ms = self._slots, self._service_ms
+        if learnt is not None:
+            slots = learnt.slots(slots, service_ms)
+            service_ms = learnt.service_ms(slots, service_ms)
         return Presence(
             node=self._identity.incarnation,
             name=self._identity.name,
@@ -100,10 +104,10 @@ class Heartbeat:
             since_ms=self._since_ms,
             host=self._identity.host or None,
             running=self._running(),
-            slots=self._slots if learnt is None else learnt.slots(self._slots, self._service_ms),
+            slots=slots,
             busy=busy,
             parked=parked,
-            service_ms=None if self._service_ms is None else round(self._service_ms),
+            service_ms=None if service_ms is None else round(service_ms),
             sent_ms=now_ms(),
             started_ms=self._started_ms,
             endpoints=self._engine.details.endpoints,

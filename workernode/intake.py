@@ -112,6 +112,8 @@ class Intake:
                 log.info(sentence, action="recovered")
                 self._tell("node.recovered", sentence)
                 self._worse = None
+                if self._try_again is not None:
+                    self._try_again.cancel()
                 self._go_on()
             case None:
                 if trying and self._condition.trouble is not None:

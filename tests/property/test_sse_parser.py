@@ -40,7 +40,8 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
             lines.pop()  # the last event is not ended
     mark = draw(st.sampled_from(["", "\ufeff"]))
     text = mark + "".join(line + newline for line in lines)
-    return text.encode(), ["\n".join(payload).encode() for payload in payloads]
+    joined = ("\n".join(payload).encode() for payload in payloads)
+    return text.encode(), [payload for payload in joined if payload and not payload.isspace()]
 
 
 @st.composite

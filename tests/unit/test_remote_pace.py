@@ -13,7 +13,7 @@ from tests.waiting import until
 from wire import codec
 from wire.presence import Presence
 from wire.topics import Topics
-from workernode.remote.allowance import Limits
+from workernode.remote.allowance import Allowance, Limits
 from workernode.remote.key import Key
 from workernode.remote.pace import CredentialPace, Learnt
 from workernode.remote.peers import hear_peers
@@ -83,6 +83,28 @@ def test_a_heartbeat_says_how_many_slots_have_work_at_the_pace(
     per_s: float | None, at_once: int | None, service_ms: float | None, slots: int
 ) -> None:
     assert Learnt("aaaa", None, None, None, per_s, at_once).slots(128, service_ms) == slots
+
+
+@pytest.mark.parametrize("per_s", [0.05, 0.33, 2.0, 100.0])
+@pytest.mark.parametrize("service_ms", [10.0, 500.0, 20_000.0])
+def test_a_heartbeat_promises_no_more_than_the_pace(per_s: float, service_ms: float) -> None:
+    """By slots and the time in one, gateways let in what a queue of the waiting time can take."""
+    learnt = Learnt("aaaa", None, None, None, per_s)
+    slots = learnt.slots(8, service_ms)
+    said = learnt.service_ms(slots, service_ms)
+    assert said is not None
+    assert said >= service_ms
+    assert slots * 1000 / said <= per_s * 1.001
+    assert Learnt("aaaa", None, None, None).service_ms(8, service_ms) == service_ms
+
+
+def test_a_limit_of_tokens_is_a_pace_too() -> None:
+    allowance = Allowance(Limits(requests_per_min=600, tokens_per_min=20_000), 0.0)
+    allowance.tokens_expected = 5_000.0
+    assert allowance.per_s(0.0) == pytest.approx(4 / 60, rel=0.2)
+    allowance.tokens_expected = 1.0
+    assert allowance.per_s(0.0) == pytest.approx(10, rel=0.2)
+    assert Allowance(Limits(), 0.0).per_s(0.0) is None
 
 
 async def test_only_heartbeats_of_the_same_credential_are_read_and_the_roll_is_called(

@@ -172,6 +172,18 @@ EXAMPLES = [
     Example("the provider's own fault", 503, error("m", code="model_unavailable"), *AGAIN),
     # No provider
     Example("a web server that knows no such path, and no provider", 404, HTML, *STRANGE),
+    Example("a web page that forbids, and no provider", 403, HTML, *STRANGE),
+    Example("not allowed", 403, error("Not for you."), *KEY),
+    Example("a provider that knows no such path", 404, b'{"detail":"Not Found"}', *STRANGE),
+    Example("a provider that knows no such path", 405, b'{"detail":"Method Not Allowed"}', *STRANGE),
+    Example("a provider that knows no such path", 404, b'{"message":"no Route matched with those values"}', *STRANGE),
+    Example(
+        "a provider that knows no such path",
+        404,
+        error("Unknown request URL: POST /v2/chat/completions.", code="unknown_url"),
+        *STRANGE,
+    ),
+    Example("the request's own fault", 404, error("The file file-1 was not found."), Refused, "upstream_refused", 404),
     Example("the provider's own fault", 502, HTML, *AGAIN),
     Example("the provider's own fault", 504, b"", *AGAIN),
     Example("too many requests, by status", 429, HTML, *RATE),

@@ -120,7 +120,28 @@ def test_the_upstreams_figures_are_the_usage() -> None:
         (
             figures(prompt_tokens=-1, completion_tokens=2),
             4,
-            Usage(prompt_tokens=10, completion_tokens=1, estimated=True),
+            Usage(prompt_tokens=10, completion_tokens=2, estimated=True),
+        ),
+        (
+            figures(prompt_tokens=6, completion_tokens=2, prompt_tokens_details=[], completion_tokens_details=-1),
+            4,
+            Usage(prompt_tokens=6, completion_tokens=2),
+        ),
+        # xAI: what was thought is in the total alone.
+        (
+            figures(
+                prompt_tokens=12,
+                completion_tokens=1,
+                total_tokens=399,
+                completion_tokens_details={"reasoning_tokens": 386},
+            ),
+            4,
+            Usage(prompt_tokens=12, completion_tokens=387, reasoning_tokens=386),
+        ),
+        (
+            figures(prompt_tokens=12, completion_tokens=1, total_tokens=3),
+            4,
+            Usage(prompt_tokens=12, completion_tokens=1),
         ),
         (figures(prompt_tokens="6"), 4, estimate(10, 1)),
         (figures(prompt_tokens=TOKENS_MAX + 1), 4, estimate(10, 1)),

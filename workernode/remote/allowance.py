@@ -69,6 +69,12 @@ class Allowance:
         for kind, rate in self.rates.items():
             rate.nodes, rate.rank, rate.told = nodes, rank, told.get(kind)
 
+    def per_s(self, now: float) -> float | None:
+        """How many calls a second the limits leave this node, if each uses as many tokens as those lately."""
+        requests, tokens = self._requests.per_s(now), self._tokens.per_s(now)
+        paces = [requests, None if tokens is None else tokens / max(1.0, self.tokens_expected)]
+        return min((pace for pace in paces if pace), default=None)
+
     @property
     def at_once(self) -> int | None:
         """How many calls this node may make at once by the settings."""

@@ -10,6 +10,7 @@ from workernode.remote.dialects.choices import Choices
 from workernode.remote.dialects.finish import FinishReason
 from workernode.remote.dialects.request import NULL
 from workernode.remote.errors import Failure, failure_inside, strange
+from workernode.remote.mending import NO_ERROR, mended
 from workernode.remote.splice import Splice
 from workernode.remote.utf8 import is_utf8
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from workernode.remote.dialects.choices import Part
 
 _DONE = b"[DONE]"
+_DONE_BYTES_MAX = 16
 _ROLE = b'"role":"assistant",'
 _NOTHING = msgspec.Raw(b"[]")
 
@@ -118,6 +120,11 @@ class Chunks:
         self.finish_reason: str | None = None
         self.usage: msgspec.Raw | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether it is over and had no choice at all."""
+        return self.done and not self._seen
+
     def ended(self, n: int) -> bool:
         """Whether all of ``n`` choices have a finish reason: then the answer is whole, even without ``[DONE]``."""
         return len(self._ended) >= n and self._ended >= self._seen
@@ -126,11 +133,11 @@ class Chunks:
         """The chunks to pass on, as lines."""
         lines = []
         for payload in payloads:
-            if payload == _DONE:
+            if payload == _DONE or (len(payload) < _DONE_BYTES_MAX and payload.strip() == _DONE):
                 self.done = True
                 break
             try:
-                lines.append(self._spliced(payload) or self._rewritten(payload))
+                lines.append(self._spliced(payload) or self._mended(payload))
             except Failure as failure:
                 self.failure = failure
                 break
@@ -172,6 +179,14 @@ class Chunks:
         self._note(read, choices)
         return self._splice.line(choices)
 
+    def _mended(self, payload: bytes) -> bytes:
+        try:
+            return self._rewritten(payload)
+        except Failure:
+            if (again := mended(payload)) is None:
+                raise
+        return self._rewritten(again)
+
     def _rewritten(self, payload: bytes) -> bytes:
         # Line breaks in valid JSON are white space, and would end the line (or the event) early that this becomes.
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -184,7 +199,8 @@ class Chunks:
         choices = theirs.get("choices", NULL)
         if choices == NULL and ("message" in theirs or "detail" in theirs):
             raise failure_inside(payload, key=self._key)
-        if theirs.get("error", NULL) != NULL:
+        error = theirs.get("error", NULL)
+        if error != NULL and (choices == NULL or error not in NO_ERROR):
             raise failure_inside(payload, key=self._key)
         chunk = dict(theirs)
         usage = self._read_usage(chunk)

@@ -194,12 +194,13 @@ class RemoteEngine(Engine):
     async def _attempt(self, job: Job, answer: Answer, due: float) -> Answered:
         """One try; after a refusal that teaches an adapter another one with it, each at most once."""
         while True:
-            fields = upstream_fields(job.request, model=self._upstream_model, adapters=self._adapters)
-            calls = plan(job.request, fields, self._adapters)
+            adapters = self._adapters  # another request may learn one while this one is under way without it
+            fields = upstream_fields(job.request, model=self._upstream_model, adapters=adapters)
+            calls = plan(job.request, fields, adapters)
             try:
-                return await self._paced(self._caller(job, due), calls, answer)
+                return await self._paced(self._caller(job, due, adapters), calls, answer)
             except Failure as failure:
-                adapter = lesson(failure.outcome.error, fields, self._adapters)
+                adapter = lesson(failure.outcome.error, fields, adapters)
                 if adapter is None:
                     raise
                 self._adapters |= {adapter}
@@ -227,7 +228,7 @@ class RemoteEngine(Engine):
             self._pace.changed()
             raise
 
-    def _caller(self, job: Job, due: float) -> Caller:
+    def _caller(self, job: Job, due: float, adapters: frozenset[Adapter]) -> Caller:
         assert self._session is not None, "start() was not called"
         return Caller(
             self._session,
@@ -238,7 +239,7 @@ class RemoteEngine(Engine):
             job=job,
             url=self._urls[job.request.endpoint],
             key=usable(self._api_key()),
-            adapters=self._adapters,
+            adapters=adapters,
             model=self._upstream_model,
             node=self._node,
             due=due,

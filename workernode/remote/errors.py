@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from workernode.remote.stated import Stated
 
-ERROR_BYTES_MAX = 64 * 1024
-"""Of an error's body no more than this is read."""
+ERROR_BYTES_MAX = 1024 * 1024
+"""Of an error's body no more than this is read; some repeat the whole request in it."""
 RETRY_AFTER_S_MAX = 24 * 3600
 _RETRY_AFTER_MS = ("retry-after-ms", "x-ms-retry-after-ms")
 _WORD_CHARS_MAX = 128
@@ -152,6 +152,13 @@ def too_slow() -> Failure:
 def strange() -> Failure:
     """Something came that is no answer: a web page, another protocol, nothing at all."""
     return Failure(Later(_handed_back(STRANGE, None)))
+
+
+def empty() -> Failure:
+    """A proper answer without a single choice, as Gemini gives where its policy forbids one."""
+    sentence = "The provider of this model gave no answer to this: its content policy may forbid it."
+    refused = UpstreamRefused(sentence, code="content_filter").body()
+    return Failure(Refused(msgspec.structs.replace(refused, http_status=400)))
 
 
 def limited(wait_s: float) -> Failure:

@@ -22,6 +22,7 @@ from workernode.remote.errors import (
     unreachable,
     unserved,
 )
+from workernode.remote.rules import STRANGE, row_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,7 +152,8 @@ class Exchange:
             body = await self.read_all(bytes_max=ERROR_BYTES_MAX)
         except Failure:
             body = bytearray()  # the status alone has to do
-        if self._optional and response.status in _UNKNOWN_ADDRESS and provider_error(body) is None:
+        knows_no_path = row_for(response.status, provider_error(body)).rule is STRANGE
+        if self._optional and response.status in _UNKNOWN_ADDRESS and knows_no_path:
             return unserved()
         return failure_of(response.status, response.headers, body, key=self._key, now_s=time.time(), sent=self._sent)
 

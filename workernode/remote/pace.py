@@ -42,6 +42,13 @@ class Learnt:
             bounds.append(max(1, math.ceil(self.per_s * service_ms / 1000)))
         return min(bounds)
 
+    def service_ms(self, slots: int, service_ms: float | None) -> float | None:
+        """How long a request holds one of so many slots on average, the waiting of slots for the pace included: by
+        that gateways know how long a queue takes."""
+        if self.per_s is None or service_ms is None:
+            return service_ms
+        return max(service_ms, slots * 1000 / self.per_s)
+
 
 class CredentialPace:
     """``name`` gives the credential (:func:`workernode.remote.credential.credential_of`) and is asked again at each
@@ -187,7 +194,7 @@ class CredentialPace:
             _whole(known["requests"]),
             _whole(known["tokens"]),
             self._refused_until_ms if self._credential.refused_until > now else None,
-            self._allowance.rates["requests"].per_s(now),
+            self._allowance.per_s(now),
             self._allowance.at_once,
         )
 

@@ -161,6 +161,7 @@ ROWS = (
         "permission_denied account_deactivated unsupported_country_region_territory",
     ),
     _row("a key that is not valid", AUTHENTICATION, 400, says=r"api key not valid"),
+    _row("a web page that forbids, and no provider", STRANGE, 403, bare=True),
     _row("not allowed", AUTHENTICATION, 401, 403),
     _row(
         "too many requests",
@@ -177,6 +178,13 @@ ROWS = (
     ),
     _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 425, 498, 499),
     _row("a web server that knows no such path, and no provider", STRANGE, 404, bare=True),
+    _row(
+        "a provider that knows no such path",
+        STRANGE,
+        *(404, 405),
+        words="unknown_url",
+        says=r"^\s*(not found|method not allowed)\W*$|no route matched|unknown request url|invalid url|cannot post /",
+    ),
     _row("the request's own fault", REFUSED, classes=(4,)),
     _row("the provider's own fault", AGAIN, classes=(5,)),
     _row("anything else", STRANGE),

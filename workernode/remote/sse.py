@@ -42,9 +42,8 @@ class EventParser:
             self._keep(data[end + 2 :])
         payloads = []
         for block in data[:end].split(b"\n\n"):
-            if block.startswith(b"data: ") and b"\n" not in block:
-                payloads.append(block[6:])
-            elif (payload := _payload(block)) is not None:
+            payload = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _payload(block)
+            if payload and not payload.isspace():  # without data it is no event, but a sign of life
                 payloads.append(payload)
         return payloads
 
@@ -52,7 +51,7 @@ class EventParser:
         """The payload of an event that was begun and not ended, at the end of the stream."""
         rest, self._pending = bytes(self._pending), bytearray()
         payload = _payload(rest)
-        return [] if payload is None else [payload]
+        return [payload] if payload and not payload.isspace() else []
 
     def _keep(self, data: bytes) -> list[bytes]:
         self._pending += data

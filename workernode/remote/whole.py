@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,8 @@ import msgspec
 from workernode.remote.dialects.choices import Choices, begins
 from workernode.remote.dialects.finish import FinishReason
 from workernode.remote.dialects.request import NULL
-from workernode.remote.errors import failure_inside, strange
+from workernode.remote.errors import Failure, empty, failure_inside, strange
+from workernode.remote.mending import NO_ERROR, mended
 from workernode.remote.tokens import ByLength
 from workernode.remote.usage import as_json, usage_of
 from workernode.remote.utf8 import is_utf8
@@ -78,17 +80,37 @@ def rewritten(
 
     Raises :class:`workernode.remote.errors.Failure` for anything that is no answer.
     """
+    ours = partial(_rewritten, own=own, request_body=request_body, key=key, part=part, counter=counter)
+    try:
+        return ours(answer, choices=choices or Choices(key=key))
+    except Failure:
+        if (again := mended(answer)) is None:
+            raise
+    return ours(again, choices=choices or Choices(key=key))
+
+
+def _rewritten(
+    answer: bytes | bytearray,
+    *,
+    own: dict[str, msgspec.Raw],
+    request_body: bytes,
+    key: str | None,
+    part: Part,
+    choices: Choices,
+    counter: TokenCounter,
+) -> Whole:
     try:
         top = _top.decode(answer)
         endings = _endings.decode(top.get("choices", NULL))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise failure_inside(answer if len(answer) < 2**20 else b"", key=key) from None
-    if top.get("error", NULL) != NULL:
+    if top.get("error", NULL) not in NO_ERROR or (not endings and "error" in top):
         raise failure_inside(answer, key=key)
-    if not endings or not is_utf8(answer):
+    if not is_utf8(answer):
         raise strange()
+    if not endings:
+        raise empty()
     figures = top.get("usage", NULL)
-    choices = choices or Choices(key=key)
     if choices.always or _is_odd(top["choices"], part):
         top["choices"] = choices.mended(top["choices"], part=part)
         endings = _endings.decode(top["choices"])
@@ -96,7 +118,7 @@ def rewritten(
             figures = top["usage"] = choices.usage
     given = None if figures == NULL else figures
     usage = usage_of(given, text_chars=0, body=request_body)
-    if usage.estimated:
+    if usage.estimated or (usage.completion_tokens == 0 and b'"echo"' not in request_body):
         texts = list(_texts(msgspec.json.decode(top["choices"])))
         usage = usage_of(given, text_chars=sum(map(len, texts)), body=request_body, texts=texts, counter=counter)
         if given is None:
@@ -113,7 +135,7 @@ def as_chunks(answer: bytes | bytearray) -> list[bytes]:
         choices = _objects.decode(top.get("choices", NULL))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [bytes(answer)]
-    if top.get("error", NULL) != NULL or not choices:
+    if top.get("error", NULL) not in NO_ERROR or not choices:
         return [bytes(answer)]
     figures = top.pop("usage", NULL)
     for number, choice in enumerate(choices):

@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from gateway.conversation import Break, Complete, Forget, Show, State
+from gateway.conversation import TRIES_MAX, TRIES_S, Break, Complete, Decision, Forget, Show, State
 from tests.unit.conversation.story import NOW, Story, accepted, breaks, park, probe, settle, stop, third_death, told
 from wire.control import Go, Stop
-from wire.errors import AnswerTooLarge
+from wire.errors import AnswerTooLarge, ErrorBody, UpstreamFailed
 
 # After the end
 
@@ -94,6 +94,45 @@ def test_a_request_that_a_dead_one_acknowledged_breaks_when_its_last_holder_leav
         decisions = story.is_silent("a2")
     assert breaks(decisions) == ["server_error"]
     assert decisions[-1] == Forget()
+
+
+def _hands_back(story: Story, number: int, error: ErrorBody) -> list[Decision]:
+    story.starts(f"a{number}")
+    return story.fails(f"a{number}", again=True, error=error)
+
+
+def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(story: Story) -> None:
+    """It would else come back before all others, and no other would ever have its turn."""
+    failed = UpstreamFailed().body()
+    for number in range(TRIES_MAX + 2):
+        assert breaks(_hands_back(story, number, failed)) == []
+    story.now += int(TRIES_S * 1000) - 1
+    assert breaks(_hands_back(story, 50, failed)) == []
+    story.now += 1
+    story.starts("a60")
+    story.starts("a61")
+    decisions = story.fails("a60", again=True, error=failed)
+    assert breaks(decisions) == ["upstream_failed"]
+    assert story.state == "failed"
+    assert stop("a61", "done") in decisions
+    assert story.starts("a62") == [stop("a62", "done")]
+
+
+def test_a_few_failures_end_nothing_however_long_they_take(story: Story) -> None:
+    for number in range(TRIES_MAX - 1):
+        assert breaks(_hands_back(story, number, UpstreamFailed().body())) == []
+        story.now += int(TRIES_S * 1000)
+    assert story.state == "open"
+
+
+@pytest.mark.parametrize(
+    "code", ["upstream_rate_limited", "upstream_quota_exhausted", "upstream_authentication_failed"]
+)
+def test_what_is_the_nodes_trouble_is_not_held_against_a_request(story: Story, code: str) -> None:
+    for number in range(3 * TRIES_MAX):
+        assert breaks(_hands_back(story, number, ErrorBody(code=code, message="No."))) == []
+        story.now += int(TRIES_S * 1000)
+    assert story.state == "open"
 
 
 # The client goes, or the time is over

@@ -1,0 +1,143 @@
+"""Answers as some providers write them, which are answers all the same, or errors in an odd place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.narrow_provider import NarrowProvider
+from tests.remote_engine import Recorder, job, started
+from workernode.outcome import Answered, Later, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+@contextlib.asynccontextmanager
+async def answering(body: bytes, content_type: str, status: int = 200) -> AsyncIterator[str]:
+    """The address of a server that gives everybody this."""
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while asked := await reader.readuntil(b"\r\n\r\n"):
+                size = next(line for line in asked.lower().split(b"\r\n") if line.startswith(b"content-length"))
+                await reader.readexactly(int(size.partition(b":")[2]))
+                writer.write(head + body)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **others: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [choice], **others}).encode()
+
+
+def events(*payloads: bytes, end: bytes = b"[DONE]") -> bytes:
+    return b"".join(b"data: %b\n\n" % payload for payload in (*payloads, end))
+
+
+def whole(content: str = "Hi", **others: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE, **others}
+
+
+HALVES = [
+    b'{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}',
+    b'{"choices":[{"index":0,"delta":{"content":"!"}}]}',
+]
+ANSWERS = [
+    pytest.param(events(chunk({"content": "a"}), chunk({"content": "b"}, "stop"), end=b"[DONE] "), "ab", id="a blank"),
+    pytest.param(
+        b"event: ping\ndata:\n\n" + events(chunk({"content": "a"}), b"", chunk({"content": "b"}, "stop"), b" "),
+        "ab",
+        id="events without data",
+    ),
+    pytest.param(events(*HALVES, chunk({}, "stop")), "\ufffd!", id="half a character"),
+    pytest.param(
+        events(chunk({"content": "a"}), chunk({"content": "b"}, "stop", x_score=float("-inf"))), "ab", id="no number"
+    ),
+    pytest.param(events(chunk({"content": "a"}, error=""), chunk({}, "stop", error=False)), "a", id="no error"),
+]
+
+
+@pytest.mark.parametrize(("body", "text"), ANSWERS)
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+async def test_a_stream_that_is_almost_one_is_an_answer(body: bytes, text: str, content_type: str) -> None:
+    async with answering(body, content_type) as url, started(url) as engine:
+        answer = Recorder()
+        outcome = await engine.answer(job("x", stream=True), answer)
+        assert isinstance(outcome, Answered), outcome
+        assert answer.text == text
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"error": ""}, {"error": False}, {"error": {}}, {"x_score": float("nan")}, {"x_emoji": "\ud83d"}],
+    ids=str,
+)
+async def test_a_whole_answer_that_is_almost_one_is_one(others: dict[str, Any]) -> None:
+    async with answering(json.dumps(whole(**others)).encode(), "application/json") as url, started(url) as engine:
+        answer = Recorder()
+        outcome = await engine.answer(job("x"), answer)
+        assert isinstance(outcome, Answered), outcome
+        assert answer.whole["choices"][0]["message"]["content"] == "Hi"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_without_a_choice_is_a_refusal_and_no_trouble(stream: bool) -> None:
+    """Whoever asked again would get the same."""
+    empty = {"id": "x", "choices": [], "usage": USAGE}
+    body = events(json.dumps(empty).encode()) if stream else json.dumps(empty).encode()
+    kind = "text/event-stream" if stream else "application/json"
+    async with answering(body, kind) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=stream), Recorder())
+    assert isinstance(outcome, Refused), outcome
+    assert (outcome.error.code, outcome.error.http_status, outcome.upstream) == ("content_filter", 400, "well")
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/plain"])
+async def test_an_error_that_stands_in_a_stream_as_it_is_reaches_its_client(content_type: str) -> None:
+    error = {"error": {"message": "Too long.", "code": "context_length_exceeded", "type": "invalid_request_error"}}
+    async with answering(json.dumps(error).encode(), content_type) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=True), Recorder())
+    assert isinstance(outcome, Refused), outcome
+    assert outcome.error.code == "context_length_exceeded"
+
+
+async def test_text_for_which_nothing_was_counted_is_estimated() -> None:
+    given = whole("x" * 400) | {"usage": USAGE | {"completion_tokens": 0, "total_tokens": 5}}
+    async with answering(json.dumps(given).encode(), "application/json") as url, started(url) as engine:
+        outcome = await engine.answer(job("x"), Recorder())
+    assert isinstance(outcome, Answered)
+    assert (outcome.usage.completion_tokens, outcome.usage.estimated) == (100, True)
+
+
+async def test_a_path_that_the_provider_does_not_know_is_the_nodes_trouble() -> None:
+    async with answering(b'{"detail":"Not Found"}', "application/json", 404) as url, started(url) as engine:
+        assert isinstance(await engine.answer(job("x"), Recorder()), Later)
+
+
+async def test_requests_under_way_learn_from_one_of_them() -> None:
+    """Those that were sent before the lesson are refused by what they were sent with."""
+    error = {"message": "Unsupported parameter: 'max_tokens' is not supported.", "param": "max_tokens", "code": None}
+
+    def refusal(body: dict[str, Any]) -> tuple[int, Any] | None:
+        return (400, {"error": error | {"type": "invalid_request_error"}}) if "max_tokens" in body else None
+
+    async with NarrowProvider(refusal) as provider, started(provider.url, slots=8) as engine:
+        jobs = [engine.answer(job("x", max_tokens=7, seed=number), Recorder()) for number in range(8)]
+        outcomes = await asyncio.gather(*jobs)
+    assert [type(outcome) for outcome in outcomes] == [Answered] * 8
