@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -15,12 +16,30 @@ if TYPE_CHECKING:
 
     from workernode.remote.tokens import TokenCounter
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None
 _BY_LENGTH = ByLength()
 
-_count = msgspec.json.Decoder(_Count)
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Count = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: _Count = None
+
+
+class _Figures(msgspec.Struct):
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: _Count = None
+    """DeepSeek's name for what was cached."""
+
+
+_decoder = msgspec.json.Decoder(_Figures)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_NOTHING = msgspec.Raw(b"null")
 
 
 def usage_of(
@@ -38,23 +57,20 @@ def usage_of(
     there, ``counter`` counts instead, and the usage is marked as estimated. ``generates`` is false where no answer
     has completion tokens: embeddings.
     """
-    given = _fields(figures)
-    prompt = _number(given, "prompt_tokens") or 0
-    told = _number(given, "completion_tokens")
-    completion = told or 0
-    if generates and prompt and told is not None:
+    given = _read(figures)
+    prompt = given.prompt_tokens or 0
+    completion = given.completion_tokens or 0
+    if generates and prompt and given.completion_tokens is not None and given.total_tokens is not None:
         # Some count the model's thoughts in the total only, and bill them (xAI, Gemini).
-        completion = max(completion, (_number(given, "total_tokens") or 0) - prompt)
-    unsaid = generates and completion == 0 and (text_chars > 0 or told is None)
+        completion = max(completion, given.total_tokens - prompt)
+    unsaid = generates and completion == 0 and (text_chars > 0 or given.completion_tokens is None)
     estimated = prompt == 0 or unsaid
     if prompt == 0:
         prompt = counter.prompt(body)
     if completion == 0:
         completion = counter.answer(texts, text_chars)
-    cached = _number(_fields(given.get("prompt_tokens_details")), "cached_tokens")
-    if cached is None:
-        cached = _number(given, "prompt_cache_hit_tokens")  # DeepSeek's name for it
-    reasoning = _number(_fields(given.get("completion_tokens_details")), "reasoning_tokens")
+    cached = given.prompt_tokens_details.cached_tokens if given.prompt_tokens_details else given.prompt_cache_hit_tokens
+    reasoning = given.completion_tokens_details.reasoning_tokens if given.completion_tokens_details else None
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -101,16 +117,24 @@ def as_json(usage: Usage) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(figures))
 
 
-def _fields(figures: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
-    """Each by itself: one that is odd says nothing of the others."""
+def _read(figures: msgspec.Raw | None) -> _Figures:
+    if figures is None:
+        return _Figures()
     try:
-        return _object.decode(_NOTHING if figures is None else figures)
+        return _decoder.decode(figures)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+        return _read_one_by_one(figures)
 
 
-def _number(fields: dict[str, msgspec.Raw], name: str) -> int | None:
+def _read_one_by_one(figures: msgspec.Raw) -> _Figures:
+    """A figure that is odd says nothing of the others."""
+    read = _Figures()
     try:
-        return _count.decode(fields.get(name, _NOTHING))
+        fields = _object.decode(figures)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return read
+    for name in _Figures.__struct_fields__:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            alone = _decoder.decode(b'{"%b":%b}' % (name.encode(), fields.get(name, b"null")))
+            setattr(read, name, getattr(alone, name))
+    return read
