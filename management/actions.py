@@ -9,7 +9,7 @@ from broker.interface import BrokerError, BrokerForbidden
 from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
 from dead_letters.shelf import ShelfTaken
 from dead_letters.trace import leave_trace
-from management import queries
+from management import fleet_queries, queries
 from management.fleet_questions import CancelAction, DiscardAction, FleetAction, ReplayAction
 from management.overseer import order_of
 from process.identity import now_ms
@@ -45,6 +45,8 @@ CANCEL_S = 4.0
 """So long after its cancel a request's end may take to be told."""
 CANCEL_AGAIN_S = 1.0
 LOOK_AGAIN_S = 0.1
+DECIDED_S = 2.0
+"""What an operator decides is in the ledger within this time."""
 LOST_MS = 2 * 3600 * 1000
 """No action takes so long: whoever did it has ended."""
 RUNNING_MAX = 100
@@ -271,6 +273,17 @@ class Actions:
             await producer.aclose()
         raise NotFound("No gateway has told the end of this request: none has it open, or its node is silent.")
 
+    async def _is_discarded(self, request_id: str) -> bool:
+        """Whether someone has let it go: what they decided may still be on its way to the ledger."""
+        until = asyncio.get_running_loop().time() + DECIDED_S
+        while True:
+            async with reading(self._engine) as connection:
+                if await connection.scalar(fleet_queries.discarded(request_id)) is not None:
+                    return True
+            if asyncio.get_running_loop().time() >= until:
+                return False
+            await asyncio.sleep(LOOK_AGAIN_S)
+
     async def _status_of(self, request_id: str) -> str | None:
         async with reading(self._engine) as connection:
             end = (await connection.execute(queries.end_of(request_id))).mappings().one_or_none()
@@ -292,7 +305,8 @@ class Actions:
                 self._broker, self._topics, end["model"], request_id, action.timeout_s, self._replay
             )
         except NoSuchLetter:
-            if not isinstance(action, DiscardAction) or end["status"] != "dead":
+            is_listed = isinstance(action, DiscardAction) and end["status"] == "dead"
+            if not is_listed or await self._is_discarded(request_id):
                 raise NotFound("There is no dead letter of this request.") from None
             # The broker has lost it: what only the ledger knows of would else wait for ever.
             lost = RequestData(

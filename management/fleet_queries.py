@@ -61,6 +61,11 @@ def dead_letters(question: DeadLettersQuestion) -> Select[Any]:
     return page_by_time(statement.where(_IS_DEAD, ~IS_DISCARDED), ENDS, question, ("model",))
 
 
+def discarded(request_id: str) -> Select[Any]:
+    """The request, if a person has let it go."""
+    return select(ENDS.c.request_id).where(ENDS.c.request_id == request_id, IS_DISCARDED)
+
+
 def node_errors(nodes: Sequence[str]) -> Select[Any]:
     """The last one of each of these nodes."""
     return select(NODE_ERRORS).where(NODE_ERRORS.c.node.in_(nodes))
