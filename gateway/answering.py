@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.conversation import Break
+from gateway.decisions import Break
 from gateway.errors import error_headers, error_json
 from gateway.exchange import HungUp
 

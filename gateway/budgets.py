@@ -40,7 +40,8 @@ ASKS_MAX = 50
 HOLD_MS = 3_600_000
 """A request whose end nobody tells holds what it reserved for so long after its deadline."""
 IMAGE_TOKENS_MAX = 16_384
-"""What no model takes more than for an image."""
+"""Held for each image, whose bytes say nothing: more than models of today make of one, for what is used must not exceed
+what was held."""
 BODY_BYTES_PER_TOKEN_MIN = 2
 """What a token takes at least in the texts that people send: an estimate below what is used would overspend."""
 

@@ -7,80 +7,25 @@ at most one *holder*, the attempt whose pieces count. All rules about who that i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from gateway.decisions import Break, Complete, Decision, Forget, Probe, Show, State, Tell, Verify
 from gateway.shown import Diverged, Replay, ShownText
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
-from wire.errors import DeadlineExceeded, EngineDied, ErrorBody, FleetError, Poison, StreamInterrupted, UpstreamFailed
+from wire.errors import DeadlineExceeded, EngineDied, FleetError, Poison, StreamInterrupted, UpstreamFailed
 
 if TYPE_CHECKING:
     from wire.piece import Alive, Content, Failed, Finished, Settled, Started
-    from wire.usage import Usage
 
 SILENT_DEATHS_MAX = 3
 """At this many silent deaths of its holders a request is poison, once they are certain. The death of an engine whose
 node lives, and tells of it, counts as much."""
-
-
-TRIES_MAX = 5
-TRIES_S = 30.0
+FAILURES_MAX = 5
+FAILING_S = 30.0
 """A request that was handed back so often because its provider failed, for so long, may be the reason itself: it ends
 with that error. It would else come back before all others again and again, until its deadline."""
 _PERHAPS_ITS_OWN = (UpstreamFailed.code, "upstream_timeout")
 """What may be the request's doing. Of rates, keys and quotas the node is sure that it is its own."""
-
-
-@dataclass(frozen=True)
-class Tell:
-    """Say a word to a node."""
-
-    node: str
-    word: Word
-
-
-@dataclass(frozen=True)
-class Show:
-    """Pass a part of the answer to the client."""
-
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Complete:
-    """The answer is whole."""
-
-    finish_reason: str | None
-    usage: Usage
-
-
-@dataclass(frozen=True)
-class Break:
-    """The client gets an error instead of (the rest of) an answer."""
-
-    error: ErrorBody
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The holder was asked whether it lives: call :meth:`Conversation.unanswered` once, after the time to answer."""
-
-    attempt_id: str
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Are these nodes really dead? Call :meth:`Conversation.verified` once, with those that were heard again."""
-
-    nodes: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Forget:
-    """The request is acknowledged or will never run: nothing needs to be known of it any more."""
-
-
-Decision = Tell | Show | Complete | Break | Probe | Verify | Forget
-State = Literal["open", "answered", "failed", "cancelled", "expired", "poison"]
 
 
 @dataclass
@@ -120,7 +65,7 @@ class Conversation:
         self._next_piece = 1
         self._probing = False
         self._verifying = False  # whether it is poison, or its nodes were only out of hearing
-        self._tries = 0  # for which the provider failed
+        self._failures = 0  # for which the provider failed
         self._failing_since_ms: int | None = None
         self._dropped = False  # acknowledged by one that was taken for dead
         self._unjudged = 0  # probes of this holder that `unanswered` was not called for yet
@@ -419,9 +364,9 @@ class Conversation:
 
     def _is_hopeless(self, now_ms: int) -> bool:
         """After one more failure of the provider."""
-        self._tries += 1
+        self._failures += 1
         self._failing_since_ms = self._failing_since_ms or now_ms
-        return self._tries >= TRIES_MAX and now_ms - self._failing_since_ms >= TRIES_S * 1000
+        return self._failures >= FAILURES_MAX and now_ms - self._failing_since_ms >= FAILING_S * 1000
 
     def _drop(self) -> list[Decision]:
         dropped = FleetError("The request was dropped by the node that had it.")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from gateway.conversation import Break, Complete, Conversation, Decision, Forget, Probe, Show, Tell, Verify
+from gateway.conversation import Conversation
+from gateway.decisions import Break, Complete, Decision, Forget, Probe, Show, Tell, Verify
 from gateway.ends import Ends
 from gateway.exchange import Exchange
 from gateway.journey import Journey

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-    from gateway.conversation import Break, Complete
+    from gateway.decisions import Break, Complete
     from process.timers import Timers
 
 

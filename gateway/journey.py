@@ -10,7 +10,7 @@ from process.metrics import count_tokens
 from process.tracing import ATTEMPT_ID, NODE, OUTCOME
 
 if TYPE_CHECKING:
-    from gateway.conversation import Complete, State
+    from gateway.decisions import Complete, State
     from gateway.metrics import GatewayMetrics
     from process.otel import Span
     from wire.errors import ErrorBody

@@ -44,7 +44,7 @@ STORAGE_WAIT_S = 1.0
 BODY_BYTES_PER_TOKEN = 4
 """A token of English text is four letters or so (OpenAI's rule of thumb)."""
 IMAGE_TOKENS = 1600
-"""What a large image is to most models; its bytes say nothing."""
+"""Held for each image, whose bytes say nothing: about what models of today make of a large one."""
 ANSWER_TOKENS_ASSUMED = 256
 """Held for the answer of a request that bounds it not."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.conversation import Complete
+from gateway.decisions import Complete
 from wire.errors import Forbidden
 
 if TYPE_CHECKING:

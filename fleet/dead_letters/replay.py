@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from dead_letters.deciding import Replayed
-from gateway.conversation import Break
 from gateway.conversations import Conversations
+from gateway.decisions import Break
 from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import html
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import management.actions
+from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
 from process.identity import now_ms
 from store import database
@@ -47,6 +49,16 @@ async def tell(house: CountingHouse, kind: RequestEventType, number: int, time_m
     await house.settled()
 
 
+async def beat(house: CountingHouse, **fields: Any) -> None:
+    """A node's heartbeat."""
+    usual: dict[str, Any] = {"model": "m", "version": "1", "slots": 1, "sent_ms": now_ms(), "started_ms": now_ms()}
+    presence = Presence(**(usual | fields))
+    broker = MemoryBroker(house.server)
+    producer = await broker.producer(house.topics.presence)
+    await producer.send(codec.encode(presence))
+    await broker.aclose()
+
+
 async def text_of(house: CountingHouse, path: str) -> str:
     status, page = await house.get(path)
     assert status == 200, path
@@ -73,6 +85,20 @@ async def test_a_letter_that_the_broker_has_lost_can_be_let_go(house: CountingHo
     # An end that is no dead letter is nothing to be discarded.
     await tell(house, "request.failed", 2, now_ms())
     assert (await house.act(action="discard", request_id="req_dead2"))[0] == 404
+
+
+async def test_what_the_broker_does_not_permit_is_told_as_that(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting would help nobody."""
+    await tell(house, "request.dead", 1, now_ms())
+
+    async def forbidden(*_: object) -> None:
+        raise BrokerForbidden("The token gives no permission.")
+
+    monkeypatch.setattr(management.actions, "discard_letter", forbidden)
+    status, done = await house.act(action="discard", request_id="req_dead1")
+    assert (status, done["error"]["code"]) == (409, "not_permitted")
 
 
 async def test_engines_that_died_are_among_what_nodes_told(house: CountingHouse) -> None:
@@ -103,21 +129,8 @@ async def test_every_model_that_is_there_shows_what_was_used_today(house: Counti
     now = datetime.datetime.now(datetime.UTC).isoformat()
     await house.publish(*(billed(number, time=now, model=f"m{number % 210}") for number in range(420)))
     await house.publish(billed(1000, time=now, model="zz"))
-    presence = Presence(
-        node="node-zz_12345678",
-        name="node-zz",
-        model="zz",
-        type="static",
-        version="1",
-        state="ready",
-        slots=1,
-        sent_ms=now_ms(),
-        started_ms=now_ms(),
-    )
     await house.settled()
-    producer = await house._outside.producer(house.topics.presence)
-    await producer.send(codec.encode(presence))
-    await producer.aclose()
+    await beat(house, node="node-zz_12345678", name="node-zz", model="zz", type="static", state="ready")
 
     async def shown() -> bool:
         return "zz" in await text_of(house, "/models")
@@ -128,23 +141,9 @@ async def test_every_model_that_is_there_shows_what_was_used_today(house: Counti
 
 
 async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: CountingHouse) -> None:
-    presence = Presence(
-        node="n_12345678",
-        name="third",
-        model="m",
-        type="remote",
-        version="1",
-        state="unreachable",
-        sentence="It is so.",
-        slots=1,
-        sent_ms=now_ms(),
-        started_ms=TOKENS_MAX,
-        since_ms=TOKENS_MAX,
-        until_ms=TOKENS_MAX,
-    )
-    broker = MemoryBroker(house.server)
-    producer = await broker.producer(house.topics.presence)
-    await producer.send(codec.encode(presence))
+    late = dict.fromkeys(("started_ms", "since_ms", "until_ms"), TOKENS_MAX)
+    sentence = "It is so."
+    await beat(house, node="n_12345678", name="third", type="remote", state="unreachable", sentence=sentence, **late)
 
     async def known() -> bool:
         return "third" in await text_of(house, "/nodes")
@@ -152,4 +151,3 @@ async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: 
     await until(known)
     for path in ("/", "/models", "/errors"):
         await text_of(house, path)
-    await broker.aclose()

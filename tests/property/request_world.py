@@ -7,18 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.conversation import (
-    SILENT_DEATHS_MAX,
-    Break,
-    Complete,
-    Conversation,
-    Decision,
-    Forget,
-    Probe,
-    Show,
-    Tell,
-    Verify,
-)
+from gateway.conversation import SILENT_DEATHS_MAX, Conversation
+from gateway.decisions import Break, Complete, Decision, Forget, Probe, Show, Tell, Verify
 from tests.property.stepwise_node import DEADLINE, REQUEST, TEXTS, Phase, SimAttempt, SimEngine, SimNode
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, Word
 from wire.piece import Alive, AttemptFrame, Content, Failed, Finished, Settled, Started

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from gateway.conversation import Break, Complete
+from gateway.decisions import Break, Complete
 from gateway.exchange import Exchange
 from gateway.key import Key
 from gateway.permits import Permits

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gateway.answering
 import gateway.conversation
 import management.journal
-from gateway.conversation import Conversation, Show
+from gateway.conversation import Conversation
 from gateway.conversations import Conversations
+from gateway.decisions import Show
 from tests.chaos.sabotage import cheerful, mixing, no_unique_id
 from wire.control import Stop
 from wire.link import LinkReceiver
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from gateway.conversation import Decision
+    from gateway.decisions import Decision
     from wire.errors import FleetError
     from wire.piece import Content
 

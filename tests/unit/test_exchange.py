@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.conversation import Break
+from gateway.decisions import Break
 from gateway.exchange import Exchange
 from process.timers import Timers
 from wire.errors import StreamInterrupted

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from gateway.media import text_bytes
+from gateway.quota import IMAGE_TOKENS, estimate
+from wire.request import Request
 
 
 @pytest.mark.parametrize("escaped", [False, True])
@@ -19,6 +21,28 @@ def test_images_are_no_text(escaped: bool) -> None:
     assert json.loads(written) == body
     assert len(image) < len(written)
     assert text_bytes(written.encode()) == len(json.dumps(body).replace(f"data:image/png;base64,{image}", ""))
+
+
+def test_a_limit_of_tokens_holds_the_same_for_an_image_of_any_size() -> None:
+    def request(size: int) -> Request:
+        image = base64.b64encode(bytes(size)).decode()
+        parts = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}).encode()
+        return Request(
+            request_id="req_1",
+            model="m",
+            endpoint="chat/completions",
+            body=body,
+            gateway="gateway-0123",
+            received_ms=0,
+            deadline_ms=1,
+            max_tokens=1,
+            images=1,
+        )
+
+    held = estimate(request(900_000), 200_000)
+    assert held == estimate(request(100), 200_000)
+    assert IMAGE_TOKENS < held < 2 * IMAGE_TOKENS
 
 
 @pytest.mark.parametrize("text", ["no image", "data:image/png;base64 is how", "data:application/pdf;base64,QUJD"])

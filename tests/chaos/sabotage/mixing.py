@@ -8,7 +8,7 @@ import fleet.__main__
 from gateway.conversation import Conversation
 
 if TYPE_CHECKING:
-    from gateway.conversation import Decision
+    from gateway.decisions import Decision
 
 _show = Conversation._show
 

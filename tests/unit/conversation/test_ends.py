@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from gateway.conversation import TRIES_MAX, TRIES_S, Break, Complete, Decision, Forget, Show, State
+from gateway.conversation import FAILING_S, FAILURES_MAX
+from gateway.decisions import Break, Complete, Decision, Forget, Show, State
 from tests.unit.conversation.story import NOW, Story, accepted, breaks, park, probe, settle, stop, third_death, told
 from wire.control import Go, Stop
 from wire.errors import AnswerTooLarge, ErrorBody, UpstreamFailed
@@ -104,9 +105,9 @@ def _hands_back(story: Story, number: int, error: ErrorBody) -> list[Decision]:
 def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(story: Story) -> None:
     """It would else come back before all others, and no other would ever have its turn."""
     failed = UpstreamFailed().body()
-    for number in range(TRIES_MAX + 2):
+    for number in range(FAILURES_MAX + 2):
         assert breaks(_hands_back(story, number, failed)) == []
-    story.now += int(TRIES_S * 1000) - 1
+    story.now += int(FAILING_S * 1000) - 1
     assert breaks(_hands_back(story, 50, failed)) == []
     story.now += 1
     story.starts("a60")
@@ -119,9 +120,9 @@ def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(s
 
 
 def test_a_few_failures_end_nothing_however_long_they_take(story: Story) -> None:
-    for number in range(TRIES_MAX - 1):
+    for number in range(FAILURES_MAX - 1):
         assert breaks(_hands_back(story, number, UpstreamFailed().body())) == []
-        story.now += int(TRIES_S * 1000)
+        story.now += int(FAILING_S * 1000)
     assert story.state == "open"
 
 
@@ -129,9 +130,9 @@ def test_a_few_failures_end_nothing_however_long_they_take(story: Story) -> None
     "code", ["upstream_rate_limited", "upstream_quota_exhausted", "upstream_authentication_failed"]
 )
 def test_what_is_the_nodes_trouble_is_not_held_against_a_request(story: Story, code: str) -> None:
-    for number in range(3 * TRIES_MAX):
+    for number in range(3 * FAILURES_MAX):
         assert breaks(_hands_back(story, number, ErrorBody(code=code, message="No."))) == []
-        story.now += int(TRIES_S * 1000)
+        story.now += int(FAILING_S * 1000)
     assert story.state == "open"
 
 
