@@ -22,6 +22,11 @@ class Gather(Generic[T]):
         self._items: list[T] = []
         self._tick: asyncio.TimerHandle | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._items
+
     def add(self, item: T) -> None:
         """Deal with this item on the next tick."""
         self._items.append(item)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 KEPT = "persistent://public/default/kept"
 PASSING = "non-persistent://public/default/passing"
-LIMITS = PulsarLimits(ping_timeout_s=0.2, connect_timeout_s=2.0, operation_timeout_s=2, open_timeout_s=0.5)
+LIMITS = PulsarLimits(
+    ping_timeout_s=0.2, connect_timeout_s=2.0, operation_timeout_s=2, open_timeout_s=0.5, closing_s=0.5
+)
 
 
 @contextlib.asynccontextmanager
@@ -43,6 +45,7 @@ def broker_of(channels: Channels, url: str) -> Any:
         limits=LIMITS,
         window=Window(LIMITS.pending_sends_max, LIMITS.pending_bytes_max),
         connected=True,
+        lost=False,
         address=url,
         members=set(),
         hurry=lambda: None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from broker.gather import Gather
 from broker.mailbox import Mailbox
 from broker.pulsar.channel_members import PulledMessage
+from broker.pulsar.failure import PulsarFailure
 from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
@@ -78,12 +80,11 @@ class PulsarConsumer:
     async def aclose(self) -> None:
         if self._closed:
             return
-        self._acks.flush()
         self._closed = True
         self._broker.members.discard(self)
-        self._acks.cancel()
         self._nacks.cancel()
         self._mailbox.close()
+        await self._acknowledge_the_last()
         inner, self._inner = self._inner, None
         if inner is not None:
             await inner.aclose()
@@ -110,6 +111,16 @@ class PulsarConsumer:
             return
         for delivery in deliveries:
             self._acks.add(delivery)  # once there is a connection again
+
+    async def _acknowledge_the_last(self) -> None:
+        """A topic on its way to another broker is waited for: what is not acknowledged is worked on once more."""
+        self._acks.flush()
+        if not self._acks.empty and not self._broker.lost:
+            with contextlib.suppress(TimeoutError, PulsarFailure):
+                async with asyncio.timeout(self._broker.limits.closing_s):
+                    self._inner = await patiently(lambda: self._open(from_earliest=True), self._broker.limits)
+                self._acks.flush()
+        self._acks.cancel()
 
     def _hand_back_later(self, deliveries: list[PulledMessage]) -> None:
         # By who took it and no later one: with the connection, what it held has gone to others, or comes again.

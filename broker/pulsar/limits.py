@@ -21,6 +21,8 @@ class PulsarLimits:
     """One try at opening a producer or a consumer, or at closing it."""
     open_timeout_s: float = 10.0
     """All tries together, while the broker says that it is not ready yet."""
+    closing_s: float = 1.0
+    """How long a consumer that is closed waits for a topic that moves, to acknowledge what is left."""
     watch_interval_s: float = 1.0
     """How often lost producers and consumers are looked for; every second look also asks the broker for an answer."""
     ping_timeout_s: float = 2.0

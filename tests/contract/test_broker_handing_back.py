@@ -123,9 +123,10 @@ async def test_an_unload_redelivers_what_is_held_and_the_holders_later_ack_remov
     await asyncio.to_thread(broker.unload, broker.topic())
     assert await slot.done() == [b"work"]
     holder.ack(held)
+    await _send(broker, b"next")
+    assert (await take(holder)).payload == b"next"  # so it is attached again
     await holder.aclose()
     await second.aclose()
-    await _send(broker, b"next")
     third = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
     assert (await take(third)).payload == b"next"
 

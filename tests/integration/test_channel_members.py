@@ -191,6 +191,34 @@ async def test_an_acknowledgement_waits_for_a_connection(peer: PulsarPeer) -> No
         await consumer.aclose()
 
 
+async def test_closing_waits_for_a_lost_connection_to_acknowledge_what_is_left(peer: PulsarPeer) -> None:
+    async with opened(peer.url) as channels:
+        consumer = PulsarConsumer(broker_of(channels, peer.url), KEPT, "workers", Kind.SHARED)
+        await consumer.join()
+        delivery = await _pulled(peer, consumer, 1)
+        peer.visitors[0].hang_up()
+        await until(lambda: not consumer.connected)
+        consumer.ack(delivery)
+        await consumer.aclose()
+        (ack,) = await until(lambda: peer.all_said(Command.ACK))
+        assert dict(ack.inner(3)) == {1: 7, 2: 1}
+        assert peer.visitors[-1].said(Command.CLOSE_CONSUMER)
+
+
+async def test_closing_waits_for_a_lost_connection_no_longer_than_it_may(peer: PulsarPeer) -> None:
+    async with opened(peer.url) as channels:
+        consumer = PulsarConsumer(broker_of(channels, peer.url), KEPT, "workers", Kind.SHARED)
+        await consumer.join()
+        delivery = await _pulled(peer, consumer, 1)
+        del peer.answers[Command.SUBSCRIBE]
+        peer.visitors[0].hang_up()
+        await until(lambda: not consumer.connected)
+        consumer.ack(delivery)
+        async with asyncio.timeout(LIMITS.operation_timeout_s):
+            await consumer.aclose()
+        assert not peer.all_said(Command.ACK)
+
+
 async def test_what_has_no_receipt_is_published_again_in_order_and_once_more_only(peer: PulsarPeer) -> None:
     receipt = peer.answers.pop(Command.SEND)
     async with opened(peer.url) as channels:
