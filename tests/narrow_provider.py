@@ -35,6 +35,8 @@ class NarrowProvider:
         hanging: bool = False,
     ) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        """Of idempotency, in the order of the calls."""
         self.running = 0
         self.peak = 0
         self._refusal = refusal
@@ -75,6 +77,7 @@ class NarrowProvider:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         number = len(self.bodies)
+        self.keys.append(request.headers["idempotency-key"])
         self.bodies.append(body)
         if (refusal := self._refusal(body)) is not None:
             return web.json_response(refusal[1], status=refusal[0])

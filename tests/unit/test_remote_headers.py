@@ -31,11 +31,14 @@ def request(*, stream: bool = False) -> Request:
 def headers(
     a_request: Request | None = None,
     *,
+    first: int = 0,
     key: str | None = None,
     adapters: tuple[Adapter, ...] = (),
     via: tuple[str, ...] = ("node-0123",),
 ) -> dict[str, str]:
-    return request_headers(a_request or request(), key=key, adapters=frozenset(adapters), via=via, remaining_s=1.5)
+    return request_headers(
+        a_request or request(), first=first, key=key, adapters=frozenset(adapters), via=via, remaining_s=1.5
+    )
 
 
 def test_azure_gets_the_key_in_its_own_header_too() -> None:
@@ -58,6 +61,11 @@ def test_the_form_of_the_answer_is_asked_for(stream: bool, accept: str) -> None:
 def test_each_attempt_of_a_request_has_the_same_identity() -> None:
     made = headers()
     assert (made["x-request-id"], made["idempotency-key"]) == ("0123", "req_0123")
+
+
+def test_each_call_of_a_request_wants_an_answer_of_its_own() -> None:
+    calls = [headers(first=first)["idempotency-key"] for first in (0, 1, 2)]
+    assert calls == ["req_0123", "req_0123-1", "req_0123-2"]
 
 
 def test_every_provider_hears_through_which_nodes_a_request_came() -> None:

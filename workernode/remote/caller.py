@@ -129,7 +129,7 @@ class Caller:
             key=self._key,
         )
         async with self._places, self._exchange() as exchange:
-            await self._send(exchange, body, within_s=self._limits.first_token_s)
+            await self._send(exchange, call, body, within_s=self._limits.first_token_s)
             answered = await relay.run(exchange)
             if exchange.call is not None:
                 exchange.call.answered(answered.usage, answered.finish_reason)
@@ -141,7 +141,7 @@ class Caller:
         body = as_body(call.fields)
         limits = self._limits.stream
         async with self._places, self._exchange() as exchange:
-            await self._send(exchange, body, within_s=None)
+            await self._send(exchange, call, body, within_s=None)
             received = await exchange.read_all(bytes_max=limits.answer_bytes_max, between_s=limits.between_tokens_s)
             exchange.expect(None)
             whole = await self._read(received, body, call)
@@ -172,9 +172,10 @@ class Caller:
     def _exchange(self) -> Exchange:
         return Exchange(self._session, key=self._key, optional=self._request.endpoint != MAIN)
 
-    async def _send(self, exchange: Exchange, body: bytes, *, within_s: float | None) -> None:
+    async def _send(self, exchange: Exchange, call: Call, body: bytes, *, within_s: float | None) -> None:
         headers = request_headers(
             self._request,
+            first=call.first,
             key=self._key,
             adapters=self._adapters,
             via=self._via,

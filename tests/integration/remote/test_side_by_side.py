@@ -42,6 +42,7 @@ async def test_several_choices_are_as_many_calls_and_each_is_paid_for() -> None:
     assert got["usage"] == {"prompt_tokens": 30, "completion_tokens": 6, "total_tokens": 36}
     assert (got["id"], got["model"]) == ("chatcmpl-ours", "ours")
     assert not any("n" in body for body in provider.bodies)
+    assert len(set(provider.keys)) == 3  # or a provider might give the first answer three times
 
 
 @pytest.mark.parametrize("usage_asked", [False, True])
