@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from wire.errors import InvalidName
+from wire.topics import segment
+
 GROUP = "models.workernode.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -16,7 +19,10 @@ FINALIZER = f"{GROUP}/drain"
 NAME_CHARS_MAX = 40
 
 Quantity = int | str
+NODES_MAX = 200
+"""Of one AIModel, for each shows itself in its status: at 150 an entry takes the API server 0.1 s."""
 Count = Annotated[int, Meta(ge=0, le=1000)]
+Nodes = Annotated[int, Meta(ge=0, le=NODES_MAX)]
 
 
 class SecretKey(msgspec.Struct, frozen=True):
@@ -94,9 +100,9 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     waiting_per_slot: Count = 1
     limits: Limits = Limits()
     prices_ref: SecretKey | None = None
-    min_replicas: Count = 0
-    max_replicas: Annotated[int, Meta(ge=1, le=1000)] = 1
-    replicas: Count | None = None
+    min_replicas: Nodes = 0
+    max_replicas: Annotated[int, Meta(ge=1, le=NODES_MAX)] = 1
+    replicas: Nodes | None = None
     cooldown_seconds: int = 300
     grace_period_seconds: Annotated[int, Meta(ge=10)] = 600
     node_selector: dict[str, str] = {}
@@ -146,6 +152,11 @@ def read(resource: dict[str, Any]) -> AIModel:
             raise WrongModel(f"AIModel {name}: type {part} and spec.{part} belong together")
     if spec.remote is not None and not _is_address(spec.remote.api_url):
         raise WrongModel(f"AIModel {name}: spec.remote.apiURL is no address with a host and, perhaps, a port")
+    for each in (spec.model, *spec.aliases):
+        try:
+            segment(each)
+        except InvalidName as error:
+            raise WrongModel(f"AIModel {name}: {error.message} It is {each!r}.") from None
     if spec.min_replicas > spec.max_replicas:
         raise WrongModel(f"AIModel {name}: minReplicas must not be more than maxReplicas")
     return AIModel(

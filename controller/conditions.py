@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from controller.aimodel import AIModel
+    from controller.aimodel import AIModel, Spec
     from controller.observed import NodeEntry, Observed
 
 SENTENCES_MAX = 5
 """Nodes of which a condition tells."""
+
+SCALER_REASONS = {"failing": "KEDANotReady", "paused": "KEDAPaused", "unknown": "WaitingForKEDA"}
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -37,7 +39,7 @@ def conditions(model: AIModel, seen: Observed) -> list[Condition]:
     return [_ready(model, seen), _topics(model, seen), _scaling(model, seen), _degraded(seen)]
 
 
-def removal_condition(message: str, *, reason: str = "Draining") -> Condition:
+def removal_condition(message: str, *, reason: str) -> Condition:
     """The Ready of an AIModel that is being deleted."""
     return Condition("Ready", "False", reason, message)
 
@@ -80,15 +82,18 @@ def _ready(model: AIModel, seen: Observed) -> Condition:
     if not seen.deployment:
         return not_ready("WaitingForNodes", "Waiting for the Deployment.")
     if seen.desired == 0:
-        if seen.keda and seen.keda_trouble:
-            return not_ready("KEDANotReady", f"No node runs, and none will be started. KEDA says: {seen.keda_trouble}")
-        if seen.keda:
+        if not seen.keda:
+            return not_ready("ScaledToZero", "No node runs, and none will by itself: spec.replicas is 0.")
+        if seen.scaler.state == "active":
             return Condition("Ready", "True", "ScaledToZero", "No node runs; the first request has one started.")
-        return not_ready("ScaledToZero", "No node runs, and none will by itself: spec.replicas is 0.")
+        reason = SCALER_REASONS[seen.scaler.state]
+        return not_ready(reason, f"No node runs, and none will be started. KEDA says: {seen.scaler.says}")
     if seen.ready == 0:
         return not_ready("WaitingForNodes", _waiting(seen))
     if (worst := seen.held_back) is not None:
         return not_ready(worst.state, f"No node works now. {worst.name}: {_told(worst)}")
+    if seen.all_paused:
+        return not_ready("Paused", f"No node works now: {_nodes(len(seen.paused))} paused by an operator.")
     return Condition("Ready", "True", "Serving", f"{_nodes(seen.ready)} of {seen.desired} ready.")
 
 
@@ -121,7 +126,8 @@ def _scaling(model: AIModel, seen: Observed) -> Condition:
             "False",
             "NoKEDA",
             f"KEDA is not installed, so there {'is' if spec.fixed_replicas == 1 else 'are'} always "
-            f"{_nodes(spec.fixed_replicas)}. Change that by `kubectl scale aimodel/{model.name} --replicas=N` "
+            f"{_nodes(spec.fixed_replicas)}{_clamped(spec)}. "
+            f"Change that by `kubectl scale aimodel/{model.name} --replicas=N` "
             f"({spec.min_replicas} to {spec.max_replicas}), or install KEDA.",
         )
     if (worst := seen.held_back) is not None:
@@ -132,8 +138,9 @@ def _scaling(model: AIModel, seen: Observed) -> Condition:
             f"More nodes would share the trouble of those that are there: there are no more than "
             f"{_nodes(max(1, spec.min_replicas, seen.desired))} until one works again.",
         )
-    if seen.keda_trouble:
-        return Condition("ScalingActive", "False", "KEDANotReady", f"KEDA says: {seen.keda_trouble}")
+    if seen.scaler.state != "active":
+        truth: Truth = "Unknown" if seen.scaler.state == "unknown" else "False"
+        return Condition("ScalingActive", truth, SCALER_REASONS[seen.scaler.state], f"KEDA says: {seen.scaler.says}")
     sentence = f"KEDA keeps {spec.min_replicas} to {_nodes(spec.max_replicas)}, by the length of the queue."
     if spec.replicas is not None:
         sentence += " spec.replicas does not count beside KEDA."
@@ -150,14 +157,19 @@ def _degraded(seen: Observed) -> Condition:
         return Condition("Degraded", "True", "RolloutFailed", seen.rollout_failures[0])
     if seen.topics.why:
         return Condition("Degraded", "True", "BrokerAway", seen.topics.why)
-    if seen.keda_trouble:
-        return Condition("Degraded", "True", "KEDANotReady", f"KEDA says: {seen.keda_trouble}")
+    if seen.keda and seen.scaler.state == "failing":
+        return Condition("Degraded", "True", SCALER_REASONS["failing"], f"KEDA says: {seen.scaler.says}")
     return Condition("Degraded", "False", "Well", "Nothing is wrong.")
 
 
 def _told(node: NodeEntry) -> str:
     told = node.message or f"it is {node.state}."
     return f"{told} Until {node.until}." if node.until else told
+
+
+def _clamped(spec: Spec) -> str:
+    outside = spec.replicas is not None and spec.replicas != spec.fixed_replicas
+    return f", though spec.replicas says {spec.replicas}" if outside else ""
 
 
 def _nodes(count: int) -> str:

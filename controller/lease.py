@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 log = Log("controller")
 
-NAME = "workernode-controller"
 RENEW_PART = 1 / 5
 """Of the Lease's length: how often a leader renews and another one looks."""
 GIVE_UP_PART = 2 / 3
@@ -31,9 +30,12 @@ GIVE_UP_PART = 2 / 3
 class Lease:
     """``me`` is fresh at every start. Pure but for what it asks the API server."""
 
-    def __init__(self, cluster: Cluster, namespace: str, me: str, lease_s: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str, me: str, lease_s: int, clock: Callable[[], float]
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
+        self._name = name
         self._me = me
         self._lease_s = lease_s
         self._clock = clock
@@ -79,17 +81,17 @@ class Lease:
             return
         self.held = False
         try:
-            found = await self._cluster.get(LEASE, self._namespace, NAME)
+            found = await self._cluster.get(LEASE, self._namespace, self._name)
             if found is not None and found["spec"].get("holderIdentity") == self._me:
                 found["spec"]["holderIdentity"] = ""
-                await self._cluster.replace(LEASE, self._namespace, NAME, found)
+                await self._cluster.replace(LEASE, self._namespace, self._name, found)
         except ClusterError as error:
             log.debug("The Lease was not given back; it ends by itself.", action="lease_kept", why=str(error))
 
     async def try_once(self) -> bool:
         """Take or renew it, if it is ours to take."""
         began = self._clock()
-        found = await self._cluster.get(LEASE, self._namespace, NAME)
+        found = await self._cluster.get(LEASE, self._namespace, self._name)
         try:
             if found is None:
                 await self._cluster.create(
@@ -98,12 +100,14 @@ class Lease:
                     {
                         "apiVersion": LEASE.api_version,
                         "kind": LEASE.name,
-                        "metadata": {"name": NAME, "namespace": self._namespace},
+                        "metadata": {"name": self._name, "namespace": self._namespace},
                         "spec": self._spec({}),
                     },
                 )
             elif self._is_ours_to_take(found["spec"]):
-                await self._cluster.replace(LEASE, self._namespace, NAME, found | {"spec": self._spec(found["spec"])})
+                await self._cluster.replace(
+                    LEASE, self._namespace, self._name, found | {"spec": self._spec(found["spec"])}
+                )
             else:
                 return False
         except ClusterError as error:

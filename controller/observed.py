@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from controller.manifests import Manifest
@@ -20,16 +20,23 @@ class NodeEntry:
     state: str
     message: str = ""
     until: str = ""
+    runs: bool = True
+    """Whether its Pod's probe says ready. A node that was killed leaves an entry that nobody corrects."""
 
     @classmethod
-    def of(cls, entry: dict[str, Any]) -> NodeEntry:
+    def of(cls, entry: dict[str, Any], *, runs: bool = True) -> NodeEntry:
         """The entry as it stands in the status."""
-        return cls(entry["name"], entry["state"], entry.get("message") or "", entry.get("until") or "")
+        return cls(entry["name"], entry["state"], entry.get("message") or "", entry.get("until") or "", runs)
 
 
 def is_living(pod: Manifest) -> bool:
     """Whether a Pod runs, or will. One that was evicted stays for long as an object."""
     return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether its probe says so."""
+    return _condition(pod, "Ready").get("status") == "True"
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,16 @@ class Topics:
 
 
 @dataclass(frozen=True)
+class Scaler:
+    """How KEDA is with a model, and what it says of that. Without KEDA it is ``unknown``."""
+
+    state: Literal["active", "paused", "failing", "unknown"]
+    says: str = ""
+
+
+@dataclass(frozen=True)
 class Observed:
-    """``nodes`` are those whose Pods are there. ``scaled_object`` is None without KEDA."""
+    """``nodes`` are those whose Pods are there. ``scaled_object`` is None without KEDA. All objects are the model's."""
 
     topics: Topics
     keda: bool
@@ -75,11 +90,26 @@ class Observed:
         return tuple(sorted(found, key=lambda node: TROUBLES.index(node.state)))
 
     @property
+    def paused(self) -> tuple[NodeEntry, ...]:
+        """Nodes that somebody holds."""
+        return tuple(node for node in self.nodes if node.state == "Paused")
+
+    @property
     def held_back(self) -> NodeEntry | None:
         """The worst one, if no ready node works now: more nodes would share its trouble."""
         troubled = self.troubled
-        works = any(node.state in ("Ready", "Paused") for node in self.nodes)
-        return troubled[0] if troubled and not works and len(troubled) >= self.ready else None
+        return troubled[0] if troubled and self._nobody_works else None
+
+    @property
+    def all_paused(self) -> bool:
+        """Whether no ready node works because somebody holds them."""
+        return bool(self.paused) and not self.troubled and self._nobody_works
+
+    @property
+    def _nobody_works(self) -> bool:
+        """By what nodes say; one that has not said anything yet may well work."""
+        works = any(node.state == "Ready" and node.runs for node in self.nodes)
+        return not works and len(self.troubled) + len(self.paused) >= self.ready
 
     @property
     def ceiling(self) -> int | None:
@@ -87,13 +117,18 @@ class Observed:
         return None if self.held_back is None else self.desired
 
     @property
-    def keda_trouble(self) -> str:
-        """Why KEDA does not scale, in its words."""
-        told = ((self.scaled_object or {}).get("status") or {}).get("conditions") or []
-        return next(
-            (str(each.get("message") or "it is not ready.") for each in told if _is_not_ready(each)),
-            "",
-        )
+    def scaler(self) -> Scaler:
+        """How KEDA is with the ScaledObject."""
+        scaled = self.scaled_object or {}
+        paused, ready = _condition(scaled, "Paused"), _condition(scaled, "Ready")
+        if paused.get("status") == "True":
+            return Scaler("paused", str(paused.get("message") or "it is paused."))
+        match ready.get("status"):
+            case "True":
+                return Scaler("active")
+            case "False":
+                return Scaler("failing", str(ready.get("message") or "it is not ready."))
+        return Scaler("unknown", str(ready.get("message") or "nothing yet. Does its operator run?"))
 
     @property
     def rollout_failures(self) -> list[str]:
@@ -110,5 +145,6 @@ class Observed:
         return self.deployment.get("status") or {}
 
 
-def _is_not_ready(condition: dict[str, Any]) -> bool:
-    return bool(condition["type"] == "Ready" and condition["status"] == "False")
+def _condition(found: Manifest, type_: str) -> dict[str, Any]:
+    told = (found.get("status") or {}).get("conditions") or []
+    return next((each for each in told if each["type"] == type_), {})

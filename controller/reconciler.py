@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from controller.aimodel import API_VERSION, FINALIZER, KIND, WrongModel, read, unreadable
+from controller.aimodel import FINALIZER, WrongModel, read, unreadable
 from controller.broker_admin import BrokerAdminError
 from controller.cluster import ClusterError
-from controller.conditions import Condition, conditions, unreadable_conditions, with_times
+from controller.conditions import conditions, unreadable_conditions
 from controller.kinds import AIMODEL, BY_NAME, DEPLOYMENT, MANAGED, POD, POD_MONITOR, SCALED_OBJECT
 from controller.manifests import Place, render
-from controller.manifests.naming import MANAGED as MANAGED_LABELS
-from controller.manifests.naming import MANAGER, selector
-from controller.notices import tell_changes
-from controller.observed import NodeEntry, Observed, Topics, is_living
+from controller.manifests.naming import MANAGER, of_model, selector
+from controller.observed import NodeEntry, Observed, Topics, is_living, is_ready
 from controller.removal import Removal
 from controller.replicas import hand_over
+from controller.status import changed_status, head_of, seen_status, write
 from process.logging import Log
 
 if TYPE_CHECKING:
@@ -93,14 +91,14 @@ class Reconciler:
     ) -> Observed:
         where = model.namespace, model.object_name
         found = await self._cluster.all(POD, model.namespace, selector(model))
-        pods = {pod["metadata"]["name"] for pod in found if is_living(pod)}
+        runs = {pod["metadata"]["name"]: is_ready(pod) for pod in found if is_living(pod)}
         entries = status.get("nodes") or []
         return Observed(
             topics,
             keda,
-            await self._cluster.get(DEPLOYMENT, *where) or {},
-            await self._cluster.get(SCALED_OBJECT, *where) if keda else None,
-            tuple(NodeEntry.of(entry) for entry in entries if entry["name"] in pods),
+            of_model(model, await self._cluster.get(DEPLOYMENT, *where)) or {},
+            of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) if keda else None,
+            tuple(NodeEntry.of(entry, runs=runs[entry["name"]]) for entry in entries if entry["name"] in runs),
             failure,
         )
 
@@ -124,8 +122,7 @@ class Reconciler:
                 await self._remove(kind, model)
 
     async def _remove(self, kind: Any, model: AIModel) -> None:
-        found = await self._cluster.get(kind, model.namespace, model.object_name)
-        if found is not None and MANAGED_LABELS.items() <= (found["metadata"].get("labels") or {}).items():
+        if of_model(model, await self._cluster.get(kind, model.namespace, model.object_name)) is not None:
             await self._cluster.delete(kind, model.namespace, model.object_name)
 
     async def _apply(self, kind: Any, manifest: Manifest) -> None:
@@ -134,22 +131,12 @@ class Reconciler:
     async def _tell(self, model: AIModel, status: dict[str, Any], seen: Observed) -> None:
         await self._forget_the_gone(model, status, seen)
         found = conditions(model, seen)
-        told = status_of(model, seen, found, status)
-        if any(status.get(name) != value for name, value in told.items()):
-            await self._cluster.apply(AIMODEL, _head(model) | {"status": told}, manager=MANAGER, subresource="status")
-            await tell_changes(self._cluster, model, found, status.get("conditions") or [])
+        await write(self._cluster, model, seen_status(model, seen, found, status), found, status)
 
     async def _tell_wrong(self, model: AIModel, status: dict[str, Any], wrong: str) -> None:
-        """What is there of it stays as it is, and so does all else that the status tells: what is not applied, goes."""
-        found, before = unreadable_conditions(wrong), status.get("conditions") or []
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        fresh = {each["type"]: each for each in with_times(found, before, model.generation, now)}
-        kept = [fresh.pop(each["type"], each) for each in before]
-        told = {name: status[name] for name in FIGURES if name in status}
-        told |= {"observedGeneration": model.generation, "conditions": [*kept, *fresh.values()], "lastError": wrong}
-        if any(status.get(name) != value for name, value in told.items()):
-            await self._cluster.apply(AIMODEL, _head(model) | {"status": told}, manager=MANAGER, subresource="status")
-            await tell_changes(self._cluster, model, found, before)
+        """What is there of it stays as it is, and so does all else that the status tells."""
+        found = unreadable_conditions(wrong)
+        await write(self._cluster, model, changed_status(model, found, status, lastError=wrong), found, status)
 
     async def _forget_the_gone(self, model: AIModel, status: dict[str, Any], seen: Observed) -> None:
         """Take out the entries of nodes that died without taking theirs along."""
@@ -165,39 +152,7 @@ class Reconciler:
                 await self._cluster.patch(AIMODEL, model.namespace, model.name, steps, subresource="status")
 
 
-FIGURES = ("replicas", "desiredNodes", "readyNodes", "selector", "waitingRequests")
-"""What the controller tells besides conditions."""
-
-
-def status_of(model: AIModel, seen: Observed, found: list[Condition], before: dict[str, Any]) -> dict[str, Any]:
-    """The controller's part of the status."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told: dict[str, Any] = {
-        "observedGeneration": model.generation,
-        "replicas": seen.replicas,
-        "desiredNodes": seen.desired,
-        "readyNodes": seen.ready,
-        "selector": ",".join(f"{name}={value}" for name, value in selector(model).items()),
-        "conditions": with_times(found, before.get("conditions") or [], model.generation, now),
-    }
-    backlog = before.get("waitingRequests") if seen.topics.backlog is None else seen.topics.backlog
-    if backlog is not None:
-        told["waitingRequests"] = backlog
-    wrong = next((each.message for each in found if each.type == "Degraded" and each.status == "True"), None)
-    if error := wrong or before.get("lastError"):
-        told["lastError"] = error
-    return told
-
-
-def _head(model: AIModel) -> Manifest:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": model.name, "namespace": model.namespace},
-    }
-
-
 def _with_finalizer(model: AIModel) -> Manifest:
-    head = _head(model)
+    head = head_of(model)
     head["metadata"]["finalizers"] = [FINALIZER]
     return head

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Any
 
-from controller.aimodel import API_VERSION, FINALIZER, KIND
+from controller.aimodel import FINALIZER
 from controller.broker_admin import BrokerAdminError
-from controller.conditions import removal_condition, with_times
+from controller.cluster import ClusterError
+from controller.conditions import removal_condition
 from controller.kinds import AIMODEL, DEPLOYMENT, POD, SCALED_OBJECT
-from controller.manifests.naming import MANAGER, selector
-from controller.notices import tell_changes
+from controller.manifests.naming import of_model, selector
 from controller.observed import is_living
 from controller.replicas import KEEPER, replicas_only
+from controller.status import changed_status, write
 from process.logging import Log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controller.aimodel import AIModel
     from controller.broker_admin import BrokerAdmin
     from controller.cluster import Cluster
@@ -31,43 +34,47 @@ DRAIN_EXTRA_S = 60.0
 class Removal:
     """What :meth:`look` does is right at whatever point an earlier look was broken off."""
 
-    def __init__(self, cluster: Cluster, admin: BrokerAdmin) -> None:
+    def __init__(self, cluster: Cluster, admin: BrokerAdmin, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._admin = admin
+        self._clock = clock
+        self._began: dict[str, float] = {}
+        """When nodes were first seen to be told to leave, by uid: no controller may have run at the deletion."""
 
     async def look(self, model: AIModel, resource: dict[str, Any], *, keda: bool) -> float | None:
         """One step further. Returns after how many seconds to look again; None when all is done."""
         if FINALIZER not in (resource["metadata"].get("finalizers") or []):
             return None
-        left = await self._drain(model, keda=keda)
-        overdue_s = _age_s(resource["metadata"]["deletionTimestamp"]) - model.spec.grace_period_seconds - DRAIN_EXTRA_S
-        if left and overdue_s < 0:
-            await self._tell(model, resource, f"Waiting for {left} node{'' if left == 1 else 's'} to finish and leave.")
+        deployment = await self._drain(model, keda=keda)
+        left = max(_counted(deployment, "replicas"), len(await self._pods(model)))
+        began = self._began.setdefault(model.uid, self._clock())
+        overdue = self._clock() - began >= model.spec.grace_period_seconds + DRAIN_EXTRA_S
+        if left and not overdue:
+            sentence = f"Waiting for {left} node{'' if left == 1 else 's'} to finish and leave."
+            await self._tell(model, resource, deployment, sentence, "Draining")
             return LOOK_AGAIN_S
         if left:
             log.warning("Nodes did not leave in time.", action="drain_overdue", aimodel=model.name, nodes=left)
-        if model.spec.topic_deletion == "Delete" and not await self._is_declared_elsewhere(model):
-            try:
+        try:
+            if model.spec.topic_deletion == "Delete" and not await self._is_declared_elsewhere(model):
                 await self._admin.delete(model.spec.model)
-            except BrokerAdminError as error:
-                sentence = (
-                    f"Waiting for the topics to be deleted: {error} To keep them, set spec.topicDeletion to Retain."
-                )
-                await self._tell(model, resource, sentence, reason="DeletingTopics")
-                return LOOK_AGAIN_S
+        except (BrokerAdminError, ClusterError) as error:
+            sentence = f"Waiting for the topics to be deleted: {error} To keep them, set spec.topicDeletion to Retain."
+            await self._tell(model, resource, deployment, sentence, "DeletingTopics")
+            return LOOK_AGAIN_S
         await self._release(model, resource)
+        self._began.pop(model.uid, None)
         return None
 
-    async def _drain(self, model: AIModel, *, keda: bool) -> int:
-        """Have all nodes leave; how many are still there."""
+    async def _drain(self, model: AIModel, *, keda: bool) -> Manifest:
+        """Have all nodes leave. The Deployment, empty if there is none."""
         where = model.namespace, model.object_name
-        if keda:
+        if keda and of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) is not None:
             await self._cluster.delete(SCALED_OBJECT, *where)  # it would bring nodes back
-        deployment = await self._cluster.get(DEPLOYMENT, *where)
-        if deployment is not None and deployment["spec"].get("replicas") != 0:
+        deployment = of_model(model, await self._cluster.get(DEPLOYMENT, *where)) or {}
+        if deployment and deployment["spec"].get("replicas") != 0:
             await self._cluster.apply(DEPLOYMENT, replicas_only(model, 0), manager=KEEPER)
-        counted = int(((deployment or {}).get("status") or {}).get("replicas") or 0)
-        return max(counted, len(await self._pods(model)))
+        return deployment
 
     async def _pods(self, model: AIModel) -> list[Any]:
         pods = await self._cluster.all(POD, model.namespace, selector(model))
@@ -80,21 +87,20 @@ class Removal:
             for other in await self._cluster.all(AIMODEL)
         )
 
-    async def _tell(self, model: AIModel, resource: dict[str, Any], sentence: str, *, reason: str = "Draining") -> None:
-        status = resource.get("status") or {}
-        before = status.get("conditions") or []
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    async def _tell(
+        self, model: AIModel, resource: dict[str, Any], deployment: Manifest, sentence: str, reason: str
+    ) -> None:
+        before = resource.get("status") or {}
         found = [removal_condition(sentence, reason=reason)]
-        told = with_times(found, before, model.generation, now)
-        if told[0] not in before:
-            said: Manifest = {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "metadata": {"name": model.name, "namespace": model.namespace},
-                "status": {"conditions": told},
-            }
-            await self._cluster.apply(AIMODEL, said, manager=MANAGER, subresource="status")
-            await tell_changes(self._cluster, model, found, before)
+        told = changed_status(
+            model,
+            found,
+            before,
+            replicas=_counted(deployment, "replicas"),
+            desiredNodes=0,
+            readyNodes=_counted(deployment, "readyReplicas"),
+        )
+        await write(self._cluster, model, told, found, before)
 
     async def _release(self, model: AIModel, resource: dict[str, Any]) -> None:
         finalizers = resource["metadata"]["finalizers"]
@@ -104,5 +110,5 @@ class Removal:
         await self._cluster.patch(AIMODEL, model.namespace, model.name, steps)
 
 
-def _age_s(timestamp: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+def _counted(deployment: Manifest, name: str) -> int:
+    return int((deployment.get("status") or {}).get(name) or 0)

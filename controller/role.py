@@ -33,7 +33,14 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
         cluster = await Cluster.connect(settings.kubeconfig)
     except ClusterError as error:
         raise GivenUp(str(error), EXIT_NO_CLUSTER) from None
-    lease = Lease(cluster, settings.lease_namespace, new_incarnation("controller"), settings.lease_s, time.monotonic)
+    lease = Lease(
+        cluster,
+        settings.lease_namespace,
+        settings.lease_name,
+        new_incarnation("controller"),
+        settings.lease_s,
+        time.monotonic,
+    )
     metrics.leads.set_function(lambda: lease.held)
     admin = BrokerAdmin(settings.pulsar_admin_url, settings.topics, lambda: _token(settings), _trusted(settings))
     reconciler = Reconciler(cluster, admin, settings)

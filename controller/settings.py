@@ -23,6 +23,9 @@ class ControllerSettings(Settings):
     )
     watch_namespace: str = Field("", description="the one namespace whose AIModels count; all if empty")
     lease_namespace: str = Field("workernode", description="the namespace of the Lease by which controllers elect one")
+    lease_name: str = Field(
+        "workernode-controller", min_length=1, max_length=253, description="its name: one for each set of AIModels"
+    )
     lease_s: int = Field(
         15, ge=3, le=3600, description="seconds after which another one takes over from a leader that is gone"
     )
@@ -39,7 +42,9 @@ class ControllerSettings(Settings):
         "", description="the Secret, in each AIModel's namespace, whose 'token' nodes and KEDA show to the broker"
     )
     node_ca_configmap: str = Field(
-        "", description="the ConfigMap, in each AIModel's namespace, whose 'ca.crt' nodes and KEDA trust for the broker"
+        "",
+        description="the ConfigMap, in each AIModel's namespace, whose 'ca.crt' nodes trust for the broker; KEDA too, "
+        "where there is a NODE_TOKEN_SECRET",
     )
     controller_host: str = Field("127.0.0.1", description="where health and metrics listen")
     controller_port: int = Field(8084, ge=0, le=65535, description="the port of health and metrics")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = Log("gateway")
 
+PAUSE_S = 1.0
+"""Between the end of a watch and the next list: an API server that ends may end each at once."""
+
 
 @dataclass(frozen=True)
 class AIModel:
@@ -65,6 +68,7 @@ class AIModels:
             async with contextlib.aclosing(self._cluster.watch(self._path, version)) as events:
                 async for event in events:
                     self._take(event)
+            await asyncio.sleep(PAUSE_S)
         except ClusterError as error:
             self.tried.set()
             if error.status != 410:  # too old a version to go on from, which the next list mends
@@ -97,6 +101,9 @@ class AIModels:
 
     def _put(self, found: dict[str, Any]) -> None:
         name = str(found.get("metadata", {}).get("name"))
+        if found.get("metadata", {}).get("deletionTimestamp"):
+            self._objects.pop(name, None)  # its nodes finish and leave: what came now would wait for nobody
+            return
         try:
             self._objects[name] = read(found)
             self._unusable.pop(name, None)

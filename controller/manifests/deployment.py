@@ -38,12 +38,19 @@ def deployment(model: AIModel, place: Place) -> Manifest:
 
 
 def _progress_s(model: AIModel) -> int:
-    return _STARTS_WITHIN_S + (model.spec.local.load_seconds if model.spec.local else 0)
+    """How long until one more node is ready: one whose place was taken has waited for the grace period before."""
+    spec = model.spec
+    leaving_s = spec.grace_period_seconds if _needs_the_place(model) else 0
+    return _STARTS_WITHIN_S + leaving_s + (spec.local.load_seconds if spec.local else 0)
+
+
+def _needs_the_place(model: AIModel) -> bool:
+    """A node with GPUs goes before its successor comes, for there may be no others free."""
+    return model.spec.local is not None and model.spec.local.gpus > 0
 
 
 def _rolling(model: AIModel) -> Manifest:
-    """A node with GPUs goes before its successor comes, for there may be no others free."""
-    if model.spec.local is not None and model.spec.local.gpus:
+    if _needs_the_place(model):
         return {"maxSurge": 0, "maxUnavailable": 1}
     return {"maxSurge": 1, "maxUnavailable": 0}
 

@@ -37,7 +37,7 @@ def environment(model: AIModel, place: Place) -> list[Manifest]:
     }
     theirs = {entry["name"] for entry in spec.env}
     named: list[Manifest] = [
-        {"name": name, "value": str(value)}
+        {"name": name, "value": str(value).replace("$", "$$")}  # $(NAME) would be another variable's value
         for name, value in values.items()
         if value is not None and name not in theirs
     ]

@@ -35,6 +35,13 @@ def labels(model: AIModel) -> dict[str, str]:
     }
 
 
+def of_model(model: AIModel, found: Manifest | None) -> Manifest | None:
+    """The object, if it is this AIModel's. Somebody else may have one of that name."""
+    ours = {**MANAGED, MODEL_LABEL: model.name}
+    worn = ((found or {}).get("metadata") or {}).get("labels") or {}
+    return found if ours.items() <= worn.items() else None
+
+
 def head(model: AIModel, api_version: str, kind: str, annotations: dict[str, str] | None = None) -> Manifest:
     """An object's beginning, owned by the AIModel if that is in a cluster."""
     metadata: Manifest = {"name": model.object_name, "namespace": model.namespace, "labels": labels(model)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ APIS = {
     "Event": "/api/v1/{}/events",
     "Pod": "/api/v1/{}/pods",
 }
+LOOK_S = 0.1
 ROOT = Path(__file__).parents[2]
 MERGE = "application/merge-patch+json"
 
@@ -53,13 +55,18 @@ class Controlled:
             "CONTROLLER_PORT": "0",
             **settings,
         }
+        self.keda_runs = True
         self._process: subprocess.Popen[bytes] | None = None
         self._running: list[tuple[asyncio.Task[None], asyncio.Event]] = []
 
     async def __aenter__(self) -> Controlled:
+        self._keda = asyncio.create_task(self._accept_scaled_objects())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._keda.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keda
         self.kill_process()
         while self._running:
             await self.stop()
@@ -148,6 +155,17 @@ class Controlled:
     async def ask(self, method: str, path: str, body: object = None, content: str = "") -> Any:
         content = content or (MERGE if method == "PATCH" else "application/json")
         return await asyncio.to_thread(self.server.ask, method, path, body, content=content)
+
+    async def _accept_scaled_objects(self) -> None:
+        """As KEDA's operator does, where its resources are known."""
+        said = {"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Paused", "status": "False"}]}}
+        path = self.path("ScaledObject")
+        while True:
+            with contextlib.suppress(Refused, OSError):
+                for each in (await self.ask("GET", path))["items"]:
+                    if self.keda_runs and not each.get("status"):
+                        await self.ask("PATCH", f"{path}/{each['metadata']['name']}/status", said)
+            await asyncio.sleep(LOOK_S)
 
     async def _or_none(self, path: str) -> Any:
         try:

@@ -76,6 +76,8 @@ class StandIn:
         await self._bury()
         self.most[name] = max(self.most.get(name, 0), len(pods))
         ready = [pod for pod in alive if pod not in self._running or await self._running[pod].is_ready()]
+        for pod in pods:
+            await self._probe(pod, is_ready=pod["metadata"]["name"] in ready)
         counted = {"replicas": len(pods), "readyReplicas": len(ready)}
         before = deployment.get("status") or {}
         if any(before.get(key, 0) != value for key, value in counted.items()):
@@ -89,6 +91,14 @@ class StandIn:
         await self._ask("POST", "/api/v1", "pods", pod)
         if self._start is not None:
             self._running[name] = await asyncio.to_thread(self._start, pod)
+
+    async def _probe(self, pod: dict[str, Any], *, is_ready: bool) -> None:
+        conditions = [{"type": "Ready", "status": str(is_ready)}]
+        status = pod.get("status") or {}
+        if status.get("phase") != "Failed" and status.get("conditions") != conditions:
+            with contextlib.suppress(Refused):  # it may be gone
+                name = pod["metadata"]["name"]
+                await self._ask("PATCH", "/api/v1", f"pods/{name}/status", {"status": {"conditions": conditions}})
 
     async def _end(self, pod: str) -> None:
         if pod in self._running:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.request import urlopen
 
 import aiohttp
 import pytest
@@ -92,11 +93,19 @@ def minimal(api_server: ApiServer, shell: dict[str, str], tmp_path: Path) -> Ite
             (files / folder / name).write_bytes(value)
             conf = conf.replace(f"/run/secrets/{folder}/{name}", str(files / folder / name))
     conf = re.sub(r"^(bind|advertised)Address=.*", r"\1Address=127.0.0.1", conf, flags=re.MULTILINE)
+    (pulsar,) = one(objects, "StatefulSet", "workernode-pulsar")["spec"]["template"]["spec"]["containers"]
+    assert "&& touch /tmp/status &&" in pulsar["command"][-1]
+    (files / "status").touch()
+    conf = conf.replace("=/tmp/status", f"={files / 'status'}")
+    probe = pulsar["livenessProbe"]["httpGet"]
+    assert probe["port"] == "admin"
     broker = PulsarServer(files, settings=conf, token=pods.secret("workernode-pulsar-admin")["token"].decode())
     try:
         broker.start()
     except PulsarMissing as missing:
         _missing(f"There is no Pulsar broker: {missing}.")
+    with urlopen(broker.admin_url + probe["path"]) as answer:
+        assert answer.status == 200  # or the kubelet would kill it again and again
     here |= {"PULSAR_URL": broker.url, "PULSAR_ADMIN_URL": broker.admin_url}
     pods.once(job, access)
     yield pods, broker

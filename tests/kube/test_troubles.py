@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from controller.reconciler import FIGURES
+from controller.status import FIGURES
 from tests.kube.api_server import ApiServer
 from tests.kube.conftest import CRD, install, new_namespace
 from tests.kube.controlled import Controlled
@@ -160,14 +160,14 @@ async def test_an_aimodel_that_cannot_be_read_says_so_and_can_be_deleted(cluster
     cluster.start()
     async with StandIn(cluster.server, cluster.namespace):
         for name in ("mended", "deleted"):
-            spec = REMOTE | {"remote": REMOTE["remote"] | {"apiURL": "https://api.example.com:99999/v1"}}
+            spec = REMOTE | {"remote": REMOTE["remote"] | {"apiURL": "https://\u2100.example.com/v1"}}
             await cluster.declare(name, spec | {"model": f"model-{uuid.uuid4().hex[:8]}"}, minReplicas=1)
             assert "spec.remote.apiURL is no address" in await cluster.becomes(name, "Unreadable")
-        await cluster.change("mended", remote={"apiURL": "https://api.example.com:9999/v1"})
+        await cluster.change("mended", remote={"apiURL": "https://api.example.com/v1"})
         await cluster.becomes("mended", "Serving")
         # Once more: what stays as it is stays in the status, too.
         told = (await cluster.model("mended") or {})["status"]
-        await cluster.change("mended", remote={"apiURL": "https://api.example.com:99999/v1"})
+        await cluster.change("mended", remote={"apiURL": "https://\u2100.example.com/v1"})
         await cluster.becomes("mended", "Unreadable")
         now = (await cluster.model("mended") or {})["status"]
         assert {name: now.get(name) for name in FIGURES} == {name: told.get(name) for name in FIGURES}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.aimodels import AIModels, created, read
+from gateway.aimodels import PAUSE_S, AIModels, created, read
 from gateway.model_names import ModelNames
 from gateway.models import Models
 from gateway.models_file import DeclaredModel
@@ -173,3 +173,39 @@ async def test_what_a_watch_tells_and_the_next_list_corrects(
     await until(lambda: told[-1] == ["d"])
     assert 'action="aimodels_unread"' not in caplog.text
     running.cancel()
+
+
+async def test_a_model_that_is_being_deleted_is_declared_no_more() -> None:
+    cluster, told = Scripted(), list[list[str]]()
+    leaving = resource("a", "a")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    cluster.lists = [[resource("a", "a"), resource("b", "b")]]
+    aimodels = AIModels(
+        typing.cast("Any", cluster), "models", lambda models: told.append([each.object_name for each in models])
+    )
+    running = asyncio.create_task(aimodels.run())
+    await until(lambda: told == [["a", "b"]])
+    await cluster.events.put({"type": "MODIFIED", "object": leaving})
+    await until(lambda: told[-1] == ["b"])
+    running.cancel()
+
+
+async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Scripted()
+    cluster.lists = [[resource("a", "a")]]
+    for _ in range(50):
+        await cluster.events.put(None)
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("gateway.aimodels.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
+    assert paused == [PAUSE_S] * 3
+    assert cluster.asked == 3

@@ -33,19 +33,29 @@ def nodes(*states: str) -> tuple[NodeEntry, ...]:
     return tuple(NodeEntry(f"n{place}", state, f"It is so: {state}.") for place, state in enumerate(states))
 
 
-def unwell_keda(message: str) -> dict[str, Any]:
-    return {"status": {"conditions": [{"type": "Ready", "status": "False", "message": message}]}}
+def keda(status: str, message: str = "", *, paused: str = "") -> dict[str, Any]:
+    found = [{"type": "Ready", "status": status, "message": message}]
+    if paused:
+        found.append({"type": "Paused", "status": "True", "message": paused})
+    return {"status": {"conditions": found}}
+
+
+WORKS = keda("True")
 
 
 READY = [
     (
-        Observed(WELL, True, deployment(0, 0), unwell_keda("Wrong token.")),
+        Observed(WELL, True, deployment(0, 0), keda("False", "Wrong token.")),
         "KEDANotReady",
         "No node runs, and none will be started. KEDA says: Wrong token.",
     ),
+    (Observed(WELL, True, deployment(0, 0)), "WaitingForKEDA", "none will be started. KEDA says: nothing yet."),
+    (Observed(WELL, True, deployment(0, 0), {"status": {}}), "WaitingForKEDA", "Does its operator run?"),
+    (Observed(WELL, True, deployment(0, 0), keda("Unknown", "I look.")), "WaitingForKEDA", "KEDA says: I look."),
+    (Observed(WELL, True, deployment(0, 0), keda("True", paused="By you.")), "KEDAPaused", "KEDA says: By you."),
     (Observed(Topics(False, "No broker."), True), "WaitingForTopics", "Waiting for the model's topics: No broker."),
     (Observed(WELL, True), "WaitingForNodes", "Waiting for the Deployment."),
-    (Observed(WELL, True, deployment(0, 0)), "ScaledToZero", "the first request has one started"),
+    (Observed(WELL, True, deployment(0, 0), WORKS), "ScaledToZero", "the first request has one started"),
     (Observed(WELL, False, deployment(0, 0)), "ScaledToZero", "spec.replicas is 0"),
     (Observed(WELL, True, deployment(2, 0)), "WaitingForNodes", "Waiting for 2 nodes to be ready"),
     (Observed(WELL, True, deployment(1, 0, "No GPU.")), "WaitingForNodes", "The Deployment says: No GPU."),
@@ -59,6 +69,22 @@ READY = [
         Observed(WELL, True, deployment(2, 2), nodes=nodes("RateLimited", "AuthenticationFailed")),
         "AuthenticationFailed",
         "No node works now. n1: It is so: AuthenticationFailed.",
+    ),
+    (
+        Observed(WELL, True, deployment(2, 2), nodes=nodes("Paused", "Paused")),
+        "Paused",
+        "No node works now: 2 nodes paused by an operator.",
+    ),
+    (Observed(WELL, True, deployment(2, 2), nodes=nodes("Paused", "Ready")), "Serving", "2 nodes of 2 ready."),
+    (
+        Observed(WELL, True, deployment(2, 2), nodes=nodes("Paused", "RateLimited")),
+        "RateLimited",
+        "No node works now. n1: It is so: RateLimited.",
+    ),
+    (
+        Observed(WELL, True, deployment(2, 1), nodes=(*nodes("RateLimited"), NodeEntry("dead", "Ready", runs=False))),
+        "RateLimited",
+        "No node works now. n0: It is so: RateLimited.",
     ),
     (
         Observed(WELL, True, deployment(1, 1), failure="No quota."),
@@ -91,14 +117,30 @@ def test_a_model_whose_nodes_share_a_trouble_is_not_scaled_up(state: str) -> Non
     assert "no more than 3 nodes" in scaling.message
 
 
-def test_what_keda_complains_of_is_passed_on() -> None:
-    scaled = {"status": {"conditions": [{"type": "Ready", "status": "False", "message": "no such topic"}]}}
-    found = told(Observed(WELL, True, deployment(0, 0), scaled))["ScalingActive"]
-    assert (found.status, found.reason, found.message) == ("False", "KEDANotReady", "KEDA says: no such topic")
+@pytest.mark.parametrize(
+    ("scaled", "status", "reason", "degraded"),
+    [
+        (keda("False", "no such topic"), "False", "KEDANotReady", "True"),
+        (keda("True", paused="no such topic"), "False", "KEDAPaused", "False"),
+        (keda("Unknown", "no such topic"), "Unknown", "WaitingForKEDA", "False"),
+    ],
+)
+def test_what_keda_complains_of_is_passed_on(scaled: dict[str, Any], status: str, reason: str, degraded: str) -> None:
+    found = told(Observed(WELL, True, deployment(0, 0), scaled))
+    scaling = found["ScalingActive"]
+    assert (scaling.status, scaling.reason, scaling.message) == (status, reason, "KEDA says: no such topic")
+    assert found["Degraded"].status == degraded
 
 
 def test_a_number_that_does_not_count_beside_keda_is_said_not_to() -> None:
-    assert "does not count" in told(Observed(WELL, True, deployment(0, 0)), replicas=2)["ScalingActive"].message
+    assert "does not count" in told(Observed(WELL, True, deployment(0, 0), WORKS), replicas=2)["ScalingActive"].message
+
+
+@pytest.mark.parametrize(
+    ("replicas", "words"), [(9, "always 4 nodes, though spec.replicas says 9."), (3, "3 nodes. C")]
+)
+def test_a_number_outside_its_bounds_is_said_to_be(replicas: int, words: str) -> None:
+    assert words in told(Observed(WELL, False, deployment(3, 3)), replicas=replicas)["ScalingActive"].message
 
 
 def test_a_broker_that_goes_away_leaves_the_topics_made() -> None:

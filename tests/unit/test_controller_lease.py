@@ -59,7 +59,7 @@ def server() -> OneLease:
 
 def member(server: OneLease, me: str) -> tuple[Lease, Clock]:
     clock = Clock()
-    return Lease(server, "ns", me, 15, clock), clock  # type: ignore[arg-type]
+    return Lease(server, "ns", "lease", me, 15, clock), clock  # type: ignore[arg-type]
 
 
 async def test_whoever_comes_first_leads_and_renews(server: OneLease) -> None:

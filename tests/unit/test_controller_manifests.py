@@ -208,6 +208,31 @@ def test_without_keda_the_number_of_nodes_is_fixed_and_never_none_by_itself() ->
     assert replicas(replicas=20) == 9
 
 
+def _deployment(spec: dict[str, Any]) -> Any:
+    place = Place.of(load(ControllerSettings, ENVIRON), keda=False, pod_monitors=False)
+    made = render(read({"metadata": {"name": "m"}, "spec": spec}), place)
+    return next(each for each in made if each["kind"] == "Deployment")
+
+
+def test_a_value_with_a_dollar_reaches_the_node_as_it_is() -> None:
+    """The kubelet reads $(NAME) and $$ of every value that it is given."""
+    own = [{"name": "THEIRS", "value": "$(MODEL_NAME)"}]
+    spec = {"type": "static", "model": "m", "static": {"answer": "$$5 $(MODEL_NAME)"}, "env": own}
+    made = _deployment(spec)
+    env = {each["name"]: each.get("value") for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["STATIC_ANSWER"] == "$$$$5 $$(MODEL_NAME)"
+    assert env["THEIRS"] == "$(MODEL_NAME)"
+
+
+@pytest.mark.parametrize(("gpus", "seconds"), [(0, 300 + 60), (1, 300 + 60 + 3600)])
+def test_a_rollout_waits_for_the_node_whose_gpus_it_needs(gpus: int, seconds: int) -> None:
+    local = {"source": "a", "gpus": gpus, "loadSeconds": 60}
+    limits = {"limits": {"memory": "1Gi"}}
+    spec = {"type": "local", "model": "m", "local": local, "resources": limits, "gracePeriodSeconds": 3600}
+    made = _deployment(spec)
+    assert made["spec"]["progressDeadlineSeconds"] == seconds
+
+
 def test_the_golden_files_are_yaml_that_says_the_same() -> None:
     for name, text in files().items():
         assert list(yaml.safe_load_all(text)) == manifests(name.removesuffix(".yaml"))
@@ -220,6 +245,9 @@ def test_the_golden_files_are_yaml_that_says_the_same() -> None:
         ("m", {"type": "remote", "model": "m"}, "belong together"),
         ("m", {"type": "static", "model": "m", "minReplicas": 2}, "minReplicas must not be more"),
         ("m", {"type": "magic", "model": "m"}, "AIModel m: Invalid enum value 'magic'"),
+        ("m", {"type": "static", "model": "a\nb"}, "must not contain control characters. It is 'a\\nb'."),
+        ("m", {"type": "static", "model": "m", "aliases": ["a\tb"]}, "must not contain control characters"),
+        ("m", {"type": "static", "model": "\u6a21" * 100}, "this one has 300"),
         ("m", None, "AIModel m: Expected `object`, got `null`"),
     ],
 )
