@@ -2,13 +2,13 @@
 # Asks a model one question through the gateway: ./ai.sh, or ./ai.sh stream. The answer goes to standard output, what
 # curl tells about the exchange to standard error. Ends with 0 only if the answer is a complete one.
 #
-#   PROMPT       what to ask
+#   PROMPT       what to ask; - reads it from standard input, which is the way for long ones
 #   MODEL_NAME   static
 #   GATEWAY_URL  http://127.0.0.1:8081; one with https is trusted as curl does: CURL_CA_BUNDLE=file.pem for an authority
 #                of your own, or for the gateway's own certificate
 #   GATEWAY_KEY  one of the gateway's API_KEYS, if it has any
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 
 url=${GATEWAY_URL:-http://127.0.0.1:8081}
 key=${GATEWAY_KEY:-}
@@ -30,22 +30,27 @@ esac
 need jo
 need curl
 python=$here/.venv/bin/python
-[[ -x $python ]] || python=python3
+[[ -x $python ]] || { need python3 && python=python3; }
 
 kept=$(mktemp -d)
 trap 'rm -rf "$kept"' EXIT
 
 # jo takes words from files as they are; given as words, `true` would be a boolean and a leading @ a file's name.
 printf '%s' "${MODEL_NAME:-static}" >"$kept/model"
-printf '%s' "${PROMPT:-Say hello.}" >"$kept/prompt"
-jo model=@"$kept/model" stream="$stream" "messages[]=$(jo role=user content=@"$kept/prompt")" >"$kept/request"
+if [[ ${PROMPT:-} == - ]]; then cat; else printf '%s' "${PROMPT:-Say hello.}"; fi >"$kept/prompt"
+{
+  jo role=user content=@"$kept/prompt" >"$kept/message" &&
+    jo model=@"$kept/model" stream="$stream" messages[]=:"$kept/message" >"$kept/request"
+} 2>"$kept/why" || fail "PROMPT and MODEL_NAME cannot be sent, for they are not UTF-8" 2
 
 # The key goes through a pipe, so that no list of processes shows it; and curl -v, which shows it, is filtered.
 ask() {
   local options=(-v -sS --connect-timeout 10 --dump-header "$kept/head" -H 'Content-Type: application/json' -H @-)
   [[ $stream == false ]] || options+=(-N)
+  # A proxy of the environment cannot reach this machine.
+  options+=(--noproxy "127.0.0.1,localhost,::1,${no_proxy:-${NO_PROXY:-}}")
   printf '%s' "${key:+Authorization: Bearer $key}" |
-    curl "${options[@]}" --data-binary @"$kept/request" "${url%/}/v1/chat/completions"
+    curl "${options[@]}" --data-binary @"$kept/request" "${url%/}/v1/chat/completions" || echo "$?" >"$kept/curl"
 }
 
 without_key() {
@@ -57,5 +62,18 @@ without_key() {
 }
 
 : >"$kept/head"
-{ { ask | tee "$kept/answer" >&3; } 2>&1 | without_key >&2; } 3>&1 || fail "there was no whole answer from $url: does the gateway run (./start.sh)? GATEWAY_URL names another one"
+# In a process group of its own: whoever ends this script ends the request with it, and nothing is generated for nobody.
+set -m
+{ { ask | tee "$kept/answer" >&3; } 2>&1 | without_key >&2; } 3>&1 &
+asking=$!
+set +m
+trap 'kill -- "-$asking" 2>/dev/null; exit 130' INT TERM HUP
+wait "$asking" || fail "the answer was not read to its end"
+if [[ -s $kept/curl ]]; then
+  case $(cat "$kept/curl") in
+    6 | 7 | 28) fail "$url cannot be reached: does the gateway run (./start.sh)? GATEWAY_URL names another one" ;;
+    23) fail "the answer was not read to its end" ;;
+    *) fail "there was no whole answer from $url: curl says above why" ;;
+  esac
+fi
 "$python" "$here/scripts/complete_answer.py" "$stream" "$kept/head" "$kept/answer"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from management.database_settings import DatabaseSettings
@@ -38,7 +40,12 @@ def run_with_database(work: Callable[[AsyncEngine, int], Awaitable[None]]) -> in
         return EXIT_WRONG_SETTING
     code = run_on(settings.database_url, work)
     if code == 0 and "database_url" not in settings.model_fields_set:
-        click.echo("DATABASE_URL is not set: this was management's default file. Set it for the gateway too.", err=True)
+        where = make_url(settings.database_url.get_secret_value()).database
+        click.echo(
+            f"DATABASE_URL is not set: this was {Path(where or '').resolve()}, which management uses where it is "
+            "started from this directory. Set it for the gateway too.",
+            err=True,
+        )
     return code
 
 

@@ -20,6 +20,7 @@ from management.settings import ManagementSettings
 from process.lifecycle import EXIT_PORT_IN_USE, PortInUse, run_until_signal
 from process.logging import Log, set_up
 from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
+from store.database import UnusableDatabase
 from workernode.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def up() -> int:
         run_until_signal(lambda stop: _all(settings, stop))
     except WrongSettings as wrong:
         print(wrong, file=sys.stderr)
+        return EXIT_WRONG_SETTING
+    except UnusableDatabase as error:
+        print(f"DATABASE_URL: {error}.", file=sys.stderr)
         return EXIT_WRONG_SETTING
     except PortInUse as error:
         print(error, file=sys.stderr)

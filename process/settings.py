@@ -252,6 +252,12 @@ def variables(settings: type[Settings]) -> set[str]:
     return files | {name.upper() for name, _ in fields}
 
 
+def path_variables(settings: type[Settings]) -> set[str]:
+    """Those of :func:`variables` that name a file: settings that are paths, and the files of secrets."""
+    paths = {name.upper() for name, field in settings.model_fields.items() if Path in _types(field.annotation)}
+    return paths | {name for name in variables(settings) if name.endswith("_FILE")}
+
+
 def split(names: str) -> list[str]:
     """The non-empty parts between commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
@@ -296,7 +302,11 @@ def _check_hosts(hosts: str) -> None:
 
 
 def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
+    return SecretStr in _types(annotation)
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return (annotation, *getattr(annotation, "__args__", ()))
 
 
 def _secret_of(path: str) -> str | None:

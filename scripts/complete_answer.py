@@ -1,4 +1,9 @@
-"""Says what is missing from an answer of the chat completions endpoint; for ai.sh. Ends with 0 for a complete one."""
+"""Says what is missing from an answer of the chat completions endpoint; for ai.sh. Ends with 0 for a complete one.
+
+Any Python 3 runs it: where there is no environment of the checkout's, it is the system's.
+"""
+
+from __future__ import annotations
 
 import json
 import sys
@@ -7,7 +12,8 @@ from pathlib import Path
 
 def main() -> str | None:
     """What is wrong with the answer, or None."""
-    stream, head, answer = sys.argv[1] == "true", Path(sys.argv[2]).read_text(), Path(sys.argv[3]).read_text()
+    stream = sys.argv[1] == "true"
+    head, answer = (Path(each).read_text(encoding="utf-8", errors="replace") for each in sys.argv[2:4])
     # A 100 Continue, or a redirect, has a status line of its own: the last one counts.
     statuses = [line.split()[1] for line in head.splitlines() if line.startswith("HTTP/")]
     if not statuses or statuses[-1] != "200":
@@ -23,7 +29,7 @@ def _missing_in_json(answer: object) -> str | None:
 
 
 def _missing_in_stream(answer: str) -> str | None:
-    data = [line.removeprefix("data:").strip() for line in answer.splitlines() if line.startswith("data:")]
+    data = [line.removeprefix("data:").strip() for line in answer.split("\n") if line.startswith("data:")]
     if not data or data[-1] != "[DONE]":
         return "the stream did not end with data: [DONE]" + _error_in(data)
     if error := _error_in(data[:-1]):
@@ -39,10 +45,9 @@ def _error_in(data: list[str]) -> str:
 
 
 def _is_finished(answer: object) -> bool:
-    match answer:
-        case {"choices": [{"finish_reason": str(reason)}, *_]}:
-            return bool(reason)
-    return False
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return bool(first.get("finish_reason")) if isinstance(first, dict) else False
 
 
 if __name__ == "__main__":

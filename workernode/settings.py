@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -10,6 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from process.host import check_host
+from process.model_name import model_name
 from process.settings import SECONDS_MAX, InCluster, ObjectName, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
@@ -18,8 +18,6 @@ from workernode.local.settings import LocalSettings
 from workernode.remote.dialects.dialect import dialect_named
 from workernode.remote.url import endpoint_url
 
-STATIC_MODEL = "static"
-_FORMAT = re.compile(r"\.(gguf|llamafile)$")
 NAME_CHARS_MAX = 255
 
 
@@ -179,9 +177,7 @@ class NodeSettings(LocalSettings, InCluster):
     @property
     def model(self) -> str:
         """The public name of this node's model."""
-        if self.node_type == "local":
-            return self.model_name or _FORMAT.sub("", self.model_path.rstrip("/").rpartition("/")[2])
-        return self.model_name or STATIC_MODEL
+        return model_name(self.model_name, self.node_type, self.model_path)
 
 
 def _require(value: str, info: ValidationInfo) -> None:

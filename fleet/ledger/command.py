@@ -106,21 +106,11 @@ def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
     async def work(engine: AsyncEngine, books: Books, now: int) -> None:
         since_ms = books.begins_ms(books.day(now) - datetime.timedelta(days=looked_at))
         results.append(await compare(engine, books, max(0, since_ms), now - open_min * MINUTE_MS))
+        _show_findings(results[0], as_json=as_json)
 
     code = _run(work)
-    for found in results:
-        findings = found.findings
-        if as_json:
-            told = {name.replace(" ", "_"): vars(finding) for name, finding in findings.items()}
-            click.echo(json.dumps({"requests": found.requests, "charges": found.charges, **told}))
-        else:
-            click.echo(f"{found.requests} requests and {found.charges} charges were looked at.")
-            for name, finding in findings.items():
-                click.echo(f"{finding.count:>8}  {name}")
-                for example in finding.examples:
-                    click.echo(f"          {example}")
-        code = EXIT_NOT_DONE if any(finding.count for finding in findings.values()) else code
-    sys.exit(code)
+    wrong = any(finding.count for found in results for finding in found.findings.values())
+    sys.exit(EXIT_NOT_DONE if code == 0 and wrong else code)
 
 
 @ledger.command()
@@ -158,6 +148,18 @@ def _show(rebuilt: Rebuilt, *, as_json: bool) -> None:
         click.echo(f"{rebuilt.events} events were read, {rebuilt.charges} of them charges.")
         if rebuilt.unreadable:
             click.echo(f"{rebuilt.unreadable} could not be read by this version, and are in no sum.", err=True)
+
+
+def _show_findings(found: Reconciled, *, as_json: bool) -> None:
+    if as_json:
+        told = {name.replace(" ", "_"): vars(finding) for name, finding in found.findings.items()}
+        click.echo(json.dumps({"requests": found.requests, "charges": found.charges, **told}))
+        return
+    click.echo(f"{found.requests} requests and {found.charges} charges were looked at.")
+    for name, finding in found.findings.items():
+        click.echo(f"{finding.count:>8}  {name}")
+        for example in finding.examples:
+            click.echo(f"          {example}")
 
 
 def _run(work: Callable[[AsyncEngine, Books, int], Awaitable[None]]) -> int:

@@ -32,7 +32,9 @@ def find_machine() -> Machine:
     """The best device that is there: an NVIDIA GPU, an Apple one, or the processor."""
     try:
         import pynvml
-
+    except ImportError:
+        return _without_nvidia()
+    try:
         pynvml.nvmlInit()
         try:
             handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
@@ -41,8 +43,11 @@ def find_machine() -> Machine:
             return Machine("cuda", str(name), int(pynvml.nvmlDeviceGetMemoryInfo(best).free))
         finally:
             pynvml.nvmlShutdown()
-    except (ImportError, ValueError, pynvml.NVMLError):
-        pass  # no driver, or no GPU
+    except (ValueError, pynvml.NVMLError):
+        return _without_nvidia()  # no driver, or no GPU
+
+
+def _without_nvidia() -> Machine:
     free = psutil.virtual_memory().available
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return Machine("mps", "Apple GPU", free)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from pydantic import Field, SecretStr, field_validator
 
 from process.settings import Settings
@@ -16,6 +18,11 @@ class ReportSettings(Settings):
     @field_validator("management_url")
     @classmethod
     def _usable_url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")) or not url.isprintable() or " " in url:
-            raise ValueError("it begins with http:// or https://")
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in url
+        except ValueError:
+            usable = False
+        if not usable or not url.isprintable() or " " in url:
+            raise ValueError("it begins with http:// or https://, names a host, and holds no password")
         return url.rstrip("/")

@@ -77,10 +77,11 @@ def without_credentials(url: str) -> str:
 
 def endpoints(pulsar_url: str) -> list[tuple[str, int]]:
     """The (host, port) pairs of a service URL, which may name several hosts. Raises CannotStart when it is none."""
-    parts = urlsplit(pulsar_url)
-    default = {"pulsar": 6650, "pulsar+ssl": 6651, "http": 80, "https": 443}.get(parts.scheme)
+    default = None
     found: list[tuple[str, int]] = []
     try:
+        parts = urlsplit(pulsar_url)
+        default = {"pulsar": 6650, "pulsar+ssl": 6651, "http": 80, "https": 443}.get(parts.scheme)
         for place in parts.netloc.rpartition("@")[2].split(","):
             one = urlsplit(f"//{place}")
             if one.hostname:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fleet.start import docker, java
 from fleet.start.broker_choice import Broker, Choice
-from fleet.start.broker_data import data_directory, require_no_spaces
+from fleet.start.broker_data import data_directory, hold, require_no_spaces
 from fleet.start.ending import Ending
 from fleet.start.ports import Address
 from fleet.start.pulsar_conf import ours, write_conf
@@ -74,6 +74,7 @@ def _directory(home: Path, settings: StartSettings, env: dict[str, str], directo
     java.require_java(env)
     require_no_spaces("PULSAR_HOME", home)
     data = data_directory(settings.pulsar_data, directory, env)
+    hold(data)
     conf = write_conf(home, data, {**ours(directory), **_listening(settings, LOOPBACK)})
     argv = (
         *(str(home / "bin" / "pulsar"), "standalone", "-nfw", "-nss"),
@@ -107,6 +108,7 @@ def _maven(settings: StartSettings, env: dict[str, str], directory: Path) -> tup
     java.require_maven(env)  # needed once, but an unclear failure after minutes would cost more than this look
     program = str(directory / "deploy" / "pulsar" / "run")
     data = data_directory(settings.pulsar_data, directory, env)
+    hold(data)
     own = {
         "PULSAR_PORT": str(settings.pulsar_port),
         "PULSAR_ADMIN_PORT": str(settings.pulsar_admin_port),

@@ -98,9 +98,19 @@ class Child:
         if not line.lstrip().startswith(("at ", "...")):
             self.tail.append(line)
         if self._log:
-            self._log.write(line + "\n")
-            self._log.flush()
-        elif self._say:
+            try:
+                self._log.write(line + "\n")
+                self._log.flush()
+            except OSError as error:
+                # Its output is shown from here on: a pipe that nobody reads would stop it.
+                self._log = None
+                self._tell(f"its log cannot be written any more: {error}")
+                self._tell(line)
+        else:
+            self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        if self._say:
             self._say(self.role.name, line)
 
     def fell_silent(self) -> None:

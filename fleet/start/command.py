@@ -97,7 +97,9 @@ def _start(pulsar: str, where: str, printer: Printer) -> int:
     printer.say("fleet", f"broker: {choice.broker} ({choice.why})")
     _check(choice, settings)
     if where == "docker":
-        plan = image.waves(choice, settings, env, directory, image.setting_names() | names_in_files(directory))
+        plan = image.waves(
+            choice, settings, env, directory, dict.fromkeys(names_in_files(directory), False) | image.setting_names()
+        )
         if hint := image.host_network_hint():
             printer.say("fleet", hint)
     else:

@@ -5,6 +5,7 @@ import shlex
 
 from fleet.start.fleet_plan import Roles
 from fleet.start.settings import StartSettings
+from process.model_name import model_name
 
 CREATE = "DATABASE_URL=… .venv/bin/python -m fleet keys create NAME"
 
@@ -15,7 +16,12 @@ def greeting(settings: StartSettings) -> tuple[str, ...]:
     No key is printed: the command takes it from a variable.
     """
     at = Roles.of(settings)
-    body = json.dumps({"model": settings.model_name, "messages": [{"role": "user", "content": "Hello"}]})
+    body = json.dumps(
+        {
+            "model": model_name(settings.model_name, settings.node_type, settings.model_path),
+            "messages": [{"role": "user", "content": "Hello"}],
+        }
+    )
     key = ' -H "Authorization: Bearer $GATEWAY_KEY"' if settings.has_keys or settings.has_stored_keys else ""
     certificate = at.gateway.certificate
     trust = f"--cacert {shlex.quote(str(certificate))} " if certificate else ""

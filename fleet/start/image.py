@@ -1,7 +1,7 @@
 """`fleet start docker`: build the image of this checkout and run it with the settings of this environment."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from fleet.start import docker
@@ -10,29 +10,32 @@ from fleet.start.ending import CannotStart, Ending
 from fleet.start.fleet_plan import Roles, certificates, ready_urls
 from fleet.start.role import Role, Wave
 from fleet.start.settings import StartSettings
-from process.settings import variables
+from process.settings import Settings, path_variables, variables
 
 TAG = "workernode:checkout"
 USER = 10001
 """Of the image, and of its group."""
 
 
-def setting_names() -> set[str]:
-    """Every variable that the gateway, a node or management reads, those with a secret's file too."""
+def setting_names() -> dict[str, bool]:
+    """Every variable that the gateway, a node or management reads, and whether it names a file."""
     # Here, because the other ways of starting must not load the roles only to read their names.
     from gateway.settings import GatewaySettings
     from management.settings import ManagementSettings
     from workernode.settings import NodeSettings
 
-    return variables(GatewaySettings) | variables(ManagementSettings) | variables(NodeSettings)
+    roles: tuple[type[Settings], ...] = (GatewaySettings, ManagementSettings, NodeSettings)
+    files = {"TOKENIZER"}.union(*map(path_variables, roles))
+    return {name: name in files for name in set[str]().union(*map(variables, roles))}
 
 
 def waves(
-    choice: Choice, settings: StartSettings, env: dict[str, str], directory: Path, names: Collection[str]
+    choice: Choice, settings: StartSettings, env: dict[str, str], directory: Path, names: Mapping[str, bool]
 ) -> tuple[Wave, ...]:
     """Build, then run: the gateway and a node on PULSAR_URL's broker, or everything on the embedded one.
 
-    `names` are the variables to hand over: by name, so that no value stands on a command line.
+    `names` are the variables to hand over, and whether one names a file: by name, so that no value stands on a
+    command line.
     Raises CannotStart when there is no daemon, or no Dockerfile.
     """
     if choice.broker not in (Broker.EXTERNAL, Broker.EMBEDDED):
@@ -43,7 +46,7 @@ def waves(
     name = docker.container_name("fleet")
     at = Roles.of(settings)
     command, ready = ((), (at.gateway, at.node)) if choice.broker is Broker.EXTERNAL else (("up",), at.all)
-    handed = {one: _handed(one, env[one], directory) for one in sorted(names) if env.get(one)}
+    handed = {one: _handed(one, env[one], directory) if names[one] else None for one in sorted(names) if env.get(one)}
     argv = (
         *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL, "--network", "host"),
         *(part for one, file in handed.items() for part in ("--env", one if file is None else f"{one}={file}")),
@@ -64,16 +67,17 @@ def _handed(name: str, value: str, directory: Path) -> str | None:
     Raises CannotStart if the container could not read it: inside it is the same file, with the same owner.
     """
     path = (directory / value).resolve()
-    if not name.endswith("_FILE") or not path.is_file():
+    if not path.is_file():
         return None
     about = path.stat()
     readable = 0o004 | (0o400 if about.st_uid == USER else 0) | (0o040 if about.st_gid == USER else 0)
     # Outside Linux Docker's virtual machine gives the container all that whoever starts it may read.
+    secret = name.removesuffix("_FILE")
     if sys.platform == "linux" and not about.st_mode & readable:
         raise CannotStart(
             Ending.SETTING,
             f"the container runs as user {USER}, who may not read {path} ({name}): "
-            f"let it (chmod o+r), or set {name.removesuffix('_FILE')} instead",
+            f"let it (chmod o+r)" + (f", or set {secret} instead" if secret != name else ""),
         )
     return str(path)
 

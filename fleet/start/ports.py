@@ -54,11 +54,13 @@ def _problem(address: Address) -> str | None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen(1)
+    except UnicodeError:
+        return f"{address.host} is no name of a host ({address.role}): correct the setting that says so"
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return (
                 f"port {address.port} on {address.host} ({address.role}) is in use: "
-                f"stop what listens there, or set {address.setting} to a free port"
+                f"stop what listens there, or wait until it has stopped, or set {address.setting} to a free port"
             )
         reason = error.strerror or error
         return f"cannot listen on {address.host}:{address.port} ({address.role}): {reason}; see {address.setting}"

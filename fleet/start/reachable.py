@@ -33,6 +33,8 @@ def _try(places: Sequence[tuple[str, int]], wait_s: float) -> str | None:
     for host, port in places:
         try:
             socket.create_connection((host, port), timeout=max(wait_s / len(places), 0.1)).close()
+        except UnicodeError:
+            why = f"{host} is no name of a host"
         except OSError as error:
             why = str(error.strerror or error)
         else:

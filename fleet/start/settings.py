@@ -28,7 +28,9 @@ class StartSettings(BaseModel):
     api_keys_file: str | None = Field(None, alias="API_KEYS_FILE")
     database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
     database_url_file: str | None = Field(None, alias="DATABASE_URL_FILE")
-    model_name: str = Field("static", alias="MODEL_NAME")
+    model_name: str = Field("", alias="MODEL_NAME")
+    node_type: str = Field("static", alias="NODE_TYPE")
+    model_path: str = Field("", alias="MODEL_PATH")
 
     pulsar_url: str | None = Field(None, alias="PULSAR_URL")
     pulsar_home: Path | None = Field(
@@ -61,7 +63,7 @@ class StartSettings(BaseModel):
     def read(cls, environment: Mapping[str, str]) -> "StartSettings":
         """Check `environment`; an empty value counts as absent. Raises CannotStart with a line per wrong setting."""
         try:
-            return cls.model_validate({name: value for name, value in environment.items() if value})
+            return cls.model_validate({name: value.strip() for name, value in environment.items() if value.strip()})
         except ValidationError as wrong:
             lines = (f"{'.'.join(map(str, e['loc']))}={e['input']}: {e['msg']}" for e in wrong.errors())
             raise CannotStart(Ending.SETTING, *lines) from None

@@ -65,8 +65,10 @@ class Supervisor:
         Returns the exit code. Raises CannotStart, after stopping everything, when the start failed.
         """
         loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number))
+        # One that whoever started us ignores, as nohup does, is not for us.
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heeded:
+            loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGCHLD, self._collect)
         orphans.adopt()
         # The kernel ends a container's processes together with process 1.
@@ -82,7 +84,7 @@ class Supervisor:
             await self._take_down()
             if self._guard:
                 self._guard.release()
-            for number in (*STOP_SIGNALS, signal.SIGCHLD):
+            for number in (*heeded, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
 
     async def _bring_up(self, wave: Wave) -> None:
@@ -115,7 +117,10 @@ class Supervisor:
         self._children.append(child)
         if self._guard:
             self._guard.started(child.process.pid)
-        await child.listen(self._say)
+        try:
+            await child.listen(self._say)
+        except OSError as error:
+            raise CannotStart(Ending.SETTING, f"{role.name}: its log {role.log} cannot be written: {error}") from None
         return child
 
     async def _ready(self, child: Child, answers: dict[str, str]) -> None:

@@ -36,6 +36,11 @@ class Gateway(ThreadingHTTPServer):
         self.status = 200
         self.answer = WHOLE
         self.length_beyond = 0
+        self.hangs = False
+        self.asked = threading.Event()
+        """Set when a request that hangs is here."""
+        self.left = threading.Event()
+        """Set when a client went away before its answer."""
         self.paths: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -55,6 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
         gateway.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         gateway.keys.append(self.headers["Authorization"])
         gateway.command_lines = "\n".join(" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
+        if gateway.hangs:
+            gateway.asked.set()
+            self.connection.recv(1)
+            gateway.left.set()
+            return
         body = gateway.answer.encode()
         self.send_response(gateway.status)
         self.send_header("Content-Length", str(len(body) + gateway.length_beyond))
@@ -76,10 +86,12 @@ def gateway() -> Iterator[Gateway]:
     server.server_close()
 
 
-def ask(gateway: Gateway, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": os.environ["PATH"], "GATEWAY_URL": gateway.url, "no_proxy": "127.0.0.1", **environment}
-    command = (str(SCRIPT), *arguments)
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+def ask(
+    gateway: Gateway, *arguments: str, script: Path = SCRIPT, said: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "GATEWAY_URL": gateway.url, **environment}
+    command = (str(script), *arguments)
+    return subprocess.run(command, env=env, input=said, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_whole_answer_is_shown_and_is_a_success(gateway: Gateway) -> None:
@@ -107,6 +119,61 @@ def test_a_prompt_arrives_as_it_was_written(gateway: Gateway, prompt: str) -> No
     assert gateway.bodies == [
         {"model": "true", "stream": False, "messages": [{"role": "user", "content": prompt}]},
     ]
+
+
+def test_a_long_prompt_comes_from_standard_input(gateway: Gateway) -> None:
+    prompt = '"\n' * 300_000 + "end"
+    asked = ask(gateway, PROMPT="-", said=prompt)
+    assert asked.returncode == 0, asked.stderr
+    assert gateway.bodies[0]["messages"] == [{"role": "user", "content": prompt}]
+
+
+@pytest.mark.parametrize("name", ["PROMPT", "MODEL_NAME"])
+def test_what_is_not_utf_8_is_not_sent(gateway: Gateway, name: str) -> None:
+    wrong: dict[str, str] = {name: "bad \udcff bytes"}
+    asked = ask(gateway, script=SCRIPT, said=None, **wrong)
+    assert asked.returncode == 2
+    assert asked.stderr == "ai.sh: PROMPT and MODEL_NAME cannot be sent, for they are not UTF-8\n"
+    assert gateway.bodies == []
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_text_with_line_ends_of_unicode_is_whole(gateway: Gateway, mark: str, locale: str) -> None:
+    gateway.answer = PART.replace("Hi", f"H{mark}i") + END + DONE
+    asked = ask(gateway, "stream", LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_it_is_found_through_a_link_and_with_a_cdpath(gateway: Gateway, tmp_path: Path) -> None:
+    link = tmp_path / "ask"
+    link.symlink_to(SCRIPT)
+    asked = ask(gateway, script=link, CDPATH=f".:{tmp_path}")
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_this_machine_is_not_asked_through_a_proxy(gateway: Gateway) -> None:
+    asked = ask(gateway, http_proxy="http://127.0.0.1:9", no_proxy="other.example")
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_who_ends_it_ends_the_request(gateway: Gateway) -> None:
+    gateway.hangs = True
+    env = {"PATH": os.environ["PATH"], "GATEWAY_URL": gateway.url}
+    with subprocess.Popen([str(SCRIPT)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asking:
+        assert gateway.asked.wait(20)
+        asking.terminate()
+        assert asking.wait(20) == 130
+    assert gateway.left.wait(20)
+
+
+def test_who_reads_no_further_is_not_told_that_the_gateway_is_away(gateway: Gateway) -> None:
+    gateway.answer = PART * 50_000 + END + DONE
+    env = {"PATH": os.environ["PATH"], "GATEWAY_URL": gateway.url}
+    command = f"{SCRIPT} stream | head -1; exit ${{PIPESTATUS[0]}}"
+    asked = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert asked.returncode == 1
+    assert asked.stderr.endswith("\nai.sh: the answer was not read to its end\n")
 
 
 def test_the_key_is_sent_but_neither_printed_nor_on_a_command_line(gateway: Gateway) -> None:
@@ -167,11 +234,17 @@ def test_a_connection_that_ends_early_is_a_failure(gateway: Gateway) -> None:
     gateway.length_beyond = 10
     asked = ask(gateway)
     assert asked.returncode == 1
-    assert f"\nai.sh: there was no whole answer from {gateway.url}: does the gateway run" in asked.stderr
+    assert f"\nai.sh: there was no whole answer from {gateway.url}: curl says above why" in asked.stderr
+
+
+def test_a_gateway_that_is_not_there_is_named(gateway: Gateway) -> None:
+    asked = ask(gateway, GATEWAY_URL="http://127.0.0.1:9")
+    assert asked.returncode == 1
+    assert "\nai.sh: http://127.0.0.1:9 cannot be reached: does the gateway run (./start.sh)?" in asked.stderr
 
 
 def test_without_jo_it_says_how_to_install_it(gateway: Gateway, tmp_path: Path) -> None:
-    for program in ("bash", "env", "dirname", "curl"):
+    for program in ("bash", "env", "dirname", "readlink", "curl"):
         (tmp_path / program).symlink_to(shutil.which(program) or "")
     asked = ask(gateway, PATH=str(tmp_path))
     assert asked.returncode == 6

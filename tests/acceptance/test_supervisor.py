@@ -66,12 +66,12 @@ class Start:
         argv = (sys.executable, "-m", "tests.acceptance.stand_in", name, str(self._journal), "--port", str(port))
         return {"name": name, "argv": [*argv, *options], "ready_urls": [f"http://127.0.0.1:{port}/readyz"], **settings}
 
-    def begin(self) -> Start:
+    def begin(self, *before: str) -> Start:
         plan = self._directory / "plan.json"
         plan.write_text(json.dumps({"manner": self._manner, "waves": self._waves}))
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                (sys.executable, "-m", "tests.acceptance.supervised", str(plan)),
+                (*before, sys.executable, "-m", "tests.acceptance.supervised", str(plan)),
                 cwd=ROOT,
                 stdout=out,
                 stderr=err,
@@ -140,6 +140,15 @@ def test_a_signal_stops_the_roles_in_order_and_ends_with_0(start: Start, number:
     start.assert_nothing_left()
 
 
+def test_a_signal_that_whoever_started_us_ignores_is_not_for_us(start: Start) -> None:
+    three(start).begin("nohup").ready().send(signal.SIGHUP)
+    start.send(signal.SIGTERM)
+    assert start.code() == 0
+    assert "SIGTERM: stopping" in start.out.read_text()
+    assert "SIGHUP" not in start.out.read_text()
+    start.assert_nothing_left()
+
+
 def test_a_wave_begins_when_the_one_before_it_is_ready(start: Start) -> None:
     start.wave(start.role("pulsar", "--never-ready", blame=4)).wave(start.role("gateway"))
     start.manner(start_wait_s=1.5).begin()
@@ -179,6 +188,22 @@ def test_a_role_that_talks_much_has_a_log_and_its_last_words_are_shown_when_it_f
     assert log.read_text() == "pulsar says hello\nPORT=x is not a number\n"
     assert start.out.read_text() == f"pulsar     | its log is {log}\n"
     assert "  PORT=x is not a number" in start.err.read_text()
+
+
+def test_a_log_that_cannot_be_written_is_named(start: Start) -> None:
+    start.out.with_name("file").touch()
+    log = start.out.with_name("file") / "broker.log"
+    start.wave(start.role("pulsar", log=str(log))).begin()
+    assert start.code() == 2
+    assert f"pulsar: its log {log} cannot be written" in start.err.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_what_a_full_disk_does_not_take_is_shown(start: Start) -> None:
+    start.wave(start.role("pulsar", log="/dev/full")).begin().ready().send(signal.SIGTERM)
+    assert start.code() == 0
+    assert "pulsar     | its log cannot be written any more: [Errno 28]" in start.out.read_text()
+    assert "pulsar     | pulsar says hello\n" in start.out.read_text()
 
 
 def test_a_role_that_dies_before_it_is_ready_ends_the_wait_with_its_last_lines(start: Start) -> None:
@@ -327,7 +352,7 @@ def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
         ended = run_fleet(("start",), tmp_path, NODE_PORT=str(port), PORT=str(free_port()))
     assert ended.returncode == 3
-    assert f"port {port} on 127.0.0.1 (the node) is in use: stop what listens there, or set NODE_PORT" in ended.stderr
+    assert f"port {port} on 127.0.0.1 (the node) is in use: stop what listens there, or wait" in ended.stderr
 
 
 def test_wrong_settings_are_named_a_line_each(tmp_path: Path) -> None:
@@ -342,6 +367,21 @@ def test_a_broker_that_nobody_runs_is_named(tmp_path: Path) -> None:
     ended = run_fleet(("start",), tmp_path, PULSAR_URL=url, **ports)
     assert ended.returncode == 4
     assert ended.stderr.startswith(f"the broker at {url} cannot be reached (Connection refused): start it, correct")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "words"),
+    [
+        ({"PULSAR_URL": "pulsar://[::1"}, 2, "PULSAR_URL=pulsar://[::1 is no service URL"),
+        ({"PULSAR_URL": "pulsar://a..b:6650"}, 4, "a..b is no name of a host"),
+        ({"HOST": "nonsense..host"}, 3, "nonsense..host is no name of a host (the gateway)"),
+    ],
+)
+def test_a_host_that_can_be_none_is_named(tmp_path: Path, wrong: dict[str, str], code: int, words: str) -> None:
+    ports = dict(zip(("PORT", "MANAGEMENT_PORT", "NODE_PORT"), map(str, (free_port() for _ in range(3))), strict=True))
+    ended = run_fleet(("start",), tmp_path, **(ports | wrong))
+    assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,10 @@ def test_a_full_disk_below_the_output_is_told_as_what_it_is(tmp_path: Path) -> N
     assert "Standard output has no space left. What was to be done before it was written is done." in said
     with (tmp_path / "list").open("w") as output:
         assert run(tmp_path, output.fileno(), "keys", "list")[0] == 0
+    with Path("/dev/full").open("w") as full:
+        _, said = run(tmp_path, full.fileno(), "ledger", "reconcile")
+    assert "Standard output has no space left." in said
+    assert "Traceback" not in said
     assert (tmp_path / "list").read_text().startswith("app ")
 
 
@@ -120,4 +125,30 @@ def test_wrong_settings_of_traces_are_told_without_their_secrets(
     assert code == 2
     assert sentence in said
     assert "SECRET" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://", "http://h:99999", "http://u:secret@h:1"])
+def test_an_address_of_management_that_can_be_none_is_a_wrong_setting(tmp_path: Path, url: str) -> None:
+    code, said = run(tmp_path, subprocess.DEVNULL, "nodes", MANAGEMENT_URL=url)
+    assert (code, said.partition(":")[0]) == (2, "MANAGEMENT_URL")
+    assert "secret" not in said
+
+
+def test_the_file_of_a_database_that_nobody_named_is_told_whole(tmp_path: Path) -> None:
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fleet", "keys", "list"]
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=True)
+    assert f"DATABASE_URL is not set: this was {tmp_path}/data/workernode.db" in done.stderr
+
+
+def test_a_fleet_in_one_process_tells_in_a_sentence_that_its_database_is_newer(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/fleet.db"
+    assert run(tmp_path, subprocess.DEVNULL, "keys", "list")[0] == 0
+    with sqlite3.connect(tmp_path / "fleet.db") as database:
+        database.execute("update alembic_version set version_num = '9999'")
+    database.close()
+    code, said = run(tmp_path, subprocess.DEVNULL, "up", DATABASE_URL=url, PORT="0", NODE_PORT="0", MANAGEMENT_PORT="0")
+    assert code == 2
+    assert said.splitlines()[-1].startswith("DATABASE_URL: ")
     assert "Traceback" not in said

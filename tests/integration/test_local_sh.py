@@ -79,3 +79,16 @@ def test_values_with_blanks_and_signs_come_back_as_they_were(tmp_path: Path) -> 
     for _ in range(2):
         env_file.write(tmp_path / ".env.local", values)
     assert complete({}, tmp_path) == values
+
+
+def test_what_others_may_read_of_the_file_stays_as_it_is(tmp_path: Path) -> None:
+    file, link = tmp_path / "kept", tmp_path / ".env.local"
+    file.write_text("API_KEY=secret\n")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    env_file.write(link, {"DEVICE": "cpu"})
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert complete({}, tmp_path) == {"API_KEY": "secret", "DEVICE": "cpu"}
+    env_file.write(tmp_path / "new", {"DEVICE": "cpu"})
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600

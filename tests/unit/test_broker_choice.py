@@ -8,7 +8,7 @@ import pytest
 
 from fleet.start import broker_waves, docker, fleet_plan, image, java
 from fleet.start.broker_choice import Broker, Choice, choose, endpoints, find_home, without_credentials
-from fleet.start.broker_data import data_directory
+from fleet.start.broker_data import data_directory, hold
 from fleet.start.ending import CannotStart, Ending
 from fleet.start.environment import complete
 from fleet.start.greeting import greeting
@@ -179,9 +179,28 @@ def test_our_image_gets_settings_by_name_and_never_by_value(
         image.waves(choice, settings, env, tmp_path, image.setting_names())
 
 
+def test_the_files_of_settings_come_along_too(tmp_path: Path, tools: None) -> None:
+    (tmp_path / "Dockerfile").touch()
+    env = {"PULSAR_URL": URL}
+    names = (
+        "SSL_CERTFILE",
+        "SSL_KEYFILE",
+        "MANAGEMENT_SSL_CERTFILE",
+        "PULSAR_TLS_TRUST_CERTS",
+        "TOKENIZER",
+        "MODELS_FILE",
+    )
+    for name in names:
+        (tmp_path / name).touch(0o644)
+        env[name] = name
+    _, (fleet,) = image.waves(choose("auto", URL, None), StartSettings.read(env), env, tmp_path, image.setting_names())
+    mounted = {fleet.argv[at + 1] for at, word in enumerate(fleet.argv) if word == "--volume"}
+    assert mounted == {f"{tmp_path / name}:{tmp_path / name}:ro" for name in names}
+
+
 def test_a_broker_of_ours_cannot_be_started_from_a_container(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="set PULSAR_URL instead"):
-        image.waves(Choice(Broker.MAVEN, ""), StartSettings.read({}), {}, tmp_path, ())
+        image.waves(Choice(Broker.MAVEN, ""), StartSettings.read({}), {}, tmp_path, {})
 
 
 def test_a_checkout_in_a_path_with_spaces_keeps_its_messages_elsewhere(tmp_path: Path) -> None:
@@ -191,6 +210,43 @@ def test_a_checkout_in_a_path_with_spaces_keeps_its_messages_elsewhere(tmp_path:
     assert moved.is_relative_to(tmp_path / "workernode")
     with pytest.raises(CannotStart, match="path with spaces"):
         data_directory(Path("my data"), checkout, {})
+
+
+def test_a_directory_is_of_one_start_at_a_time(tmp_path: Path) -> None:
+    hold(tmp_path / "data")
+    with pytest.raises(CannotStart, match="is in use by another start"):
+        hold(tmp_path / "data")  # another description of the file, as another process would have
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotStart, match=r"PULSAR_DATA: .* cannot be written"):
+        hold(tmp_path / "file" / "data")
+
+
+@pytest.mark.parametrize(
+    ("said", "fits"), [('openjdk version "17.0.13"', True), ('java version "1.8.0_1"', False), ("?", True)]
+)
+def test_an_old_java_is_told_before_it_fails(tmp_path: Path, said: str, fits: bool) -> None:
+    program = tmp_path / "bin" / "java"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+    program.chmod(0o755)
+    env = {"JAVA_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    if fits:
+        java.require_java(env)
+    else:
+        with pytest.raises(CannotStart, match=r"Java is too old .* version 1.*OpenJDK 17"):
+            java.require_java(env)
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ({}, "static"),
+        ({"NODE_TYPE": "local", "MODEL_PATH": "/m/qwen.gguf"}, "qwen"),
+        ({"NODE_TYPE": "local", "MODEL_PATH": "org/qwen", "MODEL_NAME": "q"}, "q"),
+    ],
+)
+def test_the_command_to_try_names_the_model_that_is_served(env: dict[str, str], name: str) -> None:
+    assert f'"model": "{name}"' in "\n".join(greeting(StartSettings.read(env)))
 
 
 def test_settings_replace_those_of_a_conf_file_or_are_added() -> None:
@@ -207,8 +263,31 @@ def test_the_real_environment_goes_before_env_local_before_env(tmp_path: Path) -
 
 def test_a_line_without_a_value_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("API_KEYS\n")
-    with pytest.raises(CannotStart, match=r"\.env: API_KEYS has no value"):
+    with pytest.raises(CannotStart, match=r"\.env, line 1: API_KEYS has no value"):
         complete({}, tmp_path)
+
+
+@pytest.mark.parametrize("line", ['API_KEYS="abcdefghijk', "API_KEYS: abc", "FOO BAR=1"])
+def test_a_line_that_cannot_be_read_is_no_line_to_pass_over(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"PORT=1\n{line}\nHOST=h\n")
+    with pytest.raises(CannotStart, match=r"\.env, line 2: it is no KEY=VALUE"):
+        complete({}, tmp_path)
+
+
+def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"API_KEYS=caf\xe9longkey\n")
+    with pytest.raises(CannotStart, match=r"\.env cannot be read"):
+        complete({}, tmp_path)
+
+
+def test_an_empty_variable_does_not_take_away_what_a_file_says(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("API_KEYS=a:b\n")
+    assert complete({"API_KEYS": " ", "PORT": ""}, tmp_path) == {"API_KEYS": "a:b", "PORT": ""}
+
+
+def test_blanks_are_no_setting() -> None:
+    settings = StartSettings.read({"PULSAR_URL": " ", "API_KEYS": "\t", "HOST": " 127.0.0.1 "})
+    assert (settings.pulsar_url, settings.has_keys, settings.host) == (None, False, "127.0.0.1")
 
 
 def test_the_command_to_try_takes_the_key_from_a_variable() -> None:
