@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-import re
+import msgspec
+from msgspec import UNSET, UnsetType
 
-_IMAGE = re.compile(rb"data:image\\?/[\w.+-]{1,40};base64,(?:[A-Za-z0-9+/=]|\\/)*")
-"""As data URLs; JSON may write a stroke with a backslash before it."""
+
+class _Address(msgspec.Struct):
+    url: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Part(msgspec.Struct):
+    image_url: _Address | UnsetType = UNSET
+
+
+class _Message(msgspec.Struct):
+    content: list[_Part] | str | None = None
+
+
+class _Conversation(msgspec.Struct):
+    messages: list[_Message] = []
+
+
+_decoder = msgspec.json.Decoder(_Conversation)
 
 
 def text_bytes(body: bytes) -> int:
-    """How many bytes of a body are something else."""
+    """How many bytes of a body are something else than images in data URLs. Only what a conversation shows is an image:
+    the same words in a text, or in a tool's description, are words."""
     if b";base64," not in body:
         return len(body)
-    return len(body) - sum(found.end() - found.start() for found in _IMAGE.finditer(body))
+    try:
+        messages = _decoder.decode(body).messages
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return len(body)
+    parts = (part for each in messages if isinstance(each.content, list) for part in each.content)
+    urls = (bytes(part.image_url.url) for part in parts if part.image_url is not UNSET)
+    return len(body) - sum(len(url) - 2 for url in urls if url.startswith((b'"data:image/', b'"data:image\\/')))

@@ -27,6 +27,11 @@ LINGER_S = 1.0
 connection, and the client might never see why."""
 
 
+PIPELINE_MAX = 32
+"""Requests of one connection that may wait for the answers to earlier ones. Programs that do so send a few."""
+
+_PIECE_BYTES = 256 * 1024
+"""As much as the event loop reads at once, of which all but a byte may be body."""
 _OFFERS = (b"upgrade", b"http2-settings")
 """Headers, and words of ``connection``, that offer another protocol."""
 
@@ -62,6 +67,10 @@ class _Signal:
             await self._waiter
 
 
+class _TooManyAhead(Exception):
+    """Ends the parser's work within a piece."""
+
+
 class _UntilClosed:
     """How many bytes are still to come, to uvicorn's reckoning: nobody knows, and it is always right."""
 
@@ -78,7 +87,8 @@ class _UntilClosed:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with a bound on each request's head, in bytes and in time.
+    """uvicorn's HTTP/1.1 with a bound on each request's head, in bytes and in time, and on what a connection may send
+    that nobody reads: requests in advance, what stands beside a body, and a body that was answered before it came.
 
     A head begins with the connection or with the end of the request before it. While nothing of it has come on a
     connection that was used before, the connection is idle, which is uvicorn's business.
@@ -90,7 +100,17 @@ class LimitedProtocol(HttpToolsProtocol):
     """What a refusal says beside its error, by as much of the request's head as has come."""
 
     # Beyond thirty attributes, of which uvicorn has 28, Python gives each instance a dictionary of 1.5 KiB.
-    __slots__ = ("_head_bytes", "_head_timer", "_in_head", "_linger", "_refused", "gone", "on_gone", "requests")
+    __slots__ = (
+        "_beside_bytes",
+        "_head_bytes",
+        "_head_timer",
+        "_in_head",
+        "_linger",
+        "_refused",
+        "gone",
+        "on_gone",
+        "requests",
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -100,6 +120,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.on_gone: Callable[[], None] | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._beside_bytes = 0
+        """Since something of the body came last: extensions of chunks, and lines behind the last of them."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._refused = False
@@ -138,12 +160,19 @@ class LimitedProtocol(HttpToolsProtocol):
                     return
                 piece = data[:room]
                 self._head_bytes += len(piece)
+            else:
+                self._beside_bytes += len(piece)
+                if self._beside_bytes > self.head_bytes_max + _PIECE_BYTES:
+                    self._refuse(HeadTooLarge())
+                    return
             data = data[len(piece) :]
             self._feed(piece)
         if self._in_head and self._head_bytes and self._head_timer is None and not self._refused:
             self._await_head()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINE_MAX:
+            raise _TooManyAhead
         self.requests += 1
         # A second request in one piece with the first is counted from the next piece on; that it began is known.
         self._head_bytes = self._head_bytes or 1
@@ -158,15 +187,26 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.scope["http_version"] == "1.0":
             # It knows no chunks: an answer whose length is not told ends with the connection.
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _UntilClosed()  # type: ignore[assignment]
-        self._in_head = False
+        self._in_head, self._beside_bytes = False, 0
         self._head_came()
         self.headers = []  # what comes behind a chunked body is not let in among the headers of the head
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_head and self.cycle.response_complete and not self.transport.is_closing():
+            # It was answered before all of it had come, and nobody will read the rest.
+            self._refused = True
+            self._end()
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what its parser does not take."""
@@ -240,6 +280,10 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
         self._answer(error)
+        self._end()
+
+    def _end(self) -> None:
+        """Say no more, and be gone in a moment."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._linger = self.loop.call_later(LINGER_S, self.transport.close)

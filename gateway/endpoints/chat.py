@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from gateway.endpoints.chat_request import RULES, ChatRequest, FastChatRequest, Message, Part
+from gateway.endpoints.chat_request import NO_TEMPLATE_VALUES, RULES, ChatRequest, FastChatRequest, Message, Part
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.fields import check_stream_options, named, usage_asked
 from gateway.endpoints.media_address import reachable_from_outside
@@ -94,6 +94,10 @@ def _check_together(request: ChatRequest) -> None:
     check_stream_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
+    for name in request.chat_template_kwargs or ():
+        if name in NO_TEMPLATE_VALUES:
+            param = f"chat_template_kwargs.{name}"
+            raise InvalidRequest(f"{param} cannot be set by a request.", param=param, code="unsupported_parameter")
     for number, message in enumerate(request.messages):
         _check_message(message, f"messages[{number}]")
     _check_schemas(request)

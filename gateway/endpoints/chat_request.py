@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.endpoints.fields import Count, Generation
+from gateway.endpoints.reading import REFUSED_FIELDS
 from gateway.endpoints.rules import REFUSED, STREAM_OPTIONS, Rule, having, when
 
 MESSAGES_MAX = 10_000
@@ -102,6 +103,8 @@ class ChatRequest(Generation, kw_only=True):
     tools: Annotated[list[Tool], Meta(max_length=TOOLS_MAX)] | None = None
     response_format: ResponseFormat | None = None
     chat_template_kwargs: dict[str, bool | str] | None = None
+    best_of: Literal[1] | None = None
+    """Of completions. Some engines would take it here too, and make more answers than anybody has counted on."""
 
 
 class FastChatRequest(ChatRequest, kw_only=True):
@@ -110,6 +113,8 @@ class FastChatRequest(ChatRequest, kw_only=True):
     messages: str | Messages  # type: ignore[assignment]
 
 
+NO_TEMPLATE_VALUES = (*REFUSED_FIELDS, "tokenize", "messages", "conversation", "tools")
+"""What some engines take from ``chat_template_kwargs`` for their own arguments: a request could bring a template."""
 FORMAT: Rule = when("type", {"const": "json_schema"}, having("json_schema", {"required": ["schema"]}))
 RULES: Rule = {
     "allOf": [
@@ -117,6 +122,7 @@ RULES: Rule = {
         STREAM_OPTIONS,
         when("top_logprobs", {"type": "integer"}, having("logprobs", {"const": True})),
         {"properties": {"response_format": FORMAT}},
+        {"properties": {"chat_template_kwargs": {"propertyNames": {"not": {"enum": list(NO_TEMPLATE_VALUES)}}}}},
     ]
 }
 """What no single field tells."""

@@ -11,6 +11,7 @@ import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
 from process.http import bind, serving
+from process.http_protocol import PIPELINE_MAX
 from tests.in_process import InProcessFleet
 from tests.raw_http import Connection, get, post
 from tests.waiting import until
@@ -299,3 +300,61 @@ async def test_what_stands_behind_a_chunked_body_does_not_become_a_header() -> N
         connection.send(post(b"1\r\nx\r\n0\r\nauthorization: Bearer forged\r\n\r\n", "transfer-encoding: chunked"))
         assert (await connection.answer()).body == b"1"
         assert b"authorization" not in dict(app.scopes[0]["headers"])
+
+
+async def test_what_stands_behind_a_chunked_body_is_bounded() -> None:
+    async with served(head_bytes_max=1024) as (_, port), Connection(port) as connection:
+        connection.send(post(b"0\r\n", "transfer-encoding: chunked"))
+        line = b"x: " + b"a" * 1000 + b"\r\n"
+        for _ in range(2 * 1024):
+            connection.send(line)
+        await refused(connection, 431, "headers_too_large")
+
+
+async def test_a_chunk_as_small_as_can_be_is_part_of_a_body_all_the_same() -> None:
+    async with served(head_bytes_max=1024) as (_, port), Connection(port) as connection:
+        connection.send(post(b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n", "transfer-encoding: chunked"))
+        assert (await connection.answer()).body == b"200000"
+
+
+async def test_a_body_that_was_answered_before_it_came_ends_the_connection() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    listener = bind("127.0.0.1", 0, "PORT")
+    async with (
+        asyncio.timeout(20),
+        serving(refuse, listener, stop_grace_s=1.0),
+        Connection(listener.getsockname()[1]) as connection,
+    ):
+        connection.send(post(b"", "content-length: 1000000") + b"x")
+        assert (await connection.answer()).status == 401
+        connection.send(b"y")
+        assert await connection.closed()
+
+
+async def answers_of(connection: Connection) -> int:
+    """How many good answers come until the connection ends."""
+    count = 0
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            assert (await connection.answer()).status == 200
+            count += 1
+    return count
+
+
+async def test_requests_far_ahead_of_their_answers_are_not_kept() -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        app.may_answer.clear()
+        connection.send(get("/") * 20_000)
+        await until(lambda: app.scopes)
+        app.may_answer.set()
+        assert 1 < await answers_of(connection) <= PIPELINE_MAX + 1
+
+
+async def test_offers_without_end_in_one_piece_are_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as (_, port), Connection(port) as connection:
+        connection.send(get("/", "connection: upgrade", "upgrade: h2c") * 1000)
+        assert 1 <= await answers_of(connection) <= PIPELINE_MAX + 1
+    assert not caplog.records

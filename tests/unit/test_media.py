@@ -45,6 +45,22 @@ def test_a_limit_of_tokens_holds_the_same_for_an_image_of_any_size() -> None:
     assert IMAGE_TOKENS < held < 2 * IMAGE_TOKENS
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"content": "data:image/a;base64,AAAA"}]},
+        {"messages": [{"content": [{"type": "text", "text": "data:image/a;base64,AAAA"}]}]},
+        {"messages": [{"content": "a"}], "tools": [{"image_url": {"url": "data:image/a;base64,AAAA"}}]},
+        {"messages": [{"content": '"image_url": {"url": "data:image/a;base64,AAAA"}'}]},
+        {"prompt": "data:image/a;base64,AAAA"},
+        {"messages": 1, "x": "data:image/a;base64,AAAA"},
+    ],
+)
+def test_words_that_look_like_an_image_are_words(body: object) -> None:
+    written = json.dumps(body).encode()
+    assert text_bytes(written) == len(written)
+
+
 @pytest.mark.parametrize("text", ["no image", "data:image/png;base64 is how", "data:application/pdf;base64,QUJD"])
 def test_all_else_is(text: str) -> None:
     body = json.dumps({"messages": [{"content": text}]}).encode()

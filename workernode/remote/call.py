@@ -58,12 +58,13 @@ def plan(request: Request, fields: Fields, adapters: Set[Adapter]) -> Plan:
         return Plan([Call(fields)])
     prompts = _raw_prompts(fields) if request.endpoint == "completions" else []
     divided = prompts if "one-prompt" in adapters and len(prompts) > 1 else []
-    candidates = max(_int(fields, "best_of") or n, n)
+    # In a conversation it is no field of OpenAI's, and nobody has counted on more than n answers.
+    candidates = max(_int(fields, "best_of") or n, n) if request.endpoint == "completions" else n
     if "one-choice" not in adapters or candidates == 1:
         if not divided:
             return Plan([Call(fields, n * (len(prompts) or 1))])
-        calls = [Call({**fields, "prompt": prompt}, n, n * number) for number, prompt in enumerate(divided)]
-        return _checked(Plan(calls))
+        _check(len(divided))
+        return Plan([Call({**fields, "prompt": prompt}, n, n * number) for number, prompt in enumerate(divided)])
     if request.endpoint == "completions" and not divided and len(prompts) > 1:
         divided = prompts  # several prompts' choices would come in another order than calls
     one = {name: value for name, value in fields.items() if name not in ("n", "best_of")}
@@ -71,11 +72,12 @@ def plan(request: Request, fields: Fields, adapters: Set[Adapter]) -> Plan:
     if candidates > n and not asked:
         one["logprobs"] = msgspec.Raw(b"0")
     alone = [{**one, "prompt": prompt} for prompt in divided] or [one]
+    _check(len(alone) * candidates)
     calls = [
         Call(_with_seed(each, number), 1, number)
         for number, each in enumerate(each for each in alone for _ in range(candidates))
     ]
-    return _checked(Plan(calls, candidates, n, logprobs_asked=asked))
+    return Plan(calls, candidates, n, logprobs_asked=asked)
 
 
 def together(plan: Plan, wholes: Sequence[Whole]) -> Whole:
@@ -90,13 +92,12 @@ def together(plan: Plan, wholes: Sequence[Whole]) -> Whole:
     return Whole(joined(top), usage, reasons[-1] if reasons else None)
 
 
-def _checked(plan: Plan) -> Plan:
-    if len(plan.calls) > CALLS_MAX:
+def _check(calls: int) -> None:
+    if calls > CALLS_MAX:
         raise InvalidRequest(
             f"The provider of this model gives one answer per call, and these would be more than {CALLS_MAX} calls.",
             param="n",
         )
-    return plan
 
 
 def _with_seed(fields: Fields, number: int) -> Fields:

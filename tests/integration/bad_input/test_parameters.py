@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.endpoints.chat_request import NO_TEMPLATE_VALUES
 from gateway.endpoints.reading import REFUSED_FIELDS
 from tests.integration.bad_input.rows import CANARY, REFUSED, Row, bad, bad_field, good, with_field
 
@@ -38,6 +39,16 @@ ROWS = [
     *bad_field("user", "x" * 513, 5),
     *(bad(f"{name}_is_refused", good(**{name: CANARY}), name, REFUSED) for name in REFUSED_FIELDS),
     bad("a_refused_field_is_found_in_disguise", with_field('"api\\u005fbase": "CANARY"'), "api_base", REFUSED),
+    bad("best_of_of_a_conversation", good(best_of=2), "best_of"),
+    *(
+        bad(
+            f"{name}_for_a_template",
+            good(chat_template_kwargs={"thinking": True, name: CANARY}),
+            f"chat_template_kwargs.{name}",
+            REFUSED,
+        )
+        for name in NO_TEMPLATE_VALUES
+    ),
     bad("chat_template_kwargs_may_not_nest", good(chat_template_kwargs={"a": {}}), "chat_template_kwargs"),
 ]
 

@@ -77,6 +77,20 @@ async def test_prompts_in_a_list_are_answered_one_by_one_in_their_order() -> Non
     assert outcome.usage.prompt_tokens == 40
 
 
+async def test_a_conversation_has_as_many_answers_as_somebody_counted_on() -> None:
+    async with NarrowProvider() as provider, started(provider.url, dialect=NARROW) as engine:
+        outcome = await engine.answer(job("x", best_of=10**12), Recorder())
+    assert outcome == Answered(Usage(prompt_tokens=10, completion_tokens=2), "stop")
+    assert len(provider.bodies) == 1
+
+
+async def test_so_many_calls_that_nobody_would_make_are_refused_before_they_are_thought_of() -> None:
+    async with NarrowProvider() as provider, started(provider.url, dialect=NARROW) as engine:
+        outcome = await engine.answer(completion_job("p", best_of=10**12), Recorder())
+    assert isinstance(outcome, Refused)
+    assert provider.bodies == []
+
+
 @pytest.mark.parametrize("logprobs", [None, 1])
 async def test_the_best_of_several_are_those_that_the_model_finds_likeliest(logprobs: int | None) -> None:
     async with NarrowProvider() as provider, started(provider.url, dialect=NARROW) as engine:
