@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from workernode.local.server.front.problem import Problem, unsupported
 from workernode.local.server.front.tools import HERMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from workernode.local.server.front.tools import ToolFormat
 
 SCHEMA_BYTES_MAX = 256 * 1024
 _DEPTH_MAX = 64
+REMAINDERS_MAX = 20_000
+"""A grammar has a state for each remainder that ``multipleOf`` can leave, of all that may hold together: so many take
+a tenth of a second to make, in which nobody else is served."""
 
 
 def of_response_format(asked: dict[str, Any] | None) -> str | None:
@@ -99,7 +106,25 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         size = SCHEMA_BYTES_MAX + 1
     if size > SCHEMA_BYTES_MAX or _depth(schema) > _DEPTH_MAX:
         raise Problem("The schema is too large or too deep.", param="response_format")
+    remainders = 1
+    for divisor in _divisors(schema):
+        remainders = math.lcm(remainders, divisor)
+        if remainders > REMAINDERS_MAX:
+            raise Problem("The schema's numbers of multipleOf are too many or too large.", param="response_format")
     return schema
+
+
+def _divisors(schema: Any) -> Iterator[int]:
+    """The digits of each ``multipleOf`` as one number; zeros at its end make no states."""
+    todo = [schema]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            divisor = node.get("multipleOf")
+            if isinstance(divisor, (int, float)) and math.isfinite(divisor):
+                yield int("".join(map(str, Decimal(str(divisor)).as_tuple().digits)).rstrip("0") or "1")
+        if isinstance(node, (dict, list)):
+            todo += node.values() if isinstance(node, dict) else node
 
 
 def _depth(value: Any) -> int:

@@ -1,0 +1,33 @@
+"""Which schemas the model server makes grammars of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workernode.local.server.front.grammars import REMAINDERS_MAX, of_response_format
+from workernode.local.server.front.problem import Problem
+
+
+def made(schema: dict[str, Any]) -> str | None:
+    return of_response_format({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "multipleOf": 99999999},
+        {"type": "number", "multipleOf": 0.99999999},
+        {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 1009}]},
+        {"anyOf": [{"multipleOf": number} for number in range(1, 60_000, 2)]},
+    ],
+)
+def test_what_would_take_minutes_to_make_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(Problem, match="numbers of multipleOf are too many or too large"):
+        made(schema)
+
+
+@pytest.mark.parametrize("divisor", [1, 7, 60, 3600, 0.01, 0.25, 10**12, REMAINDERS_MAX - 1, 1e-9, 0, -5, 2.5e300])
+def test_what_people_write_is_taken(divisor: float) -> None:
+    assert made({"type": "object", "properties": {"a": {"multipleOf": divisor}, "multipleOf": {"type": "string"}}})
