@@ -20,7 +20,7 @@ def made(schema: dict[str, Any]) -> str | None:
         {"type": "integer", "multipleOf": 99999999},
         {"type": "number", "multipleOf": 0.99999999},
         {"allOf": [{"type": "integer", "multipleOf": 9973}, {"multipleOf": 1009}]},
-        {"anyOf": [{"multipleOf": number} for number in range(1, 60_000, 2)]},
+        {"anyOf": [{"multipleOf": number} for number in range(1, 3000, 2)]},
     ],
 )
 def test_what_would_take_minutes_to_make_is_refused(schema: dict[str, Any]) -> None:
