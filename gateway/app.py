@@ -51,8 +51,11 @@ def build(
     ready: Callable[[], str | None],
     quota: Quota | None = None,
     cors: Cors | None = None,
+    *,
+    is_local: bool = False,
 ) -> ASGIApp:
-    """The whole application. ``ready`` returns why the gateway is not ready, or None; ``figures`` is for Prometheus."""
+    """The whole application. ``ready`` returns why the gateway is not ready, or None; ``figures`` is for Prometheus,
+    ``is_local`` for the front door."""
     app = FastAPI(
         title="WorkerNode gateway",
         version=__version__,
@@ -122,7 +125,7 @@ def build(
         # Starlette sends this and raises the exception once more, for the front door to log it.
         return refused(FleetError())
 
-    return Front(app, windows, keys, metrics, quota, cors, leaving=lambda: reception.leaving)
+    return Front(app, windows, keys, metrics, quota, cors, is_local=is_local, leaving=lambda: reception.leaving)
 
 
 def _rendered(error: FleetError) -> Response:

@@ -9,9 +9,10 @@ from gateway.errors import error_headers, error_json
 from gateway.page import routes as page
 from gateway.visit import Visit
 from process.connection import CONNECTION
+from process.host import host_of, is_loopback
 from process.identity import new_request_id
 from process.logging import Log
-from wire.errors import FleetError, InvalidRequest, MethodNotAllowed, NotFound
+from wire.errors import FleetError, Forbidden, InvalidRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,12 @@ OPEN_PATHS = HEALTH_PATHS | page.PATHS
 """What needs no key: health and the page for people, whose files hold nothing secret; and only those."""
 
 
+class ForeignPage(Forbidden):
+    """Without API keys pages are answered as 127.0.0.1 or localhost only. Set API_KEYS, or ALLOW_ANONYMOUS=true."""
+
+    code = "foreign_page"
+
+
 class Front:
     """Pure ASGI around the application. ``scope["state"]`` gets ``request_id``, ``key_id`` and ``visit``."""
 
@@ -45,9 +52,11 @@ class Front:
         quota: Quota | None = None,
         cors: Cors | None = None,
         *,
+        is_local: bool = False,
         leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         """``windows``, by path, are what most requests are for: a POST reaches them without the router's ado.
+        ``is_local``: whether who needs no key is somebody at this machine, and no page from elsewhere.
         ``leaving``: whether clients shall go to another gateway with what they ask next."""
         self._app = app
         self._windows = windows
@@ -55,6 +64,7 @@ class Front:
         self._metrics = metrics
         self._quota = quota
         self._cors = cors
+        self._is_local = is_local
         self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +100,10 @@ class Front:
 
         try:
             if scope["path"] not in OPEN_PATHS:
-                visit = Visit(self._keys.identify(_authorization(scope)), self._quota)
+                key = self._keys.identify(_authorization(scope))
+                if key is None and self._is_local:
+                    _check_page(scope)
+                visit = Visit(key, self._quota)
             scope["state"] = {"request_id": request_id, "key_id": visit.key_id, "visit": visit}
             app = self._app
             if scope["method"] == "POST":
@@ -124,6 +137,14 @@ class Front:
         headers = [*error_headers(error), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _check_page(scope: Scope) -> None:
+    """Raises :class:`ForeignPage` for a page whose own host is this machine by a name that somebody else has made: its
+    browser takes our answers for that page's own."""
+    headers = dict(scope["headers"])
+    if b"origin" in headers and not is_loopback(host_of(headers.get(b"host", b"").decode("latin-1"))):
+        raise ForeignPage
 
 
 def _authorization(scope: Scope) -> bytes | None:

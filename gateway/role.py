@@ -146,7 +146,20 @@ async def run(
         return generate_latest(metrics.registry) if sibling is None else await sibling.figures()
 
     counter = TokenCounter(settings, model_names, models, TokenQuestions(lines, models), timers)
-    app = build(reception, counter, model_names, models, keys, metrics, figures, why_not_ready, quota, settings.cors)
+    local = not settings.allow_anonymous
+    app = build(
+        reception,
+        counter,
+        model_names,
+        models,
+        keys,
+        metrics,
+        figures,
+        why_not_ready,
+        quota,
+        settings.cors,
+        is_local=local,
+    )
     if sibling is None:
         listener, is_late = bind(settings.host, settings.port, "PORT"), False
     else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
-from urllib.parse import urlsplit
 
-from process.host import is_loopback
+from process.host import host_of, is_loopback
 from process.settings import is_sendable
 from wire.errors import Forbidden
 
@@ -90,7 +89,7 @@ class Access:
     def check_host(self, host: str) -> None:
         """Raises :class:`ForeignPage` if no key is asked for and the client believes to be elsewhere: a name that
         somebody else made point to this machine would make his page one of the same origin."""
-        if not self._people and not is_loopback(_host_of(host)):
+        if not self._people and not is_loopback(host_of(host)):
             raise ForeignPage
 
 
@@ -110,13 +109,6 @@ def parse_keys(setting: str) -> dict[str, Person]:
             raise ValueError(f"key number {number} repeats a name or a key")
         keys[key] = Person(name, "operator" if role == "operator" else "reader")
     return keys
-
-
-def _host_of(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _digest(key: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
 """What may be one."""
@@ -24,6 +25,14 @@ def check_proxies(proxies: str) -> str:
         except ValueError:
             raise ValueError("each proxy is an address or a network, such as 10.0.0.5 or 10.0.0.0/8") from None
     return proxies
+
+
+def host_of(header: str) -> str:
+    """The name or address in a ``Host`` header; nothing if there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

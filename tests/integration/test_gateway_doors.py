@@ -213,3 +213,34 @@ async def test_two_requests_in_one_packet_get_two_answers(doors: Doors) -> None:
         connection.send(get("/v1/models") + get("/nowhere"))
         assert (await connection.answer()).status == 200
         assert (await connection.answer()).status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "more", "status"),
+    [
+        (("host: evil.example", "origin: http://evil.example"), {}, 403),
+        (("host: evil.example", "origin: http://evil.example"), {"ALLOW_ANONYMOUS": "true"}, 404),
+        (("host: evil.example", "origin: http://evil.example"), {"API_KEYS": f"tester:{KEY}"}, 401),
+        (("host: 127.0.0.1:8081", "origin: http://127.0.0.1:8081"), {}, 404),
+        (("host: localhost", "origin: http://localhost"), {}, 404),
+        (("host: [::1]:8081", "origin: http://[::1]:8081"), {}, 404),
+        (("host: gateway",), {}, 404),
+    ],
+)
+async def test_without_keys_a_page_under_a_name_of_its_own_is_not_served(
+    headers: tuple[str, ...], more: dict[str, str], status: int
+) -> None:
+    """A name that somebody else has pointed to this machine makes his page one of our own origin."""
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {})
+    try:
+        running = await fleet.gateway(**more)
+        body = b'{"model":"nobody","messages":[{"role":"user","content":"x"}]}'
+        lines = [*headers, "content-type: application/json", f"content-length: {len(body)}", "", ""]
+        asked = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *lines]).encode() + body
+        answer = await exchange(running.port, asked)
+        assert answer.status == status
+        if status == 403:
+            assert answer.error["code"] == "foreign_page"
+    finally:
+        await fleet.aclose()
