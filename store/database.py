@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,8 @@ def _open_sqlite(url: URL) -> AsyncEngine:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError
-        with path.open("ab"):
-            pass
+        # It holds what was asked and paid: nobody else's to read. What SQLite makes beside it is as the file is.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
     except OSError as error:
         reason = error.strerror or "it is a directory"
         raise UnusableDatabase(f"the file {path} cannot be written ({reason[:1].lower()}{reason[1:]})") from None

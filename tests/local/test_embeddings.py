@@ -21,7 +21,7 @@ from workernode.local.server.front.problem import Problem
 from workernode.local.server.pipe import Frames, framed
 from workernode.local.server.steps import __main__ as step_process
 from workernode.local.server.steps.pooling import _mode_of
-from workernode.local.server.words import Embed, Figures, Ready, Report, Vectors
+from workernode.local.server.words import Embed, Figures, Ready, Refusal, Report, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,6 +152,37 @@ def test_layers_after_pooling_are_applied_and_others_refused(tmp_path: Path, tin
     (tmp_path / "modules.json").write_text(json.dumps([*listed, {"path": "4", "type": "models.Router"}]))
     with pytest.raises(CannotServe, match="Router"):
         loaded(tmp_path)
+
+
+@pytest.mark.parametrize(("family", "padding"), [("bert", 0), ("mpnet", 2), ("roberta", 1)])
+@pytest.mark.parametrize("asked", [None, 512, 50])
+def test_an_encoder_reads_no_more_than_it_has_positions(
+    tmp_path: Path, tiny_folder: Path, family: str, padding: int, asked: int | None
+) -> None:
+    """Some count positions from behind padding's on, whatever their files say."""
+    made(tmp_path, tiny_folder, family)
+    if asked is not None:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": asked}))
+    model = loaded(tmp_path)
+    assert model.ready.context_length == min(asked or 512, 130 - padding)
+    assert model.embed([[5] * model.ready.context_length])
+
+
+def test_an_input_that_breaks_the_model_is_refused_and_harms_nobody(tmp_path: Path, tiny_folder: Path) -> None:
+    made(tmp_path, tiny_folder, "bert")
+    model = loaded(tmp_path)
+    ours, theirs = socket.socketpair()
+    frames, said = Frames(Report), list[Any]()
+    with ours, theirs, ThreadPoolExecutor() as threads:
+        running = threads.submit(step_process.StepProcess(theirs).run, model)
+        ours.sendall(framed([Embed(1, [[5] * 200]), Embed(2, [[5]])], msgspec.msgpack.Encoder()))
+        while not any(isinstance(each, Vectors) for each in said):
+            said += frames.feed(ours.recv(2**20))
+        ours.shutdown(socket.SHUT_WR)
+        assert isinstance(running.exception(), step_process.PipeClosed)
+    (refused,) = (each for each in said if isinstance(each, Refusal))
+    assert (refused.request, refused.http_status, refused.code) == (1, 500, "internal_error")
+    assert [each.request for each in said if isinstance(each, Vectors)] == [2]
 
 
 def test_a_chat_model_embeds_by_its_last_token(tiny_folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,9 +22,6 @@ from workernode.local.server.front.tokens import Tokens
 from workernode.local.server.steps import growth
 from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def written(folder: Path, config: object, *, weights: bool = True) -> Path:
@@ -53,6 +52,40 @@ def test_each_fault_has_its_kind(tmp_path: Path, tiny_folder: Path) -> None:
     assert problem(tiny_folder, "--quantization", "awq") == "usage"
     assert problem(tiny_folder, "--device", "cpu", "--num-gpus", "2") == "usage"
     assert problem(tiny_folder, "--stream-interval", "0") == "usage"
+
+
+def copied(tiny_folder: Path, folder: Path) -> Path:
+    """A model to spoil."""
+    return Path(shutil.copytree(tiny_folder, folder, dirs_exist_ok=True))
+
+
+def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path, tiny_folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = copied(tiny_folder, tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    save_file({name: each for name, each in weights.items() if "layers.1.mlp" not in name}, file, {"format": "pt"})
+    with pytest.raises(
+        CannotServe, match=r"lack 3 of the model's weights, such as model.layers.1.mlp.down_proj"
+    ) as raised:
+        loaded(tmp_path)
+    assert raised.value.kind == "model_files"
+
+
+@pytest.mark.parametrize("name", ["LlamaForSequenceClassification", "BertForTokenClassification"])
+def test_what_judges_texts_is_not_served_as_what_writes_them(tmp_path: Path, tiny_folder: Path, name: str) -> None:
+    file = copied(tiny_folder, tmp_path) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": [name]}))
+    with pytest.raises(CannotServe, match=f"{name} judges texts"):
+        loaded(tmp_path)
+
+
+def test_the_cache_has_its_memory_before_anybody_asks(tiny_folder: Path) -> None:
+    held = loaded(tiny_folder, "--threads", "1")
+    assert held.steps is not None
+    assert (
+        len(held.steps._attention._layers) == json.loads((tiny_folder / "config.json").read_text())["num_hidden_layers"]
+    )
 
 
 def test_what_is_wrong_in_the_environment_is_told_as_if_it_were_a_flag() -> None:

@@ -12,6 +12,7 @@ from process.settings import WrongSettings, load
 from wire.errors import InvalidRequest
 from wire.request import Request
 from workernode.local.continuing import continued
+from workernode.local.engine import LocalEngine
 from workernode.local.figures import LLAMA_CPP, TRANSFORMERS, VLLM, FigureNames, Figures, figures_of
 from workernode.local.health import READY, Health, health_of
 from workernode.local.presets import PRESETS, Place, gpus_of, unheeded, visible_gpus
@@ -83,6 +84,37 @@ def test_vllm_serves_an_adapter_under_the_models_name() -> None:
     assert "--enforce-eager --stream-interval 3" in line
 
 
+@pytest.mark.parametrize(("rank", "told"), [(8, "16"), (16, "16"), (24, "32"), (64, "64"), (1024, None), ("x", None)])
+def test_vllm_is_told_of_an_adapter_of_higher_rank(tmp_path: Path, rank: object, told: str | None) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    line = command("vllm", LORA=str(tmp_path)).split()
+    assert (line[line.index("--max-lora-rank") + 1] if "--max-lora-rank" in line else None) == told
+
+
+def test_llama_cpp_embeds_only_where_it_does_nothing_else() -> None:
+    made = settings("llama-server")
+    assert "--embeddings" not in PRESETS["llama-server"].argv(made, Place(8000, 4, "name"))
+    assert "--embeddings" in PRESETS["llama-server"].argv(made, Place(8000, 4, "name", embeds=True))
+
+
+@pytest.mark.parametrize("engine", ["llama-server", "llamafile", "vllm", "transformers"])
+@pytest.mark.parametrize("asked", ["chat/completions,completions,embeddings", "embeddings", "chat/completions"])
+def test_a_node_says_what_its_engine_serves(engine: str, asked: str) -> None:
+    node = load(NodeSettings, {"NODE_TYPE": "local", "LOCAL_ENGINE": engine, "MODEL_PATH": "/m", "ENDPOINTS": asked})
+    told = LocalEngine(node, lambda url, key: None).details.endpoints  # type: ignore[arg-type,return-value]
+    apart = engine in ("llama-server", "llamafile") and asked != "embeddings"
+    assert told == tuple(name for name in node.served if name != "embeddings" or not apart)
+
+
+def test_a_template_is_a_file_where_there_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "chatml.j2"
+    file.write_text("{{ t }}")
+    assert f"--chat-template-file {file}" in command("llama-server", CHAT_TEMPLATE=str(file))
+    assert "--chat-template-file gone.jinja" in command("llama-server", CHAT_TEMPLATE="gone.jinja")
+    assert "--chat-template chatml" in command("llama-server", CHAT_TEMPLATE="chatml")
+    assert "--chat-template x" in command("llama-server", CHAT_TEMPLATE="x" * 5000)
+
+
 def test_a_command_line_may_hold_json() -> None:
     line = "serve --port {port} --model {model} --np {slots} -c {context} --x '{\"a\": 1}'"
     made = settings("command", LOCAL_COMMAND=line)
@@ -114,6 +146,16 @@ def test_gpus_are_shown_to_an_engine_by_their_numbers() -> None:
     assert visible_gpus(settings("llama-server", NUM_GPUS="2")) == {"CUDA_VISIBLE_DEVICES": "0,1"}
     assert visible_gpus(settings("vllm", DEVICE="cpu")) == {"CUDA_VISIBLE_DEVICES": ""}
     assert visible_gpus(settings("vllm")) == {}
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"), [("4,5,6,7", "4,5"), ("GPU-8932f937, MIG-1", "GPU-8932f937,MIG-1"), ("3", "3"), ("", "")]
+)
+def test_of_gpus_that_somebody_has_chosen_the_first_are_taken(
+    seen: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert visible_gpus(settings("vllm", NUM_GPUS="2")) == {"CUDA_VISIBLE_DEVICES": shown}
 
 
 @pytest.mark.parametrize(

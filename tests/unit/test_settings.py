@@ -93,6 +93,7 @@ SPECIAL = {
     "gpus": ["a", "0,", "0;1"],
     "device": ["gpu", "cuda:x"],
     "local_command": ["serve 'x"],
+    "local_arguments": ["--x 'y"],
     "api_key": [f"{CANARY} x", f"{CANARY}\u00e9", f"{CANARY}\x01"],
     "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://"],
 }  # fmt: skip

@@ -54,6 +54,7 @@ async def test_the_parent_directory_is_made_and_commits_are_durable(tmp_path: Pa
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     await engine.dispose()
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "b").iterdir()} == {0o600}
     assert told == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
 
 

@@ -8,13 +8,13 @@ import os
 import re
 import signal
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from process.lifecycle import Tasks
 from process.logging import Log
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Mapping, Sequence
 
     from process.guarding import Guard
@@ -134,6 +134,11 @@ class Child:
             log.debug(text, action="engine_says", pid=self.pid)
 
 
+def _open_log(path: str) -> io.FileIO:
+    """It may hold prompts: nobody else's to read."""
+    return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
 class _Pipes:
     """The two ends of what an engine reads and writes, and the file that keeps it.
 
@@ -142,7 +147,7 @@ class _Pipes:
     """
 
     def __init__(self, log_path: str) -> None:
-        self._log = Path(log_path).open("ab", buffering=0) if log_path else None  # noqa: SIM115 - closed with the pipes
+        self._log = _open_log(log_path) if log_path else None  # closed with the pipes
         self.its_input, self._input = os.pipe()
         output, self.its_output = os.pipe()
         self.output = os.fdopen(output, "rb", buffering=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from wire.request import Endpoint
     from workernode.engine import Answer, Job
+    from workernode.local.presets import Preset
     from workernode.settings import NodeSettings
 
 log = Log("node.engine")
@@ -33,6 +35,7 @@ log = Log("node.engine")
 DEATH_SHOWS_S = 1.0
 """How long after its connections the end of a process may show."""
 ASK_WAIT_S = 5.0
+_EMBEDDINGS_ALONE = ("embeddings",)
 _MAYBE_DEATH = (StreamInterrupted.code, UpstreamFailed.code)
 
 
@@ -54,7 +57,7 @@ class LocalEngine(Engine):
         self._details = EngineDetails(
             upstream_model=settings.upstream_model or settings.model,
             provider=settings.local_engine,
-            endpoints=settings.served,
+            endpoints=_served(settings, self._preset),
             context_length=settings.context_length,
             continues=self._preset.continues,
         )
@@ -165,7 +168,8 @@ class LocalEngine(Engine):
         def command(port: int) -> list[str]:
             model = settings.upstream_model or settings.model
             slots = slots_of(settings, preset)
-            return preset.argv(settings, Place(port, slots, model, settings.context_length))
+            place = Place(port, slots, model, settings.context_length, embeds=settings.served == _EMBEDDINGS_ALONE)
+            return [*preset.argv(settings, place), *shlex.split(settings.local_arguments)]
 
         return Program(
             command,
@@ -215,6 +219,12 @@ class LocalEngine(Engine):
         """To ask the child beside all requests."""
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=wait_s), headers=headers)
+
+
+def _served(settings: NodeSettings, preset: Preset) -> tuple[Endpoint, ...]:
+    if preset.embeds_apart and settings.served != _EMBEDDINGS_ALONE:
+        return tuple(name for name in settings.served if name != "embeddings")
+    return settings.served
 
 
 async def _answer(session: aiohttp.ClientSession, method: str, url: str, body: Any = None) -> Any:

@@ -10,7 +10,10 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from workernode.local.figures import LLAMA_CPP, NONE, TRANSFORMERS, VLLM, FigureNames
 from workernode.local.settings import ENGINE_SETTINGS, LocalSettings
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from workernode.local.tokenize import TokenizeForm
 
 HOST = "127.0.0.1"
+_LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
+"""Of vLLM's, from its default on."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Place:
     slots: int
     model_name: str
     context_length: int | None = None
+    embeds: bool = False
+    """Whether embeddings are all that it shall make."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Preset:
     health: tuple[str, ...] = ("/health",)
     """Asked in this order until one is known there."""
     key_variable: str | None = None
+    embeds_apart: bool = False
+    """Whether it makes embeddings only when that is all it shall do."""
     continues: bool = False
     """Whether it goes on after the last message if that is an assistant's and ``continue_final_message`` is set."""
     tokenize: TokenizeForm | None = None
@@ -71,7 +80,10 @@ def visible_gpus(settings: LocalSettings) -> dict[str, str]:
     if settings.gpus:
         return {"CUDA_VISIBLE_DEVICES": settings.gpus}
     if settings.num_gpus:
-        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(settings.num_gpus)))}
+        # Of those that this process may see, where somebody has chosen.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        all_of_them = [str(number) for number in range(settings.num_gpus)] if seen is None else seen.split(",")
+        return {"CUDA_VISIBLE_DEVICES": ",".join(each.strip() for each in all_of_them[: settings.num_gpus])}
     return {}
 
 
@@ -160,11 +172,20 @@ def _llama_cpp(settings: LocalSettings, place: Place) -> list[str]:
             ("--lora", settings.lora),
             ("--seed", None if settings.seed is None else str(settings.seed)),
             (
-                "--chat-template-file" if settings.chat_template.endswith(".jinja") else "--chat-template",
+                "--chat-template-file" if _is_path(settings.chat_template) else "--chat-template",
                 settings.chat_template,
             ),
+            ("--embeddings", place.embeds),
         ),
     ]
+
+
+def _is_path(template: str) -> bool:
+    """Whether it is the path of a template and not one itself."""
+    try:
+        return template.endswith(".jinja") or Path(template).is_file()
+    except (OSError, ValueError):
+        return False  # too long for a path
 
 
 def _llama_server(settings: LocalSettings, place: Place) -> list[str]:
@@ -188,6 +209,7 @@ def _vllm(settings: LocalSettings, place: Place) -> list[str]:
             ("--cpu-offload-gb", settings.cpu_offload_gib),
             ("--quantization", quantization),
             ("--enable-lora", bool(settings.lora)),
+            ("--max-lora-rank", _lora_rank(settings.lora)),
             ("--lora-modules", f"{place.model_name}={settings.lora}" if settings.lora else ""),
             ("--enforce-eager", settings.compile is False),
             ("--stream-interval", settings.stream_interval),
@@ -198,6 +220,15 @@ def _vllm(settings: LocalSettings, place: Place) -> list[str]:
             ("--chat-template", settings.chat_template),
         ),
     ]
+
+
+def _lora_rank(folder: str) -> int | None:
+    """The least that vLLM takes for an adapter; None where the adapter does not tell, and vLLM's own 16 has to do."""
+    try:
+        rank = msgspec.json.decode((Path(folder) / "adapter_config.json").read_bytes())["r"]
+    except (OSError, msgspec.DecodeError, TypeError, KeyError):
+        return None
+    return next((known for known in _LORA_RANKS if isinstance(rank, int) and rank <= known), None)
 
 
 def _command(settings: LocalSettings, place: Place) -> list[str]:
@@ -239,6 +270,7 @@ PRESETS: dict[EngineName, Preset] = {
         slots=4,
         dialect="llama.cpp",
         figures=LLAMA_CPP,
+        embeds_apart=True,
         key_variable="LLAMA_API_KEY",
         tokenize=CONTENT,
         remedies=_GGUF,
@@ -249,6 +281,7 @@ PRESETS: dict[EngineName, Preset] = {
         slots=4,
         dialect="llama.cpp",
         figures=LLAMA_CPP,
+        embeds_apart=True,
         key_variable="LLAMA_API_KEY",
         tokenize=CONTENT,
         remedies=_GGUF,

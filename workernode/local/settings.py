@@ -54,6 +54,9 @@ class LocalSettings(Settings):
         description="for LOCAL_ENGINE=command: a command line that serves the OpenAI API on 127.0.0.1; {port}, "
         "{model}, {slots} and {context} are filled in",
     )
+    local_arguments: Annotated[str, AfterValidator(_command)] = Field(
+        "", description="more arguments for the engine, as on a command line"
+    )
     local_program: str = Field("", description="the path of llama-server, vllm or Python, if it is not on PATH")
     local_log: str = Field("", description="a file for all that the engine itself writes; it may hold prompts")
     local_stall_s: float = Field(

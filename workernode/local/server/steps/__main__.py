@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from workernode.local.server.steps.model import Model
 
 _READ_BYTES = 2**20
+_NO_MEMORY = "This request does not fit into the model server's memory."
 _FIGURES_S = 0.25
 _TOKENS_AT_ONCE = 2048
 """Tokens of embeddings between two steps, unless one input alone has more."""
@@ -110,12 +111,16 @@ class StepProcess:
         inputs = some_of(asked.inputs[len(done) :])
         try:
             done += model.embed(inputs)
-        except (RuntimeError, MemoryError) as error:
-            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                raise
+        except Exception as error:
+            if isinstance(error, MemoryError) or "memory" in str(error).lower():
+                refusal = Refusal(asked.request, "out_of_memory", _NO_MEMORY, 503)
+            elif model.ready.device == "cpu":
+                logging.getLogger(__name__).exception("The model could not be asked for embeddings.")
+                refusal = Refusal(asked.request, "internal_error", "The model cannot read one of these inputs.", 500)
+            else:
+                raise  # a GPU that has failed does nothing more for this process
             self._embeds.popleft()
-            sentence = "This request does not fit into the model server's memory."
-            self.tell(Refusal(asked.request, "out_of_memory", sentence, 503))
+            self.tell(refusal)
             return
         if len(done) == len(asked.inputs):
             self._embeds.popleft()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ENCODERS = ("ForMaskedLM", "ForPreTraining", "EncoderModel", "BertModel", "T5ForConditionalGeneration", "T5Model")
 
+_JUDGES = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
+"""Rerankers, reward models and their like: as a decoder or an encoder they would lack a part, and look right."""
 HALVED = ("t5", "mt5", "umt5")
 """Families of encoder and decoder, of which the encoder makes embeddings."""
 
@@ -48,7 +50,11 @@ class Files:
 
 def read_files(folder: Path, flags: Flags) -> Files:
     """A model's directory. Raises :class:`CannotServe` for an architecture that is not known."""
-    return Files(folder, _config(folder, flags))
+    files = Files(folder, _config(folder, flags))
+    for name in files.config.architectures or []:
+        if name.endswith(_JUDGES):
+            raise CannotServe("architecture", f"{name} judges texts: it neither writes them nor makes embeddings.")
+    return files
 
 
 def load_tokenizer(files: Files, *, trust: bool) -> Any:
@@ -72,14 +78,16 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str 
     placement = arguments_of(flags, files.config, device)
     maker = AutoModelForCausalLM if files.generates else _encoder_maker(files)
     try:
-        model = maker.from_pretrained(
+        model, told = maker.from_pretrained(
             files.folder,
+            output_loading_info=True,
             dtype=_dtype(flags, device),
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=flags.trust_remote_code,
             **placement,
         )
+        _require_weights(told)
         require_no_disk(model)
         if flags.lora:
             model = _with_lora(model, flags.lora, merges=not flags.quantization)
@@ -96,6 +104,16 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str 
         if "alloc" in str(error) or "out of memory" in str(error):
             raise out_of_memory(files) from None
         raise CannotServe("model_files", f"The weights do not fit the model: {first_line(error)}") from None
+
+
+def _require_weights(told: dict[str, Any]) -> None:
+    """transformers makes up what the files lack, by chance, and goes on."""
+    lacking = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    # Some encoders come without their pooler, which is not asked.
+    lacking = {name for name in lacking if "pooler." not in name}
+    if lacking:
+        example = min(lacking)
+        raise CannotServe("model_files", f"The files lack {len(lacking)} of the model's weights, such as {example}.")
 
 
 def out_of_memory(files: Files) -> CannotServe:

@@ -99,6 +99,7 @@ def _decoder(
             raise CannotServe(
                 "architecture", f"{type(model).__name__} cannot be batched here: {first_line(error)}"
             ) from None
+    _begin(forward)
     if flags.compile:
         _compile(model, forward)
     if device.type == "cpu" and not flags.threads:
@@ -169,7 +170,7 @@ def _encoder(
 ) -> Model:
     model = loading.load_model(files, flags, device, "eager" if files.config.model_type in loading.HALVED else None)
     progress("warming_up", f"Warming {flags.model} up.", 0.8)
-    context = pooling.tokens_max_of(files.folder, files.config, tokenizer)
+    context = pooling.tokens_max_of(files.folder, model, tokenizer)
     context = min(context, flags.max_context or context)
     pool = pooling.pooling_of(files.folder, generates=False)
     padding = tokenizer.pad_token_id or 0
@@ -257,6 +258,17 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
             "architecture",
             f"{type(model).__name__} cannot be batched here: its attention is not called as others' is.",
         )
+
+
+def _begin(forward: Forward) -> None:
+    """One step, by which the cache takes its memory where that is not taken as it is written: not from the first user.
+
+    Raises :class:`CannotServe`.
+    """
+    try:
+        _step_s(forward)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise CannotServe("out_of_memory", "There is no memory for the cache that was reckoned.") from None
 
 
 def _compile(model: Any, forward: Forward) -> None:

@@ -116,15 +116,21 @@ def _read(path: Path) -> Any:
         return None
 
 
-def tokens_max_of(folder: Path, config: Any, tokenizer: Any) -> int:
-    """How many tokens of a text an encoder reads."""
+def tokens_max_of(folder: Path, model: Any, tokenizer: Any) -> int:
+    """How many tokens of a text an encoder reads: no more than it has positions, whatever its files say."""
     asked = (_read(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    known = _positions(model)
     if isinstance(asked, int):
-        return asked
-    known = getattr(config, "max_position_embeddings", None) or 512
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        known -= 2  # their positions count from padding on
-    return int(min(known, tokenizer.model_max_length))
+        return min(asked, known or asked)
+    return int(min(known or getattr(model.config, "max_position_embeddings", None) or 512, tokenizer.model_max_length))
+
+
+def _positions(model: Any) -> int | None:
+    """Those that there are weights for; None if positions are reckoned. Some count them from behind padding's on."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            return int(module.num_embeddings) - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def encode(model: Any, padding: int, inputs: list[list[int]]) -> list[torch.Tensor]:
