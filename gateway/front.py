@@ -12,7 +12,7 @@ from process.connection import CONNECTION
 from process.host import host_of, is_loopback
 from process.identity import new_request_id
 from process.logging import Log
-from wire.errors import FleetError, Forbidden, InvalidRequest, MethodNotAllowed, NotFound
+from wire.errors import FleetError, ForeignPage, InvalidRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,12 +32,6 @@ HEALTH_PATHS = frozenset(("/livez", "/readyz"))
 _CLOSE = (b"connection", b"close")
 OPEN_PATHS = HEALTH_PATHS | page.PATHS
 """What needs no key: health and the page for people, whose files hold nothing secret; and only those."""
-
-
-class ForeignPage(Forbidden):
-    """Without API keys pages are answered as 127.0.0.1 or localhost only. Set API_KEYS, or ALLOW_ANONYMOUS=true."""
-
-    code = "foreign_page"
 
 
 class Front:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from process.host import host_of, is_loopback
 from process.settings import is_sendable
-from wire.errors import Forbidden
+from wire.errors import Forbidden, ForeignPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +36,6 @@ class OperatorRequired(Forbidden):
     """This key may read, and not act: show an operator's key."""
 
     code = "operator_required"
-
-
-class ForeignPage(Forbidden):
-    """Without a key only this machine is answered, as 127.0.0.1 or localhost, and no page of another site may act."""
-
-    code = "foreign_page"
 
 
 class Access:

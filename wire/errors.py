@@ -98,6 +98,12 @@ class Forbidden(FleetError):
     code, http_status, type, retryable = "permission_denied", 403, "invalid_request_error", False
 
 
+class ForeignPage(Forbidden):
+    """Without a key only this machine is answered, as 127.0.0.1 or localhost, and no page of another site may act."""
+
+    code = "foreign_page"
+
+
 class NotFound(FleetError):
     """There is nothing at this address."""
 

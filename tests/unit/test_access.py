@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from management.access import LOCAL, Access, ForeignPage, OperatorRequired, Person, parse_keys
+from management.access import LOCAL, Access, OperatorRequired, Person, parse_keys
+from wire.errors import ForeignPage
 
 KEYS = "alice=operator:key-of-alice,grafana=reader:key:with:colons"
 ALICE, GRAFANA = Person("alice", "operator"), Person("grafana", "reader")
