@@ -215,6 +215,18 @@ def test_a_model_that_reckons_long_texts_in_another_way_is_served_up_to_these(
         loaded(tmp_path, "--max-context", "128")
 
 
+def test_of_several_templates_that_for_tools_is_told_too(tmp_path: Path, tiny_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    for path in tiny_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = {"default": "plain", "tool_use": "with tools"}
+    tokenizer.save_pretrained(tmp_path)
+    ready = loaded(tmp_path).ready
+    assert (ready.chat_template, ready.tool_template) == ("plain", "with tools")
+
+
 def test_a_token_that_the_model_does_not_know_is_refused(tiny_folder: Path) -> None:
     flags = read(["--model", str(tiny_folder)], {})
     tokens = Tokens(structs.replace(loaded(tiny_folder).ready, vocabulary=40), flags)

@@ -34,7 +34,7 @@ async def serve(settings: Flags, stop: asyncio.Event) -> None:
 
     def on_ready(ready: Ready) -> None:
         known = Tokens(ready, settings)
-        app.room = Room(settings, client, ready, known, tools.format_of(known.template))
+        app.room = Room(settings, client, ready, known, tools.format_of(known.tool_template))
 
     listener = _listen(settings)
     async with serving(app, listener, stop_grace_s=settings.drain_s):

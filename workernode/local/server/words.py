@@ -118,6 +118,8 @@ class Ready(msgspec.Struct, tag="ready", array_like=True, kw_only=True):
     special_tokens: dict[str, str]
     """``bos_token`` and such, as chat templates know them."""
     chat_template: str | None
+    tool_template: str | None = None
+    """For requests with tools, where there is one of its own for them."""
     context_length: int
     architecture: str
     dtype: str

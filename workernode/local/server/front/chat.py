@@ -42,8 +42,6 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
 def _sampling(room: Room, asked: Chat, prompt_tokens: int) -> Sampling:
     if asked.top_logprobs is not None and not asked.logprobs:
         raise Problem("top_logprobs is only allowed with logprobs=true.", param="top_logprobs")
-    if asked.reasoning_effort is not None:
-        raise unsupported("reasoning_effort")
     grammar = grammars.of_response_format(asked.response_format)
     shown: tuple[int, ...] = ()
     if _calls_tools(asked):

@@ -21,6 +21,7 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _now
+        self.text = text
         self._template = environment.from_string(text)
 
     def render(

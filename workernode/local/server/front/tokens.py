@@ -10,7 +10,7 @@ import msgspec
 from jinja2 import TemplateError
 
 from workernode.local.server.ending import CannotServe
-from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.problem import Problem, unsupported
 from workernode.local.server.front.template import ChatTemplate
 from workernode.local.server.token_bytes import bytes_of_tokens
 
@@ -36,16 +36,19 @@ class Tokens:
         self._special = frozenset(number for number, token in added.items() if token.special)
         self._names = ready.special_tokens
         self._vocabulary = ready.vocabulary
-        self.template = _template_of(flags.chat_template) or ready.chat_template or ""
-        try:
-            self._template = ChatTemplate(self.template) if self.template else None
-        except TemplateError as error:
-            raise CannotServe("usage", f"The chat template cannot be read: {error.message}.") from None
+        own = _template_of(flags.chat_template)
+        self._template = _read(own or ready.chat_template)
+        self._of_tools = self._template if own else _read(ready.tool_template) or self._template
 
     @property
     def chats(self) -> bool:
         """Whether there is a chat template."""
         return self._template is not None
+
+    @property
+    def tool_template(self) -> str:
+        """The text of the template for requests with tools; empty if there is none."""
+        return self._of_tools.text if self._of_tools is not None else ""
 
     def of_text(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of a prompt, with those that the tokenizer puts around it."""
@@ -75,6 +78,7 @@ class Tokens:
             None if asked.tool_choice == "none" else asked.tools,
             continues=asked.continue_final_message,
             begins=asked.add_generation_prompt,
+            effort=asked.reasoning_effort,
             settings=asked.chat_template_kwargs or {},
         )
 
@@ -85,26 +89,33 @@ class Tokens:
         *,
         continues: bool = False,
         begins: bool = True,
+        effort: str | None = None,
         settings: dict[str, Any] | None = None,
     ) -> list[int]:
         """The tokens of a conversation by the template. Raises :class:`Problem`."""
-        if self._template is None:
+        template = self._of_tools if tools else self._template
+        if template is None:
             raise Problem(
                 "This model has no chat template: use /v1/completions, or set CHAT_TEMPLATE.",
                 code="no_chat_template",
                 param="messages",
             )
-        if tools and "tools" not in self.template:
+        if tools and "tools" not in template.text:
             raise Problem("This model's chat template knows no tools.", code="unsupported_parameter", param="tools")
+        if effort is not None and "reasoning_effort" not in template.text:
+            raise unsupported("reasoning_effort")
         if continues and messages[-1].role != "assistant":
             raise Problem("Only an assistant's last message can be continued.", param="continue_final_message")
         plain = [_plain(message, number) for number, message in enumerate(messages)]
+        if "developer" not in template.text:
+            # The newer name of the same: templates that do not know it would leave the message out.
+            for fields in plain:
+                fields["role"] = "system" if fields["role"] == "developer" else fields["role"]
+        names = self._names | ({} if effort is None else {"reasoning_effort": effort}) | (settings or {})
         # To continue is to let the model begin its answer, and to have written its first words.
         shown = plain.pop()["content"] if continues else ""
         try:
-            text = self._template.render(
-                plain, tools=tools, begins=begins or continues, **self._names, **(settings or {})
-            )
+            text = template.render(plain, tools=tools, begins=begins or continues, **names)
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
         except Exception:  # a template is a program of its own
@@ -145,6 +156,13 @@ class Tokens:
 
 def _refused(reason: str) -> Problem:
     return Problem(f"The chat template refuses these messages: {reason}.", param="messages")
+
+
+def _read(template: str | None) -> ChatTemplate | None:
+    try:
+        return ChatTemplate(template) if template else None
+    except TemplateError as error:
+        raise CannotServe("usage", f"The chat template cannot be read: {error.message}.") from None
 
 
 def _template_of(setting: str) -> str:

@@ -194,10 +194,12 @@ def _ready(
     device: torch.device,
 ) -> Ready:
     """``row_invariant`` is None for what generates nothing."""
+    template, tool_template = _templates_of(tokenizer)
     return Ready(
         tokenizer=tokenizer.backend_tokenizer.to_str(),
         special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if token},
-        chat_template=_template_of(tokenizer),
+        chat_template=template,
+        tool_template=tool_template,
         context_length=context,
         architecture=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
@@ -210,12 +212,12 @@ def _ready(
     )
 
 
-def _template_of(tokenizer: Any) -> str | None:
-    """The tokenizer's template, of several the default one."""
+def _templates_of(tokenizer: Any) -> tuple[str | None, str | None]:
+    """The tokenizer's template, of several the default one, and that for requests with tools."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        return str(template.get("default") or next(iter(template.values())))
-    return template or None
+        return template.get("default") or next(iter(template.values())), template.get("tool_use")
+    return template or None, None
 
 
 def _eos_of(model: Any, tokenizer: Any) -> frozenset[int]:

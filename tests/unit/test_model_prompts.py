@@ -1,0 +1,63 @@
+"""From a conversation to the text that the model reads, by the template that there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.model_ready import ready
+from workernode.local.server.flags import read as read_flags
+from workernode.local.server.front.asked import Chat, read
+from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.tokens import Tokens
+from workernode.local.server.front.tools import HERMES, format_of
+
+PLAIN = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+TOOL: Any = {"type": "function", "function": {"name": "f"}}
+
+
+def rendered(tokens: Tokens, *messages: tuple[str, str], **fields: Any) -> str:
+    """The prompt as text."""
+    listed = [{"role": role, "content": content} for role, content in messages]
+    asked = read(msgspec.json.encode({"messages": listed, **fields}), Chat)
+    return tokens.text(tokens.of_chat(asked))
+
+
+def made(template: str = PLAIN, **fields: Any) -> Tokens:
+    return Tokens(ready(chat_template=template, **fields), read_flags(["--model", "m"], {}))
+
+
+def test_a_developers_message_is_the_systems_where_the_template_does_not_know_it() -> None:
+    messages = (("developer", "be brief"), ("user", "hi"))
+    of_roles = "{% for message in messages if message.role in ('system', 'user') %}[{{ message.content }}]{% endfor %}"
+    assert rendered(made(of_roles), *messages) == "[be brief][hi]"
+    knowing = PLAIN + "{# developer #}"
+    assert rendered(made(knowing), *messages) == "[developer]be brief[user]hi"
+
+
+def test_of_two_templates_the_one_for_tools_is_for_requests_with_them() -> None:
+    tokens = made(tool_template="{{ tools | length }} <tool_call>")
+    assert rendered(tokens, ("user", "hi")) == "[user]hi"
+    assert rendered(tokens, ("user", "hi"), tools=[TOOL]) == "1 <tool_call>"
+    assert rendered(tokens, ("user", "hi"), tools=[TOOL], tool_choice="none") == "[user]hi"
+    assert format_of(tokens.tool_template) is HERMES
+    own = Tokens(
+        ready(tool_template="<tool_call>"), read_flags(["--model", "m", "--chat-template", PLAIN + "{{ 1 }}"], {})
+    )
+    assert own.tool_template == PLAIN + "{{ 1 }}"
+
+
+def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> None:
+    knowing = made("{{ reasoning_effort }}")
+    assert rendered(knowing, ("user", "hi"), reasoning_effort="low") == "low"
+    with pytest.raises(Problem, match="does not support 'reasoning_effort'") as raised:
+        rendered(made(), ("user", "hi"), reasoning_effort="low")
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "reasoning_effort")
+
+
+def test_a_templates_settings_may_be_any_json() -> None:
+    settings = {"deep": {"list": [1, 2.5, None]}, "count": 3}
+    template = "{{ deep.list[1] }} {{ count + 1 }} {{ deep.list[2] is none }}"
+    assert rendered(made(template), ("user", "hi"), chat_template_kwargs=settings) == "2.5 4 True"
