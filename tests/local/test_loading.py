@@ -22,6 +22,7 @@ from workernode.local.server.front.tokens import Tokens
 from workernode.local.server.steps import growth
 from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
+from workernode.local.server.words import Defaults
 
 
 def written(folder: Path, config: object, *, weights: bool = True) -> Path:
@@ -225,6 +226,21 @@ def test_of_several_templates_that_for_tools_is_told_too(tmp_path: Path, tiny_fo
     tokenizer.save_pretrained(tmp_path)
     ready = loaded(tmp_path).ready
     assert (ready.chat_template, ready.tool_template) == ("plain", "with tools")
+
+
+def test_the_models_own_sampling_is_the_default(tmp_path: Path, tiny_folder: Path) -> None:
+    for path in tiny_folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    told = tmp_path / "generation_config.json"
+    told.unlink()
+    assert loaded(tmp_path).ready.defaults == Defaults()
+    told.write_text(json.dumps({"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}))
+    assert loaded(tmp_path).ready.defaults == Defaults(temperature=0.6, top_p=0.95, top_k=20)
+    assert loaded(tmp_path, "--generation-config", "none").ready.defaults == Defaults()
+    told.write_text(json.dumps({"do_sample": False, "repetition_penalty": 1.1}))
+    assert loaded(tmp_path).ready.defaults == Defaults(temperature=0.0, repetition_penalty=1.1)
+    told.write_text(json.dumps({"top_p": 7.0}))
+    assert problem(tmp_path) == "model_files"
 
 
 def test_a_token_that_the_model_does_not_know_is_refused(tiny_folder: Path) -> None:

@@ -45,6 +45,7 @@ class Flags:
     cpu_offload_gib: float
     quantization: str
     compile: bool
+    generation_config: str
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,6 +107,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("cpu-offload-gib", "0", _amount)
     flag("quantization", "", choices=QUANTIZATIONS)
     switch("compile")
+    flag("generation-config", "model", choices=("model", "none"))
     return parser
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -111,6 +114,16 @@ class Progress(msgspec.Struct, tag="progress", array_like=True):
     share: float
 
 
+class Defaults(msgspec.Struct, frozen=True):
+    """How tokens are chosen where a request does not say, in its own ranges. Neutral values change nothing."""
+
+    temperature: Annotated[float, Meta(ge=0)] = 1.0
+    top_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 0
+    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0)] = 1.0
+
+
 class Ready(msgspec.Struct, tag="ready", array_like=True, kw_only=True):
     """The model answers. ``tokenizer`` is the tokenizers library's JSON: the HTTP process needs no torch."""
 
@@ -129,6 +142,7 @@ class Ready(msgspec.Struct, tag="ready", array_like=True, kw_only=True):
     vocabulary: int
     max_batch: int
     row_invariant: bool
+    defaults: Defaults = Defaults()
 
 
 class Figures(msgspec.Struct, tag="figures", array_like=True):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workernode.local.server.words import Ready
 
 T = TypeVar("T", bound=msgspec.Struct)
+N = TypeVar("N", int, float)
 
 _WITHOUT_EFFECT = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
@@ -159,16 +160,17 @@ def sampling_of(
     room = ready.context_length - prompt_tokens
     if room < (0 if max_tokens == 0 else 1):
         raise too_long(prompt_tokens, ready.context_length)
+    defaults = ready.defaults
     chosen_seed = asked.seed if asked.seed is not None else seed
     return Sampling(
         max_tokens=room if max_tokens is None else min(max_tokens, room),
-        temperature=_or(asked.temperature, 1.0),
-        top_p=_or(asked.top_p, 1.0),
-        top_k=max(0, asked.top_k or 0),
-        min_p=_or(asked.min_p, 0.0),
+        temperature=_or(asked.temperature, defaults.temperature),
+        top_p=_or(asked.top_p, defaults.top_p),
+        top_k=max(0, _or(asked.top_k, defaults.top_k)),
+        min_p=_or(asked.min_p, defaults.min_p),
         presence_penalty=_or(asked.presence_penalty, 0.0),
         frequency_penalty=_or(asked.frequency_penalty, 0.0),
-        repetition_penalty=_or(asked.repetition_penalty, 1.0),
+        repetition_penalty=_or(asked.repetition_penalty, defaults.repetition_penalty),
         seed=chosen_seed if chosen_seed is not None else secrets.randbits(63),
         logit_bias=_bias(asked.logit_bias or {}, ready.vocabulary),
         top_logprobs=top_logprobs,
@@ -188,7 +190,7 @@ def too_long(tokens: int, context: int) -> Problem:
     )
 
 
-def _or(value: float | None, default: float) -> float:
+def _or(value: N | None, default: N) -> N:
     return default if value is None else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from workernode.local.server.ending import CannotServe
@@ -19,7 +20,7 @@ from workernode.local.server.steps.growth import growing
 from workernode.local.server.steps.row import Row
 from workernode.local.server.steps.schedule import Schedule
 from workernode.local.server.steps.steps import Steps
-from workernode.local.server.words import Ready
+from workernode.local.server.words import Defaults, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +210,7 @@ def _ready(
         vocabulary=int(model.get_input_embeddings().weight.shape[0]),
         max_batch=flags.max_batch,
         row_invariant=bool(row_invariant),
+        defaults=_defaults_of(model) if flags.generation_config == "model" else Defaults(),
     )
 
 
@@ -224,6 +226,18 @@ def _eos_of(model: Any, tokenizer: Any) -> frozenset[int]:
     found = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
     asked = getattr(model.generation_config, "eos_token_id", None)
     return frozenset(found | set(asked if isinstance(asked, list) else [] if asked is None else [asked]))
+
+
+def _defaults_of(model: Any) -> Defaults:
+    """What the model's generation_config.json says. Raises :class:`CannotServe` for what cannot be meant."""
+    told = getattr(model, "generation_config", None)
+    found = {name: value for name in Defaults.__struct_fields__ if (value := getattr(told, name, None)) is not None}
+    if getattr(told, "do_sample", None) is False:
+        found["temperature"] = 0.0
+    try:
+        return msgspec.convert(found, Defaults)
+    except msgspec.ValidationError as error:
+        raise CannotServe("model_files", f"generation_config.json: {error}.") from None
 
 
 def _compare(model: Any, forward: Forward, attention: str) -> None:
