@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 _CHOICES_MAX = 2048
 
 
+
 @dataclass
 class _Choice:
     text: str = ""
     logprobs: list[Logprob] = field(default_factory=list)
     finish_reason: str | None = None
+    offset: int = 0
+    """Where in the text the next token begins that is told of."""
+    begins: bool = False
+    """Whether no text stands before that token."""
 
     @property
     def mean_logprob(self) -> float:
@@ -43,7 +48,10 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     if len(prompts) * choices > _CHOICES_MAX:
         raise Problem(f"That makes more than {_CHOICES_MAX} answers.", param="n")
     async with room.client.call() as call:
-        made = [[_Choice() for _ in range(choices)] for _ in prompts]
+        made = [
+            [_Choice(begins=bool(asked.echo) or room.tokens.is_textless(tokens)) for _ in range(choices)]
+            for _, tokens in prompts
+        ]
         numbers = {_submit(room, asked, call, tokens, choices): place for place, (_, tokens) in enumerate(prompts)}
         answering = _Answering(room, asked, call, numbers, prompts, made)
         if asked.stream:
@@ -117,28 +125,27 @@ class _Answering:
             for number, choice in enumerate(best):
                 logprobs = self._told.get(place, []) + choice.logprobs
                 text = (self._prompts[place][0] if self._asked.echo else "") + choice.text
-                choices.append(
-                    self._choice(place * shown + number, text, logprobs, 0) | {"finish_reason": choice.finish_reason}
-                )
+                choices.append(self._choice(place * shown + number, text, logprobs, choice))
+                choices[-1]["finish_reason"] = choice.finish_reason
         await sender.whole(self._head | {"choices": choices, "usage": self._usage()})
 
     async def stream(self, sender: Sender) -> None:
         if self._asked.usage_asked:
             self._head["usage"] = None
-        offsets: dict[int, int] = {}
+        begun: set[int] = set()
         while (found := await self._piece()) is not None:
             place, number, piece = found
             index = place * len(self._made[place]) + number
             text, logprobs = piece.text, piece.logprobs or []
-            if index not in offsets:
-                offsets[index] = 0
+            if index not in begun:
+                begun.add(index)
                 if self._asked.echo:
                     text = self._prompts[place][0] + text
                     logprobs = self._told.get(place, []) + logprobs
             if not text and not logprobs and piece.finish_reason is None:
                 continue
-            choice = self._choice(index, text, logprobs, offsets[index]) | {"finish_reason": piece.finish_reason}
-            offsets[index] += len(text)
+            choice = self._choice(index, text, logprobs, self._made[place][number])
+            choice["finish_reason"] = piece.finish_reason
             await sender.chunk(self._head | {"choices": [choice]})
         if self._asked.usage_asked:
             await sender.chunk(self._head | {"choices": [], "usage": self._usage()})
@@ -164,14 +171,16 @@ class _Answering:
     def _usage(self) -> dict[str, int]:
         return usage(sum(len(tokens) for _, tokens in self._prompts), self._generated)
 
-    def _choice(self, index: int, text: str, logprobs: list[Logprob], offset: int) -> dict[str, Any]:
+    def _choice(self, index: int, text: str, logprobs: list[Logprob], choice: _Choice) -> dict[str, Any]:
         shown = None
         if self._asked.logprobs is not None:
-            names = [self._room.tokens.shown(each.token) for each in logprobs]
+            tokens = self._room.tokens
+            names = [tokens.shown(each.token) for each in logprobs]
             offsets = []
             for each in logprobs:
-                offsets.append(offset)
-                offset += self._room.tokens.length(each.token)
+                offsets.append(choice.offset)
+                choice.offset += tokens.length(each.token, begins=choice.begins)
+                choice.begins = choice.begins and tokens.is_textless([each.token])
             shown = {
                 "tokens": names,
                 "token_logprobs": [each.logprob for each in logprobs],
@@ -183,4 +192,8 @@ class _Answering:
     def _top(self, told: Logprob) -> dict[str, float] | None:
         if told.logprob is None:
             return None
-        return {self._room.tokens.shown(token): value for token, value in told.top}
+        found: dict[str, float] = {}
+        # The token itself is always among them; of several with one name the likeliest is told, which comes first.
+        for token, value in (*told.top, (told.token, told.logprob)):
+            found.setdefault(self._room.tokens.shown(token), value)
+        return found

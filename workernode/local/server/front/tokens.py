@@ -144,9 +144,18 @@ class Tokens:
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in own)
 
-    def length(self, token: int) -> int:
-        """How many characters of the text begin with it; none with a special one."""
-        return 0 if token in self._special else sum(byte & 0xC0 != 0x80 for byte in self.bytes_of(token))
+    def is_textless(self, tokens: list[int]) -> bool:
+        """Whether all of them are special ones."""
+        return self._special.issuperset(tokens)
+
+    def length(self, token: int, *, begins: bool = False) -> int:
+        """How many characters of the text begin with it; none with a special one. ``begins``: it is the text's first,
+        whose blank some tokenizers leave out."""
+        if token in self._special:
+            return 0
+        own = self.bytes_of(token)
+        bare = begins and own.startswith(b" ") and not self.text([token]).startswith(" ")
+        return sum(byte & 0xC0 != 0x80 for byte in own) - bare
 
     def told(self, logprobs: list[Logprob], shown: Collection[int] = ()) -> list[Logprob]:
         """Those of tokens that are a part of the text: the one that ends it is not. ``shown`` are special ones that

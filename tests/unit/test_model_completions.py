@@ -1,0 +1,80 @@
+"""What completions tell of their tokens, by steps whose words are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from tests.model_ready import ready
+from tests.model_room import ScriptedSteps, answered, room_of
+from workernode.local.server.front.completions import answer
+from workernode.local.server.words import Logprob, Piece, PromptLogprobs
+
+if TYPE_CHECKING:
+    from workernode.local.server.words import Ready
+
+THE, FOX, C3, BC, A, BYTE, BEGIN = range(1, 8)
+
+
+def of_pieces() -> Ready:
+    """A tokenizer of SentencePiece's kind, whose texts begin without their blank."""
+    pieces = {"<unk>": 0, "\u2581The": THE, "\u2581fox": FOX, "<0xC3>": C3, "<0xBC>": BC, "a": A, "<0x61>": BYTE}
+    made = Tokenizer(models.BPE(pieces, [], byte_fallback=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.add_special_tokens([AddedToken("<s>", special=True)])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return ready(tokenizer=made.to_str())
+
+
+def said(text: str, token: int, reason: str | None = None) -> Piece:
+    return Piece(0, 0, text, 1, [Logprob(token, -1.0)], reason)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("prompt", "echo", "words", "expected"),
+    [
+        ([THE], False, [said(" fox", FOX), said("", C3), said("ü", BC), said(" The", THE, "stop")], [0, 4, 5, 5]),
+        ([BEGIN], False, [said("The", THE), said(" fox", FOX), said(" fox", FOX, "stop")], [0, 3, 7]),
+        (
+            [BEGIN, THE, FOX],
+            True,
+            [
+                PromptLogprobs(0, [Logprob(BEGIN, None), Logprob(THE, -1.0), Logprob(FOX, -1.0)]),
+                said("", FOX),
+                said(" fox fox", FOX, "stop"),
+            ],
+            [0, 0, 3, 7, 11],
+        ),
+    ],
+    ids=["after_a_text", "at_the_begin", "echoed"],
+)
+def test_tokens_stand_where_their_characters_do(
+    prompt: list[int], echo: bool, words: list[Any], expected: list[int], stream: bool
+) -> None:
+    room = room_of(of_pieces(), ScriptedSteps(*words))
+    found = answered(answer, room, prompt=prompt, echo=echo, logprobs=0, stream=stream)
+    chunks = found if stream else [found]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert [at for choice in choices for at in choice["logprobs"]["text_offset"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [
+        ([], {" fox": -3.0}),
+        ([(THE, -1.0)], {" The": -1.0, " fox": -3.0}),
+        ([(FOX, -3.0), (THE, -4.0)], {" fox": -3.0, " The": -4.0}),
+        ([(BYTE, -0.5), (A, -2.0)], {"a": -0.5, " fox": -3.0}),
+    ],
+)
+def test_the_token_itself_is_among_the_likeliest_and_of_two_with_one_name_the_likelier_is_told(
+    top: list[tuple[int, float]], expected: dict[str, float]
+) -> None:
+    word = Piece(0, 0, " fox", 1, [Logprob(FOX, -3.0, top)], "stop")
+    found = answered(answer, room_of(of_pieces(), ScriptedSteps(word)), prompt="The", logprobs=len(top))
+    assert found["choices"][0]["logprobs"]["top_logprobs"] == [expected]
