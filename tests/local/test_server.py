@@ -121,6 +121,12 @@ def test_the_tokens_of_a_completions_stream_stand_where_those_of_the_whole_one_d
         assert offsets == whole.text_offset
 
 
+def test_a_completion_without_a_limit_has_sixteen_tokens(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="any", prompt="The", extra_body={"ignore_eos": True})
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 16
+
+
 def test_a_completion_echoes_its_prompts_with_their_logprobs(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="any", prompt=["The fox", "Größe"], echo=True, logprobs=2, max_tokens=4, temperature=0

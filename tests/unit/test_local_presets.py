@@ -265,6 +265,7 @@ def test_a_chat_goes_on_after_what_was_shown_within_the_clients_limit() -> None:
 
 def test_a_completion_goes_on_after_what_was_shown() -> None:
     assert body_of(continued(request("completions", {"prompt": "a"}), "b", None))["prompt"] == "ab"
+    assert body_of(continued(request("completions", {"prompt": "a"}), "bcd", [1, 2, 3]))["max_tokens"] == 13
     assert body_of(continued(request("completions", {"prompt": ["a"]}), "b", None))["prompt"] == "ab"
     assert body_of(continued(request("completions", {"prompt": [1, 2]}), "b", [3]))["prompt"] == [1, 2, 3]
     assert body_of(continued(request("completions", {"prompt": [[1, 2]]}), "b", [3]))["prompt"] == [[1, 2, 3]]

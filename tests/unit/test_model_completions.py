@@ -78,3 +78,10 @@ def test_the_token_itself_is_among_the_likeliest_and_of_two_with_one_name_the_li
     word = Piece(0, 0, " fox", 1, [Logprob(FOX, -3.0, top)], "stop")
     found = answered(answer, room_of(of_pieces(), ScriptedSteps(word)), prompt="The", logprobs=len(top))
     assert found["choices"][0]["logprobs"]["top_logprobs"] == [expected]
+
+
+def test_a_completion_that_names_no_limit_has_sixteen_tokens_and_no_more_than_there_is_room_for() -> None:
+    for prompt, tokens in ((1, 16), (990, 10)):
+        steps = ScriptedSteps(said("", FOX, "length"))
+        answered(answer, room_of(of_pieces(), steps), prompt=[THE] * prompt)
+        assert steps.asked[0].sampling.max_tokens == tokens

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from wire.request import Request
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_COMPLETION_TOKENS = 16
+"""Where a completion does not say: the default of both engines that go on with an answer."""
 
 
 def continued(request: Request, prefix: str, tokens: list[int] | None) -> Request:
@@ -27,6 +29,7 @@ def continued(request: Request, prefix: str, tokens: list[int] | None) -> Reques
             body.update(continue_final_message=True, add_generation_prompt=False)
         else:
             body["prompt"] = _prompt(body["prompt"], prefix, tokens)
+            body.setdefault("max_tokens", _COMPLETION_TOKENS)
         for name in _LIMITS:
             if isinstance(body.get(name), int):
                 body[name] = max(1, body[name] - (len(prefix) // 4 if tokens is None else len(tokens)))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from workernode.local.server.front.sending import Sender
 
 _CHOICES_MAX = 2048
-
+_TOKENS_DEFAULT = 16
+"""Of an answer whose request does not say; OpenAI's and vLLM's."""
 
 
 @dataclass
@@ -87,7 +88,7 @@ def _submit(room: Room, asked: Completion, call: Call, tokens: list[int], choice
         asked,
         ready=room.ready,
         prompt_tokens=len(tokens),
-        max_tokens=asked.max_tokens,
+        max_tokens=_TOKENS_DEFAULT if asked.max_tokens is None else asked.max_tokens,
         top_logprobs=top,
         grammar=grammars.of_response_format(asked.response_format),
         seed=room.flags.seed,
