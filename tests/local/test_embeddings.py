@@ -215,7 +215,8 @@ def test_a_real_encoder_has_the_vectors_of_transformers_over_http_and_finds_what
 def test_long_inputs_are_cut_taken_in_chunks_or_refused() -> None:
     tokens = list(range(1, 11))
     assert chunks_of(tokens, 10, "refuse") == [tokens]
-    assert chunks_of(tokens, 4, "cut") == [[1, 2, 3, 10]]
+    assert chunks_of(tokens, 4, "cut") == [[1, 2, 3, 4]]
+    assert chunks_of(tokens, 4, "cut", ends=True) == [[1, 2, 3, 10]]
     assert chunks_of(tokens, 4, "chunk") == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
     with pytest.raises(Problem) as raised:
         chunks_of(tokens, 4, "refuse")

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tests.model_ready import ready
 from tests.model_room import ScriptedSteps, answered, room_of
 from workernode.local.server.front.completions import answer
+from workernode.local.server.front.problem import Problem
 from workernode.local.server.words import Logprob, Piece, PromptLogprobs
 
 if TYPE_CHECKING:
@@ -85,3 +86,9 @@ def test_a_completion_that_names_no_limit_has_sixteen_tokens_and_no_more_than_th
         steps = ScriptedSteps(said("", FOX, "length"))
         answered(answer, room_of(of_pieces(), steps), prompt=[THE] * prompt)
         assert steps.asked[0].sampling.max_tokens == tokens
+
+
+def test_a_too_long_prompt_is_refused_by_its_own_name() -> None:
+    with pytest.raises(Problem, match="your prompt resulted in 1000 tokens") as raised:
+        answered(answer, room_of(of_pieces(), ScriptedSteps()), prompt=[THE] * 1000)
+    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")

@@ -159,7 +159,7 @@ def sampling_of(
     """
     room = ready.context_length - prompt_tokens
     if room < (0 if max_tokens == 0 else 1):
-        raise too_long(prompt_tokens, ready.context_length)
+        raise too_long(prompt_tokens, ready.context_length, "messages" if isinstance(asked, Chat) else "prompt")
     defaults = ready.defaults
     chosen_seed = asked.seed if asked.seed is not None else seed
     return Sampling(
@@ -181,12 +181,12 @@ def sampling_of(
     )
 
 
-def too_long(tokens: int, context: int) -> Problem:
-    """The prompt leaves no room for an answer."""
+def too_long(tokens: int, context: int, param: str) -> Problem:
+    """What the request has in that field leaves no room for an answer."""
     return Problem(
-        f"This model's maximum context length is {context} tokens. However, your messages resulted in {tokens} tokens.",
+        f"This model's maximum context length is {context} tokens. However, your {param} resulted in {tokens} tokens.",
         code="context_length_exceeded",
-        param="messages",
+        param=param,
     )
 
 

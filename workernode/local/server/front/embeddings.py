@@ -30,7 +30,9 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
         raise Problem(f"This model's vectors have {size} dimensions.", param="dimensions")
     texts = _inputs(asked.input)
     inputs = await asyncio.to_thread(lambda: [_tokens(room, each) for each in texts])  # long ones take seconds
-    chunks = [chunks_of(tokens, room.ready.context_length, room.flags.embedding_input) for tokens in inputs]
+    chunks = [
+        chunks_of(tokens, room.ready.context_length, room.flags.embedding_input, ends=ends) for tokens, ends in inputs
+    ]
     async with room.client.call() as call:
         call.submit(lambda number: Embed(number, [chunk for each in chunks for chunk in each]))
         vectors = iter((await call.word()).vectors)
@@ -44,14 +46,15 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
     await sender.whole({"object": "list", "data": data, "model": room.name, "usage": counts})
 
 
-def chunks_of(tokens: list[int], tokens_max: int, mode: str) -> list[list[int]]:
-    """What is read of an input: itself, its beginning, or all of it in parts. Raises :class:`Problem`."""
+def chunks_of(tokens: list[int], tokens_max: int, mode: str, *, ends: bool = False) -> list[list[int]]:
+    """What is read of an input: itself, its beginning, or all of it in parts. ``ends``: the tokenizer has put its last
+    token there, which ends each text. Raises :class:`Problem`."""
     if len(tokens) <= tokens_max:
         return [tokens]
     if mode == "refuse":
-        raise too_long(len(tokens), tokens_max)
+        raise too_long(len(tokens), tokens_max, "input")
     if mode == "cut":
-        return [[*tokens[: tokens_max - 1], tokens[-1]]]  # the last one ends the text for many encoders
+        return [[*tokens[: tokens_max - 1], tokens[-1]]] if ends else [tokens[:tokens_max]]
     return [tokens[start : start + tokens_max] for start in range(0, len(tokens), tokens_max)]
 
 
@@ -65,12 +68,13 @@ def _inputs(field: Any) -> list[Any]:
     return list(field)
 
 
-def _tokens(room: Room, each: Any) -> list[int]:
+def _tokens(room: Room, each: Any) -> tuple[list[int], bool]:
     if isinstance(each, str):
-        return room.tokens.of_text(each)
+        tokens = room.tokens.of_text(each)
+        return tokens, room.tokens.is_textless(tokens[-1:])
     if not isinstance(each, list) or not all(type(n) is int and 0 <= n < room.ready.vocabulary for n in each):
         raise Problem("An input is a text, or a list of this model's tokens.", param="input")
-    return list(each)
+    return each, False
 
 
 def joined(vectors: list[bytes], lengths: list[int]) -> array[float]:
