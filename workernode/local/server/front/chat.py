@@ -116,7 +116,7 @@ async def _whole(
         text = "".join(voice.text)
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if voice.calls:
-            message["content"] = text.strip() or None
+            message["content"] = text or None
             message["tool_calls"] = [_call(each) for each in voice.calls]
         told = {"content": voice.logprobs, "refusal": None} if logprobs else None
         choices.append({"index": index, "message": message, "logprobs": told, "finish_reason": voice.finish_reason})
