@@ -40,3 +40,15 @@ def test_the_text_beside_calls_is_that_of_the_stream() -> None:
         whole, chunks = answers
         assert whole["choices"][0]["message"]["content"] == text
         assert joined(chunks, "content") == (text or "")
+
+
+def test_prompts_are_tokenized_beside_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = []
+
+    def of_messages(*_: Any, **__: Any) -> list[int]:
+        where.append(threading.current_thread())
+        return [1]
+
+    monkeypatch.setattr(Tokens, "of_messages", of_messages)
+    answered(app._tokenize, room_of(ready(chat_template="a"), ScriptedSteps()), messages=MESSAGES)
+    assert where != [threading.main_thread()]

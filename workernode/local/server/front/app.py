@@ -137,9 +137,9 @@ def details(room: Room) -> dict[str, Any]:
 async def _tokenize(room: Room, body: bytes, sender: Sender) -> None:
     asked = read(body, Tokenize)
     if asked.messages:
-        tokens = room.tokens.of_messages(asked.messages, asked.tools)
-    elif asked.prompt is not None:
         # Beside the streams: of a megabyte it takes seconds.
+        tokens = await asyncio.to_thread(room.tokens.of_messages, asked.messages, asked.tools)
+    elif asked.prompt is not None:
         tokens = await asyncio.to_thread(room.tokens.of_text, asked.prompt, special=asked.add_special_tokens)
     else:
         raise Problem("Give a prompt or messages.", param="prompt")
