@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workernode.local.server.front.thoughts import HARMONY, MAGISTRAL, THINK, ThoughtFormat, continued
+from workernode.local.server.front.thoughts import format_of as thought_format_of
 from workernode.local.server.front.tools import (
     HERMES,
     LLAMA,
@@ -108,3 +111,76 @@ def test_of_calls_that_shall_not_be_parallel_the_first_one_counts(cuts: list[int
 def test_what_is_no_call_stays_text(inside: str, cuts: list[int]) -> None:
     text = f"a<tool_call>{inside}</tool_call>b<tool_call>{inside}"
     assert _read(HERMES, text, cuts) == (text, [])
+
+
+def _thought(format_: ThoughtFormat, text: str, cuts: list[int], *, inside: bool = False) -> tuple[str, str]:
+    """What is thought, and what is answered."""
+    reader = format_.reader(inside=inside)
+    found = [part for cut in _cut(text, cuts) for part in reader.push(cut)] + reader.flush()
+    thought, answer = (
+        "".join(text for field, text in found if field == name) for name in ("reasoning_content", "content")
+    )
+    return thought, answer
+
+
+_marks = {mark for format_ in (THINK, MAGISTRAL, HARMONY) for mark in format_.marks}
+_parts = sorted(_marks | {"<thi", "</", "[/", "<|", "analysis", "final", "a", " ", "\n", "\u00e4"})
+_pieces = st.lists(st.sampled_from(_parts), max_size=12).map("".join)
+
+
+@given(st.sampled_from([THINK, MAGISTRAL, HARMONY]), st.booleans(), _pieces, st.lists(st.integers(0, 200)))
+def test_a_thought_is_the_same_wherever_tokens_end(
+    format_: ThoughtFormat, inside: bool, text: str, cuts: list[int]
+) -> None:
+    found = _thought(format_, text, cuts, inside=inside)
+    assert found == _thought(format_, text, [], inside=inside) == _thought(format_, text, [*range(200)], inside=inside)
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_each_family_thinks_in_its_own_words(cuts: list[int]) -> None:
+    for format_ in (THINK, MAGISTRAL):
+        begin, end = format_.marks
+        assert _thought(format_, f"\n{begin}\nSo: {begin[:3]} x \n{end}\n\nThe {begin} fox\n", cuts) == (
+            f"So: {begin[:3]} x",
+            f"The {begin} fox\n",
+        )
+        assert _thought(format_, f"  The fox {begin}a{end}", cuts) == ("", f"  The fox {begin}a{end}")
+        assert _thought(format_, f"So.{end}The fox", cuts, inside=True) == ("So.", "The fox")
+        assert _thought(format_, f"{begin}So.{end}The fox", cuts, inside=True) == ("So.", "The fox")
+        assert _thought(format_, "So. The", cuts, inside=True) == ("So. The", "")
+        assert _thought(format_, begin[:4], cuts) == ("", begin[:4])
+    harmony = "<|channel|>analysis<|message|>So <a>.<|end|><|start|>assistant<|channel|>final<|message|>The <fox>"
+    assert _thought(HARMONY, harmony, cuts) == ("So <a>.", "The <fox>")
+    assert _thought(HARMONY, " and more", cuts) == ("", " and more")
+
+
+def test_the_form_of_thoughts_is_known_by_the_template() -> None:
+    assert thought_format_of("{{ '<think>' }}") is THINK
+    assert thought_format_of("{{ content.split('</think>')[-1] }}") is THINK
+    assert thought_format_of("{{ '[THINK]' + thinking + '[/THINK]' }}") is MAGISTRAL
+    assert thought_format_of("{{ '<|start|>assistant<|channel|>final<|message|>' }}") is HARMONY
+    assert thought_format_of("{{ 'I think' }}") is None
+
+
+@pytest.mark.parametrize(
+    ("format_", "inside", "content", "thought", "expected"),
+    [
+        (None, False, " a\n", "t", (" a\n", None, False)),
+        (THINK, False, " a\n", "", (" a\n", None, False)),
+        (THINK, False, "", "", ("", THINK, False)),
+        (THINK, False, "<think>a", "", ("<think>a", THINK, True)),
+        (THINK, True, "a", "t", ("t\n</think>\n\na", None, False)),
+        (THINK, True, "t</think>a", "", ("t</think>a", None, False)),
+        (THINK, True, "", "t", ("t", THINK, True)),
+        (HARMONY, False, "a", "", ("<|channel|>final<|message|>a", HARMONY, False)),
+        (HARMONY, False, "", "", ("", HARMONY, False)),
+    ],
+)
+def test_an_answer_is_continued_as_one_and_a_thought_as_one(
+    format_: ThoughtFormat | None,
+    inside: bool,
+    content: str,
+    thought: str,
+    expected: tuple[str, ThoughtFormat | None, bool],
+) -> None:
+    assert continued(format_, content, thought, inside=inside) == expected

@@ -22,7 +22,7 @@ def rendered(tokens: Tokens, *messages: tuple[str, str], **fields: Any) -> str:
     """The prompt as text."""
     listed = [{"role": role, "content": content} for role, content in messages]
     asked = read(msgspec.json.encode({"messages": listed, **fields}), Chat)
-    return tokens.text(tokens.of_chat(asked))
+    return tokens.text(tokens.of_chat(asked).tokens)
 
 
 def made(template: str = PLAIN, **fields: Any) -> Tokens:

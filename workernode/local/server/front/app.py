@@ -138,7 +138,7 @@ async def _tokenize(room: Room, body: bytes, sender: Sender) -> None:
     asked = read(body, Tokenize)
     if asked.messages:
         # Beside the streams: of a megabyte it takes seconds.
-        tokens = await asyncio.to_thread(room.tokens.of_messages, asked.messages, asked.tools)
+        tokens = (await asyncio.to_thread(room.tokens.of_messages, asked.messages, asked.tools)).tokens
     elif asked.prompt is not None:
         tokens = await asyncio.to_thread(room.tokens.of_text, asked.prompt, special=asked.add_special_tokens)
     else:

@@ -47,10 +47,13 @@ class Room:
             raise Problem("This model only makes embeddings.", code="unsupported_endpoint", status=404)
 
 
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """OpenAI's figures."""
-    return {
+def usage(prompt_tokens: int, completion_tokens: int, reasoning_tokens: int = 0) -> dict[str, Any]:
+    """OpenAI's figures. ``reasoning_tokens`` are a part of the completion's."""
+    figures: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
+    if reasoning_tokens:
+        figures["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import msgspec
 from jinja2 import TemplateError
 
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.front import thoughts
 from workernode.local.server.front.problem import Problem, unsupported
 from workernode.local.server.front.template import ChatTemplate
 from workernode.local.server.token_bytes import bytes_of_tokens
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
     from workernode.local.server.flags import Flags
     from workernode.local.server.front.asked import Chat, Message
     from workernode.local.server.words import Logprob, Ready
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads of a conversation, and how it will write its thoughts: in which form, if there is one, and
+    whether its text begins inside of one."""
+
+    tokens: list[int]
+    thoughts: thoughts.ThoughtFormat | None = None
+    inside: bool = False
 
 
 class Tokens:
@@ -71,8 +83,8 @@ class Tokens:
             raise Problem("The prompt is empty, and this model has no token that begins a text.", param="prompt")
         return [int(first)]
 
-    def of_chat(self, asked: Chat) -> list[int]:
-        """The tokens of a conversation."""
+    def of_chat(self, asked: Chat) -> Prompt:
+        """See :meth:`of_messages`."""
         return self.of_messages(
             asked.messages,
             None if asked.tool_choice == "none" else asked.tools,
@@ -91,8 +103,8 @@ class Tokens:
         begins: bool = True,
         effort: str | None = None,
         settings: dict[str, Any] | None = None,
-    ) -> list[int]:
-        """The tokens of a conversation by the template. Raises :class:`Problem`."""
+    ) -> Prompt:
+        """A conversation by the template. Raises :class:`Problem`."""
         template = self._of_tools if tools else self._template
         if template is None:
             raise Problem(
@@ -113,14 +125,20 @@ class Tokens:
                 fields["role"] = "system" if fields["role"] == "developer" else fields["role"]
         names = self._names | ({} if effort is None else {"reasoning_effort": effort}) | (settings or {})
         # To continue is to let the model begin its answer, and to have written its first words.
-        shown = plain.pop()["content"] if continues else ""
+        last = plain.pop() if continues else None
         try:
             text = template.render(plain, tools=tools, begins=begins or continues, **names)
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
         except Exception:  # a template is a program of its own
             raise _refused("they have the wrong form") from None
-        return self.of_text(text + shown, special=False)
+        format_ = thoughts.format_of(template.text)
+        inside = format_ is not None and text.rstrip().endswith(format_.begin)  # some templates begin the thought
+        if last is not None:
+            thought = last.get("reasoning_content") or ""
+            shown, format_, inside = thoughts.continued(format_, last["content"], thought, inside=inside)
+            text += shown
+        return Prompt(self.of_text(text, special=False), format_, inside)
 
     def ids_of(self, *texts: str) -> tuple[int, ...]:
         """The tokens that are one of these texts each, where there are such."""
