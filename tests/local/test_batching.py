@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.local.batch_of import GREEDY, Answers, answers, loaded, prompts
+from tests.local.operations import Operations
 from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.words import Refusal, Sampling
 
@@ -82,6 +83,16 @@ def test_32_choices_equal_their_solo_runs_to_the_last_bit_in_nearly_as_many_step
         solo_steps.append(alone.count)
     assert together.count <= 1.2 * max(solo_steps)
     assert together.text(4).startswith("{")
+
+
+def test_logprobs_of_all_rows_are_one_computation(model: Model) -> None:
+    found = Answers(model)
+    for number in range(4):
+        found.submit(number, [5, 6, 7], Sampling(max_tokens=2, seed=number, top_logprobs=3, ignore_eos=True))
+    with Operations() as seen:
+        found.finish()
+    made = [tensor.shape[0] for name, tensor in seen.made if name == "_log_softmax"]
+    assert made == [4, 4]
 
 
 def test_pieces_come_in_the_interval_that_is_set_and_the_first_at_once(model: Model, tiny_folder: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
 
+from tests.local.operations import Operations
+from workernode.local.server.steps import sampler
 from workernode.local.server.steps.sampler import Taste, choose
 from workernode.local.server.words import Sampling
 
@@ -101,4 +105,51 @@ def test_a_part_of_many_is_a_part_of_all_that_are_left() -> None:
         warped = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits.clone()))
         allowed = set(torch.nonzero(warped[0] > float("-inf"))[:, 0].tolist())
         tastes = [Taste(Sampling(max_tokens=1, seed=seed, top_k=top_k, top_p=top_p), 0, ()) for seed in range(DRAWS)]
-        assert set(choose(logits.expand(DRAWS, -1), tastes, [0] * DRAWS)) == allowed
+        assert set(choose(logits.repeat(DRAWS, 1), tastes, [0] * DRAWS)) == allowed
+
+
+@pytest.mark.parametrize("size", [300, 512, 1300, 5120])
+@pytest.mark.parametrize("spread", [0.0, 2.0, 8.0])
+def test_a_free_choice_is_where_the_sum_of_chances_passes_the_luck(
+    size: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the vocabulary, with the exact sum of all chances before."""
+    lucks = [0.0, 1e-9, *torch.rand(60, generator=torch.Generator().manual_seed(7)).tolist(), 0.9999, 1 - 2**-53]
+    monkeypatch.setattr(sampler, "uniform", lambda seed, choice, position: lucks[position])
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(size)) * spread
+    logits[[0, 1, 17, size - 1]] = -math.inf  # may not be chosen, not even by the luckiest
+    powers = logits.double().exp().tolist()
+    sums = [each / math.fsum(powers) for each in itertools.accumulate(powers)]
+    taste = Taste(Sampling(max_tokens=1), 0, ())
+    chosen = choose(logits.repeat(len(lucks), 1), [taste] * len(lucks), list(range(len(lucks))))
+    for luck, token in zip(lucks, chosen, strict=True):
+        assert powers[token] > 0
+        # Chances are float32.
+        assert bisect.bisect(sums, luck - 1e-5) <= token <= bisect.bisect(sums, luck + 1e-5)
+    assert len(set(chosen)) > 3
+
+
+def test_what_a_row_draws_from_a_whole_vocabulary_is_the_same_in_any_company() -> None:
+    logits = torch.randn(33, 5000, generator=torch.Generator().manual_seed(4)) * 3
+    tastes = [Taste(Sampling(max_tokens=1, seed=seed), 0, ()) for seed in range(33)]
+    together = choose(logits.clone(), tastes, [5] * 33)
+    assert [choose(logits[n : n + 1].clone(), tastes[n : n + 1], [5])[0] for n in range(33)] == together
+
+
+def test_no_vocabulary_is_added_up_in_float64() -> None:
+    """That took longer than a step of a small model."""
+    with Operations() as seen:
+        choose(torch.randn(4, 20_000), [Taste(Sampling(max_tokens=1, seed=seed), 0, ()) for seed in range(4)], [0] * 4)
+    assert not [name for name, made in seen.made if made.dtype == torch.float64 and made.shape[-1] >= 20_000]
+
+
+def test_rounding_chooses_nothing_without_a_chance() -> None:
+    """Where the luck ends at the border of two blocks, and the second's sum is rounded."""
+    chances = torch.zeros(200, 1536)
+    chances[:, 0] = 1 - 2**-24
+    chances[:, 512] = 2**-24 - 2**-48
+    chances[:, 1025] = torch.arange(1, 201) * 1e-15 + 2**-48
+    before = 1 - 2**-48
+    luck = before / (before + chances[:, 1025:1026].double())
+    chosen = sampler._pick_of_all(chances, luck)
+    assert set(chosen) == {1025}

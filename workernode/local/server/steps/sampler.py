@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 128
 """So many of the likeliest are looked at first; all are sorted only for a row that may choose among more."""
+_BLOCK = 512
+"""Tokens whose chances are added up first where all may be chosen: sums over a whole vocabulary in float64 take longer
+than all the rest."""
 _GREEDY_BELOW = 1e-5
 
 
@@ -59,7 +62,12 @@ def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> l
     for number, taste in enumerate(tastes):
         if taste.bends:
             _bend(logits[number], taste)
-    chosen: list[int] = logits.argmax(dim=-1).tolist()
+    chosen = [0] * len(tastes)
+    greedy = [number for number, taste in enumerate(tastes) if taste.greedy]
+    if greedy:
+        best = _rows(logits, greedy).max(dim=-1).indices  # on a CPU some five times as fast as argmax
+        for number, token in zip(greedy, best.tolist(), strict=True):
+            chosen[number] = token
     drawing = [number for number, taste in enumerate(tastes) if not taste.greedy]
     if drawing:
         for number, token in zip(drawing, _draw(logits, tastes, positions, drawing), strict=True):
@@ -88,7 +96,8 @@ def _bend(logits: torch.Tensor, taste: Taste) -> None:
 def _draw(logits: torch.Tensor, tastes: list[Taste], positions: list[int], drawing: list[int]) -> list[int]:
     device = logits.device
     asked = [tastes[number].sampling for number in drawing]
-    scaled = logits[drawing] / torch.tensor([[each.temperature] for each in asked], device=device)
+    scaled = _rows(logits, drawing)
+    scaled /= torch.tensor([[each.temperature] for each in asked], device=device)
     chances = torch.softmax(scaled, dim=-1)
     luck = torch.tensor(
         [[uniform(tastes[number].sampling.seed, tastes[number].choice, positions[number])] for number in drawing],
@@ -98,11 +107,11 @@ def _draw(logits: torch.Tensor, tastes: list[Taste], positions: list[int], drawi
     chosen = [0] * len(drawing)
     free = [n for n, each in enumerate(asked) if not _is_cut(each)]
     if free:
-        for number, token in zip(free, _pick(chances[free], luck[free]), strict=True):
+        for number, token in zip(free, _pick_of_all(_rows(chances, free), luck[free]), strict=True):
             chosen[number] = token
     cut = [n for n, each in enumerate(asked) if _is_cut(each)]
     if cut:
-        best, tokens = chances[cut].topk(min(_CANDIDATES, chances.shape[-1]), dim=-1)
+        best, tokens = _rows(chances, cut).topk(min(_CANDIDATES, chances.shape[-1]), dim=-1)
         for place, number in enumerate(cut):
             if _may_choose_among_more(asked[number], best[place]):
                 row, order = chances[number].sort(descending=True, stable=True)
@@ -146,8 +155,35 @@ def _kept(chances: torch.Tensor, asked: Sampling) -> torch.Tensor:
 def _pick(chances: torch.Tensor, luck: torch.Tensor) -> list[int]:
     """The place where the sum of chances passes the luck, for each row."""
     sums = chances.cumsum(-1, dtype=torch.float64)
-    places = torch.searchsorted(sums, luck * sums[:, -1:], right=True)[:, 0]
-    # Rounding may lead past the last that has a chance at all.
-    last = (chances > 0).to(torch.int8).cumsum(-1, dtype=torch.int64).argmax(-1)
-    picked: list[int] = torch.minimum(places, last).tolist()
+    picked: list[int] = _passed(chances, sums, luck * sums[:, -1:])[:, 0].tolist()
     return picked
+
+
+def _pick_of_all(chances: torch.Tensor, luck: torch.Tensor) -> list[int]:
+    """As :func:`_pick`, of a whole vocabulary: first the block, then the place in it."""
+    size = chances.shape[-1]
+    count = size // _BLOCK
+    whole = chances[:, : count * _BLOCK].unflatten(-1, (count, _BLOCK)).sum(-1)
+    blocks = torch.cat([whole, chances[:, count * _BLOCK :].sum(-1, keepdim=True)], dim=-1)
+    sums = blocks.cumsum(-1, dtype=torch.float64)
+    level = luck * sums[:, -1:]
+    block = _passed(blocks, sums, level)
+    level = (level - (sums - blocks).gather(-1, block)).clamp(min=0.0)
+    places = block * _BLOCK + torch.arange(_BLOCK, device=chances.device)
+    inside = chances.gather(-1, places.clamp(max=size - 1)).masked_fill(places >= size, 0.0)
+    place = _passed(inside, inside.cumsum(-1, dtype=torch.float64), level)
+    picked: list[int] = places.gather(-1, place)[:, 0].tolist()
+    return picked
+
+
+def _passed(chances: torch.Tensor, sums: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    """The first place where the sum of chances is above the level, for each row, (rows, 1)."""
+    places = torch.searchsorted(sums, level, right=True)
+    # Rounding may lead past the last that has a chance at all.
+    last = (chances > 0).to(torch.int8).cumsum(-1, dtype=torch.int64).argmax(-1, keepdim=True)
+    return torch.minimum(places, last)
+
+
+def _rows(tensor: torch.Tensor, numbers: list[int]) -> torch.Tensor:
+    """Some rows in ascending order, not copied if they are all."""
+    return tensor if len(numbers) == len(tensor) else tensor[numbers]

@@ -175,17 +175,21 @@ class Steps:
             return pieces
         speeches = [self._speeches[row] for row, _ in ends]
         own = logits[[place for _, place in ends]]
-        known = [number for number, each in enumerate(speeches) if each.taste.sampling.top_logprobs is not None]
-        untouched = own[known].clone()
+        # By how many are told, and not the most for all: which of equally likely ones are found depends on it.
+        telling: dict[int, list[int]] = {}
+        for number, speech in enumerate(speeches):
+            if (top := speech.taste.sampling.top_logprobs) is not None:
+                telling.setdefault(top, []).append(number)
+        untouched = {top: own[numbers] for top, numbers in telling.items()}
         for speech in speeches:
             if speech.matcher is not None:
                 speech.taste.mask = speech.matcher.mask().to(own.device)
         tokens = choose(own, [each.taste for each in speeches], [len(row.tokens) for row, _ in ends])
         self._count(len(tokens))
         logprobs: dict[int, Logprob] = {}
-        for place, number in enumerate(known):
-            top = speeches[number].taste.sampling.top_logprobs or 0
-            logprobs[number] = logprobs_of(untouched[place : place + 1], [tokens[number]], top)[0]
+        for top, numbers in telling.items():
+            found = logprobs_of(untouched[top], [tokens[number] for number in numbers], top)
+            logprobs.update(zip(numbers, found, strict=True))
         for number, speech in enumerate(speeches):
             piece = speech.gather(speech.say(tokens[number], logprobs.get(number)), self._stream_interval)
             if piece is None:
