@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ from tests.local.operations import Operations
 from workernode.local.server.steps import sampler
 from workernode.local.server.steps.sampler import Taste, choose
 from workernode.local.server.words import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOGITS = [2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0]
 DRAWS = 2000
@@ -141,6 +144,24 @@ def test_no_vocabulary_is_added_up_in_float64() -> None:
     with Operations() as seen:
         choose(torch.randn(4, 20_000), [Taste(Sampling(max_tokens=1, seed=seed), 0, ()) for seed in range(4)], [0] * 4)
     assert not [name for name, made in seen.made if made.dtype == torch.float64 and made.shape[-1] >= 20_000]
+
+
+def test_a_penalized_prompt_is_read_once_and_what_is_generated_counts_too() -> None:
+    read = []
+
+    class Prompt(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            read.append(1)
+            return super().__iter__()
+
+    taste = Taste(Sampling(max_tokens=9, temperature=0.0, repetition_penalty=100.0), 0, Prompt([0, 3, 0]))
+    chosen = []
+    for position in range(6):
+        chosen += choose(torch.tensor([[8.0, 7.0, 6.0, 5.0, 4.0]]), [taste], [position])
+        taste.took(chosen[-1])
+    # First what has not been there yet, and then by size again.
+    assert chosen == [1, 2, 4, 0, 0, 0]
+    assert len(read) == 1
 
 
 def test_rounding_chooses_nothing_without_a_chance() -> None:

@@ -38,6 +38,7 @@ class Taste:
     """How often each token was generated."""
     mask: torch.Tensor | None = None
     """The tokens that the grammar allows now, True where it does; None: all."""
+    _seen: torch.Tensor | None = None
 
     @property
     def greedy(self) -> bool:
@@ -54,6 +55,14 @@ class Taste:
     def took(self, token: int) -> None:
         """Remember a generated token."""
         self.counts[token] = self.counts.get(token, 0) + 1
+        if self._seen is not None and self.counts[token] == 1:
+            self._seen = torch.cat([self._seen, self._seen.new_tensor([token])])
+
+    def seen(self, device: torch.device) -> torch.Tensor:
+        """The tokens of prompt and answer, some of them twice. A long prompt is read once, and not for each token."""
+        if self._seen is None:
+            self._seen = torch.tensor(sorted({*self.prompt, *self.counts}), device=device)
+        return self._seen
 
 
 def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> list[int]:
@@ -78,7 +87,7 @@ def choose(logits: torch.Tensor, tastes: list[Taste], positions: list[int]) -> l
 def _bend(logits: torch.Tensor, taste: Taste) -> None:
     asked = taste.sampling
     if asked.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted({*taste.prompt, *taste.counts}), device=logits.device)
+        seen = taste.seen(logits.device)
         found = logits[seen]
         penalty = asked.repetition_penalty
         logits[seen] = torch.where(found > 0, found / penalty, found * penalty)
