@@ -85,6 +85,24 @@ def test_32_choices_equal_their_solo_runs_to_the_last_bit_in_nearly_as_many_step
     assert together.text(4).startswith("{")
 
 
+def test_long_prompts_that_go_on_by_turns_change_nothing(tiny_folder: Path) -> None:
+    model = loaded(tiny_folder, "--prefill-tokens", "32")
+    luck = random.Random(2)
+    asked = [
+        ([luck.randrange(3, 300) for _ in range(luck.choice([9, 40, 200, 400]))], settings_of(number))
+        for number in range(12)
+    ]
+    found = Answers(model)
+    for number, (prompt, sampling) in enumerate(asked):
+        found.submit(number, prompt, sampling, prompt_logprobs=number % 3 == 0)
+        found.step()
+    found.finish()
+    for number, (prompt, sampling) in enumerate(asked):
+        alone = Answers(model)
+        alone.submit(number, prompt, sampling, prompt_logprobs=number % 3 == 0)
+        assert told(alone.finish(), number) == told(found, number)
+
+
 def test_logprobs_of_all_rows_are_one_computation(model: Model) -> None:
     found = Answers(model)
     for number in range(4):

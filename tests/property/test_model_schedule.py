@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import itertools
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workernode.local.server.steps.extents import Extent, Extents, size_for
@@ -94,3 +96,56 @@ def test_where_a_prompt_is_cut_depends_on_nothing_but_itself(prompt: int, others
         return found
 
     assert cuts(others) == cuts(0)
+
+
+def _step(schedule: Schedule) -> list[Row]:
+    """One step; the rows that got a token."""
+    plan = schedule.plan()
+    schedule.computed(plan)
+    found = [part.row for part in plan.parts if part.yields]
+    for row in found:
+        row.tokens.append(2)
+        if row.generated == row.max_tokens:
+            schedule.leave(row)
+    return found
+
+
+@given(st.integers(1, 5), st.integers(0, 10), st.integers(1, 64))
+def test_a_short_prompt_waits_for_at_most_one_step_of_long_ones(long: int, steps: int, short: int) -> None:
+    schedule = Schedule(rows_max=8, kv_tokens=2**16, prefill_tokens=64)
+    for number in range(long):
+        schedule.add(Row(number, 0, [1] * 5000, 10))
+    for _ in range(steps):
+        _step(schedule)
+    row = Row(100, 0, [1] * short, 10)
+    schedule.add(row)
+    assert row in _step(schedule) + _step(schedule)
+
+
+@given(
+    st.integers(1, 16),
+    st.sampled_from([2048, 4096, 16384]),
+    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 20)), min_size=1, max_size=5),
+    st.integers(0, 10),
+)
+@example(16, 16384, [(200, 1)], 0)  # enough of them for all of each step
+@example(1, 4096, [(1, 2)], 0)  # the only place is free whenever it is a short one's turn
+@example(4, 2048, [(1, 1), (1, 4)], 2)  # there are never free places enough side by side
+def test_a_long_prompt_is_not_starved_by_short_ones_that_keep_coming(
+    rows_max: int, kv_tokens: int, shorts: list[tuple[int, int]], steps: int
+) -> None:
+    schedule = Schedule(rows_max=rows_max, kv_tokens=kv_tokens, prefill_tokens=64)
+    row = Row(0, 0, [1] * 1500, 1)
+    schedule.add(Row(1000, 0, [1], 1))
+    endless = itertools.cycle(shorts)
+    for step in range(500):
+        if step == steps:
+            schedule.add(row)
+        while len(schedule.waiting) < 4:
+            prompt, most = next(endless)
+            schedule.add(Row(step + 1, 0, [1] * prompt, most))
+        if row in _step(schedule):
+            break
+    # Those before it, and then every other step at least.
+    assert step < 400
+    assert row.generated == 1

@@ -58,6 +58,10 @@ class Extents:
         self.used += wanted
         return Extent(start, wanted)
 
+    def fits(self, tokens: int) -> bool:
+        """Whether a free one is large enough."""
+        return any(size >= tokens and starts for size, starts in self._free.items())
+
     def give(self, extent: Extent) -> None:
         """Take an extent back, and join it with its free neighbour to what it was split from."""
         self.used -= extent.size

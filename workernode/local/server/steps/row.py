@@ -20,6 +20,8 @@ class Row:
     prompt_length: int = field(init=False)
     computed: int = 0
     extent: Extent | None = None
+    arrived: int = 0
+    """Its number in order of arrival."""
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)

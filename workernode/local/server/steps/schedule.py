@@ -6,7 +6,7 @@ there. That is half of why the same seed gives the same text in any company; the
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from dataclasses import dataclass
 
 from workernode.local.server.steps.extents import Extents
@@ -25,26 +25,33 @@ class Plan:
 
 
 class Schedule:
-    """At most ``rows_max`` rows at once, and ``prefill_tokens`` of prompts in a step, in order of arrival.
+    """At most ``rows_max`` rows at once, and about ``prefill_tokens`` of prompts in a step.
 
-    ``kv_tokens`` must hold one row of the longest context.
+    By turns the prompt that came first and the one with the least left go on first: a short one does not wait for all
+    the long ones before it, and a long one not for all shorter ones. ``kv_tokens`` must hold one row of the longest
+    context.
     """
 
     def __init__(self, *, rows_max: int, kv_tokens: int, prefill_tokens: int) -> None:
         self.extents = Extents(kv_tokens)
         self.running: list[Row] = []
-        self.waiting: deque[Row] = deque()
+        self.waiting: list[Row] = []
+        """In order of arrival."""
         self._rows_max = self._rows_now = rows_max
         self._chunk = prefill_tokens
         self._good_steps = 0
+        self._arrived = 0
+        self._shortest_first = True
 
     def add(self, row: Row) -> None:
         """A row waits for its place."""
+        self._arrived += 1
+        row.arrived = self._arrived
         self.waiting.append(row)
 
     def drop(self, request: int) -> None:
         """The rows of a request leave at once."""
-        self.waiting = deque(row for row in self.waiting if row.request != request)
+        self.waiting = [row for row in self.waiting if row.request != request]
         for row in [row for row in self.running if row.request == request]:
             self.leave(row)
 
@@ -61,11 +68,9 @@ class Schedule:
                 self._make_room(row, moves)
         parts = [Part(row, row.computed, len(row.tokens)) for row in self.running if row.decodes]
         budget = self._chunk
-        for row in self.running:
-            if not row.decodes and budget > 0:
+        for row in self._prompts():
+            if budget > 0 and (row.extent is not None or self._admit(row)):
                 budget -= self._advance(row, parts)
-        while self.waiting and budget > 0 and len(self.running) < self._rows_now and self._admit():
-            budget -= self._advance(self.running[-1], parts)
         return Plan(parts, moves)
 
     def computed(self, plan: Plan) -> None:
@@ -88,17 +93,32 @@ class Schedule:
             self._postpone(row)
         return None
 
+    def _prompts(self) -> list[Row]:
+        """In the order in which they go on in this step; those that wait too, where there is a place for the first."""
+        self._shortest_first = not self._shortest_first
+        prompts = [row for row in self.running if not row.decodes]
+        if self.waiting and len(self.running) < self._rows_now and self.extents.fits(_needed(self.waiting[0])):
+            prompts += self.waiting
+        first = None if self._shortest_first else min(prompts, key=lambda row: row.arrived, default=None)
+        return sorted(prompts, key=lambda row: (row is not first, len(row.tokens) - row.computed, row.arrived))
+
     def _advance(self, row: Row, parts: list[Part]) -> int:
         end = min(len(row.tokens), row.computed - row.computed % self._chunk + self._chunk)
         parts.append(Part(row, row.computed, end))
         return end - row.computed
 
-    def _admit(self) -> bool:
+    def _admit(self, row: Row) -> bool:
+        """Give a waiting row its place, unless that takes the place of the one that came first."""
         first = self.waiting[0]
-        extent = self.extents.take(len(first.tokens) + (first.max_tokens > 0))
+        if len(self.running) + (row is not first) >= self._rows_now:
+            return False
+        extent = self.extents.take(_needed(row))
         if extent is None:
             return False
-        row = self.waiting.popleft()
+        if row is not first and not self.extents.fits(_needed(first)):
+            self.extents.give(extent)
+            return False
+        self.waiting.remove(row)
         row.extent = extent
         self.running.append(row)
         return True
@@ -125,12 +145,17 @@ class Schedule:
                 return
 
     def _postpone(self, row: Row) -> None:
-        """Back to the head of the queue; what it has generated is computed anew like a prompt."""
+        """Back to the queue; what it has generated is computed anew like a prompt."""
         self.leave(row)
         row.computed = 0
-        self.waiting.appendleft(row)
+        bisect.insort(self.waiting, row, key=lambda each: each.arrived)
 
     def _free(self, row: Row) -> None:
         if row.extent is not None:
             self.extents.give(row.extent)
             row.extent = None
+
+
+def _needed(row: Row) -> int:
+    """The tokens of its first place: it is about to get one more, unless it is only read."""
+    return len(row.tokens) + (row.max_tokens > 0)
