@@ -103,6 +103,109 @@ def test_long_prompts_that_go_on_by_turns_change_nothing(tiny_folder: Path) -> N
         assert told(alone.finish(), number) == told(found, number)
 
 
+class _Counting:
+    """A forward pass that counts tokens."""
+
+    def __init__(self, forward: Any) -> None:
+        self._forward = forward
+        self.tokens = 0
+
+    def logits(self, batch: Any, wanted: list[int]) -> torch.Tensor:
+        self.tokens += len(batch.ids)
+        found: torch.Tensor = self._forward.logits(batch, wanted)
+        return found
+
+
+LONG = [3 + number * 7 % 290 for number in range(300)]
+
+
+def choice_alone(model: Model, choice: int, sampling: Sampling, prompt: list[int] = LONG) -> Any:
+    """What a choice says that has computed its prompt itself."""
+    found = Answers(model)
+    found.submit(0, prompt, sampling)
+    for speech in found.steps._speeches.values():
+        speech.taste.choice = choice
+    return [(piece.text, piece.logprobs, piece.finish_reason) for piece in found.finish().pieces[0]]
+
+
+def said(found: Answers, number: int, choice: int) -> Any:
+    pieces = [piece for piece in found.pieces[number] if piece.choice == choice]
+    return [(piece.text, piece.logprobs, piece.finish_reason) for piece in pieces]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_choices_share_the_computed_prompt_and_say_what_they_would_say_alone(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    model = loaded(tiny_folder, "--prefill-tokens", "32")
+    sampling = msgspec.structs.replace(settings_of(number + 4), max_tokens=20, top_logprobs=2)
+    expected = [choice_alone(model, choice, sampling) for choice in range(4)]
+    assert model.steps is not None
+    counting = _Counting(model.steps._forward)
+    monkeypatch.setattr(model.steps, "_forward", counting)
+    found = Answers(model)
+    found.submit(0, LONG, sampling, choices=4)
+    found.submit(1, LONG[:77], sampling)
+    found.finish()
+    assert [said(found, 0, choice) for choice in range(4)] == expected
+    assert counting.tokens <= 300 + 77 + 5 * 19
+
+
+@pytest.mark.parametrize("flags", [("--max-batch", "2"), ("--kv-tokens", "1024"), ("--kv-tokens", "512")])
+def test_choices_without_a_place_wait_and_say_the_same(model: Model, tiny_folder: Path, flags: tuple[str, ...]) -> None:
+    short = loaded(tiny_folder, "--prefill-tokens", "32", *flags)
+    sampling = Sampling(max_tokens=40, seed=4, ignore_eos=True)
+    found = Answers(short)
+    found.submit(0, LONG, sampling, choices=5, prompt_logprobs=True)
+    found.submit(1, LONG[:77], sampling, choices=2, prompt_logprobs=True)
+    found.finish()
+    for number, prompt, choices in ((0, LONG, 5), (1, LONG[:77], 2)):
+        for choice in range(choices):
+            alone = choice_alone(model, choice, sampling, prompt)
+            assert found.text(number, choice) == "".join(text for text, _, _ in alone)
+        assert [len(each.logprobs) for each in found.others if each.request == number] == [len(prompt)]
+    assert found.steps.measure().kv_cache_use == 0
+
+
+def test_choices_that_are_only_read_end_with_the_first(model: Model) -> None:
+    found = Answers(model)
+    found.submit(0, LONG, Sampling(max_tokens=0), choices=3, prompt_logprobs=True)
+    found.finish()
+    assert [(piece.choice, piece.finish_reason) for piece in found.pieces[0]] == [(n, "length") for n in range(3)]
+    assert found.count == 1
+
+
+def test_choices_cancelled_in_any_step_leave_nothing_and_change_nothing(tiny_folder: Path) -> None:
+    model = loaded(tiny_folder, "--prefill-tokens", "32")
+    sampling = Sampling(max_tokens=6, seed=4, ignore_eos=True, top_logprobs=1)
+    expected = [choice_alone(model, choice, sampling) for choice in range(2)]
+    for steps in range(22):
+        found = Answers(model)
+        found.submit(7, LONG[::-1], sampling, choices=3, prompt_logprobs=True)
+        found.submit(0, LONG, sampling, choices=2)
+        for _ in range(steps):
+            found.step()
+        found.steps.cancel(7)
+        found.submit(8, LONG[:90], sampling, choices=3)  # into the places that are free now
+        found.finish()
+        assert [said(found, 0, choice) for choice in range(2)] == expected
+        assert (found.steps.measure().kv_cache_use, found.steps._speeches, found.steps._telling) == (0, {}, {})
+
+
+def test_a_first_choice_that_ends_at_once_leaves_the_others_their_prompt(tiny_folder: Path) -> None:
+    model = loaded(tiny_folder, "--prefill-tokens", "32")
+    sampling = Sampling(max_tokens=12, temperature=1.5, seed=4, ignore_eos=True)
+    alone = ["".join(text for text, _, _ in choice_alone(model, choice, sampling)) for choice in range(4)]
+    assert len({text[0] for text in alone}) > 1
+    stopped = msgspec.structs.replace(sampling, stop=(alone[0][0],))
+    found = Answers(model)
+    found.submit(0, LONG, stopped, choices=4)
+    found.step()
+    found.finish()
+    assert found.text(0, 0) == ""
+    assert [found.text(0, choice) for choice in range(4)] == [text.split(alone[0][0])[0] for text in alone]
+
+
 def test_logprobs_of_all_rows_are_one_computation(model: Model) -> None:
     found = Answers(model)
     for number in range(4):

@@ -98,6 +98,113 @@ def test_where_a_prompt_is_cut_depends_on_nothing_but_itself(prompt: int, others
     assert cuts(others) == cuts(0)
 
 
+def _holds(cache: dict[int, object], row: Row) -> bool:
+    """Whether the cache has the row's own tokens where they should be; those of a prompt are its request's."""
+    assert row.extent is not None
+    places = range(row.extent.start, row.extent.start + row.computed)
+    return [cache.get(place) for place in places] == _kept(row)[: row.computed]
+
+
+def _kept(row: Row) -> list[object]:
+    own = range(row.prompt_length, len(row.tokens))
+    return [*((row.request, place) for place in range(row.prompt_length)), *((row.request, row.choice, n) for n in own)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.integers(0, 60), st.integers(1, 4)), min_size=1, max_size=12),
+    st.integers(1, 8),
+    st.sampled_from([256, 512, 2048]),
+    st.sets(st.integers(0, 60), max_size=4),
+    st.dictionaries(st.integers(0, 60), st.integers(0, 11), max_size=4),
+)
+def test_choices_have_their_prompt_in_the_cache_whoever_computed_it(
+    asked: list[tuple[int, int, int]], rows_max: int, kv_tokens: int, short_at: set[int], dropped: dict[int, int]
+) -> None:
+    schedule = Schedule(rows_max=rows_max, kv_tokens=kv_tokens, prefill_tokens=64)
+    rows = [
+        Row(number, choice, [1] * prompt, most)
+        for number, (prompt, most, choices) in enumerate(asked)
+        for choice in range(choices)
+        if size_for(prompt + most) <= kv_tokens
+    ]
+    for row in rows:
+        schedule.add(row)
+    cache: dict[int, object] = {}
+    gone: set[int] = set()
+    ended: list[Row] = []
+    for step in range(10_000):
+        if step in dropped:
+            schedule.drop(dropped[step])
+            gone.add(dropped[step])
+        if not (schedule.running or schedule.waiting):
+            break
+        plan = schedule.plan()
+        assert plan.parts
+        for move in plan.moves:
+            for place in range(move.tokens):
+                cache[move.target.start + place] = cache.get(move.source.start + place)
+        assert all(_holds(cache, row) for row in schedule.running)
+        if step in short_at:
+            refused = schedule.out_of_memory()
+            if refused is not None:
+                schedule.drop(refused.request)
+                gone.add(refused.request)
+            continue
+        for part in plan.parts:
+            assert part.row.extent is not None
+            for place in range(part.start, part.end):
+                cache[part.row.extent.start + place] = _kept(part.row)[place]
+        schedule.computed(plan)
+        ends = [each for part in plan.parts if part.yields for each in (part.row, *schedule.share(part.row))]
+        for row in ends:
+            if row.max_tokens > 0:
+                row.tokens.append(2)
+            if row.generated == row.max_tokens:
+                schedule.leave(row)
+                ended.append(row)
+    assert [row for row in rows if row not in ended and row.request not in gone] == []
+    assert len(set(map(id, ended))) == len(ended)
+    assert schedule.extents.used == 0
+
+
+@given(st.integers(1, 1000), st.integers(1, 8))
+def test_a_prompt_is_computed_once_for_all_choices(prompt: int, choices: int) -> None:
+    schedule = Schedule(rows_max=8, kv_tokens=2**16, prefill_tokens=64)
+    for choice in range(choices):
+        schedule.add(Row(0, choice, [1] * prompt, 1))
+    computed = 0
+    while schedule.running or schedule.waiting:
+        plan = schedule.plan()
+        schedule.computed(plan)
+        computed += sum(part.end - part.start for part in plan.parts)
+        for part in plan.parts:
+            for row in (part.row, *schedule.share(part.row)) if part.yields else ():
+                schedule.leave(row)
+    assert computed == prompt
+
+
+@given(st.integers(65, 1000), st.integers(2, 8), st.integers(1, 3))
+def test_a_choice_that_finds_a_place_later_computes_the_last_chunk_of_its_prompt_only(
+    prompt: int, choices: int, rows_max: int
+) -> None:
+    schedule = Schedule(rows_max=rows_max, kv_tokens=2**16, prefill_tokens=64)
+    first, *others = [Row(0, choice, [1] * prompt, 500 if choice == 0 else 3) for choice in range(choices)]
+    for row in (first, *others):
+        schedule.add(row)
+    while first.generated == 0:
+        _step(schedule)
+    computed = 0
+    while any(row.generated < row.max_tokens for row in others) and rows_max > 1:
+        plan = schedule.plan()
+        computed += sum(part.end - part.start for part in plan.parts if not part.row.decodes)
+        schedule.computed(plan)
+        for row in [part.row for part in plan.parts if part.yields]:
+            row.tokens.append(2)
+            if row.generated == row.max_tokens:
+                schedule.leave(row)
+    assert computed <= 64 * len(others)
+
+
 def _step(schedule: Schedule) -> list[Row]:
     """One step; the rows that got a token."""
     plan = schedule.plan()
@@ -136,14 +243,14 @@ def test_a_long_prompt_is_not_starved_by_short_ones_that_keep_coming(
 ) -> None:
     schedule = Schedule(rows_max=rows_max, kv_tokens=kv_tokens, prefill_tokens=64)
     row = Row(0, 0, [1] * 1500, 1)
-    schedule.add(Row(1000, 0, [1], 1))
-    endless = itertools.cycle(shorts)
+    schedule.add(Row(-1, 0, [1], 1))
+    endless = enumerate(itertools.cycle(shorts), 1)
     for step in range(500):
         if step == steps:
             schedule.add(row)
         while len(schedule.waiting) < 4:
-            prompt, most = next(endless)
-            schedule.add(Row(step + 1, 0, [1] * prompt, most))
+            number, (prompt, most) = next(endless)
+            schedule.add(Row(number, 0, [1] * prompt, most))
         if row in _step(schedule):
             break
     # Those before it, and then every other step at least.

@@ -167,7 +167,7 @@ class Steps:
         for row, places in wanted:
             last += len(places)
             if row.computed == len(row.tokens):
-                ends.append((row, last))
+                ends += [(each, last) for each in (row, *self._schedule.share(row))]
         silent = [row for row, _ in ends if row.max_tokens == 0]
         ends = [(row, place) for row, place in ends if row.max_tokens > 0]
         pieces = [self._end_silent(row) for row in silent]
