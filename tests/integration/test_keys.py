@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -159,10 +160,7 @@ async def test_requests_per_minute_are_counted_and_the_wait_is_told(tmp_path: Pa
         assert answer.status == 200
         assert answer.headers["x-ratelimit-limit-requests"] == "2"
         assert answer.headers["x-ratelimit-remaining-requests"] == left
-        assert answer.headers["x-ratelimit-reset-requests"] in (
-            "1m0s",
-            *(f"59.{ms:03}s".rstrip("0") for ms in range(1000)),
-        )
+        assert re.fullmatch(r"1m0s|5\d(\.\d{1,3})?s", answer.headers["x-ratelimit-reset-requests"])
     refused = await ask(running.port, key, "static")
     assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
     assert refused.headers["x-should-retry"] == "true"
