@@ -27,13 +27,13 @@ def api_server() -> Iterator[ApiServer]:
     server = ApiServer()
     try:
         server.start()
+        for path in (CRD, *sorted(KEDA.glob("*.yaml"))):
+            install(server, yaml.safe_load(path.read_text()))
+        yield server
     except ApiServerMissing as absent:
-        server.stop()
         missing(f"There is no API server of Kubernetes: {absent}.")
-    for path in (CRD, *sorted(KEDA.glob("*.yaml"))):
-        install(server, yaml.safe_load(path.read_text()))
-    yield server
-    server.stop()
+    finally:
+        server.stop()
 
 
 @pytest.fixture
