@@ -38,10 +38,12 @@ async def cluster(api_server: ApiServer, namespace: str, pulsar_server: PulsarSe
 def bare_server(api_server: ApiServer) -> Iterator[ApiServer]:
     """A cluster that does not know KEDA. It is only started where the shared one could be."""
     server = ApiServer()
-    server.start()
-    install(server, yaml.safe_load(CRD.read_text()))
-    yield server
-    server.stop()
+    try:
+        server.start()
+        install(server, yaml.safe_load(CRD.read_text()))
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture
