@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SENTENCES_MAX = 5
 """Nodes of which a condition tells."""
 
-SCALER_REASONS = {"failing": "KEDANotReady", "paused": "KEDAPaused", "unknown": "WaitingForKEDA"}
+_SCALER_REASONS = {"failing": "KEDANotReady", "paused": "KEDAPaused", "unknown": "WaitingForKEDA"}
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -86,7 +86,7 @@ def _ready(model: AIModel, seen: Observed) -> Condition:
             return not_ready("ScaledToZero", "No node runs, and none will by itself: spec.replicas is 0.")
         if seen.scaler.state == "active":
             return Condition("Ready", "True", "ScaledToZero", "No node runs; the first request has one started.")
-        reason = SCALER_REASONS[seen.scaler.state]
+        reason = _SCALER_REASONS[seen.scaler.state]
         return not_ready(reason, f"No node runs, and none will be started. KEDA says: {seen.scaler.says}")
     if seen.ready == 0:
         return not_ready("WaitingForNodes", _waiting(seen))
@@ -140,7 +140,7 @@ def _scaling(model: AIModel, seen: Observed) -> Condition:
         )
     if seen.scaler.state != "active":
         truth: Truth = "Unknown" if seen.scaler.state == "unknown" else "False"
-        return Condition("ScalingActive", truth, SCALER_REASONS[seen.scaler.state], f"KEDA says: {seen.scaler.says}")
+        return Condition("ScalingActive", truth, _SCALER_REASONS[seen.scaler.state], f"KEDA says: {seen.scaler.says}")
     sentence = f"KEDA keeps {spec.min_replicas} to {_nodes(spec.max_replicas)}, by the length of the queue."
     if spec.replicas is not None:
         sentence += " spec.replicas does not count beside KEDA."
@@ -158,7 +158,7 @@ def _degraded(seen: Observed) -> Condition:
     if seen.topics.why:
         return Condition("Degraded", "True", "BrokerAway", seen.topics.why)
     if seen.keda and seen.scaler.state == "failing":
-        return Condition("Degraded", "True", SCALER_REASONS["failing"], f"KEDA says: {seen.scaler.says}")
+        return Condition("Degraded", "True", _SCALER_REASONS["failing"], f"KEDA says: {seen.scaler.says}")
     return Condition("Degraded", "False", "Well", "Nothing is wrong.")
 
 

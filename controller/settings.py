@@ -24,7 +24,10 @@ class ControllerSettings(Settings):
     watch_namespace: str = Field("", description="the one namespace whose AIModels count; all if empty")
     lease_namespace: str = Field("workernode", description="the namespace of the Lease by which controllers elect one")
     lease_name: str = Field(
-        "workernode-controller", min_length=1, max_length=253, description="its name: one for each set of AIModels"
+        "workernode-controller",
+        min_length=1,
+        max_length=253,
+        description="the name of that Lease; one for each set of AIModels",
     )
     lease_s: int = Field(
         15, ge=3, le=3600, description="seconds after which another one takes over from a leader that is gone"

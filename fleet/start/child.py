@@ -103,6 +103,8 @@ class Child:
                 self._log.flush()
             except OSError as error:
                 # Its output is shown from here on: a pipe that nobody reads would stop it.
+                with contextlib.suppress(OSError):
+                    self._log.close()
                 self._log = None
                 self._tell(f"its log cannot be written any more: {error}")
                 self._tell(line)
