@@ -1,39 +1,63 @@
-"""Reaching the broker for the first time: keep trying, and say once why it takes so long."""
+"""What a role needs at the broker before it can work: keep trying, and say once why it takes so long."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from broker.interface import BrokerError, BrokerForbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from broker.interface import Broker
 
 AGAIN_S = 1.0
+T = TypeVar("T")
 
 
-async def reach(broker: Broker, stop: asyncio.Event, say: Callable[[str], None]) -> bool:
-    """Connect, trying again every second; False if ``stop`` was set first. ``say`` gets each new reason once."""
-    said = ""
-    while not stop.is_set():
-        try:
-            await broker.connect()
-            return True
-        except BrokerForbidden as error:
-            why = f"{error} Check PULSAR_TOKEN."
-        except BrokerError as error:
-            why = f"{error} Check PULSAR_URL, or start the broker."
-        if why != said:
-            say(why)
-            said = why
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN_S):
-                await stop.wait()
-    return False
+class Stopped(Exception):
+    """Nobody waits for the broker any more."""
+
+
+class Reach:
+    """Does at the broker what a role needs before it can work, trying again every second until that is done.
+
+    A broker that is away may come, and permissions may be granted a moment after the role was started. ``say`` gets
+    each new reason once; ``ends`` are the events after which nobody waits.
+    """
+
+    def __init__(self, say: Callable[[str], None], *ends: asyncio.Event) -> None:
+        self.why = ""
+        """What is in the way, empty if nothing is."""
+        self._say = say
+        self._ends = ends
+
+    async def __call__(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What ``step`` gives, which is called anew after each failure. Raises :class:`Stopped`."""
+        while not any(end.is_set() for end in self._ends):
+            try:
+                result = await step()
+            except BrokerForbidden as error:
+                self._tell(f"{error} Check PULSAR_TOKEN.")
+            except BrokerError as error:
+                self._tell(f"{error} Check PULSAR_URL, or start the broker.")
+            else:
+                self.why = ""
+                return result
+            await self._pause()
+        raise Stopped
+
+    def _tell(self, why: str) -> None:
+        if why != self.why:
+            self._say(why)
+            self.why = why
+
+    async def _pause(self) -> None:
+        waits = [asyncio.create_task(end.wait()) for end in self._ends]
+        await asyncio.wait(waits, timeout=AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
 
 async def keep(broker: Broker, topic: str, subscription: str, say: Callable[[str], None]) -> None:

@@ -190,9 +190,10 @@ class Lines:
         return f"<Lines {list(self._lines.values())!r}>"
 
     async def start(self) -> None:
-        """Join the link topic of this incarnation; nodes may speak from here on."""
+        """Join the link topic of this incarnation; nodes may speak from here on. May be called again if it failed."""
         topic = self._topics.link(self._gateway)
-        self._listener = await self._broker.listen(topic, self._hear, waiting_max=LINK_WAITING_MAX)
+        if self._listener is None:
+            self._listener = await self._broker.listen(topic, self._hear, waiting_max=LINK_WAITING_MAX)
         self._own = await self._broker.producer(topic)
         self._tasks.start(self._forget_the_silent(), "forget lines")
 

@@ -45,8 +45,13 @@ class Neighbours:
         self._producer: Producer | None = None
 
     async def start(self) -> None:
-        """Listen, and report for the first time, which makes the others say what they have."""
-        self._listener = await self._broker.listen(self._topics.backlog, self._hear, waiting_max=REPORTS_WAITING_MAX)
+        """Listen, and report for the first time, which makes the others say what they have. May be called again if it
+        failed.
+        """
+        if self._listener is None:
+            self._listener = await self._broker.listen(
+                self._topics.backlog, self._hear, waiting_max=REPORTS_WAITING_MAX
+            )
         self._producer = await self._broker.producer(self._topics.backlog)
         self._backlog.on_change = self._changed.set
         self._tasks.start(self._expire(), "expire gateways")

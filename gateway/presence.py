@@ -47,13 +47,16 @@ class PresenceListener:
         self._listener: Listener | None = None
 
     async def start(self) -> None:
-        """Listen, call the roll, and return when the nodes have had time to answer it."""
-        self._listener = await self._broker.listen(
-            self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True
-        )
-        self._tasks.start(self._expire(), "expire nodes")
-        for model in self._models.names:
-            self._queue.prepare(model)
+        """Listen, call the roll, and return when the nodes have had time to answer it. May be called again if it
+        failed.
+        """
+        if self._listener is None:
+            self._listener = await self._broker.listen(
+                self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True
+            )
+            self._tasks.start(self._expire(), "expire nodes")
+            for model in self._models.names:
+                self._queue.prepare(model)
         producer = await self._broker.producer(self._topics.roll_call)
         try:
             await producer.send(codec.encode(RollCall(sender=self._gateway)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from broker.reaching import keep, reach
+from broker.reaching import Reach, Stopped, keep
 from gateway.accepted import Accepted
 from gateway.admission import Admission
 from gateway.app import build
@@ -126,6 +126,7 @@ async def run(
             answer_tokens=settings.budget_answer_tokens,
             required=settings.budgets,
         )
+    reach = Reach(lambda why: log.error(why, action="broker_unreachable"), stop)
     own = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {}
     keys = ApiKeys(own, stored, anonymous=settings.lets_strangers_in)
 
@@ -134,6 +135,8 @@ async def run(
             return "The gateway is shutting down."
         if not broker.connected:
             return "The broker cannot be reached."
+        if reach.why:
+            return "The broker does not give what the gateway needs; its log says what."
         if stored is not None and not own and not stored.is_known:
             return "The database of keys cannot be read."
         if not presence.roll_called:
@@ -186,17 +189,20 @@ async def run(
         if (traces := open_traces(settings, "gateway", gateway)) is not None:
             reception.traces = traces
             stack.push_async_callback(traces.aclose)
-        if await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
-            await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
-            recorder.producer = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
+        with contextlib.suppress(Stopped):
+            await reach(broker.connect)
+            await reach(
+                lambda: keep(
+                    broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen")
+                )
+            )
+            recorder.producer = await reach(lambda: broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS))
             tasks.start(refusals.run(), "tell refusals")
             tasks.start(accepted.run(), "tell accepted requests")
             if aimodels is not None:
                 tasks.start(aimodels.run(), "read AIModels")
-            await lines.start()
-            await presence.start()
-            await neighbours.start()
-            await orders.start()
+            for part in (lines, presence, neighbours, orders):
+                await reach(part.start)
             if stored is not None:
                 await stored.tried.wait()
             if aimodels is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from broker.interface import Kind
-from broker.reaching import keep, reach
+from broker.reaching import Reach, Stopped, keep
 from process.http import bind, health_server
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
@@ -63,6 +63,7 @@ async def run(
     )
     metrics = NodeMetrics(_first_slots(settings))
     metrics.describe(identity)
+    reach = Reach(lambda why: log.error(why, action="broker_unreachable"), stop)
     state = _Readiness(broker)
     listener = bind(settings.node_host, settings.node_port, "NODE_PORT")
     async with contextlib.AsyncExitStack() as stack:
@@ -78,9 +79,10 @@ async def run(
         stack.push_async_callback(engine.aclose)
         if (traces := open_traces(settings, "node", identity.incarnation)) is not None:
             stack.push_async_callback(traces.aclose)
-        if not await reach(broker, stop, lambda why: log.error(why, action="broker_unreachable")):
-            return
-        await _serve(settings, broker, stop, _Parts(identity, engine, pace, local, metrics, state, ready, traces))
+        with contextlib.suppress(Stopped):
+            await reach(broker.connect)
+            parts = _Parts(identity, engine, pace, local, metrics, state, ready, traces)
+            await _serve(settings, broker, reach, stop, parts)
 
 
 class _Parts:
@@ -124,11 +126,13 @@ class _Readiness:
         return why is None, {"ready": why is None, **({"why": why} if why else {}), **body}
 
 
-async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, parts: _Parts) -> None:
+async def _serve(settings: NodeSettings, broker: Broker, reach: Reach, stop: asyncio.Event, parts: _Parts) -> None:
     topics, identity, engine = settings.topics, parts.identity, parts.engine
     # The ledger's subscription before the first event, so that bills wait for a management that never ran.
-    await keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
-    results = await broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS)
+    await reach(
+        lambda: keep(broker, topics.results, names.LEDGER, lambda why: log.info(why, action="subscription_unseen"))
+    )
+    results = await reach(lambda: broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS))
     recorder = Recorder(identity, engine, results)
     uplinks = Uplinks(broker, topics, identity.incarnation, resent=parts.metrics.resent.inc)
     pace = parts.pace
@@ -154,8 +158,10 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         learnt=pace.learnt if pace is not None else None,
         running=node.running,
     )
-    presence = None if pace is None else await hear_peers(broker, topics, identity.incarnation, pace)
-    control = await broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
+    presence = None if pace is None else await reach(lambda: hear_peers(broker, topics, identity.incarnation, pace))
+    control = await reach(
+        lambda: broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
+    )
     background = Tasks(log)
     beating = background.start(heartbeat.run(broker, topics), "heartbeat")
     entry = _entry(settings, heartbeat) if settings.aimodel_name else None
@@ -170,8 +176,10 @@ async def _serve(settings: NodeSettings, broker: Broker, stop: asyncio.Event, pa
         local.report = Reporter(node, heartbeat, recorder, background).hear
     try:
         if await _engine_started(engine, heartbeat, recorder, (stop, node.drain_asked)):
-            requests = await broker.consumer(
-                topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
+            requests = await reach(
+                lambda: broker.consumer(
+                    topics.requests(identity.model), names.WORKERS, Kind.SHARED, prefetch=0, from_earliest=True
+                )
             )
             node.start(requests, heartbeat)
             if local is not None:

@@ -37,7 +37,11 @@ async def hear_peers(broker: Broker, topics: Topics, node: str, pace: Credential
             log.debug("A heartbeat could not be read.", action="undecodable", why=error.message)
 
     listener = await broker.listen(topics.presence, hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True)
-    producer = await broker.producer(topics.roll_call)
+    try:
+        producer = await broker.producer(topics.roll_call)
+    except BrokerError:
+        await listener.aclose()
+        raise
     try:
         await producer.send(codec.encode(RollCall(sender=node)))
     except BrokerError as error:
