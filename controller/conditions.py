@@ -30,8 +30,8 @@ class Condition:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether somebody should look: something that should be is not, or something is that should not be."""
-        return self.status == ("True" if self.type == "Degraded" else "False")
+        """Whether somebody should look. What is only waited for is no trouble yet; what is in its way is."""
+        return (self.type, self.status) == ("Degraded", "True") or self.reason == "DeletingTopics"
 
 
 def conditions(model: AIModel, seen: Observed) -> list[Condition]:

@@ -11,6 +11,7 @@ from controller.kinds import AIMODEL, MANAGED
 from controller.manifests.naming import MANAGED as MANAGED_LABELS
 from controller.manifests.naming import MODEL_LABEL
 from controller.observed import NodeEntry
+from controller.reconciler import NotYet
 from controller.watching import watch
 from controller.work_queue import WorkQueue
 from process.logging import Log
@@ -96,6 +97,10 @@ async def _worker(queue: WorkQueue[Key], reconciler: Reconciler, metrics: Contro
         began = time.monotonic()
         try:
             again_s = await reconciler.look(key)
+        except NotYet:
+            metrics.looks["done"].inc()
+            queue.failed(key)
+            continue
         except Exception as error:
             # One AIModel that cannot be dealt with must not keep the others waiting.
             _tell(error, key)

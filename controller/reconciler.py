@@ -32,6 +32,10 @@ _REFUSALS = (400, 403, 422)
 """What an object's content or the controller's permissions are the reason for; it is told, and tried again later."""
 
 
+class NotYet(Exception):
+    """Something has to be there before an AIModel can have nodes. What it is, its status tells already."""
+
+
 class Reconciler:
     """Raises :class:`controller.cluster.ClusterError` where a look has to be repeated."""
 
@@ -42,7 +46,10 @@ class Reconciler:
         self._removal = Removal(cluster, admin)
 
     async def look(self, key: Key) -> float | None:
-        """Make it true and tell how it is. Returns after how many seconds to look again; None if it is gone."""
+        """Make it true and tell how it is. Returns after how many seconds to look again; None if it is gone.
+
+        Raises :class:`NotYet` where that should be soon.
+        """
         resource = await self._cluster.get(AIMODEL, *key)
         if resource is None:
             return None
@@ -72,6 +79,8 @@ class Reconciler:
                     raise
                 failure = str(error)
         await self._tell(model, status, await self._observe(model, status, topics, keda=keda, failure=failure))
+        if not topics.made:
+            raise NotYet
         return self._settings.resync_s
 
     async def _topics(self, model: AIModel, status: dict[str, Any]) -> Topics:

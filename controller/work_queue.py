@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 RETRY_S_MIN = 0.5
-RETRY_S_MAX = 60.0
+RETRY_S_MAX = 30.0
 
 
 class WorkQueue(Generic[K]):

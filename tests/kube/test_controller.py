@@ -303,6 +303,22 @@ async def test_no_node_is_made_before_its_queue_and_people_are_told_why(
     await cluster.becomes("model", "ScaledToZero")
 
 
+async def test_a_namespace_that_is_made_after_the_aimodel_is_found_soon_and_waiting_is_no_warning(
+    cluster: Controlled, spec: dict[str, Any], pulsar_server: PulsarServer
+) -> None:
+    namespace = f"late-{uuid.uuid4().hex[:8]}"
+    cluster.start(PULSAR_NAMESPACE_REQUESTS=namespace, RESYNC_S="3600")
+    await cluster.declare("model", spec)
+    await cluster.becomes("model", "WaitingForTopics")
+    await cluster.becomes("model", "BrokerAway", "Degraded")
+    async with aiohttp.ClientSession() as session:
+        made = await session.put(f"{pulsar_server.admin_url}/admin/v2/namespaces/public/{namespace}", json={})
+        assert made.status == 204
+    await cluster.becomes("model", "ScaledToZero")
+    events = (await cluster.ask("GET", cluster.path("Event")))["items"]
+    assert {each["reason"] for each in events if each["type"] == "Warning"} == {"BrokerAway"}
+
+
 async def test_a_controller_that_dies_in_the_middle_is_followed_by_one_that_goes_on(
     cluster: Controlled, spec: dict[str, Any], tmp_path: Path
 ) -> None:

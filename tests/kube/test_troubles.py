@@ -112,9 +112,12 @@ async def test_a_wrong_key_is_told_in_the_nodes_words_and_as_an_event(
         (pod,) = await pods(cluster)
         await say(cluster, "model", pod, "AuthenticationFailed", sentence)
         assert await cluster.becomes("model", "AuthenticationFailed") == f"No node works now. {pod}: {sentence}"
-        events = (await cluster.ask("GET", cluster.path("Event")))["items"]
-        warned = [each["message"] for each in events if each["type"] == "Warning" and sentence in each["message"]]
-        assert warned
+
+        async def warned() -> bool:
+            events = (await cluster.ask("GET", cluster.path("Event")))["items"]
+            return any(each["type"] == "Warning" and sentence in each["message"] for each in events)
+
+        await until(warned)
 
 
 async def test_the_entry_of_a_node_that_is_gone_without_a_word_is_taken_out(
