@@ -54,6 +54,7 @@ class Cluster:
                 config.load_incluster_config(client_configuration=configuration)
         except (config.ConfigException, OSError, TypeError) as error:
             raise ClusterError(0, f"There is no way to a cluster: {error}") from None
+        configuration.disable_strict_ssl_verification = True  # why: process.tls.trusting
         return cls(ApiClient(configuration))
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:

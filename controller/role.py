@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from process.http import bind, health_server
 from process.identity import new_incarnation
 from process.lifecycle import GivenUp
 from process.logging import Log
+from process.tls import trusting
 
 if TYPE_CHECKING:
     from controller.settings import ControllerSettings
@@ -42,7 +42,9 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
         time.monotonic,
     )
     metrics.leads.set_function(lambda: lease.held)
-    admin = BrokerAdmin(settings.pulsar_admin_url, settings.topics, lambda: _token(settings), _trusted(settings))
+    admin = BrokerAdmin(
+        settings.pulsar_admin_url, settings.topics, lambda: _token(settings), trusting(settings.pulsar_tls_trust_certs)
+    )
     reconciler = Reconciler(cluster, admin, settings)
 
     def ready() -> tuple[bool, dict[str, Any]]:
@@ -90,9 +92,3 @@ def _token(settings: ControllerSettings) -> str | None:
     if settings.pulsar_token_file is not None:
         return settings.pulsar_token_file.read_text().strip()
     return settings.pulsar_token.get_secret_value() if settings.pulsar_token else None
-
-
-def _trusted(settings: ControllerSettings) -> ssl.SSLContext | bool:
-    if settings.pulsar_tls_trust_certs is None:
-        return True
-    return ssl.create_default_context(cafile=str(settings.pulsar_tls_trust_certs))

@@ -9,6 +9,7 @@ from management.lookout import Lookout
 from management.remedies import remedy_of
 from process.identity import now_ms
 from process.logging import Log
+from process.tls import trusting
 from store.alerts import claim, mark_told, untold
 from store.database import reading, writing
 
@@ -97,7 +98,8 @@ class Teller:
 
         assert self._url is not None
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        connector = aiohttp.TCPConnector(ssl=trusting())
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
             for pause_s in TRIES_S:
                 await asyncio.sleep(pause_s)
                 try:

@@ -7,13 +7,15 @@ controller, which makes many, has it. Nothing here is imported outside a cluster
 from __future__ import annotations
 
 import random
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
 
+from process.tls import trusting
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
@@ -115,7 +117,7 @@ class Cluster:
         if self._session is None:
             verify: ssl.SSLContext | bool = True
             if self._server.startswith("https:"):
-                verify = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
+                verify = trusting(self._account / "ca.crt")
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=verify, limit=2))
         return self._session
 

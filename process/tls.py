@@ -42,6 +42,17 @@ def tls_options(certificate: Path | None, key: Path | None) -> dict[str, Any]:
     return {} if certificate is None else {"ssl_certfile": certificate, "ssl_keyfile": key}
 
 
+def trusting(authorities: Path | None = None) -> ssl.SSLContext:
+    """What clients check a server's certificate with: these authorities, or the system's, and the server's name.
+
+    From 3.13 on Python's own default wants more of an authority's certificate (RFC 5280, section 4.2.1: its key's
+    usage and identifiers) than many have that are made by hand or by a cluster, and than any other client asks for.
+    """
+    context = ssl.create_default_context(cafile=authorities)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def pinned(*certificates: Path) -> ssl.SSLContext:
     """What a program of this machine trusts when it asks our own roles: who holds the key of one of these certificates.
 

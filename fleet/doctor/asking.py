@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from fleet.doctor.finding import Finding, ok, warn
+from process.tls import trusting
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -56,7 +57,7 @@ async def ask(
                 headers=headers,
                 json=body,
                 allow_redirects=False,
-                ssl=trusted or True,
+                ssl=trusted or (trusting() if url.startswith("https:") else True),
             ) as response,
         ):
             now = time.time()

@@ -15,6 +15,7 @@ from yarl import URL
 from process.identity import now_ms
 from process.logging import Log
 from process.timers import Timers
+from process.tls import trusting
 from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
 from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
@@ -108,7 +109,8 @@ class RemoteEngine(Engine):
         endpoints = self._details.endpoints
         self._counter = token_counter(self._tokenizer)
         try:
-            host = urlsplit(endpoint_url(self._api_url, MAIN)).hostname or ""
+            address = urlsplit(endpoint_url(self._api_url, MAIN))
+            host, secure = address.hostname or "", address.scheme == "https"
             dialect = self._dialect or dialect_at(host)
             azure = "deployments" in dialect.adapters
             base = deployment_url(self._api_url, self._upstream_model) if azure else self._api_url
@@ -118,7 +120,7 @@ class RemoteEngine(Engine):
         self._adapters = dialect.adapters
         self._details = replace(self._details, provider=host, counts=self._counter.exact)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._slots),
+            connector=aiohttp.TCPConnector(limit=self._slots, ssl=trusting() if secure else True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             headers={"user-agent": f"workernode/{_version()}", "content-type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
