@@ -54,6 +54,8 @@ class _Formatter(logging.Formatter):
         else:
             # Of a library's words the first line: further ones may show what it was working on.
             line["message"] = record.getMessage().partition("\n")[0]
+            if isinstance(named := getattr(record, "fields", None), dict):  # the broker's, which has no Log of ours
+                line |= {name: value for name, value in named.items() if name not in line}
         if record.exc_info and record.exc_info[1] is not None:
             line["exceptions"] = _exceptions(record.exc_info[1])
         return self._render({name: self._safe(value) for name, value in line.items()})

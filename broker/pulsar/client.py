@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import _pulsar
 
 from broker.interface import Kind
+from broker.log_fields import fields
 from broker.pulsar.failure import SILENCE, PulsarFailure, Result
 from broker.pulsar.inbox import Inbox
 from broker.pulsar.patience import patiently
@@ -141,7 +142,7 @@ def _steady(credential: Credential) -> Callable[[], str]:
         try:
             last = (credential.token() or b"").decode()
         except PulsarFailure:
-            log.warning('The token could not be read, the last one is used. action="token_unreadable"')
+            log.warning("The token could not be read, the last one is used.", extra=fields("token_unreadable"))
         return last
 
     return read

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from broker.log_fields import fields
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,7 @@ class Library:
             return old_answers
         self.client = fresh
         self._retire(old)
-        log.warning('The connection of the client library had fallen silent. action="library_client_replaced"')
+        log.warning("The connection of the client library had fallen silent.", extra=fields("library_client_replaced"))
         return True
 
     async def aclose(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from broker.log_fields import fields
 from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
@@ -68,4 +69,4 @@ class PulsarListener:
             self._hear(payload)
         except Exception:
             # It is called by the connection, which is that of others too.
-            log.exception('A message could not be heard. action="not_heard" topic="%s"', self.topic)
+            log.exception("A message could not be heard.", extra=fields("not_heard", topic=self.topic))

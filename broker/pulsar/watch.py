@@ -12,6 +12,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
+from broker.log_fields import fields
 from broker.pulsar import handshake
 from broker.pulsar.failure import PulsarFailure
 from broker.pulsar.producer import PulsarProducer
@@ -88,14 +89,11 @@ class Watch:
                 await self._look()
             except PulsarFailure as failure:
                 self._lose()
-                log.warning(
-                    'The broker refuses this process. action="broker_refuses" address="%s" reason="%s"',
-                    self._broker.address,
-                    failure,
-                )
+                about = fields("broker_refuses", address=self._broker.address, why=failure)
+                log.warning("The broker refuses this process.", extra=about)
             except Exception:
                 # Without the watch nothing would ever come back.
-                log.exception('The connection to the broker could not be looked at. action="look_failed"')
+                log.exception("The connection to the broker could not be looked at.", extra=fields("look_failed"))
             await asyncio.sleep(apart_s * random.uniform(0.5, 1.5))
 
     async def _look(self) -> None:
@@ -131,7 +129,8 @@ class Watch:
 
     def _lose(self) -> None:
         if self._broker.connected:
-            log.warning('The connection to the broker is lost. action="broker_lost" address="%s"', self._broker.address)
+            about = fields("broker_lost", address=self._broker.address)
+            log.warning("The connection to the broker is lost.", extra=about)
         self._broker.lose()
         for member in self._broker.members:
             if isinstance(member, PulsarProducer):
@@ -139,7 +138,7 @@ class Watch:
 
     def _find(self) -> None:
         if self._broker.lost:
-            log.warning('The broker answers again. action="broker_back" address="%s"', self._broker.address)
+            log.warning("The broker answers again.", extra=fields("broker_back", address=self._broker.address))
         self._broker.find()
 
     def _bring_back(self) -> None:
@@ -162,10 +161,9 @@ class Watch:
         try:
             await member.join()
         except PulsarFailure as failure:
-            log.warning(
-                'A topic cannot be joined anew yet. action="join_waits" topic="%s" reason="%s"', member.topic, failure
-            )
+            about = fields("join_waits", topic=member.topic, why=failure)
+            log.warning("A topic cannot be joined anew yet.", extra=about)
         except Exception:
-            log.exception('A topic could not be joined anew. action="join_failed" topic="%s"', member.topic)
+            log.exception("A topic could not be joined anew.", extra=fields("join_failed", topic=member.topic))
         else:
             member.looks_lost = 0

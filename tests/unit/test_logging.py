@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from broker.log_fields import fields
 from process.log_lines import Format
 from process.logging import OTHERS, OURS, Log, set_up
 
@@ -168,3 +169,16 @@ def test_of_a_librarys_words_the_first_line_is_told_and_only_from_its_level_on(w
     text = written(speak, "debug")
     assert text.endswith("asyncio: Exception in callback.\n")
     assert text.count("\n") == 1
+
+
+def test_the_brokers_lines_carry_named_fields_as_all_do(written: Callable[..., str]) -> None:
+    def speak(_: Log) -> None:
+        logger = logging.getLogger("broker.pulsar.watch")
+        logger.warning("It is lost.", extra=fields("broker_lost", address="pulsar://a", level="forged"))
+        logging.getLogger("aiohttp").warning("Odd.", extra={"fields": "of its own"})
+
+    lost, odd = (json.loads(line) for line in written(speak, form="json").splitlines())
+    assert (lost["message"], lost["level"]) == ("It is lost.", "warning")
+    assert (lost["action"], lost["address"]) == ("broker_lost", "pulsar://a")
+    assert odd["message"] == "Odd."
+    assert 'It is lost. action="broker_lost" address="pulsar://a"' in written(speak)
