@@ -87,20 +87,26 @@ def _directory(home: Path, settings: StartSettings, env: dict[str, str], directo
 def _docker(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:
     docker.require_daemon(env)
     name = docker.container_name("pulsar")
+    data = data_directory(settings.pulsar_data, directory, env)
+    hold(data)
     # Inside, it listens on the same port as outside: a broker tells its clients the port they shall come back to.
     conf = {**ours(directory), **_listening(settings, "0.0.0.0")}
     argv = (
         *("docker", "run", "--rm", "--name", name, "--label", docker.LABEL),
+        # What waits outlives the container. A volume has the image's own user as its owner; a directory would not.
+        *("--volume", f"{docker.volume_name(data)}:/pulsar/data"),
         *(part for at in addresses(settings) for part in ("--publish", f"{at.host}:{at.port}:{at.port}")),
         *(part for key, value in conf.items() for part in ("--env", f"PULSAR_PREFIX_{key}={value}")),
         *("--env", f"PULSAR_MEM={env.get('PULSAR_MEM', MEMORY)}", "--env", "PULSAR_LOG_LEVEL=warn"),
         *(IMAGE, "bash", "-c"),
         "bin/apply-config-from-env.py conf/standalone.conf && exec bin/pulsar standalone -nfw -nss",
     )
+    service = _service(settings, argv, env, data, undo=docker.remove(name))
+    if docker.has_image(IMAGE, env):
+        return (service,)
     # Fetching the image may take minutes and is no part of the broker's own start.
     pull = Role("pulsar", ("docker", "pull", "--quiet", IMAGE), env, once=True, blame=Ending.BROKER)
-    data = directory / "data" / "pulsar"
-    return ((pull,), _service(settings, argv, env, data, undo=docker.remove(name)))
+    return ((pull,), service)
 
 
 def _maven(settings: StartSettings, env: dict[str, str], directory: Path) -> tuple[Wave, ...]:

@@ -1,8 +1,10 @@
 """The Docker daemon: whether it answers, and names for what we start in it."""
 
+import hashlib
 import secrets
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 from fleet.start.ending import CannotStart, Ending
 
@@ -41,6 +43,21 @@ def require_daemon(env: Mapping[str, str]) -> str:
 def container_name(purpose: str) -> str:
     """A name that no other start uses, so that cleaning up removes our container and never somebody else's."""
     return f"workernode-{purpose}-{secrets.token_hex(4)}"
+
+
+def has_image(image: str, env: Mapping[str, str]) -> bool:
+    """Whether the daemon has it already, so that it need not be asked for, or is not to be had from here."""
+    command = ("docker", "image", "inspect", "--format", "{{.Id}}", image)
+    try:
+        asked = subprocess.run(command, env=dict(env), capture_output=True, timeout=PROBE_WAIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return asked.returncode == 0
+
+
+def volume_name(data: Path) -> str:
+    """The volume that stands for a directory of this machine."""
+    return f"workernode-pulsar-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
 
 
 def remove(name: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java, "require_java", lambda env: None)
     monkeypatch.setattr(java, "require_maven", lambda env: None)
     monkeypatch.setattr(docker, "require_daemon", lambda env: "28.0.0")
+    monkeypatch.setattr(docker, "has_image", lambda image, env: False)
 
 
 def pulsar_in(directory: Path) -> Path:
@@ -128,22 +129,36 @@ def test_a_directory_is_run_with_our_conf_and_left_as_it_is(tmp_path: Path, tool
 
 
 def test_a_container_of_the_broker_has_a_name_of_its_own_and_is_removed(tmp_path: Path, tools: None) -> None:
-    def start() -> tuple[str, ...]:
-        (pull,), (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), StartSettings.read({}), {}, tmp_path)
+    def start(data: str) -> tuple[str, str]:
+        settings = StartSettings.read({"PULSAR_DATA": data})
+        (pull,), (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), settings, {}, tmp_path)
         assert pull.once
         assert pull.argv[-1] == "apachepulsar/pulsar:4.2.4"
         name = broker.argv[broker.argv.index("--name") + 1]
         assert broker.undo == ("docker", "rm", "--force", "--volumes", name)
         assert "--rm" in broker.argv
         assert "127.0.0.1:6650:6650" in broker.argv, "it can be reached from other machines"
-        return (name,)
+        volume, _, inside = broker.argv[broker.argv.index("--volume") + 1].partition(":")
+        assert inside == "/pulsar/data", "what waits would end with the container"
+        return name, volume
 
-    assert start() != start()
+    one, other = start("one"), start("other")
+    assert one[0] != other[0]
+    assert one[1] != other[1]
+    with pytest.raises(CannotStart, match="in use by another start"):
+        start("one")
 
 
-def test_the_broker_settings_of_the_checkout_reach_the_container(tools: None) -> None:
+def test_an_image_that_is_there_is_not_fetched(tmp_path: Path, tools: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker, "has_image", lambda image, env: image == broker_waves.IMAGE)
+    ((broker,),) = broker_waves.waves(Choice(Broker.DOCKER, ""), StartSettings.read({}), {}, tmp_path)
+    assert broker.argv[:2] == ("docker", "run")
+
+
+def test_the_broker_settings_of_the_checkout_reach_the_container(tmp_path: Path, tools: None) -> None:
     root = Path(__file__).parents[2]
-    _, (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), StartSettings.read({}), {}, root)
+    settings = StartSettings.read({"PULSAR_DATA": str(tmp_path)})
+    _, (broker,) = broker_waves.waves(Choice(Broker.DOCKER, ""), settings, {}, root)
     assert "PULSAR_PREFIX_managedLedgerNewEntriesCheckDelayInMillis=0" in broker.argv
     assert "PULSAR_PREFIX_bindAddress=0.0.0.0" in broker.argv
 
