@@ -140,6 +140,7 @@ async def test_a_charge_whose_events_are_gone_is_still_known(house: CountingHous
     await house.settled()
     with sqlite3.connect(house.path) as database:
         database.execute("DELETE FROM events")
+    database.close()
     status, told = await house.get(f"/api/v1/requests/{request_id_of(1)}")
     assert (status, told["charge"]["request_id"], told["events"]) == (200, request_id_of(1), [])
 
@@ -283,6 +284,7 @@ async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> 
     await house.start()
     with sqlite3.connect(house.path) as connection:
         connection.execute("ALTER TABLE charges RENAME TO elsewhere")
+    connection.close()
     status, answer = await house.get("/api/v1/charges")
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
 

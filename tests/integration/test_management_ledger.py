@@ -104,6 +104,7 @@ async def test_what_is_no_event_is_quarantined_and_the_next_good_one_works(house
     assert 'ledger_events_total{type="request.billed"} 1.0' in metrics
     with sqlite3.connect(house.path) as connection:
         assert connection.execute("SELECT count(*), sum(count) FROM quarantine").fetchone() == (6, 7)
+    connection.close()
 
 
 async def test_while_the_database_is_locked_nothing_is_acknowledged_and_then_all_goes_on(

@@ -313,6 +313,7 @@ async def test_the_database_away_is_a_sentence_and_health_tells_it(house: Counti
     with sqlite3.connect(house.path) as connection:
         for table in ("ends", "quarantine"):
             connection.execute(f"ALTER TABLE {table} RENAME TO {table}_elsewhere")
+    connection.close()
     async with browsing(house) as browser:
         response, html = await browser.get("/requests")
         assert response.status == 503
