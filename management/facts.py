@@ -10,7 +10,7 @@ import msgspec
 
 from management.failures import failure_of_node, failure_of_request
 from store.prices import Use
-from wire import codec
+from wire import codec, nesting
 from wire.errors import UndecodableMessage
 from wire.event import (
     EVENT_BYTES_MAX,
@@ -123,6 +123,8 @@ def fact_of(payload: bytes) -> Fact:
         event = codec.decode_event(payload)
     except (UndecodableMessage, UnicodeDecodeError):
         raise Unreadable("not_an_event") from None
+    if nesting.is_too_deep(payload):
+        raise Unreadable("not_an_event")
     kind = kind_of(event.type)
     row: dict[str, Any] = {
         "event_id": event.id,

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from wire import nesting
 from wire.errors import InvalidRequest
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -51,6 +52,8 @@ class BodyReader(Generic[S]):
             raise invalid(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise not_json() from None
+        if nesting.is_too_deep(body):
+            raise InvalidRequest(f"The body is nested deeper than {nesting.LEVELS_MAX} levels.", code="invalid_json")
         for name in REFUSED_FIELDS:
             if getattr(request, name) is not UNSET:
                 raise InvalidRequest(f"{name} cannot be set by a request.", param=name, code="unsupported_parameter")

@@ -112,6 +112,7 @@ HUGE = _changed(billed(1), '"prompt_tokens":10', f'"prompt_tokens":{2**63}')
         (pickle.dumps({"id": "x"}), "not_an_event"),
         (b'{"id":1}', "not_an_event"),
         (b"[" * 30_000, "not_an_event"),
+        (event("e1", "request.praised", msgspec.Raw(b"[" * 300 + b"]" * 300)), "not_an_event"),
         (b"x" * (EVENT_BYTES_MAX + 1), "too_large"),
         (NEGATIVE, "wrong_data"),
         (HUGE, "wrong_data"),

@@ -53,6 +53,7 @@ ROWS = [
     not_json("invalid_utf8_in_an_unknown_field_is_refused", with_field('"mine": "CANARY?"').replace(b"?", b"\xc3")),
     not_json("utf16_is_refused", json.dumps(good()).encode("utf-16")),
     not_json("a_lone_surrogate_is_refused", with_field('"user": "CANARY \\ud800"')),
+    not_json("nesting_300_deep_is_refused", with_field(f'"mine": {deep("[", "]", 300)}')),
     not_json("nesting_10000_deep_is_refused", with_field(f'"mine": {deep("[", "]", 10_000)}')),
     not_json("nesting_a_million_deep_is_refused", with_field(f'"mine": {deep("[", "]", 1_000_000)}')),
     not_json("nesting_10000_deep_in_tool_calls_is_refused", deep_tool_calls(10_000)),
