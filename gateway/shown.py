@@ -192,7 +192,10 @@ class Replay:
 
 
 def _with_content(line: bytes, content: str) -> bytes:
-    chunk = _anything.decode(line)
+    try:
+        chunk = _anything.decode(line)
+    except RecursionError:  # what was skipped before is read now
+        raise Diverged from None
     choice = chunk["choices"][0]
     if choice.get("delta") is not None:
         choice["delta"]["content"] = content
