@@ -116,7 +116,7 @@ class Started:
 
 
 def _clean() -> dict[str, str]:
-    kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "WORKERNODE_CACHE", "XDG_CACHE_HOME")
+    kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "PYTHON", "WORKERNODE_CACHE", "XDG_CACHE_HOME")
     pip = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))}
     return {name: os.environ[name] for name in kept if name in os.environ} | pip
 
