@@ -18,4 +18,4 @@ def is_too_deep(data: bytes) -> bool:
         return False
     parts = data.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _REST).split(b'"')
     steps = map(_STEPS.__getitem__, b"".join(parts[::2]))  # every second part is a string's
-    return max(accumulate(steps), default=0) > LEVELS_MAX
+    return any(map(LEVELS_MAX.__lt__, accumulate(steps)))
