@@ -26,6 +26,25 @@ class Refused(Exception):
     """The admin interface did not do it: a sentence."""
 
 
+def patiently(do: Callable[[], None], wait_s: float, say: Callable[[str], None]) -> None:
+    """Do what may be repeated until it is done: a broker that starts answers soon, and refuses much for a while.
+
+    ``say`` hears each new reason. Raises :class:`Refused` after ``wait_s``.
+    """
+    until = time.monotonic() + wait_s
+    said = ""
+    while True:
+        try:
+            return do()
+        except Refused as why:
+            if time.monotonic() >= until:
+                raise
+            if str(why) != said:
+                said = str(why)
+                say(said)
+        time.sleep(AGAIN_S)
+
+
 class Admin:
     """The admin interface at ``url``, asked with ``token``."""
 
@@ -34,18 +53,6 @@ class Admin:
         self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         # The environment's proxy has no business between a broker and its admin, nor with its token.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def reach(self, wait_s: float) -> None:
-        """Return when it answers. Raises :class:`Refused` after ``wait_s``."""
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                self.ask("GET", "clusters")
-                return
-            except Refused:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(AGAIN_S)
 
     def tenant(self, name: str) -> None:
         """Have a tenant that the controller may make topics in. Raises :class:`Refused`."""

@@ -8,7 +8,7 @@ import sys
 import click
 
 from broker import access as rules
-from fleet.access.admin import Admin, Refused
+from fleet.access.admin import Admin, Refused, patiently
 from fleet.doctor.settings import DoctorSettings
 from process.settings import WrongSettings, load
 from wire.errors import InvalidName
@@ -17,7 +17,7 @@ from wire.errors import InvalidName
 @click.command()
 @click.option("--model", "models", multiple=True, help="Also make this model's topics, and let nodes serve it.")
 @click.option("--show", is_flag=True, help="Only print the same for pulsar-admin.")
-@click.option("--wait-s", default=0.0, help="Seconds to wait for the admin interface.")
+@click.option("--wait-s", default=0.0, help="Seconds in which it is tried again.")
 def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
     """Let gateway, node, management and controller work at a Pulsar with authorization, each with its own token.
 
@@ -37,9 +37,12 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
         if settings.pulsar_token_file is not None:
             token = settings.pulsar_token_file.read_text().strip()
         admin = Admin(settings.admin_url, token)
-        admin.reach(wait_s)
-        admin.tenant(topics.tenant)
-        admin.take(steps, click.echo)
+
+        def grant() -> None:
+            admin.tenant(topics.tenant)
+            admin.take(steps, click.echo)
+
+        patiently(grant, wait_s, lambda why: click.echo(f"{why} Trying again.", err=True))
     except WrongSettings as wrong:
         raise click.UsageError(str(wrong)) from None
     except (Refused, InvalidName, ValueError, OSError) as error:
