@@ -114,7 +114,7 @@ class Processes:
     def __init__(self, settings: GatewaySettings, listener: socket.socket) -> None:
         self._listener = listener
         self._count = settings.gateway_processes
-        self._stop_wait_s = 2 * settings.stop_grace_s + STOP_EXTRA_S
+        self._stop_wait_s = settings.lame_duck_s + 2 * settings.stop_grace_s + STOP_EXTRA_S
         self._running: dict[int, Process] = {}
         self._restarts = Restarts()
         self._left_behind: list[Family] = []

@@ -79,7 +79,9 @@ class Reception:
         self.traces: Traces | None = None
         """Set where somebody wants them."""
         self.leaving = False
-        """Set when the gateway shuts down: open answers finish, new requests are refused."""
+        """Set when the gateway shuts down: clients go to another one with what they ask after the next answer."""
+        self.closed = False
+        """Set a little later: open answers finish, new requests are refused."""
         self._settings = settings
         self._timers = timers
         self._on_disconnect = settings.disconnect_policy
@@ -96,7 +98,7 @@ class Reception:
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (see :class:`Window`)."""
         settings = self._settings
-        if self.leaving:
+        if self.closed:
             raise ShuttingDown(retry_after_ms=1000)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:

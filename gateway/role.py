@@ -215,7 +215,9 @@ async def run(
             if ready is not None:
                 ready()
             await stop.wait()
-        reception.leaving = True
+            reception.leaving = True
+            await asyncio.sleep(settings.lame_duck_s)
+        reception.leaving = reception.closed = True
         log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
         if not await conversations.all_answered(settings.stop_grace_s):
             conversations.break_all(ShuttingDown(retry_after_ms=1000))

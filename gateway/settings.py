@@ -95,6 +95,13 @@ class GatewaySettings(HttpSettings):
     publish_pending_bytes_max: int = Field(
         64 * MIB, ge=5 * MIB, description="bytes of messages that may wait for the broker's receipt"
     )
+    lame_duck_s: float = Field(
+        0.0,
+        ge=0,
+        le=SECONDS_MAX,
+        description="seconds for which all is still answered after the order to stop, unready and on connections that "
+        "then end, so that clients and proxies find another gateway first",
+    )
     stop_grace_s: float = Field(
         8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
     )

@@ -73,6 +73,37 @@ async def test_what_can_end_in_time_does_and_the_rest_gets_an_error(
     await until(lambda: upstream.running == 0)
 
 
+async def test_a_lame_duck_answers_whoever_comes_and_has_them_come_back_elsewhere(
+    fleet: InProcessFleet, upstream: FakeUpstream
+) -> None:
+    gateway = await fleet.gateway(LAME_DUCK_S="3")
+    await fleet.node(**PUBLIC, API_URL=upstream.url)
+    await known(gateway, fleet.model)
+    url, body = f"{gateway.url}/v1/chat/completions", asked(fleet.model, "brief tokens=1")
+    async with aiohttp.ClientSession() as old, aiohttp.ClientSession() as new:
+        async with old.post(url, json=body) as before:
+            assert "connection" not in before.headers
+        ending = asyncio.ensure_future(gateway.end())
+        await until(lambda: _is_unready(new, gateway.url))
+        for session in (old, new):  # on a connection that was open, and on another one
+            async with session.post(url, json=body) as response:
+                assert (response.status, response.headers["connection"]) == (200, "close")
+        await until(lambda: _refused_or_gone(new, url, fleet.model))
+    await ending
+
+
+async def _is_unready(session: aiohttp.ClientSession, url: str) -> bool:
+    async with session.get(f"{url}/readyz") as response:
+        return response.status == 503
+
+
+async def _refused_or_gone(session: aiohttp.ClientSession, url: str, model: str) -> bool:
+    try:
+        return await _refused(session, url, model)
+    except aiohttp.ClientConnectionError:
+        return True
+
+
 async def _refused(session: aiohttp.ClientSession, url: str, model: str) -> bool:
     """Whether the gateway leaves already: it says so to who comes now."""
     async with session.post(url, json=asked(model, "late tokens=1")) as response:
