@@ -162,7 +162,7 @@ class Proof:
         self._fared(step, "while nodes came", load)
         began = time.monotonic()
         until(lambda: self._nodes("slow") == 0, "no node again", 300)
-        self._row(step, "from the last answer to no node, of which 20 s are `cooldownSeconds`", _since(began))
+        self._row(step, "from the end of the client's Pod to no node, with `cooldownSeconds` of 20", _since(began))
 
     def _model_is_deleted(self) -> None:
         step = "An AIModel is deleted while its only node works"
