@@ -39,7 +39,7 @@ async def show(visit: Visit) -> Response:
     by = question.by[0]
     every = question.model_copy(update={"by": ["day"]})  # a request with two tags is there once
     async with visit.sources.asking() as rows:  # one state of the ledger for the sums and for what is charged for them
-        page = await rows(usage_sums.sums(question, measure, _after(asked.get("cursor")), ROWS))
+        page = await rows(usage_sums.sums(question, measure, _after(asked.get("cursor"), by), ROWS))
         more, page = len(page) > ROWS, page[:ROWS]
         names = [row["name"] for row in page]
         top = names[:CHART_SERIES] if by != "day" and "cursor" not in asked else []
@@ -115,13 +115,16 @@ def _question(visit: Visit) -> UsageQuestion:
     )
 
 
-def _after(cursor: str | None) -> tuple[int, str] | None:
+def _after(cursor: str | None, by: str) -> tuple[int, str | datetime.date] | None:
     if cursor is None:
         return None
     number, _, name = cursor.partition("~")
-    if not (number.isascii() and number.isdigit() and len(number) < 19) or "\0" in name:
-        raise InvalidRequest("cursor: it was not made by this page.")
-    return int(number), name
+    try:
+        if not (number.isascii() and number.isdigit() and len(number) < 19) or "\0" in name:
+            raise ValueError
+        return int(number), datetime.date.fromisoformat(name) if by == "day" else name
+    except ValueError:
+        raise InvalidRequest("cursor: it was not made by this page.") from None
 
 
 def _add_amounts(page: list[dict[str, Any]], amounts: list[dict[str, Any]]) -> None:

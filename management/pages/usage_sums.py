@@ -12,6 +12,7 @@ from store.money_tables import MONEY_DAILY
 from store.tables import USAGE_DAILY
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement, FromClause
@@ -23,16 +24,21 @@ MEASURES = ("tokens", "requests")
 _PARTS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated_requests")
 
 
-def sums(question: UsageQuestion, measure: str, after: tuple[int, str] | None, limit: int) -> Select[Any]:
-    """A page of sums by ``question.by[0]`` and one more, the largest first; days, the latest first."""
+def sums(
+    question: UsageQuestion, measure: str, after: tuple[int, str | datetime.date] | None, limit: int
+) -> Select[Any]:
+    """A page of sums by ``question.by[0]`` and one more, the largest first; days, the latest first.
+
+    ``after`` is the measure and the name of the row before.
+    """
     column = COLUMNS[question.by[0]]
     grouped = _named(sums_for(USAGE_DAILY, question, [column], _sums), column).subquery()
     order: list[ColumnElement[Any]] = [grouped.c.name]
     if column != "day":
         order.insert(0, grouped.c[measure])
     statement = select(grouped).order_by(*(each.desc() for each in order)).limit(limit + 1)
-    if after is not None and len(order) == 2:
-        statement = statement.where(tuple_(*order) < tuple_(*map(literal, after)))
+    if after is not None:
+        statement = statement.where(tuple_(*order) < tuple_(*map(literal, after[-len(order) :])))
     return statement
 
 

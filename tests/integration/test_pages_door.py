@@ -291,6 +291,7 @@ async def test_without_a_key_pages_are_shown_to_this_machine_only(house: Countin
         "/usage?by=colour",
         "/usage?days=-1",
         "/usage?cursor=~~",
+        "/usage?by=day&cursor=1~yesterday",
         "/errors?cursor=-1",
         "/errors?of=gods",
         "/dead-letters?cursor=1-2-3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import html
 import re
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from tests.counting_house import CountingHouse
 from wire.event import PREFIX
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -95,8 +95,11 @@ class Walk:
 
     async def all(self, path: str, what: re.Pattern[str]) -> list[str]:
         found: list[str] = []
+        seen: set[str] = set()
         following: str | None = path
         while following is not None:
+            assert following not in seen
+            seen.add(following)
             page = await self.page(following)
             found += what.findall(page)
             link = NEXT.search(page)
@@ -125,3 +128,13 @@ async def test_every_row_is_on_one_page_whatever_comes_meanwhile(house: Counting
         assert sorted(shown[5:]) == names
         csv = await walk.page("/usage.csv?by=key")
         assert len(csv.splitlines()) == KEYS + 1
+
+
+async def test_every_day_of_a_year_is_on_one_page(house: CountingHouse) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    days = [now - datetime.timedelta(days=number) for number in range(120)]
+    await house.publish(*(billed(number, time=day.isoformat()) for number, day in enumerate(days)))
+    await house.settled()
+    async with aiohttp.ClientSession() as session:
+        shown = await Walk(house, session).all("/usage?by=day&days=365", re.compile(r'head">\s*(\d{4}-\d\d-\d\d)'))
+    assert shown == [day.date().isoformat() for day in days]
