@@ -21,7 +21,7 @@ from store.ledger_state import LedgerState, alone, state_of
 from store.tables import CHARGES, EVENTS, PROMPTS, QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -85,6 +85,11 @@ def read(payload: bytes) -> Entry:
 def quarantined(payload: bytes, reason: Reason) -> Quarantined:
     """What may be remembered of a message that cannot be read or stored."""
     return Quarantined(hashlib.sha256(payload).hexdigest(), len(payload), reason)
+
+
+def latest_of(entries: Iterable[Entry]) -> int | None:
+    """The latest time that a fact among them tells."""
+    return max((entry.event["time_ms"] for entry in entries if isinstance(entry, Fact)), default=None)
 
 
 async def write(engine: AsyncEngine, entries: Sequence[Entry], now_ms: int, books: Books | None = None) -> Written:
@@ -157,7 +162,7 @@ async def _write(connection: AsyncConnection, entries: Sequence[Entry], now_ms: 
         written.quarantined[strange_one.reason] += count
     written.duplicates = len(repeated)
     written.conflicting = sum(not same_content(told[fact.event_id], fact.event["raw"]) for fact in repeated)
-    written.latest_ms = max((fact.event["time_ms"] for fact in first.values()), default=None)
+    written.latest_ms = latest_of(first.values())
     return written
 
 

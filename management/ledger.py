@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from broker.interface import BrokerError, Kind
 from management.inbox import Inbox
-from management.journal import read
+from management.journal import latest_of, read
 from management.persistence import REOPEN_S, Persistence, Stopping
 from process import crash
 from process.logging import Log
@@ -78,6 +78,7 @@ class Ledger:
         if not batch:
             return
         entries = [read(delivery.payload) for delivery in batch]
+        self._metrics.batch_taken(latest_of(entries))
         written = await self._persistence.until_done(
             "database", "The database cannot be written at the moment.", lambda: self._timed_write(entries)
         )

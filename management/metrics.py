@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Counts
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
+LAG_SHOWN_S = 60.0
+"""So long after a batch the ledger counts as late as that was. Where more waits, it comes sooner."""
 
 
 class Metrics:
@@ -52,9 +55,13 @@ class Metrics:
             Counter("ledger_budget_crossings", "Budgets that came to a state.", ["state"], registry=registry),
             ("warning", "exhausted"),
         )
-        self._lag = Gauge(
-            "ledger_lag_seconds", "Age of the youngest event of the last batch when it was stored.", registry=registry
-        )
+        self._in_hand_ms: int | None = None
+        self._last_lag = 0.0, float("-inf")
+        Gauge(
+            "ledger_lag_seconds",
+            "Age of the youngest event of the batch in hand, or of one stored in the last minute when it was stored.",
+            registry=registry,
+        ).set_function(self._lag)
         self.undecodable = at_zero(
             Counter(
                 "management_undecodable_messages", "Messages that could not be read.", ["topic"], registry=registry
@@ -80,6 +87,10 @@ class Metrics:
         for state in get_args(NodeState):
             shown.labels(state).set_function(partial(count, state))
 
+    def batch_taken(self, latest_ms: int | None) -> None:
+        """A batch is in hand, whose youngest event is of this time; None where it has none."""
+        self._in_hand_ms = latest_ms
+
     def batch_written(self, messages: int, written: Written) -> None:
         """Count a batch that was committed."""
         self._batch_events.observe(messages)
@@ -92,5 +103,17 @@ class Metrics:
         self._conflicting.inc(written.conflicting)
         for crossing in written.crossings:
             self._crossings[crossing.state].inc()
+        self._in_hand_ms = None
         if written.latest_ms is not None:
-            self._lag.set(max(0.0, (now_ms() - written.latest_ms) / 1000))
+            self._last_lag = _age_s(written.latest_ms), time.monotonic()
+
+    def _lag(self) -> float:
+        # It grows while nothing can be stored, and no batch that was late is told of for ever.
+        if self._in_hand_ms is not None:
+            return _age_s(self._in_hand_ms)
+        lag_s, stored_at = self._last_lag
+        return lag_s if time.monotonic() - stored_at < LAG_SHOWN_S else 0.0
+
+
+def _age_s(time_ms: int) -> float:
+    return max(0.0, (now_ms() - time_ms) / 1000)

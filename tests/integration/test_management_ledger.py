@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import os
 import pickle
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import Engine, event, select
 
+import management.metrics
 import management.role
 from broker.interface import PAYLOAD_BYTES_MAX
 from broker.memory import MemoryBroker
@@ -53,6 +57,29 @@ async def test_what_was_told_while_management_was_away_is_charged_when_it_is_bac
     await house.start()
     await house.settled()
     assert await house.counted() == (50, 50)
+
+
+async def test_the_lag_is_told_while_nothing_can_be_stored_and_not_for_ever(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lag_s() -> float:
+        _, shown = await house.get("/metrics")
+        return float(re.findall(r"(?m)^ledger_lag_seconds (\S+)", shown)[0])
+
+    async def lags() -> bool:
+        return await lag_s() > 3600
+
+    await house.start()
+    assert await lag_s() == 0
+    with contextlib.closing(sqlite3.connect(house.path, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        hour_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+        await house.publish(billed(1, time=hour_ago.isoformat()))
+        await until(lags)
+    await house.settled()
+    await until(lags)
+    monkeypatch.setattr(management.metrics, "LAG_SHOWN_S", 0.0)
+    assert await lag_s() == 0
 
 
 async def test_the_ledger_survives_a_restart(house: CountingHouse) -> None:
