@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, exists, func, literal, literal_column, select, tuple_
 
-from management.queries import equal, numbers, page_by_time, wrong_cursor
+from management.queries import Unindexed, equal, numbers, page_by_time, wrong_cursor
 from management.rollups import rollup_for
 from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.tables import CHARGES, ENDS, EVENTS
@@ -30,7 +30,9 @@ AFFECTED_MAX = 20
 # Written out, for the index of dead letters holds no others, and a parameter could be anything.
 _IS_DEAD = ENDS.c.status == literal_column("'dead'")
 _LATER = EVENTS.alias("later")
-IS_DISCARDED = exists().where(_LATER.c.request_id == ENDS.c.request_id, _LATER.c.type == f"{PREFIX}request.discarded")
+IS_DISCARDED = exists().where(
+    _LATER.c.request_id == ENDS.c.request_id, Unindexed(_LATER.c.type) == f"{PREFIX}request.discarded"
+)
 """Of an end of a request: whether a person has let it go."""
 _FILTERS = ("model", "key_id")
 _GROUP = ("fingerprint", "scope", "code", "provider")

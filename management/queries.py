@@ -5,18 +5,21 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, literal, select, tuple_
+from sqlalchemy import Select, String, literal, select, tuple_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
-from management.facts import kind_of
+from management.facts import BILLED, kind_of
 from store.money_tables import PRICED
 from store.tables import CHARGES, ENDS, EVENTS, NODES, PROMPTS, QUARANTINE
 from wire.errors import InvalidRequest
 from wire.event import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Table
+    from sqlalchemy.sql.compiler import SQLCompiler
 
     from management.fleet_questions import DeadLettersQuestion
     from management.questions import ChargesQuestion, EndsQuestion, EventsQuestion
@@ -25,7 +28,28 @@ TIMELINE_EVENTS_MAX = 200
 """A request has a handful of events. A forged one may have any number."""
 _NUMBER_MAX = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_OF_FEW = ("request_id", "type", "status")
+"""Columns of which most values are those of few rows …"""
+_OF_MOST = frozenset((None, PREFIX + BILLED, "answered"))
+"""… but for these; None is no value."""
 _MONEY = [PRICED.c[name] for name in ("amount", "currency", "price_version")]
+
+
+class Unindexed(FunctionElement[str]):
+    """A column by which SQLite searches no index. PostgreSQL knows by itself how many rows have a value."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(Unindexed)
+def _as_it_is(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(Unindexed, "sqlite")
+def _with_a_sign(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
 
 
 def charges(question: ChargesQuestion) -> Select[Any]:
@@ -42,12 +66,10 @@ def ends(question: EndsQuestion) -> Select[Any]:
 def events(question: EventsQuestion) -> Select[Any]:
     """A page of events and one more, the last stored first."""
     table = EVENTS.c
-    statement = select(table.position, table.stored_ms, table.raw).where(
-        *equal(table, question, ("request_id", "node", "model"))
-    )
-    if question.type is not None:
-        type_ = PREFIX + question.type if kind_of(PREFIX + question.type) else question.type
-        statement = statement.where(table.type == type_)
+    wanted = {name: getattr(question, name) for name in ("request_id", "type", "node", "model")}
+    if question.type is not None and kind_of(PREFIX + question.type):
+        wanted["type"] = PREFIX + question.type
+    statement = select(table.position, table.stored_ms, table.raw).where(*matching(table, wanted))
     if question.cursor is not None:
         (position,) = numbers(question.cursor, 1)
         statement = statement.where(table.position < position)
@@ -130,8 +152,18 @@ def page_by_time(
 
 def equal(columns: Any, question: object, names: Sequence[str]) -> list[ColumnElement[bool]]:
     """Those filters of the question that are set."""
-    wanted = ((columns[name], getattr(question, name)) for name in names)
-    return [column == value for column, value in wanted if value is not None]
+    return matching(columns, {name: getattr(question, name) for name in names})
+
+
+def matching(columns: Any, wanted: Mapping[str, str | None]) -> list[ColumnElement[bool]]:
+    """Where columns of text have these values; None is any.
+
+    What few rows have is looked up, and by no other index: SQLite, which knows of no numbers, might read all rows of a
+    model for the few that failed.
+    """
+    few = next((name for name in _OF_FEW if wanted.get(name) not in _OF_MOST), None)
+    found = ((name, columns[name], value) for name, value in wanted.items() if value is not None)
+    return [(column if few in (None, name) else Unindexed(column)) == value for name, column, value in found]
 
 
 def numbers(cursor: str, count: int) -> list[int]:

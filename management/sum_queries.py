@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from sqlalchemy import Select, func, literal, tuple_
 
-from management.queries import wrong_cursor
+from management.queries import Unindexed, wrong_cursor
 from management.rollups import rollup_for, summed, total
 from management.sums import USAGE_SUMS
 from store.amount import NANOS
@@ -179,7 +179,7 @@ def _place(statement: Select[Any], names: Sequence[str]) -> Tuple:
     """Of a row, in the order of the pages."""
     columns = statement.selected_columns
     # No bare tag: SQLite would look for tags by an index that has every day of each.
-    return tuple_(*(columns[name] + "" if name == "tag" else columns[name] for name in names))
+    return tuple_(*(Unindexed(columns[name]) if name == "tag" else columns[name] for name in names))
 
 
 def _literals(keys: Tuple, values: Sequence[Any]) -> Tuple:

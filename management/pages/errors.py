@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, union_all
 
-from management import error_view
+from management import error_view, queries
 from management.fleet_questions import ErrorsQuestion
 from management.pages.filters import chosen, link, question_of
 from management.pages.fleet import in_passing, open_alerts
@@ -65,20 +65,21 @@ async def _grouped(visit: Visit) -> tuple[list[dict[str, Any]], list[dict[str, A
 
 async def _told(visit: Visit, of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
     asked = visit.asked
-    (found,) = await visit.sources.rows(_events(TYPES[of], asked, _position(asked.get("cursor"))))
+    (found,) = await visit.sources.rows(events_told(TYPES[of], asked, _position(asked.get("cursor"))))
     rows = found[:ROWS]
     return [], [_shown(row) for row in rows], str(rows[-1]["position"]) if len(found) > ROWS else None
 
 
-def _events(types: tuple[str, ...], asked: dict[str, str], before: int | None) -> Select[Any]:
+def events_told(types: tuple[str, ...], asked: dict[str, str], before: int | None) -> Select[Any]:
+    """A page of events of these types before a position and one more, the latest first."""
     columns = [
         EVENTS.c[name] for name in ("position", "type", "time_ms", "request_id", "model", "node", "key_id", "raw")
     ]
     # Each type by its own index: among millions of charges the few failures would else be looked for one by one.
     parts = []
     for type_ in types:
-        part = select(*columns).where(EVENTS.c.type == PREFIX + type_)
-        part = part.where(*(EVENTS.c[name] == asked[name] for name in ("model", "key_id") if name in asked))
+        wanted = {"type": PREFIX + type_, "model": asked.get("model"), "key_id": asked.get("key_id")}
+        part = select(*columns).where(*queries.matching(EVENTS.c, wanted))
         if before is not None:
             part = part.where(EVENTS.c.position < before)
         parts.append(select(part.order_by(EVENTS.c.position.desc()).limit(ROWS + 1).subquery()))

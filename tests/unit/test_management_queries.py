@@ -58,6 +58,12 @@ def test_every_statement_compiles(dialect: Dialect) -> None:
             assert str(CreateIndex(index).compile(dialect=dialect))
 
 
+def test_only_sqlite_is_told_by_what_to_look_up() -> None:
+    statement = queries.events(EventsQuestion(type="request.failed", model="m"))
+    assert "+events.model = " in str(statement.compile(dialect=sqlite.dialect()))
+    assert "AND events.model = " in str(statement.compile(dialect=POSTGRESQL))
+
+
 @pytest.mark.parametrize(
     ("asked", "days"),
     [

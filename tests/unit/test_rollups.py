@@ -11,14 +11,15 @@ import pytest
 from sqlalchemy import select, text
 
 import store.rollups
-from management import fleet_queries, sum_queries
+from management import fleet_queries, queries, sum_queries
 from management.books import Books
 from management.error_view import errors
 from management.fleet_questions import DeadLettersQuestion, ErrorsQuestion
 from management.journal import read, write
 from management.opening import open_books
 from management.pages import usage_sums
-from management.questions import CostsQuestion, UsageQuestion
+from management.pages.errors import OF_REQUESTS, events_told
+from management.questions import CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from management.rebuild import rebuild
 from store import database
 from store.database import reading, writing
@@ -196,6 +197,31 @@ async def test_dead_letters_of_a_model_are_found_without_looking_at_those_of_oth
         pytest.skip("PostgreSQL plans by the size of tables, and these are small")
     statement = fleet_queries.dead_letters(DeadLettersQuestion(model="small"))
     assert "ends USING INDEX ix_ends_dead (model=?)" in await _plan(engine, statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (queries.events(EventsQuestion(type="request.failed", model="small")), "ix_events_type_position (type=?)"),
+        (queries.events(EventsQuestion(type="request.billed", node="node-a")), "ix_events_node_position (node=?)"),
+        (
+            queries.events(EventsQuestion(request_id="req_1", type="request.billed", model="small")),
+            "ix_events_request_id (request_id=?)",
+        ),
+        (queries.ends(EndsQuestion(status="expired", model="small")), "ix_ends_status_time_ms_position (status=?)"),
+        (queries.ends(EndsQuestion(status="answered", key_id="key-a")), "ix_ends_key_id_time_ms_position (key_id=?)"),
+        (fleet_queries.letters_by_model(), "ix_events_request_id (request_id=?)"),
+        (events_told(OF_REQUESTS, {"model": "small"}, None), "ix_events_type_position (type=?)"),
+    ],
+)
+async def test_what_few_rows_have_is_looked_up_and_not_what_most_have(
+    engine: AsyncEngine, statement: Select[Any], index: str
+) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL plans by the size of tables, and these are small")
+    plan = await _plan(engine, statement)
+    assert index in plan
+    assert set(re.findall(r"SEARCH (?:events|later) USING INDEX (\w+)", plan)) <= {index.split()[0]}
 
 
 async def _plan(engine: AsyncEngine, statement: Select[Any]) -> str:
