@@ -10,8 +10,10 @@ from sqlalchemy import delete, select
 from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
 from management.journal import WrongTimeZone
+from management.opening import store_prices
 from management.projections import NewFact, project, project_money
 from management.rollups import forget_since, roll_up
+from process.identity import now_ms
 from store.database import writing
 from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.ledger_state import alone, set_time_zone, state_of
@@ -89,6 +91,8 @@ async def reprice(engine: AsyncEngine, books: Books, since: datetime.date | None
 async def _replay(
     connection: AsyncConnection, books: Books, state: LedgerState, since_ms: int, *, only_money: bool
 ) -> Rebuilt:
+    # What has no price yet gets one of this list.
+    await store_prices(connection, books, now_ms())
     events = charges = unreadable = 0
     position = -1
     lists: dict[str, PriceList] = {}

@@ -12,7 +12,6 @@ import click
 from fleet.database_command import EXIT_NOT_DONE, run_on, settings_or_none
 from management import export as exporting
 from management.journal import WrongTimeZone
-from management.opening import store_prices
 from management.rebuild import Rebuilt, ZoneIsFixed
 from management.rebuild import rebuild as make_anew
 from management.rebuild import reprice as price_anew
@@ -20,7 +19,6 @@ from management.reconcile import Reconciled
 from management.reconcile import reconcile as compare
 from management.settings import ManagementSettings
 from process.settings import EXIT_WRONG_SETTING
-from store.database import writing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,9 +67,7 @@ def rebuild(*, as_json: bool) -> None:
 def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
     """Price charges and costs anew by PRICES_FILE as it is now. What customers were told before changes with it."""
 
-    async def work(engine: AsyncEngine, books: Books, now: int) -> None:
-        async with writing(engine) as connection:
-            await store_prices(connection, books, now)
+    async def work(engine: AsyncEngine, books: Books, _: int) -> None:
         _show(await price_anew(engine, books, since.date() if since else None), as_json=as_json)
 
     try:

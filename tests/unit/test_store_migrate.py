@@ -21,6 +21,8 @@ from management.rebuild import rebuild
 from store import database, migrate
 from store.database import UnusableDatabase, reading, writing
 from store.migrate import upgrade
+from store.money_tables import PRICED
+from store.prices import Price, PriceList
 from store.tables import ENDS, METADATA, USAGE_DAILY
 from tests.billing import billed, event, request_data
 
@@ -31,6 +33,8 @@ UPGRADE = """
 import asyncio, sys
 from store import database
 from store.migrate import upgrade
+from store.money_tables import PRICED
+from store.prices import Price, PriceList
 asyncio.run(upgrade(database.open(sys.argv[1])))
 """
 
@@ -121,8 +125,11 @@ async def test_a_ledger_of_the_first_revision_is_carried_over_as_a_rebuild_makes
     await upgrade(engine)
     filled = await _rows(engine, ENDS, USAGE_DAILY)
     assert [row["status"] for row in filled[0]] == ["answered", "cancelled", "failed"]
-    await rebuild(engine, Books())
+    await rebuild(engine, Books(prices=PriceList([Price(model="small", currency="USD", input=10**9, output=10**9)])))
     assert await _rows(engine, ENDS, USAGE_DAILY) == filled
+    priced = await _rows(engine, PRICED)
+    await rebuild(engine, Books())
+    assert await _rows(engine, PRICED) == priced, "what was priced keeps its prices"
     async with reading(engine) as connection:
         assert await connection.run_sync(_differences) == []
     await engine.dispose()
