@@ -106,8 +106,7 @@ class Watch:
         """Compare what is so with what is written down. Raises the database's errors."""
         presences = [presence for presence, _ in self._registry.present()]
         found = troubles(presences)
-        for code in IRREVERSIBLE:
-            self._metrics.alerts_open[code].set(sum(cause.code == code for cause in found))
+        self._show(self._open | found.keys())  # also while the database is away
         async with reading(self._engine) as connection:
             self._open = await open_causes(connection)
         for cause in sorted(found.keys() - self._open):
@@ -117,7 +116,13 @@ class Watch:
             for cause in sorted(self._open - found.keys()):
                 if (cause.model, cause.provider) not in hidden:
                     await self._clear(cause)
+                    self._open.remove(cause)
         self._open |= found.keys()
+        self._show(self._open)
+
+    def _show(self, causes: set[Cause]) -> None:
+        for code in IRREVERSIBLE:
+            self._metrics.alerts_open[code].set(sum(cause.code == code for cause in causes))
 
     async def _raise(self, cause: Cause, trouble: Trouble) -> None:
         async with writing(self._engine) as connection:

@@ -151,6 +151,8 @@ async def test_a_model_that_is_paused_has_not_recovered(engine: AsyncEngine) -> 
             office.registry.hear(each)
         await office.watch.look()
         (row,) = await rows(engine)
+        is_open = office.metrics.registry.get_sample_value("management_alerts_open", {"code": "quota_exhausted"})
+        assert is_open == (row["cleared_ms"] is None)
         return row["cleared_ms"] is not None
 
     assert not await is_over(presence("node-a"))
