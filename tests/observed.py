@@ -13,8 +13,8 @@ import yaml
 HERE = Path(__file__).parent.parent / "deploy" / "grafana"
 DASHBOARD = HERE / "dashboard.json"
 ALERTS = HERE / "alerts.yaml"
-PROMETHEUS_OWN = frozenset(("job", "instance", "le"))
-"""Labels that Prometheus adds to what it scrapes, and the bounds of histograms."""
+PROMETHEUS_OWN = frozenset(("job", "namespace", "instance", "le"))
+"""Labels that Prometheus adds to what it scrapes, that of Kubernetes too, and the bounds of histograms."""
 _VARIABLES = {"$__rate_interval": "5m", "$job": ".*"}
 
 

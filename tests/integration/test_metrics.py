@@ -170,6 +170,12 @@ async def test_what_dashboard_and_alerts_look_at_is_really_there(house: House, e
     assert grouped_by(expression) <= labels
 
 
+async def test_nodes_are_counted_once_however_many_managements_tell_of_them() -> None:
+    for expression in expressions():
+        once = re.findall(r"max by \(job, namespace, state\)\s+\(management_nodes", expression)
+        assert len(once) == expression.count("management_nodes"), expression
+
+
 async def test_alerts_are_told_in_sentences_and_panels_name_what_they_group_by() -> None:
     assert len({rule["alert"] for rule in alerts()}) == len(alerts())
     for rule in alerts():
