@@ -15,6 +15,7 @@ from fleet.table import table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_DELETED = "The events of this request are deleted: --json has what is kept, its end and its charge."
 BY = ("day", "model", "key", "node", "tag")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the REST API answers.")
 limit_option = click.option(
@@ -47,7 +48,7 @@ def usage(*, as_json: bool, **asked: Any) -> None:
 def requests(request_id: str | None, *, as_json: bool, **asked: Any) -> None:
     """How requests ended, the newest first; or everything that is known of one REQUEST_ID."""
     if request_id is not None:
-        _show(f"requests/{quote(request_id, safe='')}", {}, as_json, _timeline_rows, "")
+        _show(f"requests/{quote(request_id, safe='')}", {}, as_json, _timeline_rows, _DELETED)
     else:
         _show("ends", asked, as_json, _end_rows, "No request has ended.")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -104,6 +106,9 @@ async def test_usage_money_and_tags_are_shown_as_tables_and_as_json(house: House
     assert "static" in await house.run("nodes")
     assert json.loads(await house.run("nodes", "--json"))["data"][0]["state"] == "ready"
     assert "day" in await house.run("usage", "--by", "day")
+    with contextlib.closing(sqlite3.connect(house.path, isolation_level=None)) as another:
+        another.execute("DELETE FROM events")
+    assert "are deleted" in await house.run("requests", ends[0]["request_id"])
 
 
 async def test_management_that_is_away_or_refuses_is_told_in_a_sentence(house: House) -> None:
