@@ -74,6 +74,12 @@ class WrongTimeZone(Exception):
 Entry = Fact | Quarantined
 
 
+def check_zone(state: LedgerState, books: Books) -> None:
+    """Raises :class:`WrongTimeZone`."""
+    if state.time_zone not in (None, books.zone_name):
+        raise WrongTimeZone
+
+
 def read(payload: bytes) -> Entry:
     """A fact, or what goes into quarantine."""
     try:
@@ -170,8 +176,7 @@ async def _enter(connection: AsyncConnection, books: Books, now_ms: int) -> Ledg
     """How the ledger stands, once nobody else writes it and the days that are over are rolled up."""
     await alone(connection)
     state = await state_of(connection)
-    if state.time_zone not in (None, books.zone_name):
-        raise WrongTimeZone
+    check_zone(state, books)
     return await roll_up(connection, state, books.yesterday(now_ms))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from management.books import Books
 from management.facts import Fact, Unreadable, fact_of
-from management.journal import WrongTimeZone
+from management.journal import check_zone
 from management.opening import store_prices
 from management.projections import NewFact, project, project_money
 from management.rollups import forget_since, roll_up
@@ -80,8 +80,7 @@ async def reprice(engine: AsyncEngine, books: Books, since: datetime.date | None
     async with writing(engine) as connection:
         await alone(connection)
         state = await state_of(connection)
-        if state.time_zone not in (None, books.zone_name):
-            raise WrongTimeZone
+        check_zone(state, books)
         since_ms = state.horizon_ms if since is None else max(state.horizon_ms, books.begins_ms(since))
         for table in MONEY:
             await connection.execute(delete(table).where(table.c.day >= books.day(since_ms)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, MetaData, String, Table, select
 
 from management.facts import ACCEPTED, BILLED, Unreadable, fact_of
+from management.journal import check_zone
 from management.rollups import rolled_up
 from management.sums import Sums, daily_usage, keys_of
 from store.database import reading
@@ -76,12 +77,15 @@ async def reconcile(engine: AsyncEngine, books: Books, since_ms: int, until_ms: 
     None is open for longer than :data:`OPEN_MS_MAX`.
 
     A gateway tells each second which requests it took in, and what it took in during its last second is lost with it:
-    after a kill, ends without a request are to be expected. Of events that are deleted nothing is known.
+    after a kill, ends without a request are to be expected. Of events that are deleted nothing is known. Raises
+    :class:`management.journal.WrongTimeZone`: by days of another zone every sum would differ.
     """
     found = Reconciled()
     # A temporary table is no writing: nobody waits for this.
     async with reading(engine) as connection:
-        horizon_ms = (await state_of(connection)).horizon_ms
+        state = await state_of(connection)
+        check_zone(state, books)
+        horizon_ms = state.horizon_ms
         since_ms = max(since_ms, horizon_ms)
         await connection.run_sync(_OPEN.create)
         try:

@@ -54,11 +54,7 @@ def rebuild(*, as_json: bool) -> None:
     async def work(engine: AsyncEngine, books: Books, _: int) -> None:
         _show(await make_anew(engine, books), as_json=as_json)
 
-    try:
-        sys.exit(_run(work))
-    except ZoneIsFixed as fixed:
-        click.echo(f"TIME_ZONE: {fixed}", err=True)
-        sys.exit(EXIT_WRONG_SETTING)
+    sys.exit(_run(work))
 
 
 @ledger.command()
@@ -70,11 +66,7 @@ def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
     async def work(engine: AsyncEngine, books: Books, _: int) -> None:
         _show(await price_anew(engine, books, since.date() if since else None), as_json=as_json)
 
-    try:
-        sys.exit(_run(work))
-    except WrongTimeZone as wrong:
-        click.echo(f"TIME_ZONE: {wrong}", err=True)
-        sys.exit(EXIT_WRONG_SETTING)
+    sys.exit(_run(work))
 
 
 @ledger.command()
@@ -163,4 +155,8 @@ def _run(work: Callable[[AsyncEngine, Books, int], Awaitable[None]]) -> int:
     if settings is None:
         return EXIT_WRONG_SETTING
     books = settings.books
-    return run_on(settings.database_url, lambda engine, now: work(engine, books, now))
+    try:
+        return run_on(settings.database_url, lambda engine, now: work(engine, books, now))
+    except (WrongTimeZone, ZoneIsFixed) as wrong:
+        click.echo(f"TIME_ZONE: {wrong}", err=True)
+        return EXIT_WRONG_SETTING

@@ -124,6 +124,10 @@ async def test_the_ledger_fits_is_rebuilt_and_is_priced_anew(house: House) -> No
     await until(lambda: _accepted(house), within_s=5)
     found = json.loads(await house.run("ledger", "reconcile", "--open-min", "1", "--json"))
     assert all(found[name]["count"] == 0 for name in found if name not in ("requests", "charges"))
+    house.environment["TIME_ZONE"] = "Europe/Berlin"
+    for command in ("reconcile", "reprice"):
+        await house.run("ledger", command, code=2)
+    del house.environment["TIME_ZONE"]
     before = await house.get("/api/v1/usage?by=day&by=tag")
     rebuilt = json.loads(await house.run("ledger", "rebuild", "--json"))
     assert (rebuilt["charges"], rebuilt["unreadable"]) == (REQUESTS, 0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
 
 import management.reconcile
 from management.books import Books
-from management.journal import read, write
+from management.journal import WrongTimeZone, read, write
 from management.opening import open_books
 from management.reconcile import reconcile
 from store import database
@@ -59,6 +60,11 @@ async def _found(engine: AsyncEngine) -> dict[str, list[str]]:
 
 async def test_a_ledger_that_fits_has_nothing_to_find(engine: AsyncEngine) -> None:
     assert await _found(engine) == {}
+
+
+async def test_by_days_of_another_zone_nothing_is_compared(engine: AsyncEngine) -> None:
+    with pytest.raises(WrongTimeZone):
+        await reconcile(engine, Books(ZoneInfo("Europe/Berlin")), NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)
 
 
 async def test_a_request_without_an_end_is_found(engine: AsyncEngine) -> None:
