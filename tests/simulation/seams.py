@@ -22,6 +22,7 @@ import gateway.presence
 import gateway.reception
 import gateway.role
 import management.ledger
+import management.metrics
 import management.role
 import process.crash
 import process.identity
@@ -54,6 +55,7 @@ CLOCKS: tuple[tuple[ModuleType, str], ...] = (
     (gateway.reception, "time"),
     (gateway.role, "time"),
     (management.ledger, "time"),
+    (management.metrics, "time"),
 )
 """Modules that read a clock of their own, and by which name."""
 
