@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from broker.interface import BrokerError, BrokerForbidden
@@ -24,18 +25,18 @@ class Reach:
     """Does at the broker what a role needs before it can work, trying again every second until that is done.
 
     A broker that is away may come, and permissions may be granted a moment after the role was started. ``say`` gets
-    each new reason once; ``ends`` are the events after which nobody waits.
+    each new reason once; after ``stop`` nobody waits.
     """
 
-    def __init__(self, say: Callable[[str], None], *ends: asyncio.Event) -> None:
+    def __init__(self, say: Callable[[str], None], stop: asyncio.Event) -> None:
         self.why = ""
         """What is in the way, empty if nothing is."""
         self._say = say
-        self._ends = ends
+        self._stop = stop
 
     async def __call__(self, step: Callable[[], Awaitable[T]]) -> T:
         """What ``step`` gives, which is called anew after each failure. Raises :class:`Stopped`."""
-        while not any(end.is_set() for end in self._ends):
+        while not self._stop.is_set():
             try:
                 result = await step()
             except BrokerForbidden as error:
@@ -45,19 +46,15 @@ class Reach:
             else:
                 self.why = ""
                 return result
-            await self._pause()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S):
+                    await self._stop.wait()
         raise Stopped
 
     def _tell(self, why: str) -> None:
         if why != self.why:
             self._say(why)
             self.why = why
-
-    async def _pause(self) -> None:
-        waits = [asyncio.create_task(end.wait()) for end in self._ends]
-        await asyncio.wait(waits, timeout=AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
 
 
 async def keep(broker: Broker, topic: str, subscription: str, say: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from wire.errors import InvalidName
 @click.command()
 @click.option("--model", "models", multiple=True, help="Also make this model's topics, and let nodes serve it.")
 @click.option("--show", is_flag=True, help="Only print the same for pulsar-admin.")
-@click.option("--wait-s", default=0.0, help="Seconds in which it is tried again.")
+@click.option("--wait-s", default=0.0, help="Seconds to go on trying while the broker refuses, or does not answer.")
 def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
     """Let gateway, node, management and controller work at a Pulsar with authorization, each with its own token.
 

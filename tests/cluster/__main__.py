@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/cluster",
         description="Installs deploy/k8s/overlays/minimal in the cluster that kubectl reaches, does to it what happens "
-        "to fleets, and takes all of it away again: about ten minutes. The images have to be there: "
+        "to fleets, and takes all of it away again: some ten minutes. The images have to be there: "
         "deploy/k8s/README.md.",
     )
     parser.add_argument(

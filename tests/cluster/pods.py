@@ -66,12 +66,12 @@ def load(
     """Ask from within the cluster; what happens in the body happens while answers are under way."""
     asked = (url, model, str(requests), str(per_second), str(retries))
     program("asking", image, "asking.py", *asked, env={"OPENAI_API_KEY": key})
-    load = Load()
+    asking = Load()
     try:
         until(lambda: _said(), "the client's first answer")
-        yield load
+        yield asking
         until(lambda: len(_said()) > 1 or _phase() in ("Failed", "Succeeded"), "the client's end", LOAD_S_MAX)
-        load.outcome = json.loads(_said()[-1])
+        asking.outcome = json.loads(_said()[-1])
     finally:
         kubectl("delete", "pod", "asking", "--namespace", NAMESPACE, "--wait=true", "--grace-period=1")
 

@@ -128,4 +128,4 @@ async def test_nobody_waits_after_the_end() -> None:
         raise BrokerForbidden("No.")
 
     with pytest.raises(Stopped):
-        await Reach(lambda _: None, asyncio.Event(), end)(step)
+        await Reach(lambda _: None, end)(step)
