@@ -67,6 +67,42 @@ class _Signal:
             await self._waiter
 
 
+class _HeadWithBody:
+    """An answer's transport, on which the head waits for the first part of the body, at the latest until the loop's
+    next turn: both go in one packet."""
+
+    __slots__ = ("_head", "_late", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self._late: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._late is not None:
+            self._let_go(data)
+        elif self._head is None:
+            self._head = data
+            self._late = self._loop.call_soon(self._let_go)
+        else:
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._let_go()
+        self._transport.close()
+
+    def _let_go(self, body: bytes = b"") -> None:
+        if self._late is not None and self._head is not None:
+            self._late.cancel()
+            self._late = None
+            self._transport.writelines((self._head, body))
+            self._head = b""
+
+
 class _TooManyAhead(Exception):
     """Ends the parser's work within a piece."""
 
@@ -184,6 +220,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self.cycle.message_event = _Signal()  # type: ignore[assignment]
+        if self.scope["method"] != "HEAD":  # which has no body to wait for
+            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
         if self.scope["http_version"] == "1.0":
             # It knows no chunks: an answer whose length is not told ends with the connection.
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _UntilClosed()  # type: ignore[assignment]

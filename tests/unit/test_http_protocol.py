@@ -1,0 +1,119 @@
+"""What an answer's parts are to the network: how many packets, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from process.http_protocol import limited
+from tests.raw_http import get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import Receive, Scope, Send
+
+HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+
+
+class Wire(asyncio.Transport):
+    """Remembers what goes out together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packets: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.packets.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def resume_reading(self) -> None:
+        return
+
+
+async def _asked(answering: Any, request: bytes) -> Wire:
+    """A connection on which ``request`` has just been answered, by ``answering(send)``."""
+    answered = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering(send)
+        answered.set()
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none")
+    wire = Wire()
+    protocol = limited(65_536, 30.0, lambda _: [])(config=config, server_state=ServerState(), app_state={})
+    protocol.connection_made(wire)
+    protocol.data_received(request)
+    await answered.wait()
+    packets = list(wire.packets)
+    protocol.connection_lost(None)
+    wire.packets = packets
+    return wire
+
+
+async def test_a_whole_answer_is_one_packet() -> None:
+    async def answering(send: Send) -> None:
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    wire = await _asked(answering, get("/"))
+    [packet] = wire.packets
+    assert packet.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert packet.endswith(b"\r\n\r\n{}")
+
+
+async def test_a_head_does_not_wait_for_a_body_that_is_still_to_come() -> None:
+    async def answering(send: Send) -> None:
+        await send(HEAD)
+        await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        await send({"type": "http.response.body", "body": b"}"})
+
+    wire = await _asked(answering, get("/"))
+    assert [packet[:8] for packet in wire.packets] == [b"HTTP/1.1", b"{", b"}"]
+
+
+async def test_a_head_whose_body_fails_is_sent_before_the_connection_ends() -> None:
+    async def answering(send: Send) -> None:
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"too long"})
+
+    async def failing(send: Send) -> None:
+        try:
+            await answering(send)
+        except RuntimeError:
+            await send({"type": "http.response.body", "body": b"no"})
+
+    wire = await _asked(failing, get("/", "connection: close"))
+    [packet] = wire.packets
+    assert packet.endswith(b"\r\n\r\nno")
+    assert wire.closed
+
+
+async def test_a_head_that_no_body_follows_is_sent_before_the_connection_ends() -> None:
+    async def answering(send: Send) -> None:
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    wire = await _asked(answering, get("/", "content-length: 5", method="HEAD"))
+    [packet] = wire.packets
+    assert packet.endswith(b"\r\n\r\n")
