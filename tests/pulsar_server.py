@@ -25,7 +25,7 @@ _READY_S = 90.0
 _FETCH_S = 600.0
 _LOOK_S = 0.1
 # Of a broker that lives for minutes, what the better compiler costs is never earned back.
-_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1"
 
 
 class PulsarMissing(Exception):

@@ -25,6 +25,9 @@ NOTED_SETTINGS = (
     "managedLedgerDefaultAckQuorum",
     "managedLedgerNewEntriesCheckDelayInMillis",
     "dispatcherMaxRoundRobinBatchSize",
+    "dispatcherDispatchMessagesInSubscriptionThread",
+    "numIOThreads",
+    "numAddWorkerThreads",
 )
 
 
