@@ -62,6 +62,9 @@ class GatewayMetrics:
             "Requests that no node has begun of other gateways, as they say.",
             registry=self.registry,
         )
+        self.held = Gauge(
+            "gateway_requests_held", "Requests that wait for a broker that is away.", registry=self.registry
+        )
         self.nodes = Gauge("gateway_nodes", "Nodes that are present.", registry=self.registry)
         self.queue = self._seconds("gateway_queue_seconds", "From accepting a request to its begin at a node.")
         self.first_token = self._seconds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, PayloadTooLarge, SendRejected, SendUnknown
+from broker.interface import BrokerError, BrokerForbidden, BrokerUnavailable, PayloadTooLarge, SendRejected, SendUnknown
 from broker.reaching import keep
 from process.logging import Log
 from wire import codec
@@ -14,6 +14,7 @@ from wire.topics import LEDGER, WORKERS
 
 if TYPE_CHECKING:
     from broker.interface import Broker, Producer
+    from gateway.broker_wait import BrokerWait
     from wire.request import Request
     from wire.topics import Topics
 
@@ -21,6 +22,8 @@ log = Log("gateway")
 
 OPEN_WITHIN_S = 2.0
 """How long a request waits for its topic to be opened before its client hears 503."""
+AGAIN_MS = 1000
+"""When a client should try again that was refused for the queue."""
 
 
 class NotPublished(QueueUnavailable):
@@ -30,9 +33,10 @@ class NotPublished(QueueUnavailable):
 class RequestQueue:
     """Publishes with a confirmed receipt."""
 
-    def __init__(self, broker: Broker, topics: Topics) -> None:
+    def __init__(self, broker: Broker, topics: Topics, wait: BrokerWait) -> None:
         self._broker = broker
         self._topics = topics
+        self._wait = wait
         self._producers: dict[str, asyncio.Task[Producer]] = {}
 
     def prepare(self, model: str) -> asyncio.Task[Producer]:
@@ -46,32 +50,35 @@ class RequestQueue:
         return task
 
     async def publish(self, request: Request) -> None:
-        """Return when the broker has the request.
+        """Return when the broker has the request, for which it may have to come back first.
 
         Raises :class:`NotPublished` (certainly not in the topic), :class:`wire.errors.QueueUnavailable` (perhaps in
         it), :class:`wire.errors.Overloaded` or :class:`wire.errors.BodyTooLarge`.
         """
-        if not self._broker.connected:
-            raise NotPublished
-        opening = self.prepare(request.model)
-        try:
-            if opening.done():
-                producer = opening.result()
-            else:
-                async with asyncio.timeout(OPEN_WITHIN_S):
-                    producer = await asyncio.shield(opening)
-        except (BrokerError, TimeoutError):
-            raise NotPublished from None
-        try:
-            await producer.send(codec.encode(request))
-        except PayloadTooLarge:
-            raise BodyTooLarge from None
-        except SendRejected:
-            raise Overloaded(retry_after_ms=1000) from None
-        except SendUnknown:
-            raise QueueUnavailable(retry_after_ms=1000) from None
-        except BrokerError:
-            raise NotPublished(retry_after_ms=1000) from None
+        until: float | None = None
+        perhaps = False
+        while True:
+            try:
+                return await self._send(request)
+            except PayloadTooLarge:
+                raise BodyTooLarge from None
+            except SendRejected:
+                if until is None:
+                    raise Overloaded(retry_after_ms=AGAIN_MS) from None
+                again = True  # all that waited go at once
+            except SendUnknown:
+                # Published twice it is one request all the same, answered and charged once. But a broker that is there
+                # and silent will not say more the next time.
+                perhaps, again = True, not self._broker.connected
+            except BrokerForbidden:
+                again = False
+            except (BrokerError, TimeoutError):
+                again = True
+            if again:
+                until = self._wait.until() if until is None else until
+                if await self._wait.over(until, len(request.body)):
+                    continue
+            raise (QueueUnavailable if perhaps else NotPublished)(retry_after_ms=AGAIN_MS)
 
     async def close(self, model: str) -> None:
         """Leave the topic of a model that is not known any more."""
@@ -83,6 +90,17 @@ class RequestQueue:
         """Leave every topic."""
         for model in list(self._producers):
             await self.close(model)
+
+    async def _send(self, request: Request) -> None:
+        if not self._broker.connected:
+            raise BrokerUnavailable("The broker is away.")
+        opening = self.prepare(request.model)
+        if opening.done():
+            producer = opening.result()
+        else:
+            async with asyncio.timeout(OPEN_WITHIN_S):
+                producer = await asyncio.shield(opening)
+        await producer.send(codec.encode(request))
 
     async def _open(self, model: str) -> Producer:
         topic = self._topics.requests(model)

@@ -14,6 +14,7 @@ from gateway.accepted import Accepted
 from gateway.admission import Admission
 from gateway.app import build
 from gateway.backlog import Backlog
+from gateway.broker_wait import BrokerWait
 from gateway.conversations import Conversations
 from gateway.keys import ApiKeys, parse_keys
 from gateway.line import Lines
@@ -77,7 +78,14 @@ async def run(
     tasks = Tasks(log)
     model_names = settings.model_names
     models = Models(model_names.declared, timers.loop.time(), int(time.time()))
-    queue = RequestQueue(broker, topics)
+    wait = BrokerWait(
+        broker,
+        wait_s=settings.broker_wait_s,
+        requests_max=settings.publish_pending_max,
+        bytes_max=settings.publish_pending_bytes_max,
+    )
+    metrics.held.set_function(lambda: wait.count)
+    queue = RequestQueue(broker, topics, wait)
     aimodels = _aimodels(settings, model_names, models, queue) if settings.aimodels_namespace else None
     recorder = GatewayRecorder(gateway, tasks)
     refusals = Refusals(gateway, metrics, recorder)
@@ -133,7 +141,7 @@ async def run(
     def why_not_ready() -> str | None:
         if reception.leaving:
             return "The gateway is shutting down."
-        if not broker.connected:
+        if not broker.connected and not wait.is_offered:
             return "The broker cannot be reached."
         if reach.why:
             return "The broker does not give what the gateway needs; its log says what."
@@ -218,6 +226,7 @@ async def run(
             reception.leaving = True
             await asyncio.sleep(settings.lame_duck_s)
         reception.leaving = reception.closed = True
+        wait.end()
         log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
         if not await conversations.all_answered(settings.stop_grace_s):
             conversations.break_all(ShuttingDown(retry_after_ms=1000))

@@ -89,11 +89,21 @@ class GatewaySettings(HttpSettings):
     on_disconnect_keys: str = Field(
         "", description="the same for single keys by their names, as 'name=finish', by commas; before the model's"
     )
+    broker_wait_s: float = Field(
+        0.0,
+        ge=0,
+        le=SECONDS_MAX,
+        description="seconds that requests wait for a broker that is away, counted from when it was missed; 0 to "
+        "refuse them with 503 at once",
+    )
     publish_pending_max: int = Field(
-        10_000, ge=1, description="messages that may wait for the broker's receipt; beyond, requests get 503"
+        10_000,
+        ge=1,
+        description="messages that may wait for the broker's receipt, and requests that may wait for the broker; "
+        "beyond, requests get 503",
     )
     publish_pending_bytes_max: int = Field(
-        64 * MIB, ge=5 * MIB, description="bytes of messages that may wait for the broker's receipt"
+        64 * MIB, ge=5 * MIB, description="bytes of such messages, and of the bodies of such requests"
     )
     lame_duck_s: float = Field(
         0.0,

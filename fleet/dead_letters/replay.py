@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from dead_letters.deciding import Replayed
+from gateway.broker_wait import BrokerWait
 from gateway.conversations import Conversations
 from gateway.decisions import Break
 from gateway.line import Lines
@@ -64,7 +65,7 @@ async def replay(broker: Broker, topics: Topics, request: Request, timeout_s: fl
         answer_bytes_max=ANSWER_BYTES_MAX,
     )
     lines = conversations.lines = Lines(gateway, broker, topics, conversations, metrics)
-    queue = RequestQueue(broker, topics)
+    queue = RequestQueue(broker, topics, BrokerWait(broker))
     try:
         await broker.ensure(topics.results, LEDGER)
         recorder.producer = await broker.producer(topics.results)

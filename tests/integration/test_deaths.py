@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.processes import Process
 
 pytestmark = pytest.mark.pulsar
 
@@ -109,8 +112,9 @@ async def test_a_stream_that_cannot_be_continued_ends_with_an_error(
     assert b"[DONE]" not in seen
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["refusing", "waiting"])
 async def test_service_returns_by_itself_after_a_broker_restart_under_load(
-    tmp_path: Path, pulsar_server: PulsarServer
+    waits: bool, tmp_path: Path, pulsar_server: PulsarServer
 ) -> None:
     home = tmp_path / "broker"
     home.mkdir()
@@ -119,7 +123,7 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
     try:
         common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
         async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
-            gateway = await processes.gateway()
+            gateway = await processes.gateway(BROKER_WAIT_S="60" if waits else "0")
             await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
             management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
             await known(gateway, "model")
@@ -145,7 +149,10 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
                 await asyncio.to_thread(server.kill)
                 # Those who ask already may all have been stored, and then they wait for the broker.
                 workers.append(asyncio.ensure_future(load(len(workers), client)))
-                await until(lambda: len(refused) > 10, within_s=20)
+                if waits:
+                    await until(lambda: _holds_and_is_ready(gateway), within_s=20)
+                else:
+                    await until(lambda: len(refused) > 10, within_s=20)
                 before = len(answered)
                 await asyncio.to_thread(server.start)
                 back_at = asyncio.get_running_loop().time()
@@ -153,11 +160,20 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
                 assert asyncio.get_running_loop().time() - back_at < 20
                 stop.set()
                 await asyncio.gather(*workers)
-            assert set(refused) == {503}
+            assert set(refused) == (set() if waits else {503})
             found = await charges(management, len(answered), within_s=30)
             assert len({charge["request_id"] for charge in found}) == len(found)
     finally:
         server.stop()
+
+
+async def _holds_and_is_ready(gateway: Process) -> bool:
+    """Whether requests wait for the broker there, and more may come."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{gateway.url}/metrics") as response:
+            held = re.search(r"^gateway_requests_held (\S+)$", await response.text(), re.MULTILINE)
+        async with session.get(f"{gateway.url}/readyz") as response:
+            return held is not None and float(held[1]) > 0 and response.status == 200
 
 
 async def test_undecodable_bytes_on_every_topic_harm_nobody(

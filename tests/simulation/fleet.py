@@ -258,7 +258,7 @@ _SETTINGS: dict[Role, Any] = {
     "management": ManagementSettings,
 }
 _ENV: dict[Role, dict[str, str]] = {
-    "gateway": {"API_KEYS": f"simulated:{KEY}"},
+    "gateway": {"API_KEYS": f"simulated:{KEY}", "BROKER_WAIT_S": "2"},
     "node": {"MODEL_NAME": MODEL, "MAX_PROCESS_NUM": str(SLOTS), "PARKED_MAX": str(PARKED_MAX)},
     "management": {"DATABASE_URL": "sqlite+aiosqlite:///nowhere.db"},
 }

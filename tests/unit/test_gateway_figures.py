@@ -89,7 +89,8 @@ def test_of_a_process_that_has_ended_its_counts_stay_and_nothing_else() -> None:
 
 
 async def test_of_every_gauge_it_is_decided_whether_all_processes_see_the_same(tmp_path: Path) -> None:
-    held = {"gateway_requests_open", "gateway_requests_unsettled", "gateway_requests_owned", "gateway_requests_waiting"}
+    states = ("open", "held", "unsettled", "owned", "waiting")
+    held = {f"gateway_requests_{state}" for state in states}
     of_each = {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
     added_up = held | of_each | {"gateway_limited_requests_open"}
     reckoned = {"gateway_requests_waiting_elsewhere"}
