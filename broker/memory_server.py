@@ -53,6 +53,7 @@ class Subscription:
         self._topic = topic
         self._members: list[Member] = []
         self._turn = 0
+        self._dispatching = False
         self._kept: dict[int, Entry] = {}
         self._holders: dict[int, Member] = {}
         self._backlog: deque[Entry] = deque()
@@ -112,10 +113,16 @@ class Subscription:
 
     def dispatch(self) -> None:
         """Deliver for as long as there are both a message and a permit."""
-        while self._topic.server.available and self.backlog and (member := self._next_member()):
-            entry = self._next_entry()
-            self._holders[entry.sequence] = member
-            member.deliver(entry)
+        if self._dispatching:
+            return  # by who asks for the next message as it takes one: of a long backlog the stack would not hold all
+        self._dispatching = True
+        try:
+            while self._topic.server.available and self.backlog and (member := self._next_member()):
+                entry = self._next_entry()
+                self._holders[entry.sequence] = member
+                member.deliver(entry)
+        finally:
+            self._dispatching = False
 
     def ack(self, sequence: int) -> None:
         """This message is done with, whoever says so."""
