@@ -40,18 +40,21 @@ class Step:
 
 def deployment(topics: Topics) -> Iterator[Step]:
     """What one deployment needs once, beside its tenant: namespaces, their permissions, the ledger's subscription."""
+    # The results topic may have a full name, and with it a namespace, or even a tenant, that is set nowhere else.
+    results, _, _ = topics.results.removeprefix("persistent://").rpartition("/")
     places: dict[str, list[tuple[str, tuple[str, ...]]]] = {
-        topics.requests_namespace: [(GATEWAY, ("produce",))],
-        topics.links_namespace: [(role, ("produce", "consume")) for role in (GATEWAY, NODE, MANAGEMENT)],
-        topics.results_namespace: [(GATEWAY, ("produce",)), (NODE, ("produce",))],
+        f"{topics.tenant}/{topics.requests_namespace}": [(GATEWAY, ("produce",))],
+        f"{topics.tenant}/{topics.links_namespace}": [
+            (role, ("produce", "consume")) for role in (GATEWAY, NODE, MANAGEMENT)
+        ],
+        results: [(GATEWAY, ("produce",)), (NODE, ("produce",))],
     }
     if len(places) < 3:
         raise ValueError(
             "Set PULSAR_NAMESPACE_REQUESTS, PULSAR_NAMESPACE_LINKS and PULSAR_NAMESPACE_RESULTS to three namespaces: "
             "in one that they share a role would get more than it needs."
         )
-    for name, grants in places.items():
-        namespace = f"{topics.tenant}/{name}"
+    for namespace, grants in places.items():
         yield Step("PUT", f"namespaces/{namespace}", {}, f"namespaces create {namespace}")
         for role, actions in grants:
             yield Step(
