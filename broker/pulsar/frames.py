@@ -22,6 +22,8 @@ FRAME_BYTES_MAX = 64 * 1024 * 1024
 
 _CHECKSUM = b"\x0e\x01"
 _CHECKSUM_BYTES = 6
+_SHIFTS = tuple(range(7, 64, 7))
+"""Where the seven bits of each further byte of a number belong: it has ten bytes at most, for 64 bits."""
 
 
 class Command(IntEnum):
@@ -170,19 +172,23 @@ def text(field: int, value: bytes) -> bytes:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at ``at``, and where the next thing begins. Raises :class:`IndexError` where ``data`` ends."""
+    """The number at ``at``, and where the next thing begins.
+
+    Raises :class:`IndexError` where ``data`` ends, or the number is longer than any: to read one of a megabyte would
+    take minutes.
+    """
     byte = data[at]
     at += 1
     if byte < 0x80:
         return byte, at
-    value, shift = byte & 0x7F, 7
-    while True:
+    value = byte & 0x7F
+    for shift in _SHIFTS:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-        shift += 7
+    raise IndexError
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

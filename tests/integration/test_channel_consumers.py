@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _CUT_OFF = b"\0\0\0\x05\x18\xff"
 """Of a message in a batch: the size of its metadata, and less than that of it."""
+_ENDLESS = (1_000_000).to_bytes(4, "big") + b"\xff" * 999_999 + b"\x01"
+"""Of one, too: its metadata are one number."""
 
 
 async def _pulled(peer: PulsarPeer, consumer: PulsarConsumer, entry: int, *, batch: bool = False) -> Delivery:
@@ -74,6 +76,7 @@ async def test_a_foreign_batch_costs_no_slot(peer: PulsarPeer) -> None:
         pytest.param(number(11, 1) + number(8, 2), _CUT_OFF, id="a compressed batch"),
         pytest.param(number(11, 2**31 - 1), b"", id="a batch that says to be huge"),
         pytest.param(b"\x58\xff", b"text", id="metadata that are cut off"),
+        pytest.param(number(11, 1), _ENDLESS, id="a number that does not end"),
     ],
 )
 async def test_what_cannot_be_unpacked_comes_as_it_is_and_harms_nobody(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,12 @@ NUMBERS = st.integers(0, 2**64 - 1)
 @given(NUMBERS, st.binary(max_size=5))
 def test_a_number_is_read_as_it_was_written(value: int, rest: bytes) -> None:
     assert read_varint(varint(value) + rest, 0) == (value, len(varint(value)))
+
+
+@given(st.integers(10, 200_000))
+def test_a_number_that_does_not_end_is_not_read_to_its_end(size: int) -> None:
+    with pytest.raises(IndexError):
+        read_varint(b"\xff" * size + b"\x01", 0)
 
 
 @given(st.dictionaries(st.integers(1, 5000), NUMBERS | st.binary(max_size=300)))
