@@ -196,6 +196,11 @@ class Channel(asyncio.Protocol):
             consumer.attached = False
             await self._close(Command.CLOSE_CONSUMER, consumer.id)
 
+    def dismiss(self, consumer: ChannelConsumer | ChannelReader) -> None:
+        """End it without waiting, for its owner to join anew."""
+        self._leave(Command.CLOSE_CONSUMER, self._consumers, consumer.id)
+        consumer.lose()
+
     async def answer(self, future: asyncio.Future[Answer], timeout_s: float) -> Answer:
         """Wait for what the broker says; raises :class:`PulsarFailure` if it does not in time."""
         try:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _INDIVIDUAL = 0
 _COMPRESSION, _BATCH, _BATCH_TAG = 8, 11, b"\x58"
+_PERMITS_MAX = 2**31 - 1
+"""The broker takes more for less than none, and hangs up."""
 
 
 class ChannelProducer:
@@ -104,7 +106,7 @@ class PulledMessage:
         try:
             fields = Fields(metadata)
             self.published_ms = fields.number(3)
-            self.count = fields.number(_BATCH) or 1
+            self.count = _in_batch(fields) or 1
             # Who gathers may have gathered one. Of several, a permit for one cannot take a part.
             if _BATCH in fields and self.count == 1 and not fields.number(_COMPRESSION):
                 self.payload = batched(payload, 1)[0]
@@ -138,6 +140,8 @@ class ChannelConsumer:
             # A foreign batch took as many permits as it has messages, and one was asked for.
             self.permit(message.count - 1)
         self._take(message)
+        if message.count < 0:
+            self._channel.dismiss(self)
 
     def acknowledge(self, messages: list[PulledMessage]) -> None:
         """These are done with."""
@@ -186,14 +190,17 @@ class ChannelReader:
         # Nobody of ours gathers what is heard; looking for the number's tag spares reading all of it each time.
         if _BATCH_TAG in metadata:
             try:
-                if count := Fields(metadata).number(_BATCH):
+                if (count := _in_batch(Fields(metadata))) > 0:
                     heard = batched(payload, count)
             except IndexError:
                 pass  # whoever hears it will find that nobody can read it
-        self._taken += count or 1
+        if count < 0:
+            self._channel.dismiss(self)
+        self._taken += max(count, 1)
         if self._taken >= self._half:
-            self.permit(self._taken)
-            self._taken = 0
+            permits = min(self._taken, _PERMITS_MAX)
+            self.permit(permits)
+            self._taken -= permits
         for each in heard:
             self._hear(each)
 
@@ -205,3 +212,13 @@ class ChannelReader:
     async def aclose(self) -> None:
         """Hear nothing more."""
         await self._channel.close_consumer(self)
+
+
+def _in_batch(fields: Fields) -> int:
+    """How many messages it is a batch of, as the broker reads it: 32 bits with a sign. 0 where it is none.
+
+    For less than none the broker gives permits instead of taking them, as many as it can count or more: then nobody can
+    tell what it still delivers, and only who joins anew can be sure.
+    """
+    count = fields.number(_BATCH) & 0xFFFF_FFFF
+    return count if count <= _PERMITS_MAX else count - 2**32

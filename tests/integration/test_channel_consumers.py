@@ -104,6 +104,51 @@ async def test_what_cannot_be_unpacked_comes_as_it_is_and_harms_nobody(
     assert len(peer.visitors) == 1
 
 
+@pytest.mark.parametrize("count", [2**31, 2**32 - 1, 2**64 - 1])
+async def test_a_batch_of_less_than_none_costs_its_topic_a_new_beginning_and_others_nothing(
+    peer: PulsarPeer, count: int
+) -> None:
+    """For the broker it makes permits instead of taking any, and it hangs up on who gives as many back."""
+    heard: list[bytes] = []
+    async with opened(peer.url) as channels:
+        broker = broker_of(channels, peer.url)
+        consumer = PulsarConsumer(broker, KEPT, "workers", Kind.SHARED)
+        listener = PulsarListener(broker, PASSING, heard.append, 4, gathers=False)
+        other = PulsarListener(broker, PASSING, heard.append, 4, gathers=False)
+        for member in (consumer, listener, other):
+            await member.join()
+        (visitor,) = peer.visitors
+        received = asyncio.ensure_future(consumer.receive())
+        ids = [subscribe.number(4) for subscribe in visitor.said(Command.SUBSCRIBE)]
+        for id_ in ids[:2]:
+            visitor.deliver_raw(id_, 1, number(11, count), b"forged")
+        consumer.ack(await received)
+        await until(lambda: {closed.number(1) for closed in visitor.said(Command.CLOSE_CONSUMER)} == set(ids[:2]))
+        assert not (consumer.connected or listener.connected)
+        assert other.connected
+        for member in (consumer, listener):
+            await member.join()
+        await until(lambda: visitor.said(Command.ACK))
+        visitor.deliver(visitor.said(Command.SUBSCRIBE)[-1].number(4), 2, b"the next one")
+        await until(lambda: heard == [b"forged", b"the next one"])
+        assert max(flow.number(2) for flow in visitor.said(Command.FLOW)) == 4
+        await consumer.aclose()
+
+
+async def test_no_more_permits_are_given_at_once_than_the_broker_can_count(peer: PulsarPeer) -> None:
+    async with opened(peer.url) as channels:
+        listener = PulsarListener(broker_of(channels, peer.url), PASSING, lambda _: None, 1000, gathers=False)
+        await listener.join()
+        (visitor,) = peer.visitors
+        (subscribe,) = visitor.said(Command.SUBSCRIBE)
+        visitor.deliver(subscribe.number(4), 1, b"one")
+        visitor.deliver_raw(subscribe.number(4), 2, number(11, 2**31 - 1), b"")
+        for n in range(499):
+            visitor.deliver(subscribe.number(4), n, b"another")
+        flows = await until(lambda: (said := visitor.said(Command.FLOW)) and len(said) == 3 and said)
+        assert [flow.number(2) for flow in flows] == [1000, 2**31 - 1, 500]
+
+
 async def test_what_a_lost_connection_held_is_not_handed_back_by_the_next_one(peer: PulsarPeer) -> None:
     """It comes again by itself, perhaps to this very consumer, and is then worked on."""
     async with opened(peer.url) as channels:
