@@ -82,6 +82,8 @@ class Channel(asyncio.Protocol):
         self._heard = 0
         self._written = 0
         self._reads_later: asyncio.TimerHandle | None = None
+        self._reads_now = False
+        """Whether what came meanwhile is about to be read."""
         self._awaited = 0
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -227,7 +229,7 @@ class Channel(asyncio.Protocol):
     def post(self, data: bytes) -> None:
         """The same, for what the broker has an answer to that nobody waits for."""
         self.write(data)
-        if self._gathers and self._reads_later is None:
+        if self._gathers and self._reads_later is None and not self._reads_now:
             self._read_later()
 
     def abort(self) -> None:
@@ -318,6 +320,12 @@ class Channel(asyncio.Protocol):
             self._reads_later = None
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
+                # The loop does so at the end of its next turn. Who posts in each would put that off for ever.
+                self._reads_now = True
+                self._loop.call_soon(self._loop.call_soon, self._has_read)
+
+    def _has_read(self) -> None:
+        self._reads_now = False
 
     def _take(self, data: bytes, at: int, stop: int) -> None:
         """One frame without its size."""

@@ -62,6 +62,22 @@ async def test_a_channel_that_gathers_hears_everything(peer: PulsarPeer) -> None
         assert [flow.number(2) for flow in flows] == [4, 2, 2, 2, 2]
 
 
+async def test_a_channel_that_gathers_hears_in_time_whoever_posts_meanwhile(peer: PulsarPeer) -> None:
+    heard: list[bytes] = []
+    async with opened(peer.url) as channels:
+        broker = broker_of(channels, peer.url)
+        listener = PulsarListener(broker, PASSING, heard.append, 4, gathers=True)
+        producer = PulsarProducer(broker, PASSING)
+        await listener.join()
+        await producer.join()
+        (subscribe,) = peer.all_said(Command.SUBSCRIBE)
+        next(each for each in peer.visitors if each.said(Command.SUBSCRIBE)).deliver(subscribe.number(4), 1, b"heard")
+        async with asyncio.timeout(5.0):
+            while not heard:
+                producer.post(b"in every turn of the loop")
+                await asyncio.sleep(0)
+
+
 async def test_what_a_hearer_cannot_bear_is_its_own_trouble(peer: PulsarPeer) -> None:
     heard: list[bytes] = []
 
