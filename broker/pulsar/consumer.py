@@ -59,6 +59,8 @@ class PulsarConsumer:
             await inner.aclose()
             return
         self._inner = inner
+        # Before any permit: what was finished meanwhile would come again, and be worked on once more.
+        self._acks.flush()
         # Calls that wait go on with the new one. What the old one brought and nobody took comes again.
         self._mailbox.restart()
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker.interface import (
-    Kind,
-)
+from broker.interface import ConsumerClosed, Kind
 from broker.pulsar.consumer import NACK_DELAY_S, NACK_TICK_S, PulsarConsumer
 from broker.pulsar.frames import Command, number
 from broker.pulsar.listener import PulsarListener
@@ -188,6 +186,18 @@ async def test_an_acknowledgement_waits_for_a_connection(peer: PulsarPeer) -> No
         (ack,) = await until(lambda: peer.all_said(Command.ACK))
         assert dict(ack.inner(3)) == {1: 7, 2: 1}
         await consumer.aclose()
+
+
+async def test_what_was_acknowledged_meanwhile_is_told_before_more_is_asked_for(peer: PulsarPeer) -> None:
+    async with _lost_with_an_ack(peer) as consumer:
+        waiting = asyncio.ensure_future(consumer.receive())
+        await consumer.join()
+        await until(lambda: peer.visitors[-1].said(Command.FLOW))
+        said = [command for command, _ in peer.visitors[-1].commands]
+        assert said[-2:] == [Command.ACK, Command.FLOW]
+        await consumer.aclose()
+        with pytest.raises(ConsumerClosed):
+            await waiting
 
 
 async def test_closing_waits_for_a_lost_connection_to_acknowledge_what_is_left(peer: PulsarPeer) -> None:
