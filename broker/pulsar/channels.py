@@ -157,8 +157,8 @@ class Channels:
         return channel
 
     def _route(self, url: str, through: Route | None) -> Route:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
             host = port = None
@@ -198,7 +198,10 @@ class Channels:
 
 async def _connect(channel: Channel, route: Route, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    try:
+        addresses = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # as of pulsar..svc, where a variable was empty
+        raise OSError("no host has such a name") from None
     # One after the other, as the loop would try them, a silent one takes up all the time that there is.
     connected = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
     try:

@@ -210,6 +210,19 @@ async def test_a_silent_address_of_a_host_is_passed_over(peer: PulsarPeer, monke
     assert peer.all_said(Command.PING)
 
 
+@pytest.mark.parametrize("host", ["pulsar..svc", "p" * 64])
+async def test_a_name_that_no_host_has_is_one_that_cannot_be_reached(peer: PulsarPeer, host: str) -> None:
+    broker = PulsarBroker(f"pulsar://{host}:6650", limits=LIMITS)
+    with pytest.raises(BrokerUnavailable, match=f"{host}:6650 failed: no host has such a name"):
+        await broker.connect()
+    async with opened(peer.url) as channels:
+        peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+            Command.LOOKUP_RESPONSE, peer.found(asked, url=f"pulsar://{host}:6650")
+        )
+        with pytest.raises(PulsarFailure, match="no host has such a name"):
+            await channels.channel(KEPT, gathers=False)
+
+
 async def test_behind_a_proxy_the_loss_of_the_brokers_is_noticed(
     peer: PulsarPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,11 +254,12 @@ async def test_an_address_behind_a_proxy_is_handed_on_as_it_is(peer: PulsarPeer)
     )
     async with opened(peer.url) as channels:
         await channels.channel(KEPT, gathers=False)
-        peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
-            Command.LOOKUP_RESPONSE, peer.found(asked, url="pulsar://inside:port")
-        )
-        with pytest.raises(PulsarFailure, match="no address of this kind"):
-            await channels.channel(KEPT, gathers=False)
+        for wrong in ("pulsar://inside:port", "pulsar://[fd00::1:6650", "pulsar://", "inside"):
+            peer.answers[Command.LOOKUP] = lambda visitor, asked, url=wrong: visitor.tell(
+                Command.LOOKUP_RESPONSE, peer.found(asked, url=url)
+            )
+            with pytest.raises(PulsarFailure, match="no address of this kind"):
+                await channels.channel(KEPT, gathers=False)
     assert [said.text(6) for said in peer.all_said(Command.CONNECT)] == ["", "[fd00::1]:6650"]
 
 
