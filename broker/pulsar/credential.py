@@ -32,11 +32,14 @@ class Credential:
             raise PulsarFailure(Result.ErrorGettingAuthenticationData) from None
 
     def tls(self) -> ssl.SSLContext:
-        """Checks certificates, and that they are made out to the host.
+        """Checks certificates, and that they are made out to the host. Raises :class:`OSError` without authorities.
 
         It does not ask authorities for more than other clients do, as Python does from 3.13 on: many lack it that are
         made by hand.
         """
-        context = ssl.create_default_context(cafile=self.authorities)
+        try:
+            context = ssl.create_default_context(cafile=self.authorities)
+        except OSError:
+            raise OSError(f"{self.authorities} holds no certificate of an authority that can be read") from None
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context

@@ -210,6 +210,16 @@ async def test_a_silent_address_of_a_host_is_passed_over(peer: PulsarPeer, monke
     assert peer.all_said(Command.PING)
 
 
+async def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    for text_ in (None, "", "-----BEGIN PRIVATE KEY-----"):
+        if text_ is not None:
+            file.write_text(text_, encoding="utf-8")
+        broker = PulsarBroker("pulsar+ssl://127.0.0.1:1", tls_trust_certs=str(file), limits=LIMITS)
+        with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:1 failed: {file} holds no certificate"):
+            await broker.connect()
+
+
 @pytest.mark.parametrize("host", ["pulsar..svc", "p" * 64])
 async def test_a_name_that_no_host_has_is_one_that_cannot_be_reached(peer: PulsarPeer, host: str) -> None:
     broker = PulsarBroker(f"pulsar://{host}:6650", limits=LIMITS)
