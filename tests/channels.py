@@ -49,6 +49,7 @@ def broker_of(channels: Channels, url: str) -> Any:
         address=url,
         members=set(),
         hurry=lambda: None,
+        doubt=lambda topic: None,
         ensure_again=_nothing_to_ensure,
     )
 

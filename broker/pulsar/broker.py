@@ -102,9 +102,13 @@ class PulsarBroker:
             raise explain(failure, f"Making subscription {subscription!r} of {topic} at {self.address}") from None
         self._ensured[topic].add(subscription)
 
+    def doubt(self, topic: str) -> None:
+        """A producer of it was closed. It may have been deleted, and its subscriptions with it."""
+        self._sure.difference_update([(topic, subscription) for subscription in self._ensured.get(topic, ())])
+
     async def ensure_again(self, topic: str) -> None:
-        """Make those of its subscriptions that were ensured before the broker was lost, before anything is published:
-        it may have come back without its data. Raises :class:`broker.pulsar.failure.PulsarFailure`."""
+        """Make those of its subscriptions that were ensured before it or the broker was lost, before anything is
+        published: both may have come back without their data. Raises :class:`broker.pulsar.failure.PulsarFailure`."""
         for subscription in tuple(self._ensured.get(topic, ())):
             if (topic, subscription) not in self._sure:
                 await self._make_sure(topic, subscription)

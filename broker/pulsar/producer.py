@@ -220,4 +220,5 @@ class PulsarProducer:
     def _lost(self) -> None:
         self._unsent = [*self._sent.values(), *self._unsent]
         self._sent = {}
+        self._broker.doubt(self.topic)
         self._broker.hurry()

@@ -128,6 +128,21 @@ async def test_subscriptions_are_made_anew_before_anything_is_published_at_a_bro
     await producer.send(b"for somebody")
 
 
+async def test_subscriptions_of_a_topic_that_was_closed_are_made_anew_before_anything_is_published(
+    peer: PulsarPeer, broker: PulsarBroker
+) -> None:
+    """Somebody may have deleted it, and who publishes makes it anew without any."""
+    await broker.ensure(A, "workers")
+    producer = await broker.producer(A)
+    _close(peer, Command.PRODUCER, Command.CLOSE_PRODUCER, 2, A)
+    await until(lambda: len(peer.all_said(Command.PRODUCER)) == 2)
+    (visitor,) = (each for each in peer.visitors if each.said(Command.PRODUCER))
+    said = [command for command, _ in visitor.commands if command in (Command.SUBSCRIBE, Command.PRODUCER)]
+    assert said == [Command.SUBSCRIBE, Command.PRODUCER] * 2
+    await until(lambda: producer.connected)
+    await producer.send(b"for somebody")
+
+
 async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
     opened = peer.answers.pop(Command.PRODUCER)
     broker = PulsarBroker(peer.url, limits=LIMITS)
