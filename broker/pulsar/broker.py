@@ -13,7 +13,7 @@ from broker.pulsar.address import Address
 from broker.pulsar.channels import Channels
 from broker.pulsar.consumer import PulsarConsumer
 from broker.pulsar.credential import Credential
-from broker.pulsar.failure import PulsarFailure, Result, explain
+from broker.pulsar.failure import FORBIDDEN, PulsarFailure, Result, explain
 from broker.pulsar.library import Library
 from broker.pulsar.limits import PulsarLimits, Window
 from broker.pulsar.listener import PulsarListener
@@ -111,7 +111,12 @@ class PulsarBroker:
         published: both may have come back without their data. Raises :class:`broker.pulsar.failure.PulsarFailure`."""
         for subscription in tuple(self._ensured.get(topic, ())):
             if (topic, subscription) not in self._sure:
-                await self._make_sure(topic, subscription)
+                try:
+                    await self._make_sure(topic, subscription)
+                except PulsarFailure as failure:
+                    # Who may only publish by now takes it for made, as at the beginning (broker.reaching.keep).
+                    if failure.result not in FORBIDDEN:
+                        raise
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> PulsarProducer:
         await self._reach()

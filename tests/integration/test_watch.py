@@ -143,6 +143,17 @@ async def test_subscriptions_of_a_topic_that_was_closed_are_made_anew_before_any
     await producer.send(b"for somebody")
 
 
+async def test_who_may_only_publish_any_more_goes_on_publishing(peer: PulsarPeer, broker: PulsarBroker) -> None:
+    await broker.ensure(A, "workers")
+    producer = await broker.producer(A)
+    peer.answers[Command.SUBSCRIBE] = lambda visitor, asked: visitor.tell(
+        Command.ERROR, number(1, asked.number(5)) + number(2, 4) + text(3, b"no")
+    )
+    _close(peer, Command.PRODUCER, Command.CLOSE_PRODUCER, 2, A)
+    await until(lambda: len(peer.all_said(Command.PRODUCER)) == 2)
+    await until(lambda: producer.connected)
+
+
 async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
     opened = peer.answers.pop(Command.PRODUCER)
     broker = PulsarBroker(peer.url, limits=LIMITS)
