@@ -61,6 +61,9 @@ class PrefetchingConsumer:
         self._on_message: Callable[..., None] | None = None
         self._broken = False
         self._closed = False
+        self._wanted = 0
+        """Messages that were asked for and have not come."""
+        self._receiving = False
 
     @property
     def returns_by_itself(self) -> bool:
@@ -91,6 +94,7 @@ class PrefetchingConsumer:
             return
         self._client, self._inner, self._broken = client, inner, False
         self._on_message = partial(client.inbox.put, self._arrived, inner)
+        self._wanted, self._receiving = 0, False
         # Calls that wait go on with the new one. What the old one brought and nobody took comes again.
         self._mailbox.restart()
 
@@ -122,18 +126,28 @@ class PrefetchingConsumer:
             await self._client.call(inner.close_async, self._broker.limits.operation_timeout_s)
 
     def _ask(self) -> None:
-        if self._inner is not None:
+        self._wanted += 1
+        self._receive()
+
+    def _receive(self) -> None:
+        # One at a time: the library answers some at once, and those that had to wait in a thread of its own, where
+        # later ones overtake them.
+        if self._wanted and not self._receiving and not self._broken and self._inner is not None:
+            self._receiving = True
             self._inner.receive_async(self._on_message)
 
     def _arrived(self, inner: Any, result: Any, message: Any = None) -> None:
         if inner is not self._inner:
             return
+        self._wanted -= 1
+        self._receiving = False
         if result == _pulsar.Result.Ok:
             self._mailbox.arrive(PrefetchedMessage(message))
+            self._receive()
         else:
             # Asking again at once could turn in circles; the watch finds this consumer and joins it anew.
-            self._mailbox.refuse()
             self._broken = True
+            self._mailbox.refuse()
 
     def _hand_back(self, deliveries: list[PrefetchedMessage]) -> None:
         if self._inner is not None:
