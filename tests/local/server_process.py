@@ -42,7 +42,8 @@ class ServerProcess:
             with urllib.request.urlopen(self.url + path, timeout=30) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            with error:
+                return error.code, error.read()
 
     def post(self, path: str, fields: Any) -> tuple[int, Any]:
         """Status and what the JSON says."""
@@ -51,7 +52,8 @@ class ServerProcess:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+            with error:
+                return error.code, json.loads(error.read())
 
     def until_ready(self) -> ServerProcess:
         """Wait for the model. One that does not come in time is left to nobody."""
