@@ -6,7 +6,9 @@
 #   MODEL_NAME   static
 #   GATEWAY_URL  http://127.0.0.1:8081; one with https is trusted as curl does: CURL_CA_BUNDLE=file.pem for an authority
 #                of your own, or for the gateway's own certificate
-#   GATEWAY_KEY  one of the gateway's API_KEYS, if it has any
+#   GATEWAY_KEY  a key of the gateway's, if it asks for one
+#
+# Exit codes: 0 a complete answer, 1 none, 2 a wrong argument or prompt, 6 a program is missing.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 
@@ -25,7 +27,8 @@ need() {
 case ${1:-} in
   '') stream=false ;;
   stream) stream=true ;;
-  *) fail "usage: ./ai.sh [stream]" 2 ;;
+  -h | --help) awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$here/ai.sh" && exit ;;
+  *) fail "usage: ./ai.sh [stream]; ./ai.sh --help tells the rest" 2 ;;
 esac
 need jo
 need curl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -249,6 +250,15 @@ def test_without_jo_it_says_how_to_install_it(gateway: Gateway, tmp_path: Path) 
     asked = ask(gateway, PATH=str(tmp_path))
     assert asked.returncode == 6
     assert asked.stderr == "ai.sh: jo is missing: install it (apt-get install jo, brew install jo or dnf install jo)\n"
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_who_asks_for_help_is_told_of_everything_it_reads_and_asks_nobody(gateway: Gateway, word: str) -> None:
+    asked = ask(gateway, word)
+    assert (asked.returncode, asked.stderr, gateway.paths) == (0, "", [])
+    read = set(re.findall(r"\$\{([A-Z_]+)", SCRIPT.read_text())) - {"BASH_SOURCE", "NO_PROXY"}
+    assert {word for word in read if word not in asked.stdout} == set()
+    assert not [line for line in asked.stdout.splitlines() if line.startswith(("#", "set "))]
 
 
 def test_an_unknown_argument_is_refused(gateway: Gateway) -> None:
