@@ -30,6 +30,11 @@ _BY_CODE = {
         "Set UPSTREAM_MODEL to a name that the provider knows, and restart the node.",
         True,
     ),
+    "upstream_tls_failed": Remedy(
+        "TLS with the provider cannot be had.",
+        "Check API_URL, and name the certificates of an authority of your own in SSL_CERT_FILE.",
+        True,
+    ),
     "engine_died": Remedy("A local engine ended while it worked.", "Look at LOCAL_LOG of the node of that time."),
     "engine_away": Remedy("A local engine was not there.", "Look at its node: it starts the engine again by itself."),
     "content_filter": Remedy("The provider's filter withheld the answer.", _CLIENT),

@@ -70,7 +70,7 @@ async def ask(
     except TimeoutError:
         raise Unanswered("there is no answer in time") from None
     except aiohttp.ClientConnectorCertificateError:
-        raise Unanswered("its certificate is not trusted") from None
+        raise Unanswered("its certificate is not trusted (SSL_CERT_FILE may name it, or its authority)") from None
     except aiohttp.ClientConnectorError as error:
         number = error.os_error.errno
         reason = os.strerror(number) if number and number > 0 else error.strerror

@@ -12,7 +12,10 @@ from process.settings import Settings
 class ReportSettings(Settings):
     """Management's address, and the key that it asks for."""
 
-    management_url: str = Field("http://127.0.0.1:8082", description="where management's REST API is")
+    management_url: str = Field(
+        "http://127.0.0.1:8082",
+        description="where management's REST API is; SSL_CERT_FILE names a certificate of its own, or its authority",
+    )
     management_key: SecretStr | None = Field(None, description="the key that callers of the REST API must show")
 
     @field_validator("management_url")

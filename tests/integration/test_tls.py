@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
+from fleet.doctor.asking import Unanswered, ask
 from fleet.doctor.ports import check_ports
 from fleet.start import health
 from fleet.start.ports import Address
@@ -118,6 +119,17 @@ async def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None
     empty.write_text("nothing")
     assert "holds no certificate" in await answer("https://127.0.0.1:1/readyz", (empty,))
     assert "No such file" in await answer("https://127.0.0.1:1/readyz", (tmp_path / "gone.pem",))
+
+
+async def test_commands_name_the_variable_by_which_they_trust_a_certificate(
+    fleet: InProcessFleet, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db", **pair.env("MANAGEMENT_"))
+    address = f"https://127.0.0.1:{management.port}/livez"
+    with pytest.raises(Unanswered, match="SSL_CERT_FILE"):
+        await ask(address, {})
+    monkeypatch.setenv("SSL_CERT_FILE", str(pair.certificate))
+    assert (await ask(address, {})).status == 200
 
 
 async def test_management_answers_over_tls(fleet: InProcessFleet, pair: Pair, tmp_path: Path) -> None:

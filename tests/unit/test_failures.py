@@ -19,6 +19,7 @@ from store.fleet_tables import ERRORS_DAILY, ERRORS_ROLLUP, NODE_ERRORS
 from store.migrate import upgrade
 from tests.billing import billed, event, node_event, request_data
 from wire import codec
+from wire.errors import CODES_BESIDE
 from wire.event import RequestData
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def test_what_went_wrong_has_a_scope_and_a_code(kind: str, fields: Any, scope: s
     assert found is not None
     assert (found["scope"], found["code"]) == (scope, code)
     assert remedy_of(scope, code).remedy
+
+
+@pytest.mark.parametrize("code", [code for code in CODES_BESIDE if code.startswith("upstream_")])
+def test_every_trouble_with_a_provider_has_a_remedy_of_its_own(code: str) -> None:
+    assert remedy_of("attempt", code) != remedy_of("attempt", "a code that nobody knows")
 
 
 @pytest.mark.parametrize("kind", ["request.cost", "request.cancelled", "request.replayed", "request.discarded"])
