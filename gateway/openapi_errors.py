@@ -28,11 +28,12 @@ OPEN = {
 }
 BEHIND_KEY = OPEN | {
     401: "There is no API key, or not a valid one",
+    403: "No API key is asked for, so pages of other names than this machine's are not answered",
     503: "Not at the moment: `code` tells what is away, and `retry-after` when to come again",
 }
 OF_A_MODEL = BEHIND_KEY | {404: "There is no such model here, or it does not serve this endpoint"}
 OF_A_BODY = OF_A_MODEL | {
-    403: "This API key may not use that model",
+    403: "This API key may not use that model; or none is asked for, and a page of another site asks",
     408: "The body took too long to arrive",
     413: "The body is too large",
     415: "The body is not JSON, or is compressed",
@@ -40,7 +41,7 @@ OF_A_BODY = OF_A_MODEL | {
 OF_AN_ANSWER = OF_A_BODY | {
     410: "An operator cancelled the request",
     422: "The provider of the model refused the request",
-    429: "A limit of this API key, or of the provider, is reached",
+    429: "A limit of this API key, or a budget, is reached",
     502: "The provider of the model failed, or broke off",
     504: "The request's deadline passed",
 }

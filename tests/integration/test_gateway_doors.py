@@ -242,5 +242,8 @@ async def test_without_keys_a_page_under_a_name_of_its_own_is_not_served(
         assert answer.status == status
         if status == 403:
             assert answer.error["code"] == "foreign_page"
+            paths = json.loads((await exchange(running.port, get("/openapi.json"))).body)["paths"]
+            documented = {path for path, item in paths.items() for each in item.values() if "403" in each["responses"]}
+            assert documented == set(paths) - {"/livez", "/readyz"}
     finally:
         await fleet.aclose()
