@@ -50,7 +50,7 @@ def requests(request_id: str | None, *, as_json: bool, **asked: Any) -> None:
     if request_id is not None:
         _show(f"requests/{quote(request_id, safe='')}", {}, as_json, _timeline_rows, _DELETED)
     else:
-        _show("ends", asked, as_json, _end_rows, "No request has ended.")
+        _show("ends", asked, as_json, _end_rows, "No such request has ended.")
 
 
 @click.command(epilog=EPILOG)

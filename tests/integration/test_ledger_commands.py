@@ -101,6 +101,7 @@ async def test_usage_money_and_tags_are_shown_as_tables_and_as_json(house: House
     assert "1.25 USD" in line
     ends = json.loads(await house.run("requests", "--json"))["data"]
     assert [end["status"] for end in ends] == ["answered"] * REQUESTS
+    assert await house.run("requests", "--status", "failed") == "No such request has ended.\n"
     timeline = await house.run("requests", ends[0]["request_id"])
     assert "request.billed" in timeline
     assert "static" in await house.run("nodes")
