@@ -215,7 +215,7 @@ class KeysUnavailable(FleetError):
 
 
 class Overloaded(FleetError):
-    """All places are taken. Try again later."""
+    """This gateway has as many requests as it may hold. Try again later."""
 
     code, http_status, type, retryable = "overloaded", 503, "server_error", True
 

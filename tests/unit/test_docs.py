@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import management.role  # noqa: F401 (its errors are those that there are once they are loaded)
+from wire.errors import CODES, FleetError, _tree
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -24,9 +27,36 @@ def test_every_setting_in_the_readme_exists() -> None:
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
-        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md")):
+        for target, heading in re.findall(r"\]\((?!https?:|mailto:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+            leads_to = (page.parent / target).resolve() if target else page
+            assert leads_to.exists(), f"{page.name} links to {target}"
+            assert not heading or heading in _headings(leads_to), f"{page.name} links to {target}#{heading}"
+
+
+def _headings(page: Path) -> set[str]:
+    """As links name them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_code_of_an_error_has_its_line_with_its_status_and_whether_to_try_again() -> None:
+    ours, providers, nodes, managements = (
+        re.findall(r"^\| (`.*?) \|(.*)", section, re.MULTILINE)
+        for section in re.split(r"^## .*", (ROOT / "docs/errors.md").read_text(), flags=re.MULTILINE)[1:]
+    )
+    listed = [code for row, _ in (*ours, *providers, *nodes) for code in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(CODES)
+    told = {row.strip("`"): tuple(cell.strip() for cell in rest.split("|")[:2]) for row, rest in (*ours, *providers)}
+    for error in _tree(FleetError):
+        if error.code in told:
+            assert told[error.code] == (str(error.http_status), "yes" if error.retryable else "no"), error.code
+    own = {error for error in _tree(FleetError) if error.__module__.startswith("management.")}
+    told = {row.strip("`"): tuple(cell.strip() for cell in rest.split("|")[:1]) for row, rest in managements}
+    assert len(own) > 3
+    for error in own:
+        assert told[error.code] == (str(error.http_status),), error.code
 
 
 def test_the_numbers_in_the_readme_are_those_that_a_run_recorded() -> None:
