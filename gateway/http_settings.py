@@ -50,7 +50,10 @@ class HttpSettings(InCluster):
         30.0, gt=0, le=SECONDS_MAX, description="seconds that a request's body may take to arrive"
     )
     status_hold_s: float = Field(
-        10.0, gt=0, le=SECONDS_MAX, description="seconds until a stream is opened without a first part"
+        10.0,
+        gt=0,
+        le=SECONDS_MAX,
+        description="seconds for which a stream's head waits for its first part, so that an error has its own status",
     )
     keep_alive_s: float = Field(
         10.0, gt=0, le=SECONDS_MAX, description="seconds between comments on a stream that waits"

@@ -75,9 +75,11 @@ class Settings(BaseSettings):
     pulsar_namespace_results: str = Field("default", description="the namespace of the results topic")
     res_topic_name: str = Field("results", description="the results topic, a short name or a full persistent:// one")
     debug: bool = Field(False, description="true: short for LOG_LEVEL=debug")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that is logged: debug, info, warning or error"
+    )
     log_format: Literal["json", "text", "colour"] | None = Field(
-        None, description="how lines look; coloured text on a terminal, else JSON, if it is not set"
+        None, description="json, text or colour; without it coloured text on a terminal, else JSON"
     )
 
     otel_exporter_otlp_endpoint: str = Field(
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
         "http/protobuf", description="how traces travel, and no other way"
     )
     otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", description="none: no traces, whatever else is set")
-    otel_sdk_disabled: bool = Field(False, description="true: likewise")
+    otel_sdk_disabled: bool = Field(False, description="true: no traces either")
 
     @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod

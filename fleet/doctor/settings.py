@@ -12,7 +12,9 @@ from process.settings import Settings
 class DoctorSettings(Settings):
     """Where the broker's admin interface is; it is only asked, never told anything."""
 
-    pulsar_admin_url: str = Field("", description="the broker's admin address, such as http://localhost:8080")
+    pulsar_admin_url: str = Field(
+        "", description="the broker's admin address; port 8080 of the host in PULSAR_URL if unset"
+    )
 
     @field_validator("pulsar_admin_url")
     @classmethod
