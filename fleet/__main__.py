@@ -119,6 +119,9 @@ def render(files: tuple[Path, ...], *, namespace: str, keda: bool, pod_monitors:
 
     Settings are the controller's: PULSAR_URL, PULSAR_ADMIN_URL, IMAGE and so on. A model's topics are made by its first
     node or its first request; KEDA takes them for missing until then.
+
+    \b
+    Exit codes: 0 printed, 2 a wrong setting or option, 65 a file that holds something else.
     """
     try:
         from fleet.render import render_files
@@ -132,7 +135,14 @@ def render(files: tuple[Path, ...], *, namespace: str, keda: bool, pod_monitors:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--role", type=click.Choice(ROLES), multiple=True, help="Check only this role.")
 def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
-    """Check settings, broker, topics, upstream and clock; a sentence and a remedy for each."""
+    """Check settings, broker, topics, provider, clocks, keys, limits and ports; a sentence and a remedy for each.
+
+    It reads the environment that it is run in: run it where the roles run, with their settings. PULSAR_ADMIN_URL is
+    where the broker is asked for its own settings.
+
+    \b
+    Exit codes: 0 nothing failed, 1 something did.
+    """
     from fleet.doctor import doctor as examine
 
     sys.exit(examine(role or ROLES, as_json=as_json))
