@@ -44,7 +44,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
     return names
 
 
-@click.command()
+@click.command(short_help="Compare with other gateways.")
 @click.option("--arms", callback=_names(ARMS), help=f"by commas, of {', '.join(ARMS)}; default: all")
 @click.option("--workloads", callback=_names(WORKLOADS), help=f"by commas, of {', '.join(WORKLOADS)}; default: all")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="how often everything is measured")

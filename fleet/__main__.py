@@ -13,6 +13,10 @@ from process import __version__
 
 ROLES = ("gateway", "node", "management")
 
+ROLES_EPILOG = (
+    "Its settings are in docs/settings.md. Exit codes: 0 stopped on request, 2 a wrong setting, 3 a port in use."
+)
+
 LATE = {
     "start": ("fleet.start.command", "start"),
     "container": ("fleet.start.command", "container"),
@@ -68,15 +72,15 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8")  # nothing that is exported may be lost
 
 
-@main.command()
+@main.command(epilog=ROLES_EPILOG, short_help="Gateway, node and management in one process.")
 def up() -> None:
-    """Gateway, node and management in one process, on the embedded broker."""
+    """Gateway, node and management in one process, on the embedded broker: what waits is lost with it."""
     from fleet.up import up as run_all
 
     sys.exit(run_all())
 
 
-@main.command()
+@main.command(epilog=f"{ROLES_EPILOG} Of several processes also 1: they died again and again, or had to be killed.")
 def gateway() -> None:
     """The gateway: OpenAI's API on PORT (8081)."""
     from gateway.__main__ import main as run
@@ -84,7 +88,7 @@ def gateway() -> None:
     sys.exit(run())
 
 
-@main.command()
+@main.command(epilog=ROLES_EPILOG)
 def node() -> None:
     """One worker node: NODE_TYPE=static, remote or local."""
     from workernode.__main__ import main as run
@@ -92,16 +96,16 @@ def node() -> None:
     sys.exit(run())
 
 
-@main.command()
+@main.command(epilog=ROLES_EPILOG, short_help="The ledger, its REST API and the dashboard.")
 def management() -> None:
-    """The ledger: charges, usage, events and nodes on MANAGEMENT_PORT (8082)."""
+    """The ledger, and what is seen of it: a REST API and the dashboard on MANAGEMENT_PORT (8082)."""
     from fleet.dead_letters.late_replay import replay
     from management.__main__ import main as run
 
     sys.exit(run(replay))
 
 
-@main.command()
+@main.command(epilog=ROLES_EPILOG)
 def controller() -> None:
     """The controller of AIModels in a Kubernetes cluster."""
     from controller.__main__ import main as run
@@ -109,7 +113,7 @@ def controller() -> None:
     sys.exit(run())
 
 
-@main.command()
+@main.command(short_help="Print the manifests of AIModels.")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--namespace", default="default", show_default=True, help="Of AIModels that name none.")
 @click.option("--keda/--no-keda", default=True, show_default=True, help="Whether the cluster has KEDA.")
@@ -131,7 +135,7 @@ def render(files: tuple[Path, ...], *, namespace: str, keda: bool, pod_monitors:
     sys.exit(render_files(files, namespace=namespace, keda=keda, pod_monitors=pod_monitors))
 
 
-@main.command()
+@main.command(short_help="Check what a fleet needs, with a remedy for each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--role", type=click.Choice(ROLES), multiple=True, help="Check only this role.")
 def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from process.settings import WrongSettings, load
 from wire.errors import InvalidName
 
 
-@click.command()
+@click.command(short_help="Grant each role what it needs at a Pulsar.")
 @click.option("--model", "models", multiple=True, help="Also make this model's topics, and let nodes serve it.")
 @click.option("--show", is_flag=True, help="Only print the same for pulsar-admin.")
 @click.option("--wait-s", default=0.0, help="Seconds to go on trying while the broker refuses, or does not answer.")
@@ -23,6 +23,9 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
 
     Makes the tenant, the namespaces and the ledger's subscription, and grants each role what it needs. Asks
     PULSAR_ADMIN_URL with PULSAR_TOKEN, which must be a superuser's. May be repeated.
+
+    \b
+    Exit codes: 0 granted, 1 refused or no answer, 2 a wrong setting or option.
     """
     try:
         settings = load(DoctorSettings)

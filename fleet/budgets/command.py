@@ -25,7 +25,7 @@ SUBJECT_CHARS_MAX = 512
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group("budgets")
+@click.group("budgets", short_help="What keys, tags and models may cost.")
 def commands() -> None:
     """What a key, a tag or a model may cost in a day, in a month or at all: in management's database, DATABASE_URL.
 
@@ -70,7 +70,9 @@ period_argument = click.argument("period", type=click.Choice(PERIODS))
 @period_argument
 @click.argument("limit", callback=_amount)
 @click.option("--currency", default="USD", show_default=True, callback=_currency, help="As in the prices.")
-@click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=80, show_default=True, help="Percent.")
+@click.option(
+    "--warn", "warn_percent", type=click.IntRange(1, 100), default=80, show_default=True, help="At so many percent."
+)
 def set_(scope: Any, subject: str, period: Any, limit: int, currency: str, warn_percent: int) -> None:
     """Add or change a budget: fleet budgets set key alice month 50.00
 

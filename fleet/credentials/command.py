@@ -15,7 +15,7 @@ from process.settings import InCluster, WrongSettings, load
 _IS_THERE = 409
 
 
-@click.command()
+@click.command(short_help="Make the first keys and tokens, in a cluster.")
 def credentials() -> None:
     """Make the Secrets of deploy/k8s/overlays/minimal that are missing, inside the cluster; show none of them.
 

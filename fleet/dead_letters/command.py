@@ -34,7 +34,7 @@ model_option = click.option("--model", required=True, help="The model's public n
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Requests that brought down their nodes.")
 def dead_letters() -> None:
     """Requests that brought down every node that worked on them, and will not be tried again by themselves.
 
@@ -99,7 +99,7 @@ def show(request_id: str, model: str, *, as_json: bool, body: bool) -> None:
     sys.exit(_run(work))
 
 
-@dead_letters.command()
+@dead_letters.command(short_help="Let the nodes try again.")
 @click.argument("request_id")
 @model_option
 @json_option

@@ -39,7 +39,7 @@ AMOUNT = click.IntRange(1, AMOUNT_MAX)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(short_help="Keys of clients: create, list, revoke, rotate.")
 def keys() -> None:
     """Keys of clients, kept in management's database: DATABASE_URL.
 

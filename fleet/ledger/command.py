@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 DATE = click.DateTime(["%Y-%m-%d"])
 
 
-@click.group()
+@click.group(short_help="Rebuild, reprice, reconcile and export the ledger.")
 def ledger() -> None:
     """Management's ledger, in its database: DATABASE_URL, with TIME_ZONE and PRICES_FILE as management has them.
 
@@ -69,7 +69,7 @@ def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
     sys.exit(_run(work))
 
 
-@ledger.command()
+@ledger.command(short_help="Find what does not fit together.")
 @click.option("--days", type=click.IntRange(1, 36_500), default=7, show_default=True, help="How many days to look at.")
 @click.option(
     "--open-min",
@@ -101,7 +101,7 @@ def reconcile(days: int, open_min: int, *, as_json: bool) -> None:
     sys.exit(EXIT_NOT_DONE if code == 0 and wrong else code)
 
 
-@ledger.command()
+@ledger.command(short_help="Write charges or events as lines.")
 @click.argument("what", type=click.Choice(["charges", "events"]), default="charges")
 @click.option("--csv", "as_csv", is_flag=True, help="Charges as CSV instead of JSON lines.")
 @click.option(

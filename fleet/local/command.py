@@ -23,7 +23,7 @@ EXTRA_BYTES = 8 * GIB
 ENV_FILE = Path(".env.local")
 
 
-@click.command()
+@click.command(short_help="Prepare this machine for a local model.")
 @click.argument("model", required=False)
 @click.option("--tiny", is_flag=True, help="Make a tiny model with random weights instead. It speaks nonsense.")
 @click.option("--no-trial", is_flag=True, help="Do not try a prompt.")
@@ -31,8 +31,8 @@ def local(model: str | None, *, tiny: bool, no_trial: bool) -> None:
     """Prepare this machine for MODEL and write .env.local, which start.sh picks up.
 
     \b
-    MODEL   a name on the hub, a directory in the format of transformers, a .gguf (needs llama-server on PATH)
-            or a .llamafile; without it Qwen/Qwen2.5-0.5B-Instruct, 1 GB
+    MODEL   a name on Hugging Face's hub, a directory in the format of transformers, a .gguf (needs llama-server
+            on PATH) or a .llamafile; without it Qwen/Qwen2.5-0.5B-Instruct, 1 GB
 
     \b
     LOCAL_PROGRAM=…   a Python that has torch and transformers, instead of installing them into .venv

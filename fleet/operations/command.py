@@ -37,7 +37,7 @@ def resume(name: str, *, is_model: bool, reason: str | None, as_json: bool) -> N
     _order("resume", name, is_model, reason, as_json)
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Let a node, or a model's nodes, finish and leave.")
 @click.argument("name")
 @scope_option
 @reason_option
@@ -47,7 +47,7 @@ def drain(name: str, *, is_model: bool, reason: str | None, as_json: bool) -> No
     _order("drain", name, is_model, reason, as_json)
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="End a request.")
 @click.argument("request_id")
 @reason_option
 @json_option

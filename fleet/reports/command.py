@@ -24,7 +24,7 @@ limit_option = click.option(
 
 
 @click.command(epilog=EPILOG)
-@click.option("--by", multiple=True, type=click.Choice(BY), help="Again to combine.")
+@click.option("--by", multiple=True, type=click.Choice(BY), help="What to sum by; again to combine.")
 @click.option("--model")
 @click.option("--key", "key_id", help="A key's name.")
 @click.option("--tag", help="name=value, or a name for all its values.")
@@ -37,7 +37,7 @@ def usage(*, as_json: bool, **asked: Any) -> None:
     _show("usage", asked, as_json, _usage_rows, "Nothing was used.")
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="How requests ended, or all that is known of one.")
 @click.argument("request_id", required=False)
 @click.option("--status", help="answered, failed, cancelled, expired, dead or abandoned.")
 @click.option("--model")
@@ -71,7 +71,11 @@ def models(*, as_json: bool) -> None:
 @click.command(epilog=EPILOG)
 @click.option("--since", metavar="DAY", help="Such as 2026-01-31; six days ago without it.")
 @click.option("--until", metavar="DAY")
-@click.option("--scope", type=click.Choice(("request", "attempt", "node")), help="What had it.")
+@click.option(
+    "--scope",
+    type=click.Choice(("request", "attempt", "node")),
+    help="Its client got it, another attempt followed, or a node told.",
+)
 @click.option("--model")
 @click.option("--key", "key_id", help="A key's name.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Rows at most.")

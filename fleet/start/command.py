@@ -24,7 +24,7 @@ CONTAINER_STOP_WAIT_S = 9.5
 """`docker stop` sends SIGKILL after ten seconds."""
 
 
-@click.command()
+@click.command(short_help="Start a fleet on this machine.")
 @click.option("--pulsar", type=click.Choice(ASKABLE), default="auto", show_default=True, help="Which broker to use.")
 @click.argument("where", type=click.Choice(["processes", "docker"]), default="processes")
 def start(pulsar: str, where: str) -> None:
@@ -54,7 +54,7 @@ def start(pulsar: str, where: str) -> None:
     sys.exit(told(lambda printer: _start(pulsar, where, printer)))
 
 
-@click.command()
+@click.command(short_help="Run roles as process 1 of a container.")
 @click.argument("roles", nargs=-1, type=click.Choice(["gateway", "node", "management"]))
 def container(roles: tuple[str, ...]) -> None:
     """Run ROLES (gateway and node if none are named) as process 1 of a container.
