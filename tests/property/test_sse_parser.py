@@ -82,6 +82,11 @@ def test_the_common_form_is_given_out_at_once() -> None:
     assert parser.end() == []
 
 
+def test_an_error_that_is_a_field_of_its_own_is_a_payload() -> None:
+    error = b'error: {"code":400}\n\ndata: [DONE]\n\n'
+    assert parsed([b"data: {}\n\n" + error]) == [b"{}", b'{"error": {"code":400}}', b"[DONE]"]
+
+
 def test_text_that_looks_like_an_event_inside_a_payload_stays_inside() -> None:
     payload = json.dumps({"content": "data: [DONE]\n\n\r\n\u2028"}).encode()
     assert parsed([b"data: " + payload + b"\n\n"]) == [payload]

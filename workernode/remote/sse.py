@@ -11,8 +11,9 @@ class EventParser:
     """Splits a stream of server-sent events, cut anywhere, into the ``data`` of each event.
 
     Follows the WHATWG rules (any of CR, LF and CRLF ends a line, comments and other fields are skipped, several
-    ``data`` lines are one payload), with one exception: an event that the end of the stream cuts off is given out by
-    :meth:`end`, because providers end their streams without the last empty line.
+    ``data`` lines are one payload), with two exceptions: an event that the end of the stream cuts off is given out by
+    :meth:`end`, because providers end their streams without the last empty line; and a field ``error`` is the payload
+    ``{"error": …}``, because llama.cpp's server of 2025 wrote its errors so, with ``[DONE]`` after them.
 
     Of an event at most ``event_bytes_max`` are kept, and one read.
     """
@@ -87,4 +88,6 @@ def _payload(block: bytes) -> bytes | None:
             lines.append(value[1:] if value.startswith(b" ") else value)
         elif line == b"data":
             lines.append(b"")
+        elif line.startswith(b"error:"):
+            return b'{"error":%b}' % line[6:]
     return b"\n".join(lines) if lines else None

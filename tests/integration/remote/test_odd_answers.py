@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.narrow_provider import NarrowProvider
-from tests.remote_engine import Recorder, job, started
+from tests.remote_engine import Recorder, job, raw_server, started
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
@@ -115,6 +115,22 @@ async def test_an_error_that_stands_in_a_stream_as_it_is_reaches_its_client(cont
         outcome = await engine.answer(job("x", stream=True), Recorder())
     assert isinstance(outcome, Refused), outcome
     assert outcome.error.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("shown", ["", "Hi"])
+async def test_an_answer_with_an_error_in_a_field_of_its_own_is_none(shown: str) -> None:
+    """As llama.cpp's server wrote it, and [DONE] after it."""
+    answer = Recorder()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    begun = b"data: %b\n\n" % chunk({"role": "assistant", "content": shown}) if shown else b""
+    error = b'error: {"code":400,"message":"the request exceeds the available context size","type":"x"}\n\n'
+    if not shown:
+        answer.written.set()
+    async with raw_server(head + begun, error + events(), after=answer.written) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=True), answer)
+    assert isinstance(outcome, Refused), outcome
+    assert outcome.error.code == "context_length_exceeded"
+    assert answer.text == shown
 
 
 async def test_text_for_which_nothing_was_counted_is_estimated() -> None:
