@@ -72,7 +72,9 @@ EXAMPLES = [
         *(Refused, "upstream_refused", 404),
     ),
     Example("the request's own fault", 400, error(code="unsupported_value"), Refused, "unsupported_value", 400),
+    Example("an unknown model", 403, error("Project x has no access to model `y`", code="model_not_found"), *MODEL),
     # Azure
+    Example("a provider that knows no such path", 404, error("Resource not found", code="404"), *STRANGE),
     Example(
         "against a content policy",
         400,
@@ -92,12 +94,27 @@ EXAMPLES = [
     Example("overloaded", 529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', *AGAIN),
     Example("too many requests", 429, b'{"type":"error","error":{"type":"rate_limit_error","message":"m"}}', *RATE),
     Example("longer than the context", 400, error("prompt is too long: 210000 tokens > 200000 maximum"), *TOO_LONG),
+    Example("an unknown model", 404, error("model: claude-2", type="not_found_error"), *MODEL),
+    Example(
+        "a payment is due, in words",
+        400,
+        error("Your credit balance is too low to access the Anthropic API.", type="invalid_request_error"),
+        *QUOTA,
+    ),
     # Google
     Example(
         "a key that is not valid",
         400,
         b'[{"error":{"code":400,"message":"API key not valid. Please pass it.","status":"INVALID_ARGUMENT"}}]',
         *KEY,
+    ),
+    Example("a key that is not valid", 400, error("API key expired. Please renew it.", code=400), *KEY),
+    Example("a key that is not valid", 400, error("User location is not supported for the API use."), *KEY),
+    Example(
+        "an unknown model",
+        404,
+        b'[{"error":{"code":404,"message":"models/gemini-pro is not found for API version v1.","status":"NOT_FOUND"}}]',
+        *MODEL,
     ),
     Example("too many requests", 429, b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]', *RATE),
     Example(
@@ -113,6 +130,8 @@ EXAMPLES = [
         error("Request too large for model `x` on tokens per minute (TPM)", type="tokens", code="rate_limit_exceeded"),
         *(Refused, "request_too_large", 413),
     ),
+    Example("an unknown model", 400, error("It is no longer supported.", code="model_decommissioned"), *MODEL),
+    Example("a key that is not valid", 400, error("It is restricted.", code="organization_restricted"), *KEY),
     Example("a conflict, a timeout or a full house", 498, error("Flex tier capacity exceeded"), *AGAIN),
     Example("the request's own fault", 400, error("m", code="tool_use_failed"), Refused, "tool_use_failed", 400),
     # Mistral
@@ -146,7 +165,31 @@ EXAMPLES = [
     Example("an unknown model", 400, error("x is not a valid model ID", code=400), *MODEL),
     Example("an unknown model", 404, error("No endpoints found for x.", code=404), *MODEL),
     Example("the provider's own fault", 502, error("Provider returned error", code=502), *AGAIN),
+    Example("a payment is due, in words", 403, error("Key limit exceeded (total limit).", code=403), *QUOTA),
+    # xAI, Together
+    Example("a key that is not valid", 400, b'{"code":"Invalid","error":"Incorrect API key provided: x"}', *KEY),
+    Example(
+        "a payment is due, in words",
+        429,
+        b'{"code":"Exhausted","error":"Your team 0-1 has either used all available credits or reached its limit."}',
+        *QUOTA,
+    ),
+    Example(
+        "a payment is due, in words",
+        403,
+        b'{"code":"Forbidden","error":"Your newly created team doesn\'t have any credits yet."}',
+        *QUOTA,
+    ),
+    Example(
+        "longer than the context",
+        400,
+        error("This model's maximum prompt length is 8 but the request contains 9 tokens."),
+        *TOO_LONG,
+    ),
+    Example("an unknown model", 400, error("Unable to access model x.", code="model_not_available"), *MODEL),
     # Moonshot, Alibaba
+    Example("longer than the context", 400, error("Your request exceeded model token limit: 8"), *TOO_LONG),
+    Example("longer than the context", 400, error("Range of input length should be [1, 8]"), *TOO_LONG),
     Example("the quota is used up", 429, error(type="exceeded_current_quota_error"), *QUOTA),
     Example("overloaded", 503, error(type="engine_overloaded_error"), *AGAIN),
     Example("against a content policy", 400, error("m", code="data_inspection_failed"), *FILTERED),
@@ -167,6 +210,37 @@ EXAMPLES = [
     Example("the provider's own fault", 503, error("Loading model", type="unavailable_error", code=503), *AGAIN),
     Example("an unknown model", 404, error('model "x" not found, try pulling it first', type="api_error"), *MODEL),
     Example("the provider's own fault", 500, b'{"error":"model runner has unexpectedly stopped"}', *AGAIN),
+    # SGLang, LM Studio, TGI
+    Example(
+        "longer than the context",
+        400,
+        flat("The input (9 tokens) is longer than the model's context length (8 tokens).", code=400),
+        *TOO_LONG,
+    ),
+    Example(
+        "longer than the context",
+        400,
+        b'{"error":"The number of tokens to keep from the initial prompt is greater than the context length."}',
+        *TOO_LONG,
+    ),
+    Example(
+        "longer than the context",
+        422,
+        b'{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8."}',
+        *TOO_LONG,
+    ),
+    Example(
+        "a request that fits no form",
+        422,
+        b'{"error":"Input validation error: `temperature` must be strictly positive","error_type":"validation"}',
+        *(Refused, "upstream_refused", 422),
+    ),
+    Example(
+        "a conflict, a timeout or a full house",
+        424,
+        b'{"error":"Request failed during generation: CUDA out of memory","error_type":"generation"}',
+        *AGAIN,
+    ),
     # A gateway of ours
     Example("a request that comes round", 400, error("m", code="loop_detected"), Refused, "loop_detected", 400),
     Example("the provider's own fault", 503, error("m", code="model_unavailable"), *AGAIN),
@@ -217,6 +291,7 @@ def test_no_row_is_without_a_test() -> None:
         (error("m", type="invalid_request_error"), Refused, "upstream_refused"),
         (flat("m", code="3505"), Later, "upstream_failed"),
         (b'{"error":"m"}', Later, "upstream_failed"),
+        (b'{"error":"Input validation error: `x` is bad","error_type":"validation"}', Refused, "upstream_refused"),
         (HTML, Later, "upstream_failed"),
     ],
 )
@@ -224,6 +299,11 @@ def test_an_error_without_a_status_is_what_it_says_itself(body: bytes, kind: typ
     outcome = failure_inside(body, key=None).outcome
     assert isinstance(outcome, kind)
     assert outcome.error.code == code
+
+
+def test_a_server_that_lacks_the_path_and_says_so_with_200_is_not_asked_again_at_once() -> None:
+    failure = failure_inside(b'{"error":"Unexpected endpoint or method. (POST /v2/chat/completions)"}', key=None)
+    assert (type(failure.outcome), failure.again) == (Later, False)
 
 
 def test_what_the_client_wrote_in_its_words_makes_no_row_fit() -> None:

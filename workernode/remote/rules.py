@@ -2,8 +2,8 @@
 
 A row fits by the status, by a word (the error's code or type), or by what the message says; a row that names several
 wants one word or the message, under one of its statuses. Words and messages are those of OpenAI, Azure, Anthropic,
-Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, vLLM, llama.cpp and Ollama. ``docs/remote-node.md``
-tells what follows.
+Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, xAI, Together, vLLM, SGLang, TGI, llama.cpp, LM Studio
+and Ollama. ``docs/remote-node.md`` tells what follows.
 """
 
 from __future__ import annotations
@@ -124,6 +124,12 @@ ROWS = (
     ),
     _row("a payment is due", _QUOTA, 402),
     _row(
+        "a payment is due, in words",
+        _QUOTA,
+        *(400, 403, 429),
+        says=r"^your credit balance is too low|^key limit exceeded|^your (?:newly created )?teams? .{1,80}\bcredits\b",
+    ),
+    _row(
         "larger than a limit per minute",
         _TOO_LARGE,
         *(413, 429),
@@ -134,8 +140,11 @@ ROWS = (
         _TOO_LONG,
         *(400, 413, 422),
         words="context_length_exceeded exceed_context_size_error",
-        says=r"maximum context length|context (length|window|size)\b.*exceed|exceeds?\b.* context (length|window|size)"
-        r"|prompt is too long|input token count|too large for model with \d+ maximum context",
+        says=r"maximum (context|prompt) length|context (length|window|size)\b.*exceed"
+        r"|exceeds?\b.* context (length|window|size)|prompt is too long|input token count"
+        r"|too large for model with \d+ maximum context|longer than the (model's context|maximum model) length"
+        r"|greater than the context length|context the overflows|`inputs` (tokens \+|must have less than)"
+        r"|exceeded model token limit|range of input length should be",
     ),
     _row(
         "against a content policy",
@@ -148,10 +157,11 @@ ROWS = (
     _row(
         "an unknown model",
         _UNKNOWN_MODEL,
-        *(400, 404),
-        words="model_not_found deploymentnotfound invalid_model unknown_model",
+        *(400, 403, 404),
+        words="model_not_found deploymentnotfound invalid_model unknown_model model_decommissioned model_not_available "
+        "dedicated_endpoint_not_running",
         says=r"\bmodel\b.{0,200}\b(not found|does not exist)|model not exist|invalid model\b|not a valid model"
-        r"|no endpoints found for",
+        r"|no endpoints found for|^models/\S+ is not found|^model: \S+$",
     ),
     _row("a request that comes round", REFUSED, words="loop_detected"),
     _row(
@@ -160,7 +170,13 @@ ROWS = (
         words="invalid_api_key authentication_error permission_error invalid_authentication_error unauthenticated "
         "permission_denied account_deactivated unsupported_country_region_territory",
     ),
-    _row("a key that is not valid", AUTHENTICATION, 400, says=r"api key not valid"),
+    _row(
+        "a key that is not valid",
+        AUTHENTICATION,
+        400,
+        words="organization_restricted",
+        says=r"^api key (?:not valid|not found|expired)|^incorrect api key|^user location is not supported",
+    ),
     _row("a web page that forbids, and no provider", STRANGE, 403, bare=True),
     _row("not allowed", AUTHENTICATION, 401, 403),
     _row(
@@ -176,15 +192,17 @@ ROWS = (
         words="overloaded_error overloaded over_capacity engine_overloaded_error server_overloaded slow_down "
         "service_unavailable unavailable",
     ),
-    _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 425, 498, 499),
+    _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 424, 425, 498, 499),
     _row("a web server that knows no such path, and no provider", STRANGE, 404, bare=True),
     _row(
         "a provider that knows no such path",
         STRANGE,
         *(404, 405),
         words="unknown_url",
-        says=r"^\s*(not found|method not allowed)\W*$|no route matched|unknown request url|invalid url|cannot post /",
+        says=r"^\s*((resource )?not found|method not allowed)\W*$|no route matched|unknown request url|invalid url"
+        r"|cannot post /|^unexpected endpoint or method",
     ),
+    _row("a request that fits no form", REFUSED, 400, 422, says=r"^(?:input validation|template|tool) error: "),
     _row("the request's own fault", REFUSED, classes=(4,)),
     _row("the provider's own fault", AGAIN, classes=(5,)),
     _row("anything else", STRANGE),
