@@ -238,6 +238,27 @@ def test_words_that_repeat_what_was_sent_are_not_told(said: str) -> None:
     assert outcome.said == ""
 
 
+ECHOES = [
+    ({"The Model does not exist": 1}, 400, "Unrecognized request argument supplied: The Model does not exist"),
+    ({"tool_choice": "Not found"}, 400, "No tool for model gpt-4o: 'Not found'"),
+    ({"api key expired": 1}, 400, "API key expired is no parameter."),
+    ({"stop": ["invalid model \ud83d"]}, 400, "Invalid model"),
+]
+
+
+@pytest.mark.parametrize(("fields", "status", "message"), ECHOES, ids=[echo[2] for echo in ECHOES])
+def test_what_a_client_makes_a_provider_say_puts_no_node_to_rest(
+    fields: dict[str, Any], status: int, message: str
+) -> None:
+    sent = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}).encode()
+    body = openai(message, code=None)
+    assert isinstance(failed(status, body).outcome, Later)
+    outcome = failure_of(status, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    assert isinstance(outcome, Refused)
+    assert outcome.error.message == message
+    assert isinstance(failure_of(401, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome, Later)
+
+
 def test_words_beside_a_request_that_is_too_long_to_look_through_are_not_told() -> None:
     sent = b'{"prompt": "%s"}' % (b"x" * 300_000)
     outcome = failure_of(401, {}, openai("No."), key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome

@@ -32,6 +32,7 @@ from workernode.remote.rules import (
     LASTING,
     NAMELESS,
     RATE,
+    REFUSED,
     STRANGE,
     TLS,
     Rule,
@@ -107,7 +108,10 @@ def failure_of(
     ``now_s`` is Unix time: Retry-After may be a date. ``sent`` is the request's body, which no words may repeat.
     """
     error = provider_error(body)
-    rule = row_for(status, error).rule
+    row = row_for(status, error)
+    rule = row.rule
+    if rule in LASTING and sent is not None and (said := row.by_saying(error)) is not None and _wrote(said, sent):
+        rule = REFUSED  # or any client could make a provider say what puts all nodes to rest
     wait_s = retry_after_s(headers, now_s)
     if wait_s is None and error is not None:
         wait_s = error.retry_s
@@ -253,6 +257,27 @@ def _repeats(words: str, sent: bytes) -> bool:
     texts = [text.lower() for text in _texts(body) if len(text) >= _TEXT_CHARS_MIN]
     parts = {words[start : start + _PHRASE_CHARS] for start in range(len(words) - _PHRASE_CHARS + 1)}
     return any(text in words or any(part in text for part in parts) for text in texts)
+
+
+def _wrote(words: str, sent: bytes) -> bool:
+    """Whether the words stand in a text of the request, or in the name of a field."""
+    try:
+        body = msgspec.json.decode(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # nobody knows
+    return any(words in text.lower() for text in _strings(body))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _texts(value: Any, name: str = "") -> Iterator[str]:

@@ -73,7 +73,10 @@ STRANGE = Rule("The provider of this model gave something that is no answer: API
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. ``bare``: it fits only where there is no error of a provider in the body."""
+    """One row of the table. ``bare``: it fits only where there is no error of a provider in the body.
+
+    A group in ``says`` is the part of it that means something without the rest.
+    """
 
     name: str
     rule: Rule
@@ -92,11 +95,18 @@ class Row:
             return status is not None and error is None
         if not self.words and self.says is None:
             return status is not None
-        if error is None:
-            return False
-        if {(error.code or "").lower(), (error.type or "").lower()} & self.words:
-            return True
-        return self.says is not None and self.says.search(error.message) is not None
+        return error is not None and (self._knows(error) or self._found(error) is not None)
+
+    def by_saying(self, error: ProviderError | None) -> str | None:
+        """What of the message alone makes it fit, in lower case; None where its code or type does, or the status."""
+        found = None if error is None or self._knows(error) else self._found(error)
+        return None if found is None else found[found.lastindex or 0].lower()
+
+    def _knows(self, error: ProviderError) -> bool:
+        return bool({(error.code or "").lower(), (error.type or "").lower()} & self.words)
+
+    def _found(self, error: ProviderError) -> re.Match[str] | None:
+        return None if self.says is None else self.says.search(error.message)
 
     def _covers(self, status: int) -> bool:
         return not (self.statuses or self.classes) or status in self.statuses or status // 100 in self.classes
