@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wire.errors import InvalidRequest
-from workernode.remote.dialects.request import NULL, Fields, adapt
+from workernode.remote.dialects.request import NULL, USAGE_ASKED, Fields, adapt
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -48,7 +48,7 @@ def as_body(fields: Fields) -> bytes:
 
 def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     if options is None or options == NULL:
-        return msgspec.Raw(b'{"include_usage":true}')
+        return USAGE_ASKED
     fields = _object(options, "stream_options", "stream_options")
     fields["include_usage"] = _TRUE
     return msgspec.Raw(_encoder.encode(fields))

@@ -25,6 +25,8 @@ from workernode.remote.whole import rewritten
 from workernode.traced import UpstreamCall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import aiohttp
     from yarl import URL
 
@@ -53,7 +55,7 @@ class Limits:
 
 class Caller:
     """``due`` is the loop's time when the request must be answered; ``places`` bounds what is under way at once, and
-    ``pace`` hears what the provider says of its limits."""
+    ``pace`` hears what the provider says of its limits. ``taken`` is called when the provider takes a call."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Caller:
         model: str,
         node: str,
         due: float,
+        taken: Callable[[], None] | None = None,
     ) -> None:
         self._session = session
         self._places = places
@@ -84,6 +87,7 @@ class Caller:
         self._via = [*(request.origin.via if request.origin else ()), node]
         self._upstream_model = model
         self._due = due
+        self._taken = taken
         self._part: Part = "text" if request.endpoint == "completions" else "delta" if request.stream else "message"
         self._own = identity(
             answer_id=job.answer_id,
@@ -189,6 +193,8 @@ class Caller:
         await exchange.send(self._url, body, headers, within_s=within_s)
         self._pace.learn(stated(exchange.headers, time.time()))
         self._pace.accepted(sent_at)
+        if self._taken is not None:
+            self._taken()
 
     def _last(self, usage: Usage) -> bytes:
         return Chunks(self._own, usage_asked=True, key=self._key).last(as_json(usage))

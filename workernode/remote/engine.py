@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import urlsplit
 
@@ -195,24 +196,31 @@ class RemoteEngine(Engine):
 
     async def _attempt(self, job: Job, answer: Answer, due: float) -> Answered:
         """One try; after a refusal that teaches an adapter another one with it, each at most once."""
+        tried: frozenset[Adapter] = frozenset()
         while True:
-            adapters = self._adapters  # another request may learn one while this one is under way without it
+            adapters = self._adapters | tried  # another request may learn one while this one is under way without it
             fields = upstream_fields(job.request, model=self._upstream_model, adapters=adapters)
             calls = plan(job.request, fields, adapters)
             try:
-                return await self._paced(self._caller(job, due, adapters), calls, answer)
+                return await self._paced(self._caller(job, due, adapters, tried), calls, answer)
             except Failure as failure:
                 adapter = lesson(failure.outcome.error, fields, adapters)
                 if adapter is None:
                     raise
-                self._adapters |= {adapter}
+                tried |= {adapter}
                 self._pace.again()
-                _log.warning(
-                    "The provider does not know a parameter: from now on an adapter mends that.",
-                    action="adapter_learned",
-                    adapter=adapter,
-                    provider=self._details.provider,
-                )
+
+    def _learn(self, adapters: frozenset[Adapter]) -> None:
+        """The provider took a request with them: only that shows that a refusal was about what they mend, and not about
+        another word of its request's."""
+        for adapter in sorted(adapters - self._adapters):
+            _log.warning(
+                "The provider does not know a parameter: from now on an adapter mends that.",
+                action="adapter_learned",
+                adapter=adapter,
+                provider=self._details.provider,
+            )
+        self._adapters |= adapters
 
     async def _paced(self, caller: Caller, calls: Plan, answer: Answer) -> Answered:
         if (wait_s := self._pace.limited_s()) > 0:
@@ -230,7 +238,7 @@ class RemoteEngine(Engine):
             self._pace.changed()
             raise
 
-    def _caller(self, job: Job, due: float, adapters: frozenset[Adapter]) -> Caller:
+    def _caller(self, job: Job, due: float, adapters: frozenset[Adapter], tried: frozenset[Adapter]) -> Caller:
         assert self._session is not None, "start() was not called"
         return Caller(
             self._session,
@@ -245,6 +253,7 @@ class RemoteEngine(Engine):
             model=self._upstream_model,
             node=self._node,
             due=due,
+            taken=partial(self._learn, tried) if tried else None,
         )
 
 

@@ -117,6 +117,39 @@ async def test_a_refusal_for_another_reason_teaches_nothing(refusal: Refusal, fi
     assert len(provider.bodies) == (3 if refusal[0] == 500 else 1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fields"),
+    [
+        ("stream_options x", {"stream": True, "stream_options x": 1}),
+        ("max_tokens.x", {"max_tokens": 9, "max_tokens.x": 1}),
+        ("n x", {"n": 2, "n x": 1}),
+    ],
+)
+async def test_a_field_that_is_only_named_alike_teaches_nothing(wrong: str, fields: dict[str, Any]) -> None:
+    """Or a client could choose how all others are served, and what is known of their usage."""
+    refusal = has(wrong, (400, error(f"Unrecognized request argument supplied: {wrong}")))
+    async with NarrowProvider(refusal) as provider, started(provider.url) as engine:
+        assert isinstance(await engine.answer(job("x", **fields), Recorder()), Refused)
+        del fields[wrong]
+        assert isinstance(await engine.answer(job("x", **fields), Recorder()), Answered)
+    assert fields.items() <= provider.bodies[-1].items()
+    assert ("stream_options" in provider.bodies[-1]) is ("stream" in fields)
+
+
+async def test_an_option_of_a_stream_that_is_not_known_is_the_clients_own() -> None:
+    def refusal(body: dict[str, Any]) -> Refusal | None:
+        (wrong,) = body["stream_options"].keys() - {"include_usage"} or (None,)
+        return None if wrong is None else (400, error(f"Unknown parameter: 'stream_options.{wrong}'."))
+
+    async with NarrowProvider(refusal) as provider, started(provider.url) as engine:
+        options = {"include_usage": True, "continuous_usage_stats": True}
+        outcome = await engine.answer(job("x", stream=True, stream_options=options), Recorder())
+        assert isinstance(outcome, Refused)
+        outcome = await engine.answer(job("x", stream=True), Recorder())
+    assert isinstance(outcome, Answered)
+    assert not outcome.usage.estimated
+
+
 async def test_a_provider_that_refuses_both_names_of_a_limit_is_not_asked_for_ever() -> None:
     def neither(body: dict[str, Any]) -> Refusal | None:
         name = next((name for name in ("max_tokens", "max_completion_tokens") if name in body), None)

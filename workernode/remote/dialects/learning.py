@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workernode.prompts import prompts_of
-from workernode.remote.dialects.request import NULL
+from workernode.remote.dialects.request import NULL, USAGE_ASKED
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -77,6 +77,9 @@ def _would_change(field: str, value: bytes) -> bool:
             return b'"developer"' in value
         case "n" | "best_of":
             return value not in (b"1", b"null")
+        case "stream_options":
+            # Beside options of the client's own it may be them that the provider does not know.
+            return value == bytes(USAGE_ASKED)
         case "prompt":
             return len(prompts_of(msgspec.json.decode(value))) > 1
         case _:

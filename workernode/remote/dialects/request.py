@@ -16,6 +16,8 @@ Fields = dict[str, msgspec.Raw]
 """The top of a body, each value as the client spelled it."""
 
 NULL = msgspec.Raw(b"null")
+USAGE_ASKED = msgspec.Raw(b'{"include_usage":true}')
+"""The options of a stream that a request is sent with which has none of its own."""
 _SYSTEM = msgspec.Raw(b'"system"')
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encoder = msgspec.json.Encoder()
