@@ -104,6 +104,25 @@ def test_the_upstreams_figures_are_the_usage() -> None:
 
 
 @pytest.mark.parametrize(
+    "cached",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 4}, "cached_tokens": 5},
+        {"prompt_tokens_details": {"audio_tokens": 0}, "prompt_cache_hit_tokens": 4},
+        {"prompt_tokens_details": None, "cached_tokens": 4},
+        {"cached_tokens": 4},
+    ],
+)
+def test_what_was_cached_has_several_names(cached: dict[str, Any]) -> None:
+    given = figures(prompt_tokens=10, completion_tokens=5, **cached)
+    expected = Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=4)
+    assert usage_of(given, text_chars=99, body=REQUEST) == expected
+
+
+def test_where_nothing_is_generated_the_total_is_the_prompt() -> None:
+    assert usage_of(figures(total_tokens=7), text_chars=0, body=REQUEST, generates=False) == Usage(prompt_tokens=7)
+
+
+@pytest.mark.parametrize(
     ("given", "chars", "expected"),
     [
         (None, 9, estimate(10, 3)),

@@ -36,6 +36,8 @@ class _Figures(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
     prompt_cache_hit_tokens: _Count = None
     """DeepSeek's name for what was cached."""
+    cached_tokens: _Count = None
+    """Moonshot's."""
 
 
 _decoder = msgspec.json.Decoder(_Figures)
@@ -58,7 +60,7 @@ def usage_of(
     has completion tokens: embeddings.
     """
     given = _read(figures)
-    prompt = given.prompt_tokens or 0
+    prompt = given.prompt_tokens or (0 if generates else given.total_tokens) or 0
     completion = given.completion_tokens or 0
     if generates and prompt and given.completion_tokens is not None and given.total_tokens is not None:
         # Some count the model's thoughts in the total only, and bill them (xAI, Gemini).
@@ -69,7 +71,8 @@ def usage_of(
         prompt = counter.prompt(body)
     if completion == 0:
         completion = counter.answer(texts, text_chars)
-    cached = given.prompt_tokens_details.cached_tokens if given.prompt_tokens_details else given.prompt_cache_hit_tokens
+    details = given.prompt_tokens_details or _PromptDetails()
+    cached = details.cached_tokens or given.prompt_cache_hit_tokens or given.cached_tokens
     reasoning = given.completion_tokens_details.reasoning_tokens if given.completion_tokens_details else None
     return Usage(
         prompt_tokens=prompt,
