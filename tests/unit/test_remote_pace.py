@@ -18,6 +18,7 @@ from workernode.remote.key import Key
 from workernode.remote.pace import CredentialPace, Learnt
 from workernode.remote.peers import hear_peers
 from workernode.remote.retry import BUDGET_MAX, RetryBudget
+from workernode.remote.stated import stated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,18 @@ def test_a_heartbeat_says_what_this_node_learnt_and_not_what_it_heard() -> None:
     assert pace.learnt().limited_until_ms is None
     pace.refused(5.0, 1000.0)
     assert pace.learnt().limited_until_ms == NOW_MS + 5000
+
+
+@pytest.mark.parametrize("limit", [2**63 - 1, 2**64 - 1, 10**308])
+@pytest.mark.parametrize("per", ["", "-second"])
+def test_a_node_whose_provider_has_no_limit_tells_one_that_can_be_read(limit: int, per: str) -> None:
+    """Whoever cannot read a heartbeat takes its node for gone."""
+    for pace in (paced(), paced(limits=Limits(requests_per_min=limit))):
+        pace.learn(stated({f"x-ratelimit-limit-requests{per}": str(limit)}, 0.0))
+        learnt = pace.learnt()
+        assert learnt.requests_per_min is not None
+        codec.decode_credential(codec.encode(presence("node-1", "aaaa", requests_per_min=learnt.requests_per_min)))
+        assert (learnt.slots(128, 1000.0), pace.wait_s()) == (128, 0.0)
 
 
 @pytest.mark.parametrize(

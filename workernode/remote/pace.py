@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wire.usage import TOKENS_MAX
 from workernode.remote.allowance import Allowance
 from workernode.remote.credential import Credential
 
@@ -238,4 +239,5 @@ class CredentialPace:
 
 
 def _whole(limit: float | None) -> int | None:
-    return None if limit is None else max(1, round(limit))
+    """As a heartbeat may say it, or nobody could read that."""
+    return None if limit is None else round(min(max(1, limit), TOKENS_MAX))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from wire.usage import TOKENS_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,7 +49,8 @@ class Stated:
         if self.limit is None or self.limit <= 0 or (self.reset_s or 0.0) > MINUTE_S * 1.1:
             return None
         period_s = self.period_s or MINUTE_S
-        return self.limit * MINUTE_S / period_s if period_s <= MINUTE_S else None
+        # Who has no limit states the greatest number that it knows.
+        return min(self.limit * MINUTE_S / period_s, float(TOKENS_MAX)) if period_s <= MINUTE_S else None
 
 
 class _Name(NamedTuple):
