@@ -143,7 +143,9 @@ def as_chunks(answer: bytes | bytearray) -> list[bytes]:
         if "message" in choice:
             choice["delta"] = choice.pop("message")
     chunks = [joined({**top, "choices": msgspec.Raw(_encoder.encode([choice]))}) for choice in choices]
-    return [*chunks, joined({**top, "choices": msgspec.Raw(b"[]"), "usage": figures}), b"[DONE]"]
+    if figures != NULL:
+        chunks.append(joined({**top, "choices": msgspec.Raw(b"[]"), "usage": figures}))
+    return [*chunks, b"[DONE]"]
 
 
 def joined(top: dict[str, msgspec.Raw]) -> bytes:

@@ -96,6 +96,19 @@ async def test_a_whole_answer_that_is_almost_one_is_one(others: dict[str, Any]) 
         assert answer.whole["choices"][0]["message"]["content"] == "Hi"
 
 
+@pytest.mark.parametrize("usage_asked", [False, True])
+async def test_a_whole_answer_without_usage_to_a_stream_has_no_chunk_without_a_choice_too_many(
+    usage_asked: bool,
+) -> None:
+    body = json.dumps(whole(usage=None)).encode()
+    async with answering(body, "application/json") as url, started(url) as engine:
+        answer = Recorder()
+        outcome = await engine.answer(job("x", stream=True, usage_asked=usage_asked), answer)
+    assert isinstance(outcome, Answered), outcome
+    assert [bool(each["choices"]) for each in answer.chunks] == [True, *([False] if usage_asked else [])]
+    assert bool(answer.chunks[-1].get("usage")) is usage_asked
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_without_a_choice_is_a_refusal_and_no_trouble(stream: bool) -> None:
     """Whoever asked again would get the same."""
