@@ -98,6 +98,8 @@ class Condition:
     def after(self, outcome: Outcome, *, trying: bool) -> Worse | Better | None:
         """What an outcome changes. ``trying``: its request was let in to see whether the upstream is well again."""
         match outcome:
+            case Later(asked=False):
+                return None
             case Answered() | Refused(upstream="well") | Later(ErrorBody(code="upstream_rate_limited")):
                 # Who limits the rate is there, and knows the key; what follows is the pace's business.
                 self._failures = self._tries = 0

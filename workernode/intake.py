@@ -117,7 +117,8 @@ class Intake:
                 self._go_on()
             case None:
                 if trying and self._condition.trouble is not None:
-                    self._try_in(TRY_AGAIN_S_MIN)  # the engine had no say in it: nothing was learnt
+                    # Nothing was learnt: it had no say in it, or is left alone for its limits.
+                    self._try_in(max(TRY_AGAIN_S_MIN, self.gate.pace.held_s or 0.0))
 
     def tend(self) -> None:
         """To be called about every second."""

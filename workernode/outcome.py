@@ -34,11 +34,12 @@ class Refused:
 class Later:
     """Not here and not now: another node, or this one after a while, may answer.
 
-    ``said``: an upstream's own words, masked and bounded, for operators alone.
+    ``said``: an upstream's own words, masked and bounded, for operators alone. ``asked``: whether the upstream was.
     """
 
     error: ErrorBody
     said: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,14 @@ def test_a_provider_that_limits_the_rate_is_there_and_knows_the_key() -> None:
     assert isinstance(condition.after(later("upstream_rate_limited"), trying=True), Better)
 
 
+def test_a_provider_that_was_left_alone_for_its_limits_has_not_answered() -> None:
+    condition = Condition()
+    condition.after(later("upstream_quota_exhausted"), trying=False)
+    own = Later(ErrorBody(code="upstream_rate_limited", message="x"), asked=False)
+    assert condition.after(own, trying=True) is None
+    assert condition.state == "quota_exhausted"
+
+
 def test_what_a_provider_was_never_asked_is_not_held_against_it() -> None:
     condition = Condition()
     for _ in range(2 * FAILURES_IN_A_ROW):

@@ -167,7 +167,7 @@ def empty() -> Failure:
 
 def limited(wait_s: float) -> Failure:
     """The provider wants to be left alone for so long: it is not asked."""
-    return Failure(Later(_handed_back(RATE, wait_s)))
+    return Failure(Later(_handed_back(RATE, wait_s), asked=False))
 
 
 def is_limit(failure: Failure) -> bool:

@@ -149,6 +149,7 @@ async def test_a_provider_that_limits_the_rate_is_left_alone_for_as_long_as_it_s
         outcome = await engine.answer(job("r2"), Recorder())
         assert isinstance(outcome, Later)
         assert (outcome.error.code, outcome.error.retry_after_ms) == ("upstream_rate_limited", 20_000)
+        assert not outcome.asked
         assert len(upstream.requests) == 1
         clock[0] += 20
         assert isinstance(await engine.answer(job("r3"), Recorder()), Answered)
