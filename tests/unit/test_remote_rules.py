@@ -187,6 +187,20 @@ EXAMPLES = [
         *TOO_LONG,
     ),
     Example("an unknown model", 400, error("Unable to access model x.", code="model_not_available"), *MODEL),
+    # NVIDIA, Hugging Face
+    Example(
+        "an unknown model",
+        410,
+        b'{"title":"Gone","status":410,"detail":"The model \'m/x\' has reached its end of life on 2026-08-26."}',
+        *MODEL,
+    ),
+    Example(
+        "an unknown model",
+        404,
+        b'{"title":"Not Found","status":404,"detail":"Function \'0-1\': Not found for account \'a\'"}',
+        *MODEL,
+    ),
+    Example("an unknown model", 400, error("The model 'x' is not enabled.", code="model_not_supported"), *MODEL),
     # Moonshot, Alibaba
     Example("longer than the context", 400, error("Your request exceeded model token limit: 8"), *TOO_LONG),
     Example("longer than the context", 400, error("Range of input length should be [1, 8]"), *TOO_LONG),

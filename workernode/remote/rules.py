@@ -2,8 +2,8 @@
 
 A row fits by the status, by a word (the error's code or type), or by what the message says; a row that names several
 wants one word or the message, under one of its statuses. Words and messages are those of OpenAI, Azure, Anthropic,
-Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, xAI, Together, vLLM, SGLang, TGI, llama.cpp, LM Studio
-and Ollama. ``docs/remote-node.md`` tells what follows.
+Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, xAI, Together, NVIDIA, Hugging Face, vLLM, SGLang, TGI,
+llama.cpp, LM Studio and Ollama. ``docs/remote-node.md`` tells what follows.
 """
 
 from __future__ import annotations
@@ -167,11 +167,12 @@ ROWS = (
     _row(
         "an unknown model",
         _UNKNOWN_MODEL,
-        *(400, 403, 404),
+        *(400, 403, 404, 410),
         words="model_not_found deploymentnotfound invalid_model unknown_model model_decommissioned model_not_available "
-        "dedicated_endpoint_not_running",
+        "model_not_supported dedicated_endpoint_not_running",
         says=r"\bmodel\b.{0,200}\b(not found|does not exist)|model not exist|invalid model\b|not a valid model"
-        r"|no endpoints found for|^models/\S+ is not found|^model: \S+$",
+        r"|no endpoints found for|^models/\S+ is not found|^model: \S+$"
+        r"|^the model \S+ has reached its end of life|^function '\S+': not found for account",
     ),
     _row("a request that comes round", REFUSED, words="loop_detected"),
     _row(
