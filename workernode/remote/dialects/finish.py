@@ -16,12 +16,14 @@ _OPENAIS: dict[str, FinishReason | None] = {
     "complete": "stop",
     "max_tokens": "length",
     "model_length": "length",
+    "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "tool_call": "tool_calls",
     "safety": "content_filter",
     "recitation": "content_filter",
     "content_filtered": "content_filter",
     "sensitive": "content_filter",
+    "refusal": "content_filter",
 }
 FAILED = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
 """With these the provider says that the answer is none."""
