@@ -280,6 +280,24 @@ def test_a_call_whose_id_comes_with_each_part_is_one_call() -> None:
     assert [each["tool_calls"][0]["index"] for each in deltas(*parts)] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [call(0, "call_1", "get_weather", text) for text in ("", '{"c":', "1}")],
+        [call(0, "call_1", "get_weather", ""), *(call(0, None, "get_weather", text) for text in ('{"c":', "1}"))],
+        [call(0, "call_1", "get_", ""), call(0, None, "weather", '{"c":'), call(0, "call_1", None, "1}")],
+    ],
+    ids=["all of it with each part", "its name with each part", "its name in parts"],
+)
+def test_what_a_call_begins_with_is_said_once(parts: list[dict[str, Any]]) -> None:
+    """Clients put the parts of each field together."""
+    told = [delta["tool_calls"][0] for delta in deltas(*(chunk({"tool_calls": [part]}) for part in parts))]
+    assert "".join(each.get("id", "") for each in told) == "call_1"
+    assert "".join(each["function"].get("name", "") for each in told) == "get_weather"
+    assert "".join(each["function"]["arguments"] for each in told) == '{"c":1}'
+    assert [each.get("type") for each in told] == ["function", None, None]
+
+
 def test_an_answer_of_calls_without_an_end_ends_with_them() -> None:
     found = chunks()
     found.take([chunk({"tool_calls": [call(0, "call_1", "weather", "{}")]})])

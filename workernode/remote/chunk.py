@@ -110,8 +110,8 @@ class Chunks:
         self._usage_chunk: dict[str, msgspec.Raw] | None = None
         self._seen = self._mender.begun
         self._ended: set[int] = set()
-        self._calls: dict[tuple[int, int], str] = {}
-        """The ids of tools' calls, by the index of their choice and their own."""
+        self._calls: set[tuple[int, int]] = set()
+        """Tools' calls, by the index of their choice and their own."""
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
@@ -262,16 +262,15 @@ class Chunks:
                 continue
             if delta.reasoning is not None or (delta.role is None) is (choice.index not in self._seen):
                 return True
-            # The first part of a tool's call may lack what later ones need not have.
+            # The first part of a tool's call may lack what the later ones must not have.
             if delta.tool_calls and any(self._begins(choice.index, call) for call in delta.tool_calls):
                 return True
         return False
 
     def _begins(self, index: int, call: _ToolCall) -> bool:
-        """Whether a fragment of a tool's call is, or may be, its first one."""
-        known = self._calls.get((index, call.index))
+        """Whether a fragment of a tool's call is its first one, or says what that has said."""
         named = call.function is not None and call.function.name
-        return known is None or bool(named and call.id and call.id != known)
+        return bool(call.id or named) or (index, call.index) not in self._calls
 
     def _note(self, read: list[_Choice] | list[_AnyChoice], choices: bytes | msgspec.Raw) -> None:
         if not self.speaking:
@@ -286,7 +285,7 @@ class Chunks:
                     self.texts.append(text)
             if choice.delta is not None and choice.delta.tool_calls:
                 for call in choice.delta.tool_calls:
-                    self._calls.setdefault((index, call.index), call.id or "")
+                    self._calls.add((index, call.index))
             if choice.finish_reason is not None:
                 self._ended.add(index)
                 self.finish_reason = choice.finish_reason

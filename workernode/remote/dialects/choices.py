@@ -20,6 +20,8 @@ Part = Literal["delta", "message", "text"]
 
 TOOL_CALLS_MAX = 1024
 """Of one choice: what has more is no answer."""
+NAME_CHARS_MAX = 256
+"""So much of a function's name is remembered, so that it is said once; OpenAI's have 64 at most."""
 _FUNCTION = msgspec.Raw(b'"function"')
 _ASSISTANT = msgspec.Raw(b'"assistant"')
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -47,6 +49,8 @@ class Choices:
         """Those of which something came already; to be told of what came without being mended."""
         self._said: dict[tuple[int, str], str] = {}
         self._calls: dict[int, list[str]] = {}
+        self._names: dict[tuple[int, int], str] = {}
+        """Of functions, by the index of their choice and that of their call."""
         self._places: dict[tuple[int, int], int] = {}
         """Where the calls are whose index the provider uses for several, one after the other."""
 
@@ -130,11 +134,28 @@ class Choices:
                 call["type"] = _FUNCTION
             if call.get("function", NULL) != NULL:
                 function = _object.decode(call["function"])
+                mended = not whole and self._mend_name(function, (index, _value(call, "index")), is_new=is_new)
                 arguments = function.get("arguments", NULL)
                 if begins(arguments, b"{"):
                     function["arguments"] = _raw(bytes(arguments).decode())
+                    mended = True
+                if mended:
                     call["function"] = _raw(function)
+            if not is_new:
+                for name in ("id", "type"):
+                    call.pop(name, None)  # clients put the parts of each field together, these too
         message["tool_calls"] = _raw(calls)
+
+    def _mend_name(self, function: Object, place: tuple[int, int], *, is_new: bool) -> bool:
+        """Say a function's name once; it may come in parts. Whether it was said before."""
+        name, said = _value(function, "name"), "" if is_new else self._names.get(place, "")
+        if not isinstance(name, str) or not name:
+            return False
+        if name == said:
+            del function["name"]
+            return True
+        self._names[place] = (said + name)[:NAME_CHARS_MAX]
+        return False
 
     def _mend_call_index(self, call: Object, index: int) -> bool:
         """Number a fragment that has no index; whether a call begins with it, which has an id and a name then."""
