@@ -176,6 +176,15 @@ STREAMS = [
             odd_choice(index=0, message={"content": "Hello"}), odd_choice(message={"content": " world"}), STOP, SPENT
         ),
     ),
+    Recording(
+        "a whole answer after its deltas",
+        events(
+            FIRST | {"usage": {"total_tokens": 0}},
+            *(each | {"usage": {"total_tokens": 0}} for each in (HELLO, WORLD)),
+            odd_choice(index=0, message={"role": "assistant", "content": "Hello world"}, finish_reason="stop")
+            | {"object": "chat.completion", "usage": USAGE},
+        ),
+    ),
     Recording("another content type", events(*PLAIN), "text/plain"),
 ]
 

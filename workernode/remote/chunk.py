@@ -238,7 +238,7 @@ class Chunks:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             odd = True
         if odd:
-            choices = self._mender.mended(choices, part=self._part)
+            choices = self._mender.mended(choices, part=self._part, said=self.text_chars > 0)
             if self._mender.usage is not None:
                 self.usage = self._mender.usage
             try:

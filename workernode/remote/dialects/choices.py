@@ -47,6 +47,8 @@ class Choices:
         self._key = key
         self.begun: set[int] = set()
         """Those of which something came already; to be told of what came without being mended."""
+        self._messages: set[int] = set()
+        """Those that are said in messages instead of deltas."""
         self._said: dict[tuple[int, str], str] = {}
         self._calls: dict[int, list[str]] = {}
         self._names: dict[tuple[int, int], str] = {}
@@ -54,17 +56,17 @@ class Choices:
         self._places: dict[tuple[int, int], int] = {}
         """Where the calls are whose index the provider uses for several, one after the other."""
 
-    def mended(self, choices: msgspec.Raw, *, part: Part) -> msgspec.Raw:
-        """OpenAI's form. ``part`` is where a choice has its text."""
+    def mended(self, choices: msgspec.Raw, *, part: Part, said: bool = False) -> msgspec.Raw:
+        """OpenAI's form. ``part`` is where a choice has its text; ``said``: chunks before this one had some."""
         try:
             parsed = _list.decode(choices)
             for number, choice in enumerate(parsed):
-                self._mend(choice, number, part)
+                self._mend(choice, number, part, said=said)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise strange() from None
         return _raw(parsed)
 
-    def _mend(self, choice: Object, number: int, part: Part) -> None:
+    def _mend(self, choice: Object, number: int, part: Part, *, said: bool) -> None:
         if choice.get("error", NULL) != NULL:
             raise failure_inside(b'{"error":' + bytes(choice["error"]) + b"}", key=self._key)
         if (usage := choice.pop("usage", NULL)) != NULL:
@@ -81,6 +83,10 @@ class Choices:
         spoken = choice.get(part, NULL)
         if spoken == NULL and part == "delta":
             spoken = choice.pop("message", NULL)  # a chunk in the form of a whole answer
+            if said and index in self.begun and index not in self._messages:
+                spoken = NULL  # which it is: it repeats what the deltas before it said
+            elif spoken != NULL:
+                self._messages.add(index)
         message = _object.decode(spoken) if spoken != NULL else {}
         self._mend_message(message, index, whole=part == "message")
         choice[part] = _raw(message)
