@@ -185,6 +185,12 @@ STREAMS = [
             | {"object": "chat.completion", "usage": USAGE},
         ),
     ),
+    Recording(
+        "an empty role",
+        events(
+            *(chunk({"role": "", "content": text}) for text in ("Hello", " world")), chunk({"role": ""}, "stop"), SPENT
+        ),
+    ),
     Recording("another content type", events(*PLAIN), "text/plain"),
 ]
 

@@ -260,7 +260,9 @@ class Chunks:
                 if self._part == "delta":
                     return True
                 continue
-            if delta.reasoning is not None or (delta.role is None) is (choice.index not in self._seen):
+            if delta.reasoning is not None:
+                return True
+            if delta.role is not None if choice.index in self._seen else not delta.role:
                 return True
             # The first part of a tool's call may lack what the later ones must not have.
             if delta.tool_calls and any(self._begins(choice.index, call) for call in delta.tool_calls):

@@ -24,6 +24,7 @@ NAME_CHARS_MAX = 256
 """So much of a function's name is remembered, so that it is said once; OpenAI's have 64 at most."""
 _FUNCTION = msgspec.Raw(b'"function"')
 _ASSISTANT = msgspec.Raw(b'"assistant"')
+_EMPTY = msgspec.Raw(b'""')
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -104,7 +105,8 @@ class Choices:
     def _mend_message(self, message: Object, index: int, *, whole: bool) -> None:
         if whole or index not in self.begun:
             self.begun.add(index)
-            if not begins(message.get("role", NULL), b'"'):
+            role = message.get("role", NULL)
+            if not begins(role, b'"') or role == _EMPTY:
                 rest = {**message, "role": _ASSISTANT}
                 message.clear()
                 message.update({"role": _ASSISTANT} | rest)
