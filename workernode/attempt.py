@@ -94,6 +94,7 @@ class Attempt:
         self._working: asyncio.Task[None] | None = None  # this task, while the engine has it
         self._stopped: Cancelled | Interrupted | None = None
         self._bill: Bill = None
+        self._on_token: Callable[[], None] | None = None
         self.span: Span | None = None
         """Hears of its steps. Set, and ended, by the node, where somebody wants traces."""
 
@@ -101,13 +102,20 @@ class Attempt:
         state = "parked" if self.parked else "working" if self._working else "waiting"
         return f"<Attempt {self.attempt_id} of {self.request.request_id} {state} pieces={self._pieces}>"
 
-    async def run(self, *, on_park: Callable[[bool], bool], on_done: Callable[[], None]) -> Queue:
+    async def run(
+        self,
+        *,
+        on_park: Callable[[bool], bool],
+        on_done: Callable[[], None],
+        on_token: Callable[[], None] | None = None,
+    ) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
         ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
         the work shall begin after that: it returns whether there is a slot for it. ``on_done`` is called when
-        :attr:`outcome` is there, and only telling it is left to do.
+        :attr:`outcome` is there, and only telling it is left to do; ``on_token`` with the first part of an answer.
         """
+        self._on_token = on_token
         withdraw = self.link.on_gone(lambda: self.hear(GatewayGone()))
         try:
             outcome = await self._outcome(on_park)
@@ -163,6 +171,8 @@ class Attempt:
         if first:
             self.first_token_ms = self.last_token_ms
             self._step("first_token")
+            if self._on_token is not None:
+                self._on_token()
         self.answer_bytes += len(data)
         self.text_chars += text_chars
         if len(data) <= PIECE_BYTES_MAX:

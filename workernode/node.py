@@ -17,8 +17,10 @@ from wire.errors import FleetError, InvalidName, UndecodableMessage
 from wire.piece import Alive, Echo
 from wire.presence import RUNNING_TOLD_MAX, RunningRequest
 from wire.topics import check_incarnation
+from wire.usage import Usage
 from workernode.attempt import Attempt
 from workernode.intake import Intake
+from workernode.outcome import Answered
 from workernode.prompt_counts import PromptCounts
 from workernode.traced import attempt_span, end_attempt
 
@@ -222,7 +224,9 @@ class Node:
         self._metrics.busy.set(self.busy)
         try:
             queue = await attempt.run(
-                on_park=lambda parked: self._park(attempt, parked=parked), on_done=lambda: self._done(attempt)
+                on_park=lambda parked: self._park(attempt, parked=parked),
+                on_done=lambda: self._done(attempt),
+                on_token=(lambda: self._answering(attempt)) if trying else None,
             )
         finally:
             if attempt.span is not None:
@@ -253,6 +257,12 @@ class Node:
             self._heartbeat.served(attempt.slot_s * 1000)
         if attempt.outcome is None:
             self._intake.judge(None, trying=attempt.trying)
+
+    def _answering(self, attempt: Attempt) -> None:
+        """The upstream answers the one that tries: others shall not wait for the end of a long answer."""
+        if attempt.trying:
+            self._intake.judge(Answered(Usage()), trying=True)
+            attempt.trying = False
 
     def _done(self, attempt: Attempt) -> None:
         """The engine is done with it: another request may have its slot while this one's end is told."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tests.fake_upstream import FakeUpstream
-from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, whole
+from tests.integration.test_main_job import PUBLIC, asked, charges, client_of, known, streamed, whole
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -68,6 +68,23 @@ async def test_a_refused_key_is_told_once_and_recovers_by_itself(fleet: InProces
         (message,) = [data["message"] for kind, data in await told(management) if kind == "node.authentication_failed"]
         assert "API_KEY_FILE" in message  # what to do
         assert 'It says: "Incorrect API key provided' in message
+
+
+async def test_a_provider_that_begins_to_answer_is_well_again(fleet: InProcessFleet) -> None:
+    """However long the answer takes by which that is found out."""
+    async with FakeUpstream(api_key="the-right-key") as upstream:
+        gateway = await fleet.gateway()
+        node = await fleet.node(**PUBLIC, API_URL=upstream.url, API_KEY="the-wrong-key")
+        await known(gateway, node.model)
+        async with client_of(gateway) as client:
+            long = asyncio.ensure_future(streamed(client, node.model, "r1 tokens=9 hang-after=4"))
+            await until(lambda: upstream.requests)
+            upstream.api_key = "the-wrong-key"
+            await upstream.until(lambda upstream: upstream.running == 1, within_s=10)
+            assert await whole(client, node.model, "r2 tokens=1") == "r2 t0"
+            assert not long.done()
+            long.cancel()
+            await asyncio.gather(long, return_exceptions=True)
 
 
 async def test_requests_go_to_another_provider_of_the_model_when_one_is_down(
