@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fake_upstream import Chaos, FakeUpstream, oracle_text
 from tests.remote_engine import Recorder, Waits, expected_usage, job, raw_server, started
 from workernode.outcome import Answered, Later, Refused
 from workernode.remote.allowance import Limits
+from workernode.remote.errors import ERROR_BYTES_MAX
 from workernode.remote.pace import CredentialPace
 from workernode.remote.retry import BUDGET_MAX
 
@@ -166,6 +168,29 @@ async def test_what_the_headers_state_is_learnt_from_answers_and_errors_alike(up
         assert pace.learnt().requests_per_min == 600
         await engine.answer(job("r2"), Recorder())
         assert pace.learnt().tokens_per_min == 90_000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", [b"", b'{"error":'], ids=["that hangs", "that is cut"])
+async def test_of_an_error_without_an_end_its_status_counts(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, stream: bool
+) -> None:
+    monkeypatch.setattr("workernode.remote.exchange._ERROR_BODY_WAIT_S", 0.1)
+    given_up = asyncio.Event()
+    head = b"HTTP/1.1 401 X\r\ncontent-length: 10000000\r\n\r\n"
+    async with raw_server(head + body, after=None if body else given_up) as url, started(url) as engine:
+        async with asyncio.timeout(5):
+            outcome = await engine.answer(job("r1", stream=stream), Recorder())
+        given_up.set()
+    assert isinstance(outcome, Later)
+    assert outcome.error.code == "upstream_authentication_failed"
+
+
+async def test_of_an_error_that_is_too_long_its_status_counts(upstream: FakeUpstream, engine: RemoteEngine) -> None:
+    upstream.script = [Chaos(status=401, body=b"x" * (ERROR_BYTES_MAX + 1))]
+    outcome = await engine.answer(job("r1"), Recorder())
+    assert isinstance(outcome, Later)
+    assert outcome.error.code == "upstream_authentication_failed"
 
 
 async def test_a_redirect_is_not_followed(upstream: FakeUpstream, engine: RemoteEngine) -> None:

@@ -146,6 +146,26 @@ async def test_an_answer_with_an_error_in_a_field_of_its_own_is_none(shown: str)
     assert answer.text == shown
 
 
+async def test_a_chunk_that_says_nothing_is_a_sign_of_life() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + b"data: %b\n\n" % chunk({"role": "assistant", "content": "a"}))
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            writer.write(b'data: {"type":"ping"}\n\n')
+        writer.write(events(chunk({"content": "b"}, "stop")))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, started(url, between_tokens_timeout_s=0.4) as engine:
+        answer = Recorder()
+        assert isinstance(await engine.answer(job("x", stream=True), answer), Answered)
+    assert answer.text == "ab"
+
+
 async def test_text_for_which_nothing_was_counted_is_estimated() -> None:
     given = whole("x" * 400) | {"usage": USAGE | {"completion_tokens": 0, "total_tokens": 5}}
     async with answering(json.dumps(given).encode(), "application/json") as url, started(url) as engine:

@@ -63,6 +63,24 @@ async def test_streams_run_at_once_and_have_each_their_index(usage_asked: bool) 
         assert all("usage" not in chunk for chunk in answer.chunks)
 
 
+async def test_what_one_stream_writes_is_whole_before_another_writes() -> None:
+    """A long line goes out in several pieces, and room for each is waited for."""
+
+    class Slow(Recorder):
+        writing = 0
+
+        async def write(self, data: bytes, *, text_chars: int = 0) -> None:
+            self.writing += 1
+            assert self.writing == 1
+            await super().write(data, text_chars=text_chars)
+            self.writing -= 1
+
+    async with NarrowProvider(together=3) as provider, started(provider.url, dialect=NARROW) as engine:
+        answer = Slow(delay_s=0.01)
+        assert isinstance(await engine.answer(job("x", stream=True, n=3), answer), Answered)
+    assert len(by_index(answer)) == 3
+
+
 async def test_prompts_in_a_list_are_answered_one_by_one_in_their_order() -> None:
     async with NarrowProvider() as provider, started(provider.url, dialect=NARROW) as engine:
         answer = Recorder()
