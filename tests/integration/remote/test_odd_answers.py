@@ -11,6 +11,8 @@ import pytest
 
 from tests.narrow_provider import NarrowProvider
 from tests.remote_engine import Recorder, job, raw_server, started
+from wire import codec
+from wire.event import RequestData
 from workernode.outcome import Answered, Later, Refused
 
 if TYPE_CHECKING:
@@ -144,6 +146,27 @@ async def test_an_answer_with_an_error_in_a_field_of_its_own_is_none(shown: str)
     assert isinstance(outcome, Refused), outcome
     assert outcome.error.code == "context_length_exceeded"
     assert answer.text == shown
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_finish_reason_is_never_too_long_for_the_bill(stream: bool) -> None:
+    reason = "malformed function call: " + "x" * 1000
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": reason}
+    body = events(chunk({"role": "assistant", "content": "Hi"}, reason))
+    if not stream:
+        body = json.dumps(whole(choices=[choice])).encode()
+    kind = "text/event-stream" if stream else "application/json"
+    async with answering(body, kind) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=stream), Recorder())
+    assert isinstance(outcome, Answered), outcome
+    data = RequestData(
+        request_id="req_0123",
+        endpoint="chat/completions",
+        model="m",
+        status="answered",
+        finish_reason=outcome.finish_reason,
+    )
+    codec.decode_request_data(codec.encode_event_data(data))
 
 
 async def test_a_chunk_that_says_nothing_is_a_sign_of_life() -> None:

@@ -25,11 +25,13 @@ _OPENAIS: dict[str, FinishReason | None] = {
     "sensitive": "content_filter",
     "refusal": "content_filter",
 }
+REASON_CHARS_MAX = 128
 FAILED = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
 """With these the provider says that the answer is none."""
 
 
 def finish_reason(theirs: str) -> str | None:
-    """OpenAI's word for a provider's; None for one that stands in chunks that end nothing. Others pass as they are."""
+    """OpenAI's word for a provider's; None for one that stands in chunks that end nothing. Others pass, cut where they
+    are too long for a bill."""
     word = theirs.lower()
-    return _OPENAIS.get(word, word)
+    return _OPENAIS.get(word, word[:REASON_CHARS_MAX])
