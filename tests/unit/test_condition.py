@@ -9,7 +9,7 @@ import pytest
 
 from wire.errors import ErrorBody
 from wire.usage import Usage
-from workernode.condition import FAILURES_IN_A_ROW, TRY_AGAIN_S_MAX, Better, Condition, Worse
+from workernode.condition import FAILURES_IN_A_ROW, TRY_AGAIN_S_MAX, TRY_AGAIN_S_MIN, Better, Condition, Worse
 from workernode.gate import Gate
 from workernode.outcome import Answered, Cancelled, Interrupted, Later, Refused
 
@@ -50,6 +50,10 @@ def test_each_failed_try_waits_longer_up_to_a_bound_and_is_no_news() -> None:
         waits.append(worse.again_s)
     assert waits == sorted(waits)
     assert waits[-1] == TRY_AGAIN_S_MAX
+    condition.after(ANSWERED, trying=True)
+    again = condition.after(later("upstream_quota_exhausted"), trying=False)
+    assert isinstance(again, Worse)
+    assert again.again_s == TRY_AGAIN_S_MIN
 
 
 def test_the_providers_own_figure_is_the_least_wait() -> None:

@@ -50,14 +50,18 @@ async def test_one_that_is_paused_in_trouble_tries_only_once_it_is_resumed(shown
     made.pause("Paused by alice.")
     assert shown.last() == ("paused", "Paused by alice.")
     waiting = asyncio.ensure_future(made.gate.enter())
+    assert made._try_again is not None
+    made._try_again.cancel()
     made._try()  # what its timer does
     await asyncio.sleep(0)
     assert not waiting.done()
     made.resume()
     assert shown.last()[0] == "quota_exhausted"
     assert await asyncio.wait_for(waiting, 5) is True
+    made.judge(refused, trying=True)
     made.judge(Answered(Usage()), trying=True)
     assert shown.last() == ("ready",)
+    assert made._try_again.cancelled()  # it would let one in past the pace
     await made.aclose()
 
 
