@@ -71,7 +71,7 @@ class Rate:
 
     def limit(self, now: float) -> float | None:
         """The same, or what other nodes say."""
-        known = self.known(now)
+        known = self._bound if self._found is None else self.known(now)
         return self.told if known is None else known
 
     def available(self, now: float) -> float | None:
