@@ -4,7 +4,7 @@
 # docker run -d --network host -e PULSAR_URL=pulsar://broker:6650 workernode          serves a gateway and a node
 # docker run -d --network host -e PULSAR_URL=pulsar://broker:6650 workernode gateway  serves that role alone
 
-FROM python:3.13-slim AS base
+FROM python:3.14-slim AS base
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
