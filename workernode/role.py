@@ -305,7 +305,8 @@ def _remote(settings: NodeSettings, identity: NodeIdentity) -> tuple[Engine, Cre
         clock=asyncio.get_running_loop().time,
         unix_ms=now_ms,
     )
-    return _relay(settings, identity, settings.api_url, key, settings.dialect, pace), pace
+    proxy = settings.api_proxy.get_secret_value() if settings.api_proxy else None
+    return _relay(settings, identity, settings.api_url, key, settings.dialect, pace, proxy=proxy), pace
 
 
 def _relay(
@@ -316,6 +317,7 @@ def _relay(
     dialect: str,
     pace: CredentialPace | None = None,
     *,
+    proxy: str | None = None,
     patient: bool = False,
 ) -> Engine:
     """Relays to that address: a provider's, or that of our own child. ``patient``: its silence says nothing."""
@@ -327,6 +329,7 @@ def _relay(
         upstream_model=settings.upstream_model or settings.model,
         slots=settings.max_process_num,
         node=identity.incarnation,
+        proxy=proxy,
         dialect=dialect_named(dialect),
         tokenizer=settings.tokenizer,
         endpoints=settings.served,

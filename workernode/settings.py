@@ -16,7 +16,7 @@ from wire.request import Endpoint
 from wire.topics import segment
 from workernode.local.settings import LocalSettings
 from workernode.remote.dialects.dialect import dialect_named
-from workernode.remote.url import endpoint_url
+from workernode.remote.url import check_proxy, endpoint_url
 
 NAME_CHARS_MAX = 255
 
@@ -44,6 +44,11 @@ class NodeSettings(LocalSettings, InCluster):
     )
     api_key: SecretStr | None = Field(None, description="the provider's key")
     api_key_file: Path | None = Field(None, description="a file with the provider's key, read again when it changes")
+    api_proxy: SecretStr | None = Field(
+        None,
+        description="the HTTP proxy through which the provider is reached, such as http://proxy:3128, or "
+        "http://user:password@proxy:3128",
+    )
     dialect: str = Field(
         "",
         description="how the provider speaks, and adapters by commas (docs/remote-node.md); by API_URL's host if empty",
@@ -132,6 +137,13 @@ class NodeSettings(LocalSettings, InCluster):
         _require(url, info)
         if url:
             endpoint_url(url, "chat/completions")
+        return url
+
+    @field_validator("api_proxy")
+    @classmethod
+    def _usable_proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_proxy(url.get_secret_value())
         return url
 
     @field_validator("dialect")

@@ -41,16 +41,17 @@ async def ask(
     trusted: SSLContext | None = None,
     body: Any = None,
     *,
+    proxy: str | None = None,
     bytes_max: int = ANSWER_BYTES_MAX,
 ) -> Reply:
     """GET, or POST where there is a JSON ``body``, following no redirect: a key must not go elsewhere.
 
     Raises :class:`Unanswered`, also for an answer of more than ``bytes_max``.
-    ``trusted`` is for an https address that no authority vouches for.
+    ``trusted`` is for an https address that no authority vouches for, ``proxy`` the address of an HTTP proxy.
     """
     try:
         async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session,
+            aiohttp.ClientSession(timeout=_TIMEOUT, proxy=proxy) as session,
             session.request(
                 "GET" if body is None else "POST",
                 url,
@@ -71,6 +72,8 @@ async def ask(
         raise Unanswered("there is no answer in time") from None
     except aiohttp.ClientConnectorCertificateError:
         raise Unanswered("its certificate is not trusted (SSL_CERT_FILE may name it, or its authority)") from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise Unanswered(f"the proxy refuses with {error.status}") from None
     except aiohttp.ClientConnectorError as error:
         number = error.os_error.errno
         reason = os.strerror(number) if number and number > 0 else error.strerror

@@ -29,12 +29,13 @@ async def check_upstream(settings: NodeSettings) -> list[Finding]:
     if key and "api-key-header" in dialect.adapters:
         headers["api-key"] = key
     azure = "deployments" in dialect.adapters
+    proxy = settings.api_proxy.get_secret_value() if settings.api_proxy else None
     try:
-        reply = await ask(models_url(deployment_url(settings.api_url, model) if azure else settings.api_url), headers)
+        url = models_url(deployment_url(settings.api_url, model) if azure else settings.api_url)
+        reply = await ask(url, headers, proxy=proxy)
     except Unanswered as why:
-        return [
-            fail(_NAME, f"The provider cannot be reached: {why}.", "Check API_URL, and the way out of this network.")
-        ]
+        way = "API_PROXY" if proxy else "the way out of this network: API_PROXY where a proxy is the only one"
+        return [fail(_NAME, f"The provider cannot be reached: {why}.", f"Check API_URL, and {way}.")]
     found = _judge(reply, model)
     if (clock := clock_finding("upstream clock", reply)) is not None:
         found.append(clock)

@@ -19,6 +19,7 @@ from broker.pulsar.credential import Credential
 from controller.kinds import AIMODEL
 from fleet.doctor.asking import ask
 from process.tls import trusting
+from tests.http_proxy import HttpProxy
 from tests.remote_engine import Recorder, job, started
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Server(NamedTuple):
     url: str
     port: int
     account: Path
+    posts: list[str]
 
 
 @pytest.fixture
@@ -55,7 +57,11 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
 
-    async def answer(_: web.Request) -> web.Response:
+    posts: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            posts.append(request.path)
         return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
 
     app = web.Application()
@@ -65,7 +71,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=own)
     await site.start()
     port = runner.addresses[0][1]
-    yield Server(f"https://127.0.0.1:{port}", port, tmp_path)
+    yield Server(f"https://127.0.0.1:{port}", port, tmp_path, posts)
     await runner.cleanup()
 
 
@@ -119,6 +125,15 @@ async def test_the_controller_trusts_its_clusters_authority(server: Server, tmp_
     cluster = await controller.cluster.Cluster.connect(path)
     assert await cluster.all(AIMODEL) == []
     await cluster.aclose()
+
+
+async def test_a_tunnel_through_a_proxy_ends_at_the_provider(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.account / "ca.crt"))
+    async with HttpProxy("s3cret") as proxy, started(f"{server.url}/v1", proxy=proxy.url) as engine:
+        await engine.answer(job("r1"), Recorder())
+        assert (await ask(server.url, {}, proxy=proxy.url)).status == 200
+    assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{server.port}"}
+    assert server.posts == ["/v1/chat/completions"]
 
 
 async def test_connections_to_a_broker_trust_its_authority(server: Server) -> None:

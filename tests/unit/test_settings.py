@@ -62,6 +62,8 @@ SPECIAL = {
     "management_keys": [CANARY, f"a:{CANARY}", f"a=owner:{CANARY}", f"=reader:{CANARY}", f"a=reader:{CANARY[:7]}",
                         f"a=reader:{CANARY},a=operator:{CANARY}x", f"a=reader:{CANARY},b=reader:{CANARY}",
                         f"a=reader:{CANARY} x", f"management=operator:{CANARY}", f"{'n' * 65}=reader:{CANARY}"],
+    "api_proxy": [CANARY, f"socks5://u:{CANARY}@proxy", f"http://u:{CANARY}@", f"http://u:{CANARY}@proxy:port",
+                  f"http://u:{CANARY}@proxy/path", f"http://u:{CANARY}@pro xy"],
     "alert_webhook_url": [CANARY, f"ftp://{CANARY}", f"https://hooks.example/{CANARY} x"],
     "limits_storage_url": [CANARY, "memory://", "redis://localhost", f"async+{CANARY}://x", "async+redis://[::1",
                            f"async+mongodb://u:{CANARY}@host"],
@@ -189,6 +191,7 @@ def test_settings_are_frozen(role: type[Settings]) -> None:
 
 SECRETS = [(role, name) for role in ROLES for name, field in role.model_fields.items() if SecretStr in kinds(field)]
 GOOD_SECRET = {
+    "api_proxy": f"http://user:{CANARY}@proxy:3128",
     "database_url": f"postgresql+asyncpg://user:{CANARY}@host/database",
     "limits_storage_url": f"async+memory://{CANARY}",
     "management_keys": f"alice=operator:{CANARY}",
@@ -198,7 +201,7 @@ GOOD_SECRET = {
 
 def test_the_secrets_are_known() -> None:
     known = {"pulsar_token", "api_keys", "api_key", "management_key", "database_url", "limits_storage_url"}
-    known |= {"management_keys", "alert_webhook_url"}
+    known |= {"management_keys", "alert_webhook_url", "api_proxy"}
     assert {name for _, name in SECRETS} == known
 
 

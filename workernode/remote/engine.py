@@ -72,7 +72,7 @@ class RemoteEngine(Engine):
         between_tokens_timeout_s: float = 60.0,
         answer_bytes_max: int = 64 * 2**20,
         event_bytes_max: int = 4 * 2**20,
-        trust_env: bool = False,
+        proxy: str | None = None,
         pace: CredentialPace | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -84,7 +84,7 @@ class RemoteEngine(Engine):
         self._limits = Limits(
             first_token_timeout_s, StreamLimits(between_tokens_timeout_s, event_bytes_max, answer_bytes_max)
         )
-        self._trust_env = trust_env
+        self._proxy = proxy
         self._pace = pace or CredentialPace(lambda: "", "", Allowances(), clock=time.monotonic, unix_ms=now_ms)
         self._retries = RetryBudget()
         self._node = node
@@ -125,7 +125,7 @@ class RemoteEngine(Engine):
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             headers={"user-agent": f"workernode/{_version()}", "content-type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._trust_env,
+            proxy=self._proxy,
         )
 
     async def answer(self, job: Job, answer: Answer) -> Answered | Refused | Later:

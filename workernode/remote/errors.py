@@ -31,6 +31,7 @@ from workernode.remote.rules import (
     AWAY,
     LASTING,
     NAMELESS,
+    PROXY,
     RATE,
     REFUSED,
     STRANGE,
@@ -143,7 +144,14 @@ def unreachable(why: BaseException | None = None) -> Failure:
     """No connection, or it broke before anything of the answer was shown."""
     if (reason := _tls_reason(why)) is not None:
         return Failure(Later(_handed_back(TLS, None), said=reason))
-    rule = NAMELESS if isinstance(why, aiohttp.ClientConnectorDNSError) else AWAY
+    rule = AWAY
+    match why:
+        case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
+            rule = PROXY
+        case aiohttp.ClientConnectorDNSError():
+            rule = NAMELESS
+        case _:
+            pass
     return Failure(Later(_handed_back(rule, None)), again=rule.again)
 
 

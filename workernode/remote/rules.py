@@ -65,6 +65,7 @@ _UNKNOWN_MODEL = Rule(
 )
 AWAY = Rule("The provider of this model could not be reached.", again=True)
 NAMELESS = Rule("No address is known for the host in API_URL.", again=True)
+PROXY = Rule("The proxy in API_PROXY gives no way to the provider of this model.", again=True)
 TLS = Rule("The provider of this model could not be reached safely, by TLS.", code="upstream_tls_failed")
 LASTING = (AUTHENTICATION, _QUOTA, _UNKNOWN_MODEL)
 """Until someone acts."""

@@ -43,6 +43,19 @@ def endpoint_url(api_url: str, endpoint: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{path}/{endpoint}", parts.query, ""))
 
 
+def check_proxy(url: str) -> None:
+    """Raises :class:`ValueError`, with a sentence that repeats no part of it, unless it is an HTTP proxy's address."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("it has a host or port that cannot be read") from None
+    if parts.scheme != "http" or not host or not url.isprintable() or " " in url:
+        raise ValueError("it must be http://host:port")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("it must end with the port")
+
+
 def _checked(api_url: str) -> SplitResult:
     if not api_url.isprintable() or " " in api_url:
         raise ValueError("API_URL holds a space or a control character.")
