@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.log_fields import fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from broker.pulsar.broker import PulsarBroker
+    from broker.pulsar.failure import Result
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,10 @@ class Watch:
         self._looks = 0
         self._nobody_since: float | None = None
         """Loop time since which no member is attached."""
+        self._refusal: Result | None = None
+        """Why the broker refuses this process, as it was told last. Its sentence may be another one each time."""
+        self._told: weakref.WeakKeyDictionary[Member, Result] = weakref.WeakKeyDictionary()
+        """Likewise why a member could not be joined: each reason once, for it may last for days."""
         self._hurry = asyncio.Event()
         self._under_way: dict[object, asyncio.Task[object]] = {}
         self._task = asyncio.create_task(self._run(), name="pulsar-watch")
@@ -89,8 +95,7 @@ class Watch:
                 await self._look()
             except PulsarFailure as failure:
                 self._lose()
-                about = fields("broker_refuses", address=self._broker.address, why=failure)
-                log.warning("The broker refuses this process.", extra=about)
+                self._tell_refusal(failure)
             except Exception:
                 # Without the watch nothing would ever come back.
                 log.exception("The connection to the broker could not be looked at.", extra=fields("look_failed"))
@@ -136,7 +141,14 @@ class Watch:
             if isinstance(member, PulsarProducer):
                 member.give_up()
 
+    def _tell_refusal(self, failure: PulsarFailure) -> None:
+        if failure.result != self._refusal:
+            self._refusal = failure.result
+            about = fields("broker_refuses", address=self._broker.address, why=failure)
+            log.warning("The broker refuses this process.", extra=about)
+
     def _find(self) -> None:
+        self._refusal = None
         if self._broker.lost:
             log.warning("The broker answers again.", extra=fields("broker_back", address=self._broker.address))
         self._broker.find()
@@ -161,9 +173,12 @@ class Watch:
         try:
             await member.join()
         except PulsarFailure as failure:
-            about = fields("join_waits", topic=member.topic, why=failure)
-            log.warning("A topic cannot be joined anew yet.", extra=about)
+            if self._told.get(member) != failure.result:
+                self._told[member] = failure.result
+                about = fields("join_waits", topic=member.topic, why=failure)
+                log.warning("A topic cannot be joined anew yet.", extra=about)
         except Exception:
             log.exception("A topic could not be joined anew.", extra=fields("join_failed", topic=member.topic))
         else:
             member.looks_lost = 0
+            self._told.pop(member, None)

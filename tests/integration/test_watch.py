@@ -154,6 +154,39 @@ async def test_who_may_only_publish_any_more_goes_on_publishing(peer: PulsarPeer
     await until(lambda: producer.connected)
 
 
+async def test_why_a_topic_cannot_be_joined_is_told_once_and_anew_after_it_was(
+    peer: PulsarPeer, broker: PulsarBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = await broker.consumer(A, "workers", Kind.SHARED)
+    joins = peer.answers[Command.SUBSCRIBE]
+    for times in (1, 2):
+        peer.answers[Command.SUBSCRIBE] = lambda visitor, asked: visitor.tell(
+            Command.ERROR, number(1, asked.number(5)) + number(2, 4) + text(3, b"no")
+        )
+        asked = len(peer.all_said(Command.SUBSCRIBE))
+        _close_consumer(peer, A)
+        await until(lambda: len(peer.all_said(Command.SUBSCRIBE)) >= asked + 4)  # noqa: B023
+        assert [record.message for record in caplog.records].count("A topic cannot be joined anew yet.") == times
+        peer.answers[Command.SUBSCRIBE] = joins
+        await until(lambda: consumer.connected)
+
+
+async def test_why_the_broker_refuses_is_told_once(
+    peer: PulsarPeer, broker: PulsarBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.producer(A)
+    greeting = peer.answers[Command.CONNECT]
+    peer.answers[Command.CONNECT] = lambda visitor, _: visitor.tell(Command.ERROR, number(2, 3) + text(3, b"expired"))
+    for visitor in peer.visitors:
+        visitor.hang_up()
+    asked = len(peer.visitors)
+    await until(lambda: len(peer.visitors) >= asked + 4)
+    assert not broker.connected
+    assert [record.message for record in caplog.records].count("The broker refuses this process.") == 1
+    peer.answers[Command.CONNECT] = greeting
+    await until(lambda: broker.connected)
+
+
 async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
     opened = peer.answers.pop(Command.PRODUCER)
     broker = PulsarBroker(peer.url, limits=LIMITS)
