@@ -17,6 +17,8 @@ back. ``done``: the request has its end. ``unknown``: the gateway does not know 
 ``poison``: it brought down too many nodes; write the dead letter.
 """
 
+WORDS_MAX = 16_384
+"""Of one message: more than its 256 KiB have room for. So many that are none take a reader a moment to pass over."""
 SENTENCE_CHARS_MAX = 1000
 COUNT_WAIT_S = 5.0
 """A gateway waits so long for the answer to ``count``; a node need not work on it any longer."""
@@ -138,4 +140,4 @@ class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     """
 
     sender: Id
-    words: list[msgspec.Raw]
+    words: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=WORDS_MAX)]

@@ -20,6 +20,9 @@ from wire.usage import Tokens, Usage
 PIECE_BYTES_MAX = 64 * 1024
 """Content above this is cut into several pieces, so that no answer blocks the others on the link."""
 
+FRAMES_MAX = 16_384
+"""Of one message: more than its 256 KiB have room for, as of words on a control topic."""
+
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
@@ -121,7 +124,7 @@ class LinkMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     node: Id
     line: Millis
     first: Number
-    frames: list[msgspec.Raw]
+    frames: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=FRAMES_MAX)]
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="echo"):

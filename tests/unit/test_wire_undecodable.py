@@ -6,6 +6,7 @@ import pickle
 import random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from tests.golden.cases import CASES, every_word
@@ -13,8 +14,11 @@ from tests.golden.events import EVENTS
 from tests.golden.files import bytes_of
 from tests.golden.sample import REQUEST
 from wire import codec
+from wire.control import WORDS_MAX, AreYouAlive, ControlMessage
 from wire.errors import UndecodableMessage
 from wire.event import charge_id
+from wire.link import MESSAGE_BYTES_MAX
+from wire.piece import FRAMES_MAX, Alive, LinkMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,3 +72,22 @@ def test_a_charge_at_its_limit_is_read_and_one_byte_more_is_not() -> None:
     assert codec.decode_event(stored.ljust(64 * 1024)).id == charge_id(REQUEST)
     with pytest.raises(UndecodableMessage):
         codec.decode_event(stored.ljust(64 * 1024 + 1))
+
+
+def test_what_has_more_parts_than_a_message_has_room_for_is_undecodable() -> None:
+    """Read one by one, and told one by one, they would keep a reader busy for as long as nobody may be silent."""
+
+    def control(count: int) -> bytes:
+        return codec.encode(ControlMessage(sender="gateway-1", words=[msgspec.Raw(b"\xc0")] * count))
+
+    def link(count: int) -> bytes:
+        return codec.encode(LinkMessage(node="node-1", line=1, first=1, frames=[msgspec.Raw(b"\xc0")] * count))
+
+    codec.decode_control(control(WORDS_MAX))
+    codec.decode_link(link(FRAMES_MAX))
+    with pytest.raises(UndecodableMessage):
+        codec.decode_control(control(WORDS_MAX + 1))
+    with pytest.raises(UndecodableMessage):
+        codec.decode_link(link(FRAMES_MAX + 1))
+    assert len(codec.encode_frame(Alive(attempt_id="att1", holding=True))) * FRAMES_MAX > MESSAGE_BYTES_MAX
+    assert memoryview(codec.encode_word(AreYouAlive(attempt_id="att1"))).nbytes * WORDS_MAX > MESSAGE_BYTES_MAX
