@@ -147,12 +147,13 @@ class Channels:
             opening.exception()  # whoever waited may have given up
 
     async def _open(self, route: Route) -> Channel:
+        where = f"{route.host}:{route.port}"
         try:
             channel = await self.greet(route, self._limits.connect_timeout_s)
         except TimeoutError:
-            raise PulsarFailure(Result.Timeout) from None
+            raise PulsarFailure(Result.ConnectError, f"{where} gives no answer") from None
         except (OSError, EOFError, ssl.SSLError) as error:
-            raise PulsarFailure(Result.ConnectError, str(error)) from None
+            raise PulsarFailure(Result.ConnectError, f"{where}: {error}") from None
         self._channels[route] = channel
         return channel
 

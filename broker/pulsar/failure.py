@@ -117,7 +117,9 @@ def explain(failure: PulsarFailure, doing: str) -> BrokerError:
     if result in FORBIDDEN:
         return BrokerForbidden(f"{doing} was refused: {FORBIDDEN[result]}.")
     if result in _UNAVAILABLE:
-        return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}.")
+        # Where to, the broker may have said: an address of its own that leads nowhere from here.
+        detail = f" ({failure.message})" if result == Result.ConnectError and failure.message else ""
+        return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}{detail}.")
     reason = failure.message or result.name
     return BrokerError(f"{doing} failed: {reason}.")
 

@@ -210,6 +210,21 @@ async def test_a_silent_address_of_a_host_is_passed_over(peer: PulsarPeer, monke
     assert peer.all_said(Command.PING)
 
 
+async def test_an_address_that_leads_nowhere_is_named(peer: PulsarPeer) -> None:
+    """A broker names one of its own for its topics, which may be known only where it runs."""
+    broker = PulsarBroker(peer.url, limits=replace(LIMITS, connect_timeout_s=0.2))
+    async with PulsarPeer() as silent:
+        del silent.answers[Command.CONNECT]
+        for port, why in ((1, ": "), (silent.port, " gives no answer")):
+            peer.answers[Command.LOOKUP] = lambda visitor, asked: visitor.tell(
+                Command.LOOKUP_RESPONSE,
+                peer.found(asked, url=f"pulsar://127.0.0.1:{port}"),  # noqa: B023
+            )
+            with pytest.raises(BrokerUnavailable, match=rf"no connection could be made \(127.0.0.1:{port}{why}"):
+                await broker.producer(KEPT)
+    await broker.aclose()
+
+
 async def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     for text_ in (None, "", "-----BEGIN PRIVATE KEY-----"):
