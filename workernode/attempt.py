@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 log = Log("node")
 
 ASK_AGAIN_S = 1.0
+SUSPECT_ASK_AGAIN_S = 0.05
+"""A gateway that was found gone answers within this, or its request gives its slot up until it is heard again, or found
+gone once more: it may have left thousands, and others wait behind them."""
 PARKED_ASK_AGAIN_S = 0.5
 """Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
 
@@ -111,8 +114,9 @@ class Attempt:
     ) -> Queue:
         """Take the request to its end and return what becomes of the delivery. Raises nothing but cancellation.
 
-        ``on_park`` is called with True when the slot becomes free although the delivery is kept, and with False when
-        the work shall begin after that: it returns whether there is a slot for it. ``on_done`` is called when
+        ``on_park`` is called with True when the slot could become free although the delivery is kept: it returns
+        whether there is room for such a one; and with False when the work shall begin after that: it returns whether
+        there is a slot for it. ``on_done`` is called when
         :attr:`outcome` is there, and only telling it is left to do; ``on_token`` with the first part of an answer.
         """
         self._on_token = on_token
@@ -212,10 +216,11 @@ class Attempt:
     async def _permission(self, on_park: Callable[[bool], bool]) -> Cancelled | Settle | None:
         """Wait for ``go``. Returns None to begin, or how the attempt ended without beginning."""
         while True:
-            word = await self._next_word(PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S)
+            word = await self._next_word(self._patience_s)
             match word:
                 case Go(alone=True) if self._alone.locked():
-                    self._park(on_park)
+                    if not self._park(on_park):
+                        return Cancelled("again", Usage())
                 case Go() if self.parked and not on_park(False):
                     # Many parked ones may be told to begin at once, when the node that had them dies.
                     return Cancelled("again", Usage())
@@ -223,7 +228,8 @@ class Attempt:
                     await self._begin(word)
                     return None
                 case Park():
-                    self._park(on_park)
+                    if not self._park(on_park):
+                        return Cancelled("again", Usage())
                 case Settle():
                     return word
                 case Stop() | GatewayGone():
@@ -231,7 +237,16 @@ class Attempt:
                 case Accepted():
                     pass
                 case None:
+                    if self.link.suspect:
+                        self._park(on_park)
                     self.link.push(self._started(), urgent=True)
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the gateway's word is awaited before it is asked for again."""
+        if self.parked:
+            return PARKED_ASK_AGAIN_S
+        return SUSPECT_ASK_AGAIN_S if self.link.suspect else ASK_AGAIN_S
 
     async def _begin(self, go: Go) -> None:
         self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
@@ -241,11 +256,12 @@ class Attempt:
         if go.alone:
             self._is_alone = await self._alone.acquire()
 
-    def _park(self, on_park: Callable[[bool], bool]) -> None:
-        if not self.parked:
+    def _park(self, on_park: Callable[[bool], bool]) -> bool:
+        """Wait without a slot, if there is room for that."""
+        if not self.parked and on_park(True):
             self.parked = True
             self._step("parked")
-            on_park(True)
+        return self.parked
 
     async def _work(self) -> Outcome:
         """Let the engine answer, and take a ``stop`` meanwhile."""

@@ -311,7 +311,8 @@ class Node:
         return attempt
 
     def _park(self, attempt: Attempt, *, parked: bool) -> bool:
-        """The attempt keeps its delivery and gives up its slot, or shall work after all: False if there is no slot."""
+        """The attempt keeps its delivery and gives up its slot, or shall work after all: False if there is no room for
+        the one, or no slot for the other."""
         if not parked:
             if attempt.slotless == "parked":
                 # Deliveries that are not attempts yet have their slot, too; and who is paused begins nothing.
@@ -323,8 +324,7 @@ class Node:
                 self._intake.gate.pace.resume()
             return True
         if self._parked >= self._parked_max:
-            attempt.interrupt(working=False)
-            return True
+            return False
         attempt.slotless = "parked"
         self._parked += 1
         self._intake.gate.pace.end(called=False)

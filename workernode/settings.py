@@ -80,7 +80,9 @@ class NodeSettings(LocalSettings, InCluster):
         ge=1,
         description="requests at once to the provider, likewise of all nodes together; at most MAX_PROCESS_NUM",
     )
-    parked_max: int = Field(1024, ge=1, description="how many deliveries may wait for another node's end")
+    parked_max: int = Field(
+        1024, ge=1, description="how many deliveries may wait without a slot, for another node's end or a gateway's"
+    )
     node_host: str = Field("127.0.0.1", description="where health and metrics listen")
     node_port: int = Field(8083, ge=0, le=65535, description="the port of health and metrics")
     node_name: Name = Field(default_factory=socket.gethostname, description="what people call this node")

@@ -107,6 +107,11 @@ class Uplink:
         return not self.users and all(last.said_at < since for last in self._settled)
 
     @property
+    def suspect(self) -> bool:
+        """Whether the gateway was found gone before, and was not heard since."""
+        return self._silence.lost_after_s < GATEWAY_LOST_S
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is under way and no attempt needs the line."""
         return self.users == 0 and self._sender.idle

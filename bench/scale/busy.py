@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from bench.fleet_processes import FleetProcesses
 
 P99_AIM_MS = 10.0
-RAMP_S = 4.0
-"""Streams do not begin all at once, so that their chunks do not come in step."""
+STEP = 0.618
+"""Of the pause between two chunks, from the beginning of one stream to that of the next: whole parts of it, or simple
+ones, would let the chunks of many streams come in step for ever."""
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ def measure(fleet: FleetProcesses, *, streams: int, per_s: float, seconds: float
             url=url,
             clients=streams,
             requests=streams,
-            ramp_s=RAMP_S,
+            ramp_s=STEP * streams / per_s,
             stream=True,
             stamped=True,
             chunks=chunks,

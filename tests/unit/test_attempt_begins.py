@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.scripted_engine import ScriptedEngine
+from tests.waiting import until
 from wire.control import Accepted, Go, Park, Stop
 from wire.piece import Alive, Finished, Frame, Started
 from wire.request import Request
@@ -39,6 +40,7 @@ class Link:
     """A line whose gateway hears when the test says so."""
 
     lost = False
+    suspect = False
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -77,9 +79,11 @@ class Books:
 class Bench:
     def __init__(self, request: Request = REQUEST) -> None:
         self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
+        self.room = True
+        """Whether the node can keep deliveries without a slot."""
         parts: Any = (Delivery(), request, self.link, self.engine, self.books, None, asyncio.Lock())
         self.attempt = Attempt(*parts, model=REQUEST.model)
-        self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: True, on_done=lambda: None))
+        self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: self.room, on_done=lambda: None))
 
     async def says(self, *words: Any) -> None:
         """What the gateway says, and the time to obey it."""
@@ -119,6 +123,34 @@ async def test_who_asked_just_now_begins_at_once(bench: Bench) -> None:
     assert bench.engine.asked == 1
     await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
     await bench.run
+
+
+async def test_a_request_of_a_gateway_that_was_found_gone_lets_others_have_its_slot(bench: Bench) -> None:
+    bench.link.suspect = True
+    await until(lambda: bench.attempt.parked)
+    bench.link.suspect = False  # it lives after all
+    await bench.says(bench.go())
+    bench.link.hears.set_result(True)
+    await bench.says()
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "ack"
+    assert bench.engine.asked == 1
+
+
+async def test_it_keeps_its_slot_where_no_more_can_wait_without_one(bench: Bench) -> None:
+    bench.link.suspect, bench.room = True, False
+    await until(lambda: len(bench.link.frames) >= 3)  # it goes on asking
+    assert not bench.attempt.parked
+    await bench.says(bench.go())
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "ack"
+
+
+async def test_who_is_told_to_wait_where_no_more_can_hands_the_request_back(bench: Bench) -> None:
+    bench.room = False
+    await bench.says(Park(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "nack"
+    assert bench.link.frames[-1] == Alive(attempt_id=bench.attempt.attempt_id, holding=False)
 
 
 async def test_the_engine_never_sees_a_request_whose_gateway_is_gone_by_then(bench: Bench) -> None:
