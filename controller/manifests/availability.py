@@ -29,13 +29,16 @@ def disruption_budget(model: AIModel) -> Manifest:
 
 
 def network_policy(model: AIModel, place: Place) -> Manifest:
-    """In: health and metrics. Out: names, broker, the cluster's API server, and the provider or the model's hub.
+    """In: health and metrics. Out: names, broker, the cluster's API server, the provider or the model's hub, and what a
+    URL in the AIModel's ``env`` names, such as a proxy or a collector of traces.
 
     By ports alone: a policy knows no host names, and what is outside a cluster is written differently for each network.
     """
     tcp = {_port(url) for url in place.pulsar_url.split(",")} | set(_API_SERVER_PORTS)
     if model.spec.remote is not None:
         tcp.add(_port(model.spec.remote.api_url))
+    for entry in model.spec.env:
+        tcp |= _addressed(entry.get("value") or "")
     names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     return head(model, "networking.k8s.io/v1", "NetworkPolicy") | {
         "spec": {
@@ -55,6 +58,21 @@ def pod_monitor(model: AIModel) -> Manifest:
             "podMetricsEndpoints": [{"port": "health", "path": "/metrics"}],
         }
     }
+
+
+def _addressed(value: str) -> set[int]:
+    """The ports of a setting that is a URL, or several of a broker's by commas; none of any other."""
+    scheme = value.partition("://")[0]
+    try:
+        match scheme:
+            case "pulsar" | "pulsar+ssl":
+                return set(map(_port, value.split(",")))
+            case "http" | "https":
+                return {_port(value)}
+            case _:
+                return set()
+    except ValueError:
+        return set()  # its node will say what is wrong with it
 
 
 def _port(url: str) -> int:

@@ -224,6 +224,31 @@ def test_a_value_with_a_dollar_reaches_the_node_as_it_is() -> None:
     assert env["THEIRS"] == "$(MODEL_NAME)"
 
 
+@pytest.mark.parametrize(
+    ("value", "ports"),
+    [
+        ("http://user:password@proxy:3128", {3128}),
+        ("http://collector", {80}),
+        ("https://hub.example/path?of=a,b", set()),  # 443 is open
+        ("pulsar://a:7650,b:7651,c", {7650, 7651}),
+        ("http://proxy:none", set()),
+        ("http://[proxy", set()),
+        ("30", set()),
+        ("", set()),
+    ],
+)
+def test_the_network_policy_lets_a_node_reach_what_its_own_env_names(value: str, ports: set[int]) -> None:
+    spec = {"type": "static", "model": "m", "static": {"answer": "a"}}
+    assert _ports(spec | {"env": [{"name": "THEIRS", "value": value}]}) - _ports(spec) == ports
+
+
+def _ports(spec: dict[str, Any]) -> set[int]:
+    place = Place.of(load(ControllerSettings, ENVIRON), keda=False, pod_monitors=False)
+    made = render(read({"metadata": {"name": "m"}, "spec": spec}), place)
+    policy = next(each for each in made if each["kind"] == "NetworkPolicy")
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
 @pytest.mark.parametrize(("gpus", "seconds"), [(0, 300 + 60), (1, 300 + 60 + 3600)])
 def test_a_rollout_waits_for_the_node_whose_gpus_it_needs(gpus: int, seconds: int) -> None:
     local = {"source": "a", "gpus": gpus, "loadSeconds": 60}
