@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -46,13 +47,15 @@ def patiently(do: Callable[[], None], wait_s: float, say: Callable[[str], None])
 
 
 class Admin:
-    """The admin interface at ``url``, asked with ``token``."""
+    """The admin interface at ``url``, asked with ``token``; ``trusted`` is what an https one is checked with."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, trusted: ssl.SSLContext) -> None:
         self._url = url
         self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         # The environment's proxy has no business between a broker and its admin, nor with its token.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)
+        )
 
     def tenant(self, name: str) -> None:
         """Have a tenant that the controller may make topics in. Raises :class:`Refused`."""
@@ -87,5 +90,8 @@ class Admin:
                 raise Refused(f"Pulsar's admin interface answered {error.code} to {method} {path}.") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            sentence = f"Pulsar's admin interface at {self._url} could not be asked: {reason}. Set PULSAR_ADMIN_URL."
-            raise Refused(sentence) from None
+            remedy = "Set PULSAR_ADMIN_URL."
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                reason = f"its certificate is not trusted ({reason.verify_message})"
+                remedy = "PULSAR_TLS_TRUST_CERTS names the authorities to trust."
+            raise Refused(f"Pulsar's admin interface at {self._url} could not be asked: {reason}. {remedy}") from None

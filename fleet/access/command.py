@@ -36,10 +36,7 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
             for step in steps:
                 click.echo(f"pulsar-admin {step.command}")
             return
-        token = settings.pulsar_token.get_secret_value() if settings.pulsar_token else None
-        if settings.pulsar_token_file is not None:
-            token = settings.pulsar_token_file.read_text().strip()
-        admin = Admin(settings.admin_url, token)
+        admin = Admin(settings.admin_url, settings.admin_token, settings.admin_trust)
 
         def grant() -> None:
             admin.tenant(topics.tenant)

@@ -9,20 +9,26 @@ from fleet.doctor.broker import DELAY_REMEDY
 from fleet.doctor.finding import Finding, ok, warn
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    from ssl import SSLContext
 
 SETTING = "managedLedgerNewEntriesCheckDelayInMillis"
 _NAME = "broker settings"
 _PATH = "/admin/v2/brokers/configuration/runtime"
 
 
-async def check_admin(admin_url: str, token: SecretStr | None) -> list[Finding]:
-    """Findings on the broker's settings and clock; only warnings, as the fleet runs without this interface."""
-    headers = {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+async def check_admin(admin_url: str, token: str | None, trusted: SSLContext) -> list[Finding]:
+    """Findings on the broker's settings and clock; only warnings, as the fleet runs without this interface.
+
+    ``trusted`` is what an https one is checked with.
+    """
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        reply = await ask(admin_url + _PATH, headers)
+        reply = await ask(admin_url + _PATH, headers, trusted)
     except Unanswered as why:
-        remedy = "Set PULSAR_ADMIN_URL to the broker's admin address; without it, judge by the round trip."
+        remedy = (
+            "Set PULSAR_ADMIN_URL to the broker's admin address, and PULSAR_TLS_TRUST_CERTS where an authority of your "
+            "own vouches for it; without it, judge by the round trip."
+        )
         return [warn(_NAME, f"The broker's admin interface at {admin_url} could not be asked: {why}.", remedy)]
     found = [_delay_finding(reply.status, reply.json)]
     if (clock := clock_finding("broker clock", reply)) is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from broker.open import open_broker
 from fleet.doctor.broker import check_broker
 from fleet.doctor.broker_admin import check_admin
-from fleet.doctor.finding import Finding, fail, ok
+from fleet.doctor.finding import Finding, fail, ok, warn
 from fleet.doctor.keys import check_keys
 from fleet.doctor.ports import check_ports
 from fleet.doctor.report import as_json as in_json
@@ -115,4 +115,9 @@ async def _check_broker(settings: DoctorSettings, node: NodeSettings | None) -> 
     finally:
         await broker.aclose()
     # To an address that was only guessed no token is shown.
-    return found + await check_admin(settings.admin_url, settings.pulsar_token if settings.pulsar_admin_url else None)
+    try:
+        token = settings.admin_token if settings.pulsar_admin_url else None
+        return found + await check_admin(settings.admin_url, token, settings.admin_trust)
+    except OSError as error:
+        remedy = "PULSAR_TOKEN_FILE and PULSAR_TLS_TRUST_CERTS name files that can be read."
+        return [*found, warn("broker settings", f"The broker's admin interface was not asked: {error}.", remedy)]

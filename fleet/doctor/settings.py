@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from process.settings import Settings
+from process.tls import trusting
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class DoctorSettings(Settings):
@@ -27,6 +32,18 @@ class DoctorSettings(Settings):
         if not usable:
             raise ValueError("it must begin with http:// or https://, name a host, and hold no password")
         return url.rstrip("/")
+
+    @property
+    def admin_token(self) -> str | None:
+        """What is shown to it. Raises :class:`OSError` if there is a file of it that cannot be read."""
+        if self.pulsar_token_file is not None:
+            return self.pulsar_token_file.read_text(encoding="utf-8").strip()
+        return self.pulsar_token.get_secret_value() if self.pulsar_token else None
+
+    @property
+    def admin_trust(self) -> SSLContext:
+        """What its certificate is checked with, as the broker's. Raises :class:`OSError`."""
+        return trusting(self.pulsar_tls_trust_certs)
 
     @property
     def admin_url(self) -> str:

@@ -12,12 +12,17 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from click.testing import CliRunner
 
 import controller.cluster
 import process.cluster
 from broker.pulsar.credential import Credential
 from controller.kinds import AIMODEL
+from fleet.access.command import access
 from fleet.doctor.asking import ask
+from fleet.doctor.broker_admin import check_admin
+from fleet.doctor.settings import DoctorSettings
+from process.settings import load
 from process.tls import trusting
 from tests.http_proxy import HttpProxy
 from tests.remote_engine import Recorder, job, started
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
     from typing import Any
+
+    from click.testing import Result
 
 _BARE = "[req]\ndistinguished_name=name\n[name]\n[none]\n[server]\nsubjectAltName=IP:127.0.0.1\n"
 """With ``[none]`` neither the key's usage nor its identifier is told; with ``[server]`` no authority's identifier."""
@@ -62,7 +69,8 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     async def answer(request: web.Request) -> web.Response:
         if request.method == "POST":
             posts.append(request.path)
-        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+        tenant: dict[str, list[str]] = {"adminRoles": [], "allowedClusters": []}
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}} | tenant)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -141,6 +149,38 @@ async def test_connections_to_a_broker_trust_its_authority(server: Server) -> No
     _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
     writer.close()
     await writer.wait_closed()
+
+
+async def test_whoever_asks_a_brokers_admin_interface_trusts_its_authority(server: Server) -> None:
+    environ = {"PULSAR_ADMIN_URL": server.url, "PULSAR_TOKEN_FILE": str(server.account / "token")}
+    environ |= {f"PULSAR_NAMESPACE_{name}": name.lower() for name in ("REQUESTS", "LINKS", "RESULTS")}
+    trusting_it = environ | {"PULSAR_TLS_TRUST_CERTS": str(server.account / "ca.crt")}
+
+    def granted(env: dict[str, str]) -> Result:
+        return CliRunner().invoke(access, env=env)
+
+    refused = await asyncio.to_thread(granted, environ)
+    assert refused.exit_code == 1
+    assert "its certificate is not trusted" in refused.output
+    assert "PULSAR_TLS_TRUST_CERTS" in refused.output
+    assert (await asyncio.to_thread(granted, trusting_it)).exit_code == 0
+    assert server.posts
+    assert "could not be asked" in await _told_by_the_doctor(environ)
+    assert "could not be asked" not in await _told_by_the_doctor(trusting_it)
+
+
+async def test_an_admin_interface_is_shown_the_token_of_a_file(server: Server) -> None:
+    token = server.account / "token"
+    settings = load(DoctorSettings, {"PULSAR_TOKEN_FILE": str(token)})
+    assert settings.admin_token == "token"
+    token.write_text("renewed\n")
+    assert settings.admin_token == "renewed"
+
+
+async def _told_by_the_doctor(environ: dict[str, str]) -> str:
+    settings = load(DoctorSettings, environ)
+    findings = await check_admin(settings.admin_url, settings.admin_token, settings.admin_trust)
+    return " ".join(finding.sentence for finding in findings)
 
 
 async def test_what_the_environment_trusts_is_trusted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
