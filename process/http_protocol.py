@@ -238,6 +238,10 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
+        if not self.pipeline:
+            # It rests where much of a body came at once, and who has all of it asks for no more: a client that leaves
+            # would not be heard.
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from process.http_protocol import limited
-from tests.raw_http import get
+from process.http_protocol import LimitedProtocol, limited
+from tests.raw_http import get, post
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.packets: list[bytes] = []
         self.closed = False
+        self.is_read = True
 
     def write(self, data: Any) -> None:
         assert not self.closed
@@ -46,8 +48,11 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def pause_reading(self) -> None:
+        self.is_read = False
+
     def resume_reading(self) -> None:
-        return
+        self.is_read = True
 
 
 async def _asked(answering: Any, request: bytes) -> Wire:
@@ -58,16 +63,21 @@ async def _asked(answering: Any, request: bytes) -> Wire:
         await answering(send)
         answered.set()
 
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none")
     wire = Wire()
-    protocol = limited(65_536, 30.0, lambda _: [])(config=config, server_state=ServerState(), app_state={})
-    protocol.connection_made(wire)
+    protocol = _connected(app, wire)
     protocol.data_received(request)
     await answered.wait()
     packets = list(wire.packets)
     protocol.connection_lost(None)
     wire.packets = packets
     return wire
+
+
+def _connected(app: Any, wire: Wire) -> LimitedProtocol:
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none")
+    protocol = limited(65_536, 30.0, lambda _: [])(config=config, server_state=ServerState(), app_state={})
+    protocol.connection_made(wire)
+    return protocol
 
 
 async def test_a_whole_answer_is_one_packet() -> None:
@@ -117,3 +127,34 @@ async def test_a_head_that_no_body_follows_is_sent_before_the_connection_ends() 
     wire = await _asked(answering, get("/", "content-length: 5", method="HEAD"))
     [packet] = wire.packets
     assert packet.endswith(b"\r\n\r\n")
+
+
+async def test_a_client_is_listened_to_until_it_is_answered_however_large_its_body_came() -> None:
+    """Else nobody would hear that it leaves. The next request may wait until this one has its answer."""
+    may_answer = asyncio.Event()
+    taken = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal taken
+        more = True
+        while more:
+            message = await receive()
+            taken += len(message["body"])
+            more = message["more_body"]
+        await may_answer.wait()
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    wire = Wire()
+    protocol = _connected(app, wire)
+    size = 200_000
+    protocol.data_received(post(b"", f"content-length: {size + 1}") + b"x")
+    await until(lambda: taken == 1)
+    protocol.data_received(b"x" * size)
+    await until(lambda: taken == size + 1)
+    assert wire.is_read
+    protocol.data_received(get("/"))
+    assert not wire.is_read
+    may_answer.set()
+    await until(lambda: len(wire.packets) == 2)
+    protocol.connection_lost(None)
