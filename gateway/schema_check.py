@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,11 +22,19 @@ PATTERNS_CHARS_MAX = 50_000
 
 _TOKEN = re.compile(
     r"""\\u\{(?P<point>[0-9A-Fa-f]{1,6})\} | \\u(?P<unit>[0-9A-Fa-f]{4}) | \\x(?P<byte>[0-9A-Fa-f]{2})
-    | (?P<property>\\[pP]\{[\w=]{1,64}\}) | (?P<control>\\c[A-Za-z]) | \\k<(?P<again>\w+)> | (?P<escape>\\.)
+    | (?P<property>\\[pP]\{[\w=]{1,64}\}) | (?P<control>\\c[A-Za-z]) | \\k<(?P<again>\w+)>
+    | (?P<class>-?\\[dDsSwW]-?) | (?P<escape>\\.)
     | (?P<group>\(\?<(?=[A-Za-z_])) | (?P<flags>\(\?[aiLmsux-]+[:)]) | (?P<far>[^\x00-\x7f])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 """What ECMAScript, whose expressions JSON schemas hold, and Python spell differently."""
+_Kind = Literal["schema", "schemas", "data"]
+"""What a part of a schema is: one itself, several by names of anybody's choice, or none, whatever it looks like."""
+_KINDS: dict[str, _Kind] = {
+    **dict.fromkeys(("$defs", "definitions", "dependentSchemas", "patternProperties", "properties"), "schemas"),
+    **dict.fromkeys(("const", "default", "enum", "example", "examples"), "data"),
+}
+"""Of keywords; what others have is taken for a schema."""
 
 
 class InvalidSchema(InvalidRequest):
@@ -52,24 +61,28 @@ class SchemaChecks:
         if not isinstance(schema, dict | bool):
             raise InvalidSchema("A JSON schema is an object.", param=param)
         references = _References(schema, param)
-        todo: list[tuple[Any, int]] = [(schema, 1)]
+        todo: list[tuple[Any, int, _Kind]] = [(schema, 1, "schema")]
         while todo:
-            node, depth = todo.pop()
+            node, depth, kind = todo.pop()
             self._seen += 1
             if depth > SCHEMA_DEPTH_MAX:
                 raise InvalidSchema(f"The JSON schema is nested deeper than {SCHEMA_DEPTH_MAX} levels.", param=param)
             if self._seen > SCHEMA_NODES_MAX:
                 raise InvalidSchema(f"The JSON schemas have more than {SCHEMA_NODES_MAX} parts.", param=param)
             if isinstance(node, dict):
-                self._check_pattern(node.get("pattern"), param)
-                references.check(node)
-                todo.extend((child, depth + 1) for child in node.values())
+                if kind == "schema":
+                    self._check_pattern(node.get("pattern"), param)
+                    references.check(node)
+                    todo.extend((child, depth + 1, _KINDS.get(name, "schema")) for name, child in node.items())
+                else:
+                    inner: _Kind = "schema" if kind == "schemas" else "data"
+                    todo.extend((child, depth + 1, inner) for child in node.values())
             elif isinstance(node, list):
-                todo.extend((child, depth + 1) for child in node)
+                todo.extend((child, depth + 1, kind) for child in node)
 
     def _check_pattern(self, pattern: Any, param: str) -> None:
         if not isinstance(pattern, str):
-            return  # absent, or a property that happens to be called so
+            return  # absent, or no pattern
         self._pattern_chars += len(pattern)
         if len(pattern) > PATTERN_CHARS_MAX or self._pattern_chars > PATTERNS_CHARS_MAX:
             raise InvalidSchema(
@@ -129,6 +142,8 @@ def _as_python(token: re.Match[str]) -> str:
     takes milliseconds for each range of them."""
     found = token.lastgroup or ""
     match found:
+        case "class":
+            return token[0].replace("-", r"\-")  # beside a class it is itself, and to Python half a range
         case "point" | "unit" | "byte":
             return f"\\x{min(int(token[found], 16), 0x7F):02x}"
         case "far":
@@ -150,7 +165,9 @@ def _as_python(token: re.Match[str]) -> str:
 def _resolve(root: Any, reference: str) -> dict[str, Any] | None:
     node = root
     for part in reference.removeprefix("#").split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = _key(part)
+        if isinstance(node, dict) and key not in node:
+            key = _key(unquote(part))  # a reference is an address, and not everybody writes it as one
         if isinstance(node, dict) and key in node:
             node = node[key]
         elif isinstance(node, list) and key.isdecimal() and len(key) < 10 and int(key) < len(node):
@@ -158,3 +175,7 @@ def _resolve(root: Any, reference: str) -> dict[str, Any] | None:
         else:
             return None
     return node if isinstance(node, dict) else {} if isinstance(node, bool) else None
+
+
+def _key(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")

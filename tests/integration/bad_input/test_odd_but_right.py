@@ -35,6 +35,17 @@ GOOD: dict[str, Any] = {
     "a_schema_that_recurs": with_schema({"properties": {"next": {"$ref": "#"}}}),
     "a_pattern_that_python_wonders_about": with_schema({"pattern": "^[[a]+$"}),
     "a_pattern_of_ecmascript": with_schema({"pattern": r"^\p{L}+(?<year>\d{4})\k<year>[\u0000-\uffff]$"}),
+    "a_dash_beside_a_class_of_letters": with_schema({"pattern": r"^[\w-.]+@[\w-]+\.[+-\d]{2,4}\d-\w-?$"}),
+    "a_reference_as_addresses_spell_it": with_schema(
+        {"$ref": "#/$defs/Map%3Cstring%2C%20a~1b%3E", "$defs": {"Map<string, a/b>": {"type": "object"}}}
+    ),
+    "examples_that_look_like_schemas": with_schema(
+        {
+            "properties": {"pattern": {"type": "string", "enum": ["*"]}},
+            "default": {"pattern": "**/*.py"},
+            "examples": [{"pattern": "*"}, {"$ref": "elsewhere", "properties": {"a": {"pattern": "*"}}}],
+        }
+    ),
     "a_function_without_parameters": with_schema(None),
     "a_public_image": image("https://example.com/a.png"),
     "an_image_as_data": image("data:image/png;base64,AAAA"),

@@ -28,6 +28,8 @@ ROWS = [
             "a_schema_that_is_a_list_is_refused": [],
             "a_schema_of_1_mb_is_refused": {"description": "x" * 1_000_000},
             "a_bad_pattern_is_refused": {"pattern": "(CANARY"},
+            "a_bad_pattern_of_the_property_default_is_refused": {"properties": {"default": {"pattern": "(CANARY"}}},
+            "an_example_200_deep_is_refused": {"examples": json.loads(deep('{"a":', "}", 200))},
             "a_pattern_that_counts_through_unicode_is_refused": {"pattern": "(?i)[\u0000-\U0010fffe]"},
             "a_long_pattern_is_refused": {"pattern": "a" * 1001},
             "a_ref_to_itself_is_refused": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}},
