@@ -102,6 +102,8 @@ class Front:
             app = self._app
             if scope["method"] == "POST":
                 app = self._windows.get(scope["path"], app)
+            elif scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # of which the server leaves the body out
             await app(scope, receive, send_with_id)
         except FleetError as error:
             await self._refuse(error.body(), send_with_id, started=started)

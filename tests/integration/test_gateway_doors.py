@@ -184,6 +184,18 @@ async def test_a_wrong_method_is_a_405_that_names_the_right_one(doors: Doors, me
     assert method == "HEAD" or answer.error["code"] == "method_not_allowed"
 
 
+async def test_of_what_can_be_read_the_head_alone_can_be_asked_for(doors: Doors) -> None:
+    key = f"authorization: Bearer {KEY}"
+    async with Connection(doors.port) as connection:
+        for path in [path for method, path in doors.routes if method == "GET"]:
+            connection.send(get(path, key))
+            read = await connection.answer()
+            connection.send(get(path, key, method="HEAD"))
+            head = await connection.answer(method="HEAD")
+            assert (head.status, head.headers["content-type"]) == (200, read.headers["content-type"]), path
+            assert head.headers.keys() == read.headers.keys()
+
+
 async def test_an_unknown_model_is_a_404_without_echo(doors: Doors) -> None:
     answer = await doors.knock("GET", "/v1/models/CANARY%0d%0a", f"authorization: Bearer {KEY}")
     assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
