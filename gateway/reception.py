@@ -215,10 +215,8 @@ class Reception:
             raise
         except QueueUnavailable as error:
             # Perhaps it is in the topic after all. A node that has found it answers, and charges for that; one that
-            # finds it later will be told that it has its end.
-            if self._conversations.give_up(request.request_id, error):
-                self._accepted.add(request)
-                raise
+            # finds it later will be told that it has its end, which its client hears as that of any other.
+            self._conversations.give_up(request.request_id, error)
         self._accepted.add(request)
 
     def _release(self, request: Request) -> None:

@@ -134,6 +134,22 @@ async def test_a_request_without_a_receipt_that_a_node_answers_is_answered(tmp_p
     await fleet.aclose()
 
 
+async def test_a_request_that_perhaps_is_published_has_failed_and_was_not_refused() -> None:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: SilentBroker(server, stored=True), {"MODELS": "model"})
+    gateway = await fleet.gateway()
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{gateway.url}/v1/chat/completions", json=asked("model", "r")) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (503, "queue_unavailable")
+            assert (response.headers["x-should-retry"], response.headers["retry-after"]) == ("true", "1")
+        async with session.get(f"{gateway.url}/metrics") as response:
+            figures = (await response.text()).splitlines()
+    assert 'gateway_requests_total{outcome="failed"} 1.0' in figures
+    assert 'gateway_errors_total{code="queue_unavailable"} 1.0' in figures
+    assert 'gateway_refused_requests_total{status="503"} 0.0' in figures
+    await fleet.aclose()
+
+
 async def test_a_message_that_nobody_can_read_leaves_a_trace_and_no_content(
     fleet: InProcessFleet, tmp_path: Path
 ) -> None:

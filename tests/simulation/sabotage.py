@@ -11,7 +11,7 @@ import gateway.conversation
 import management.journal
 from gateway.conversation import Conversation
 from gateway.conversations import Conversations
-from gateway.decisions import Show
+from gateway.decisions import Break, Show
 from tests.chaos.sabotage import cheerful, mixing, no_unique_id
 from wire.control import Stop
 from wire.link import LinkReceiver
@@ -51,9 +51,10 @@ def _dead_at_once(self: Conversation) -> list[Decision]:
 
 
 def _always(self: Conversations, request_id: str, error: FleetError) -> bool:
-    """Without a receipt a request ends, whoever has it."""
+    """Without a receipt a client hears so, whoever has its request."""
     if (owned := self._owned.get(request_id)) is not None:
-        self._carry_out(owned, owned.conversation.broken(error))
+        owned.exchange.end = None
+        owned.exchange.finish(Break(error.body()))
     return True
 
 
