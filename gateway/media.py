@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 
 class _Address(msgspec.Struct):
@@ -11,7 +10,7 @@ class _Address(msgspec.Struct):
 
 
 class _Part(msgspec.Struct):
-    image_url: _Address | UnsetType = UNSET
+    image_url: _Address | None = None
 
 
 class _Message(msgspec.Struct):
@@ -35,5 +34,5 @@ def text_bytes(body: bytes) -> int:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return len(body)
     parts = (part for each in messages if isinstance(each.content, list) for part in each.content)
-    urls = (bytes(part.image_url.url) for part in parts if part.image_url is not UNSET)
+    urls = (bytes(part.image_url.url) for part in parts if part.image_url is not None)
     return len(body) - sum(len(url) - 2 for url in urls if url.startswith((b'"data:image/', b'"data:image\\/')))

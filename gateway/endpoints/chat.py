@@ -80,7 +80,7 @@ def _with_messages(body: bytes) -> bytes | None:
 
 def _images(request: ChatRequest) -> int:
     parts = (part for each in request.messages if isinstance(each.content, list) for part in each.content)
-    return sum(part.image_url is not UNSET for part in parts)
+    return sum(part.image_url is not None for part in parts)
 
 
 def _is_plain(request: ChatRequest) -> bool:
@@ -121,12 +121,12 @@ def _check_message(message: Message, where: str) -> None:
 def _check_schemas(request: ChatRequest) -> None:
     checks = SchemaChecks()
     for number, tool in enumerate(request.tools or ()):
-        if tool.function is not UNSET and tool.function.parameters is not UNSET:
+        if tool.function is not None and tool.function.parameters is not UNSET:
             # OpenAI takes null here for a function without parameters.
             checks.check(tool.function.parameters, f"tools[{number}].function.parameters", null=True)
     if request.response_format is not None:
         wanted = request.response_format.json_schema
-        if wanted is not UNSET and wanted.schema is not UNSET:
+        if wanted is not None and wanted.schema is not UNSET:
             checks.check(wanted.schema, "response_format.json_schema.schema")
         elif request.response_format.type == "json_schema":
             raise lacking("response_format json_schema needs json_schema.schema.", "response_format.json_schema")
@@ -139,7 +139,7 @@ def _check_parts(parts: list[Part], where: str) -> None:
             ("video_url", part.video_url),
             ("audio_url", part.audio_url),
         ):
-            if address is not UNSET and not reachable_from_outside(address.url):
+            if address is not None and not reachable_from_outside(address.url):
                 raise InvalidRequest(
                     "The address of an image, video or sound is https:, http: or data:, and not one inside this "
                     "network. Write a host outside of ASCII in its xn-- form.",

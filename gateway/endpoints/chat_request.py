@@ -34,9 +34,9 @@ class Part(msgspec.Struct):
     """A part of a message's content."""
 
     type: str
-    image_url: Url | UnsetType = UNSET
-    video_url: Url | UnsetType = UNSET
-    audio_url: Url | UnsetType = UNSET
+    image_url: Url | None = None
+    video_url: Url | None = None
+    audio_url: Url | None = None
 
 
 class Message(msgspec.Struct):
@@ -75,7 +75,7 @@ class Tool(msgspec.Struct):
     """What the model may call."""
 
     type: str
-    function: Function | UnsetType = UNSET
+    function: Function | None = None
 
 
 class JsonSchema(msgspec.Struct):
@@ -89,7 +89,7 @@ class ResponseFormat(msgspec.Struct):
     """The form of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | UnsetType = UNSET
+    json_schema: JsonSchema | None = None
 
 
 class ChatRequest(Generation, kw_only=True):
@@ -115,7 +115,7 @@ class FastChatRequest(ChatRequest, kw_only=True):
 
 NO_TEMPLATE_VALUES = (*REFUSED_FIELDS, "tokenize", "messages", "conversation", "tools")
 """What some engines take from ``chat_template_kwargs`` for their own arguments: a request could bring a template."""
-FORMAT: Rule = when("type", {"const": "json_schema"}, having("json_schema", {"required": ["schema"]}))
+FORMAT: Rule = when("type", {"const": "json_schema"}, having("json_schema", {"type": "object", "required": ["schema"]}))
 RULES: Rule = {
     "allOf": [
         REFUSED,

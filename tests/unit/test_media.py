@@ -45,6 +45,12 @@ def test_a_limit_of_tokens_holds_the_same_for_an_image_of_any_size() -> None:
     assert IMAGE_TOKENS < held < 2 * IMAGE_TOKENS
 
 
+def test_an_image_beside_a_part_that_says_it_has_none_is_no_text() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    body = json.dumps({"messages": [{"content": [{"type": "text", "text": "Hi", "image_url": None}, image]}]})
+    assert text_bytes(body.encode()) == len(body.replace("data:image/png;base64,AAAA", ""))
+
+
 @pytest.mark.parametrize(
     "body",
     [
