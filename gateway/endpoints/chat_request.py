@@ -102,7 +102,7 @@ class ChatRequest(Generation, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Meta(max_length=TOOLS_MAX)] | None = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: dict[str, bool | str] | None = None
+    chat_template_kwargs: dict[str, bool | float | str | None] | None = None
     best_of: Literal[1] | None = None
     """Of completions. Some engines would take it here too, and make more answers than anybody has counted on."""
 
