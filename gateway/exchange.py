@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from gateway.decisions import Break, Complete
     from process.timers import Timers
@@ -24,6 +25,8 @@ class Exchange:
         """Bytes that the client has not taken yet."""
         self.begun = False
         """For a client that hung up: whether a node had its request by then, or will still answer it."""
+        self.on_hang_up: Callable[[], None] | None = None
+        """Called when the client leaves while nobody waits for news yet."""
         self._timers = timers
         self._hung_up = False
         self._parts: list[bytes] = []
@@ -96,6 +99,8 @@ class Exchange:
         """The client is gone: whoever waits for news hears it."""
         self._hung_up = True
         self._wake()
+        if self.on_hang_up is not None:
+            self.on_hang_up()
 
     def _woken(self) -> asyncio.Future[None]:
         self._waiter = self._timers.loop.create_future()

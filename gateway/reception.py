@@ -118,7 +118,7 @@ class Reception:
         ended = False
         try:
             crash.point("after_own_before_publish")
-            await self._publish(request)
+            await self._publish(request, exchange)
             if span is not None:
                 span.step("published")
             crash.point("after_publish")
@@ -203,12 +203,18 @@ class Reception:
             traceparent=None if span is None else span.traceparent,
         )
 
-    async def _publish(self, request: Request) -> None:
+    async def _publish(self, request: Request, exchange: Exchange) -> None:
         try:
-            with self._timers.limit((request.deadline_ms - now_ms()) / 1000):
-                await self._queue.publish(request)
+            with self._timers.limit((request.deadline_ms - now_ms()) / 1000) as limit:
+                if not self._on_disconnect.finishes(request.model, request.key_id):
+                    # Else who has gone would wait for a broker that is away, with what its key may have at once.
+                    exchange.on_hang_up = limit.end
+                try:
+                    await self._queue.publish(request)
+                finally:
+                    exchange.on_hang_up = None
         except TimeoutError:
-            pass  # its deadline has ended it, receipt or not: that is what its client hears
+            pass  # its deadline or its client's leaving has ended it, receipt or not: that is what becomes of it
         except (NotPublished, Overloaded, BodyTooLarge):
             self._conversations.never_published(request.request_id)
             self._release(request)

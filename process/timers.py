@@ -81,7 +81,7 @@ class Limit:
         task = asyncio.current_task(self._timers.loop)
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
-        self._timer = self._timers.after(self._seconds, self._end)
+        self._timer = self._timers.after(self._seconds, self.end)
         return self
 
     def __exit__(
@@ -92,9 +92,11 @@ class Limit:
         if self.over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def _end(self) -> None:
-        self.over = True
-        self._task.cancel()
+    def end(self) -> None:
+        """Its time is over now. Only while the block runs, and not called by itself; does nothing twice."""
+        if not self.over:
+            self.over = True
+            self._task.cancel()
 
 
 class _Shared:

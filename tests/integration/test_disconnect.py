@@ -6,18 +6,25 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
+import psutil
 import pytest
 
+from broker.interface import Kind
+from broker.memory import MemoryBroker, MemoryServer
 from tests.fake_upstream import FakeUpstream, oracle_usage
+from tests.in_process import InProcessFleet
+from tests.integration.test_admission import figure
 from tests.integration.test_ends import ends, get
 from tests.integration.test_main_job import PUBLIC, accepted, asked, charges, client_of, known, whole
+from tests.raw_http import Connection, post
 from tests.waiting import until
+from wire.topics import WORKERS, Topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.in_process import InProcessFleet, Running
+    from tests.in_process import Running
 
 PROMPT = "long tokens=150 delay-between=0.01"
 
@@ -109,3 +116,31 @@ async def owned(gateway: Running, count: int) -> None:
                 return f"gateway_requests_owned {float(count)}" in await response.text()
 
         await until(so_many)
+
+
+@pytest.mark.parametrize("policy", ["cancel", "finish"])
+async def test_a_request_whose_client_has_gone_waits_for_the_broker_only_if_it_shall_be_finished(policy: str) -> None:
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {"MODELS": "model"})
+    node = MemoryBroker(server)
+    requests = await node.consumer(Topics().requests("model"), WORKERS, Kind.SHARED, from_earliest=True)
+    gateway = await fleet.gateway(BROKER_WAIT_S="60", ON_DISCONNECT=policy)
+
+    async def are(held: int, owned: int) -> bool:
+        return [await figure(gateway, f"gateway_requests_{name}") for name in ("held", "owned")] == [held, owned]
+
+    server.set_available(False)
+    async with Connection(gateway.port) as client:
+        client.send(post(asked("model", "hi")))
+        await until(lambda: are(1, 1))
+        own = client.writer.get_extra_info("sockname")
+    await until(lambda: own not in [each.raddr for each in psutil.Process().net_connections("tcp")])
+    if policy == "cancel":
+        await until(lambda: are(0, 0))
+    else:
+        assert await are(1, 1)
+        server.set_available(True)
+        assert await asyncio.wait_for(requests.receive(), 5)
+    server.set_available(True)
+    await fleet.aclose()
+    await node.aclose()

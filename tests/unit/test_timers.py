@@ -126,10 +126,22 @@ async def test_whoever_is_cancelled_is_cancelled_within_a_limit_too(also_late: b
     task = asyncio.ensure_future(work())
     await asyncio.sleep(0)
     if also_late:
-        limit._end()  # both in one turn of the loop
+        limit.end()  # both in one turn of the loop
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_limit_can_be_ended_before_its_time_and_ends_once() -> None:
+    loop = asyncio.get_running_loop()
+    limit = Timers(loop).limit(60)
+    for _ in range(2):
+        loop.call_soon(limit.end)
+    with pytest.raises(TimeoutError), limit:
+        await asyncio.sleep(60)
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
 
 
 async def test_an_error_of_the_block_itself_goes_before_its_limit() -> None:
