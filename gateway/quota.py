@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from limits import RateLimitItemPerMinute
@@ -26,7 +27,7 @@ from process.metrics import at_zero
 from wire.errors import RateLimited
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from prometheus_client import CollectorRegistry
 
@@ -41,6 +42,8 @@ T = TypeVar("T")
 log = Log("gateway")
 
 STORAGE_WAIT_S = 1.0
+AWAY_S = 1.0
+"""A store that gave no answer is asked nothing for so long: a request has four questions, and would wait for each."""
 BODY_BYTES_PER_TOKEN = 4
 """A token of English text is four letters or so (OpenAI's rule of thumb)."""
 IMAGE_TOKENS = 1600
@@ -65,6 +68,7 @@ class Quota:
         self._places = places
         self._last_at: dict[str, float] = {}
         self._storage_works = True
+        self._ask_from = 0.0
         self._tasks = tasks
         self._unchecked = Counter(
             "gateway_limits_unchecked", "Questions that the store of limits did not answer.", registry=registry
@@ -134,7 +138,9 @@ class Quota:
         headers: Headers = []
         if key.requests_per_min is not None:
             item = RateLimitItemPerMinute(key.requests_per_min)
-            if (stats := await self._ask(self._requests.get_window_stats(item, "requests", key.name))) is not None:
+            if (
+                stats := await self._ask(partial(self._requests.get_window_stats, item, "requests", key.name))
+            ) is not None:
                 remaining = max(0, stats.remaining)
                 reset_s = self._last_leaves_s(key) if remaining < key.requests_per_min else 0.0
                 headers += _headers(b"requests", key.requests_per_min, remaining, reset_s)
@@ -163,14 +169,14 @@ class Quota:
         if limit is None:
             return
         item = RateLimitItemPerMinute(limit)
-        if await self._ask(self._requests.hit(item, "requests", key.name)) is not False:
+        if await self._ask(partial(self._requests.hit, item, "requests", key.name)) is not False:
             self._last_at.pop(key.name, None)
             self._last_at[key.name] = now = time.monotonic()
             while self._last_at[first := next(iter(self._last_at))] < now - WINDOW_S:
                 del self._last_at[first]  # keys come and go
             return
         self._limited["requests"].inc()
-        stats = await self._ask(self._requests.get_window_stats(item, "requests", key.name))
+        stats = await self._ask(partial(self._requests.get_window_stats, item, "requests", key.name))
         wait_ms = RETRY_MS if stats is None else _ms(stats.reset_time - time.time())
         raise RateLimited(f"This API key may send {limit} requests per minute.", retry_after_ms=max(1, wait_ms))
 
@@ -179,18 +185,18 @@ class Quota:
         assert limit is not None
         item, name = RateLimitItemPerMinute(limit), permit.key.name
         try:
-            if await self._ask(self._tokens.hit(item, "tokens", name, cost=tokens)) is False:
+            if await self._ask(partial(self._tokens.hit, item, "tokens", name, cost=tokens)) is False:
                 # What goes beyond the limit is not counted: with the window full there is nothing more to forbid.
                 window = await self._token_window(permit.key)
                 if window is not None and window.used < limit:
-                    await self._ask(self._tokens.hit(item, "tokens", name, cost=limit - window.used))
+                    await self._ask(partial(self._tokens.hit, item, "tokens", name, cost=limit - window.used))
         finally:
             self._permits.release(permit)
 
     async def _token_window(self, key: Key) -> TokenWindow | None:
         assert key.tokens_per_min is not None
         name = RateLimitItemPerMinute(key.tokens_per_min).key_for("tokens", key.name)
-        found = await self._ask(self._storage.get_sliding_window(name, round(WINDOW_S)))
+        found = await self._ask(partial(self._storage.get_sliding_window, name, round(WINDOW_S)))
         return None if found is None else TokenWindow(*found)
 
     def _last_leaves_s(self, key: Key) -> float:
@@ -198,14 +204,18 @@ class Quota:
         last = self._last_at.get(key.name)
         return WINDOW_S if last is None else max(0.0, last + WINDOW_S - time.monotonic())
 
-    async def _ask(self, question: Awaitable[T]) -> T | None:
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
         """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit."""
+        if time.monotonic() < self._ask_from:
+            self._unchecked.inc()
+            return None
         try:
             async with asyncio.timeout(STORAGE_WAIT_S):
-                answer = await question
+                answer = await question()
         except Exception as error:
             # Each store has exceptions of its own.
             self._unchecked.inc()
+            self._ask_from = time.monotonic() + AWAY_S
             if self._storage_works:
                 log.error("Limits cannot be counted, so they do not hold.", error=error, action="limits_unavailable")
             self._storage_works = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from wire.request import Request
 if TYPE_CHECKING:
     import pytest
 
+QUESTIONS = ("acquire_entry", "get_moving_window", "get_sliding_window", "acquire_sliding_window_entry")
 LIMITED = Key(name="k", requests_per_min=1, tokens_per_min=1000)
 REQUEST = Request(
     request_id="req_1", model="m", endpoint="chat/completions", body=b"{}", gateway="g", received_ms=1, deadline_ms=2
@@ -28,13 +30,14 @@ REQUEST = Request(
 async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
     registry, tasks = CollectorRegistry(), Tasks(Log("gateway"))
     quota = Quota("async+memory://", tasks, registry)
 
     async def away(*_: object) -> NoReturn:
         raise ConnectionError("redis://:hunter2@host")
 
-    for name in ("acquire_entry", "get_moving_window", "get_sliding_window", "acquire_sliding_window_entry"):
+    for name in QUESTIONS:
         monkeypatch.setattr(f"limits.aio.storage.MemoryStorage.{name}", away)
     with caplog.at_level(logging.INFO, "gateway"):
         for _ in range(3):
@@ -48,6 +51,35 @@ async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
     assert ["limits_unavailable" in each for each in told] == [True, False], told
     assert "hunter2" not in str(told)
     assert (registry.get_sample_value("gateway_limits_unchecked_total") or 0) >= 9
+
+
+async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 0.01)
+    tasks, asked = Tasks(Log("gateway")), 0
+    quota = Quota("async+memory://", tasks, CollectorRegistry())
+
+    async def silent(*_: object, **__: object) -> NoReturn:
+        nonlocal asked
+        asked += 1
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    for name in QUESTIONS:
+        monkeypatch.setattr(f"limits.aio.storage.MemoryStorage.{name}", silent)
+    for _ in range(2):
+        permit = await quota.admit(LIMITED, REQUEST)
+        assert await quota.headers(LIMITED) == []
+        quota.end(permit, 10)
+        await until(lambda: not len(tasks))
+    assert asked == 1
+
+    async def is_asked_again() -> bool:
+        await quota.headers(LIMITED)
+        return asked > 1
+
+    await until(is_asked_again)
 
 
 def test_a_gateway_without_a_database_loads_neither_sqlalchemy_nor_limits() -> None:
