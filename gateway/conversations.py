@@ -202,7 +202,7 @@ class Conversations:
             self._ends.tell(owned)
 
     def frame(self, node: str, frame: AttemptFrame, *, repeated: bool) -> None:
-        """Take a frame of a node (:class:`gateway.line.Listener`)."""
+        """Take a frame of a node (:class:`gateway.line.FrameTaker`)."""
         now = now_ms()
         match frame:
             case Content():
