@@ -170,6 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_came()
         if self._linger is not None:
             self._linger.cancel()
+        self._unset_keepalive_if_required()  # which uvicorn forgets where a client resets the connection
         super().connection_lost(exc)
         # Two that hold one another would stay until somebody collects garbage.
         self.scope = self.cycle = None  # type: ignore[assignment]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
+import struct
 import weakref
 from typing import TYPE_CHECKING
 
@@ -106,6 +108,16 @@ async def test_nothing_of_a_connection_stays_until_garbage_is_collected(path: st
             await until(lambda: app.client is None)
         finally:
             gc.enable()
+
+
+async def test_nothing_of_an_idle_connection_stays_that_its_client_resets() -> None:
+    async with served() as (app, port):
+        async with Connection(port) as client:
+            client.send(get("/"))
+            assert (await client.answer()).whole
+            at_once = struct.pack("ii", 1, 0)
+            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        await until(lambda: app.client is None, within_s=2)
 
 
 async def test_a_connection_has_no_more_attributes_than_are_shared() -> None:
