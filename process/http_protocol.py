@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from process.connection import CONNECTION
 from process.http_errors import error_json
@@ -143,6 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
         "_in_head",
         "_linger",
         "_refused",
+        "_running",
         "gone",
         "on_gone",
         "requests",
@@ -161,6 +162,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._refused = False
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered, which is not the latest where others wait behind it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -172,8 +175,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._linger.cancel()
         self._unset_keepalive_if_required()  # which uvicorn forgets where a client resets the connection
         super().connection_lost(exc)
+        if self._running is not None:
+            self._running.disconnected = True  # as uvicorn tells the latest alone
+            self._running.message_event.set()
         # Two that hold one another would stay until somebody collects garbage.
-        self.scope = self.cycle = None  # type: ignore[assignment]
+        self.scope = self.cycle = self._running = None  # type: ignore[assignment]
         self._part()
 
     @property
@@ -254,6 +260,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what its parser does not take."""
         self._refuse(InvalidRequest("This is not valid HTTP/1.1.", code="invalid_http"))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
         """What uvicorn does with what comes, but for an offer of another protocol, which it would take for accepted."""

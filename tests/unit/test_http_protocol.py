@@ -15,6 +15,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pytest
     from starlette.types import Receive, Scope, Send
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -158,3 +159,24 @@ async def test_a_client_is_listened_to_until_it_is_answered_however_large_its_bo
     may_answer.set()
     await until(lambda: len(wire.packets) == 2)
     protocol.connection_lost(None)
+
+
+async def test_whoever_leaves_with_another_request_ahead_is_answered_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    begun, may_end, heard = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await may_end.wait()
+        await receive()
+        heard.append((await receive())["type"])
+
+    wire = Wire()
+    protocol = _connected(app, wire)
+    protocol.data_received(get("/") * 2)
+    await begun.wait()
+    wire.close()
+    protocol.connection_lost(ConnectionResetError())
+    may_end.set()
+    await until(lambda: not protocol.tasks)
+    assert heard == ["http.disconnect"]
+    assert not caplog.records
