@@ -99,6 +99,10 @@ class Place:
     def __repr__(self) -> str:
         return f"<Place {self._where} ticket={self._ticket}>"
 
+    def accept(self) -> None:
+        """Nothing refuses it any more."""
+        self._backlog.accept(self._model)
+
     def held(self, held: bool) -> None:
         """Whether a node has the request now, or it waits (again)."""
         if self._where is not None:

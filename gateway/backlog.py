@@ -91,7 +91,12 @@ class Backlog:
         _shift(own, before, -1, since_ms)
         _shift(own, after, 1, since_ms)
         own.taken += taken
-        own.accepted += before is None
+        self._unreported.add(model)
+        self.on_change()
+
+    def accept(self, model: str) -> None:
+        """One of those that wait was let in: what its key may do was looked at as well."""
+        self._own[model].accepted += 1
         self._unreported.add(model)
         self.on_change()
 

@@ -168,6 +168,7 @@ class Reception:
             place.leave()
             self._release(request)
             raise
+        place.accept()
         if span is not None:
             admitted(span, request)
         return place, visit.exchange

@@ -15,6 +15,8 @@ from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask, bearer, models
 from tests.raw_http import KEY, exchange, get, post
 from tests.waiting import until
+from wire import codec
+from wire.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.in_process import Running
     from tests.postgres_server import PostgresServer
+    from wire.backlog import BacklogReport
 
 REVOKED_WITHIN_S = 2.0
 
@@ -34,10 +37,17 @@ def keys(request: pytest.FixtureRequest, tmp_path: Path) -> Keys:
     return Keys(request.getfixturevalue("postgres_url"))
 
 
+class Fleet(InProcessFleet):
+    """On a broker that a test can listen to."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer()
+        super().__init__(lambda: MemoryBroker(self.server), {})
+
+
 @pytest.fixture
-async def fleet() -> AsyncIterator[InProcessFleet]:
-    server = MemoryServer()
-    started = InProcessFleet(lambda: MemoryBroker(server), {})
+async def fleet() -> AsyncIterator[Fleet]:
+    started = Fleet()
     yield started
     await started.aclose()
 
@@ -170,6 +180,24 @@ async def test_requests_per_minute_are_counted_and_the_wait_is_told(tmp_path: Pa
     other = await ask(running.port, free, "static")
     assert other.status == 200
     assert not [name for name in other.headers if name.startswith("x-ratelimit")]
+
+
+async def test_what_a_key_may_not_send_is_not_told_to_have_been_let_in(tmp_path: Path, fleet: Fleet) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("slow", "--requests-per-min", "1")
+    told: list[BacklogReport] = []
+    beside = MemoryBroker(fleet.server)
+    listening = await beside.listen(
+        Topics().backlog, lambda report: told.append(codec.decode_backlog(report)), waiting_max=100
+    )
+    running = await fleet.gateway(DATABASE_URL=keys.url)
+    await fleet.node()
+    assert [(await ask(running.port, key, "static")).status for _ in range(5)] == [200, 429, 429, 429, 429]
+    seen = len(told)
+    await until(lambda: len(told) > seen)
+    assert [model.accepted for report in told for model in report.models][-1] == 1
+    await listening.aclose()
+    await beside.aclose()
 
 
 async def test_tokens_are_held_by_estimate_and_counted_as_used(tmp_path: Path, fleet: InProcessFleet) -> None:

@@ -10,6 +10,7 @@ def test_a_report_says_since_when_the_oldest_waits_and_how_many_were_let_in() ->
     backlog = Backlog("gateway-a")
     for since_ms in (30, 10, 20, 10):
         backlog.move("m", None, "waiting", since_ms=since_ms)
+        backlog.accept("m")
 
     def told() -> ModelBacklog:
         (model,) = backlog.report(1).models
