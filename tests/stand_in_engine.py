@@ -1,9 +1,9 @@
 """A model server to be started as a child: small, its answers known in advance, and ill on request.
 
 ``python -m tests.stand_in_engine --port N …`` takes any flags. A directory (``STAND_IN_DIR``) says how it is: a file
-``stage`` holds what it answers when asked for its health (``loading 0.4``) until it is removed, ``die`` a number and
-lines: it says the lines and ends with that code at once; ``models`` and ``metrics`` what it tells of these, metrics
-in Latin-1. Each start adds a line of JSON to ``starts``.
+``stage`` holds what it answers when asked for its health (``loading 0.4``, and a sentence) until it is removed, ``die``
+a number and lines: it says the lines and ends with that code at once; ``models`` and ``metrics`` what it tells of
+these, metrics in Latin-1. Each start adds a line of JSON to ``starts``.
 
 The answer to ``tokens=5`` is ``t0 t1 t2 t3 t4 ``; ``stall-at=3`` waits before the third as long as a file ``stall``
 is there, ``die-at=3`` ends the process there.
@@ -63,10 +63,11 @@ class StandIn:
 
     async def _health(self, _: web.Request) -> web.Response:
         try:
-            stage, progress = (self.directory / "stage").read_text().split()
+            stage, progress, *words = (self.directory / "stage").read_text().split()
         except OSError:
             return web.json_response({"state": "ready"})
-        return web.json_response({"state": stage, "progress": float(progress)}, status=503)
+        told = {"state": stage, "progress": float(progress), "sentence": " ".join(words)}
+        return web.json_response(told, status=503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         if (odd := self.directory / "metrics").exists():

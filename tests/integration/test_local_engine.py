@@ -108,6 +108,27 @@ async def test_a_model_that_loads_is_told_step_by_step_and_gets_no_work(
     await node.end()
 
 
+async def test_a_start_goes_on_as_long_as_the_engine_says_something_new_and_is_ended_after_that(
+    local: LocalModel, fleet: InProcessFleet
+) -> None:
+    stall_s, port, now_s = 3.0, free_port(), asyncio.get_running_loop().time
+    local.say("stage", "loading 0.1")
+    settings = {**local.command(), "NODE_PORT": str(port), "LOCAL_STALL_S": str(stall_s)}
+    starting = asyncio.ensure_future(fleet.node(**settings))
+    await says(port, sentence="The model is being loaded: 10 %.")
+    began_s = now_s()
+
+    def grown() -> bool:
+        local.say("stage", f"loading 0.1 {now_s()} bytes are in memory.")
+        return now_s() > began_s + 1.3 * stall_s
+
+    await until(grown, every_s=0.2)
+    assert len(local.starts) == 1
+    await until(lambda: len(local.starts) == 2)
+    local.say("stage")
+    await starting
+
+
 @pytest.mark.parametrize("stage", ["downloading", "loading", "warming_up"])
 async def test_an_engine_killed_while_it_starts_is_started_again(
     local: LocalModel, fleet: InProcessFleet, stage: str

@@ -228,6 +228,7 @@ def test_each_engines_figures_are_read(text: str, names: FigureNames, figures: t
         (200, b"", READY),
         (503, b'{"state":"loading","progress":0.5}', Health("loading", 0.5)),
         (503, b'{"state":"loading","progress":7}', Health("loading")),
+        (503, b'{"state":"loading","progress":0.1,"sentence":"3 GiB."}', Health("loading", 0.1, "3 GiB.")),
         (503, b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}', Health("loading")),
         (503, b"<html>", Health("loading")),
         (500, b"", Health("unwell")),

@@ -23,10 +23,11 @@ PERCENT_STEP = 5
 
 @dataclass(frozen=True)
 class Health:
-    """``progress`` is 0 to 1 where the engine tells it."""
+    """``progress`` is 0 to 1 where the engine tells it. Its own ``words`` show no more than that it goes on."""
 
     stage: Stage
     progress: float | None = None
+    words: str | None = None
 
     @property
     def sentence(self) -> str:
@@ -45,6 +46,7 @@ READY = Health("ready")
 class _Told(msgspec.Struct):
     state: str = ""
     progress: float | None = None
+    sentence: str | None = None
 
 
 _told = msgspec.json.Decoder(_Told)
@@ -65,6 +67,6 @@ def health_of(status: int, body: bytes) -> Health | None:
     progress = told.progress if told.progress is not None and 0 <= told.progress <= 1 else None
     match told.state:
         case "downloading" | "loading" | "warming_up" | "unwell" as stage:
-            return Health(stage, progress)
+            return Health(stage, progress, told.sentence)
         case _:
             return Health("loading")  # llama.cpp's: it listens at once, and loads

@@ -181,13 +181,13 @@ class Supervisor:
     async def _until_ready(self, child: Child, url: str) -> Death | None:
         """Wait until the engine is well; what it died of instead, if it did."""
         loop = asyncio.get_running_loop()
-        told, moved_at, lines = "", loop.time(), 0
+        told, moved_at, seen = "", loop.time(), (STARTING, 0)
         while not await _over_within(child.ended, ASK_EVERY_S):
             health = await self._ask(url) or STARTING
             if health == READY:
                 return None
-            if health.sentence != told or child.lines != lines:
-                moved_at, lines = loop.time(), child.lines
+            if (health, child.lines) != seen:
+                moved_at, seen = loop.time(), (health, child.lines)
             if health.sentence != told:
                 told = health.sentence
                 log.info(told, action="engine_progress", pid=child.pid)
