@@ -283,6 +283,23 @@ async def test_an_engine_may_tell_of_itself_what_it_likes(
     assert len(local.starts) == 1
 
 
+async def test_all_that_an_engine_tells_of_itself_is_read(
+    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Figures] = []
+
+    def noted(text: str, names: FigureNames) -> Figures:
+        looked.append(figures_of(text, names))
+        return looked[-1]
+
+    monkeypatch.setattr(workernode.local.supervisor, "figures_of", noted)
+    monkeypatch.setattr(workernode.local.supervisor, "LOOK_EVERY_S", 0.01)
+    local.say("metrics", "vllm:other 1\n" * 50_000 + "vllm:num_requests_waiting 3\n")
+    await fleet.node(**local.program("vllm"))
+    await until(lambda: len(looked) > 2)
+    assert set(looked) == {Figures(waiting=3)}
+
+
 async def test_whatever_goes_wrong_with_looking_after_an_engine_a_new_one_is_looked_after(
     local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,7 +230,12 @@ class Supervisor:
         assert self._session is not None
         try:
             async with self._session.get(url) as response:
-                return response.status, await response.content.read(ANSWER_BYTES_MAX)
+                body = bytearray()
+                async for part in response.content.iter_any():
+                    body += part
+                    if len(body) > ANSWER_BYTES_MAX:
+                        break
+                return response.status, bytes(body)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0, b""
 
