@@ -41,6 +41,16 @@ def test_the_text_beside_calls_is_that_of_the_stream() -> None:
         assert joined(chunks, "content") == (text or "")
 
 
+@pytest.mark.parametrize("arguments", ['{"x": "a\\ud83d"}', r'"{\"x\": \"a\ud83d\"}"'])
+def test_half_a_character_in_a_call_spoils_no_answer(arguments: str) -> None:
+    room = room_of(
+        ready(chat_template=HERMES),
+        ScriptedSteps(*pieces(f'<tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>')),
+    )
+    (call,) = answered(answer, room, messages=MESSAGES, tools=TOOLS)["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "f", "arguments": '{"x": "a\ufffd"}'}
+
+
 THOUGHT = '<tool_call>{"name": "f", "arguments": {}}</tool_call>?'
 SPECIAL = ("<think>", "</think>", "[THINK]", "<|channel|>")
 WRITTEN = {

@@ -150,7 +150,12 @@ class ToolReader:
         if not isinstance(fields["name"], str) or (self._format is LLAMA and fields["name"] not in self._names):
             raise TypeError
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return ToolCall(_new_id(self._format), fields["name"], written)
+        return ToolCall(_new_id(self._format), _whole(fields["name"]), _whole(written))
+
+
+def _whole(text: str) -> str:
+    """With U+FFFD for halves of characters, which JSON may have by their escapes, and no answer on the wire."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _new_id(format_: ToolFormat) -> str:
