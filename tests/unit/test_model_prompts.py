@@ -57,6 +57,14 @@ def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> Non
     assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "reasoning_effort")
 
 
+def test_arguments_too_deep_to_be_read_are_refused() -> None:
+    deep = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[" * 100_000}}]}
+    asked = read(msgspec.json.encode({"messages": [deep]}), Chat)
+    with pytest.raises(Problem, match="The arguments are no JSON") as raised:
+        made().of_chat(asked)
+    assert raised.value.param == "messages[0].tool_calls"
+
+
 def test_a_templates_settings_may_be_any_json() -> None:
     settings = {"deep": {"list": [1, 2.5, None]}, "count": 3}
     template = "{{ deep.list[1] }} {{ count + 1 }} {{ deep.list[2] is none }}"

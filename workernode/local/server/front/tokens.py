@@ -214,7 +214,7 @@ def _plain(message: Message, number: int) -> dict[str, Any]:
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             try:  # templates write arguments as JSON themselves
                 function["arguments"] = json.loads(function["arguments"] or "{}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise Problem("The arguments are no JSON.", param=f"messages[{number}].tool_calls") from None
     return fields
 
