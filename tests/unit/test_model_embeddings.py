@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from tests.model_ready import ready
@@ -43,6 +43,17 @@ def test_an_input_is_cut_at_its_end_but_for_the_token_that_ends_each_text(given:
     room = room_of(model, steps)
     assert answered(answer, room, input=given)["usage"]["prompt_tokens"] == 4
     assert steps.asked[0].inputs == [room.tokens.of_text(read, special=False) if isinstance(read, str) else read]
+
+
+@pytest.mark.parametrize("given", ["  ", ["a", "  "]])
+def test_an_input_of_which_the_tokenizer_leaves_nothing_is_refused_as_an_empty_one(given: Any) -> None:
+    told = ready()
+    made = Tokenizer.from_str(told.tokenizer)
+    made.normalizer = normalizers.Strip()
+    steps = ScriptedSteps()
+    with pytest.raises(Problem, match="There is no input, or an empty one") as raised:
+        answered(answer, room_of(ready(tokenizer=made.to_str()), steps), input=given)
+    assert (raised.value.param, steps.asked) == ("input", [])
 
 
 def test_a_too_long_input_is_refused_by_its_own_name() -> None:

@@ -30,6 +30,8 @@ async def answer(room: Room, body: bytes, sender: Sender) -> None:
         raise Problem(f"This model's vectors have {size} dimensions.", param="dimensions")
     texts = _inputs(asked.input)
     inputs = await asyncio.to_thread(lambda: [_tokens(room, each) for each in texts])  # long ones take seconds
+    if not all(tokens for tokens, _ in inputs):
+        raise _empty()  # of blanks some tokenizers leave nothing
     chunks = [
         chunks_of(tokens, room.ready.context_length, room.flags.embedding_input, ends=ends) for tokens, ends in inputs
     ]
@@ -62,10 +64,14 @@ def _inputs(field: Any) -> list[Any]:
     if isinstance(field, str) or (field and isinstance(field[0], int)):
         field = [field]
     if not field or any(each in ("", []) for each in field):
-        raise Problem("There is no input, or an empty one.", param="input")
+        raise _empty()
     if len(field) > INPUTS_MAX:
         raise Problem(f"There are more than {INPUTS_MAX} inputs.", param="input")
     return list(field)
+
+
+def _empty() -> Problem:
+    return Problem("There is no input, or an empty one.", param="input")
 
 
 def _tokens(room: Room, each: Any) -> tuple[list[int], bool]:
