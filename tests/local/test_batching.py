@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 
+import workernode.local.server.steps.steps
 from tests.local.batch_of import GREEDY, Answers, answers, loaded, prompts
 from tests.local.operations import Operations
 from workernode.local.server.front.grammars import of_response_format
@@ -315,6 +316,50 @@ def test_out_of_memory_shrinks_the_batch_and_everybody_still_gets_an_answer(
     found = answers(model, *asked)
     assert [found.text(number) for number in range(8)] == expected
     assert model.steps.measure().out_of_memory > 0
+
+
+@pytest.mark.parametrize("what", ["choose", "logprobs_of"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()], ids=["GPU", "host"])
+def test_no_memory_for_what_follows_from_a_step_costs_nobody_an_answer(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
+) -> None:
+    model = loaded(tiny_folder, "--prefill-tokens", "64")
+    read, choices = Sampling(max_tokens=0, top_logprobs=1), Sampling(max_tokens=12, seed=4, top_logprobs=2)
+
+    def everything() -> Any:
+        found = Answers(model)
+        found.submit(0, LONG, choices, choices=3, prompt_logprobs=True)
+        found.submit(1, LONG[:90], read, choices=2, prompt_logprobs=True)
+        for number, prompt in enumerate(prompts(6), 2):
+            found.submit(number, prompt, settings_of(number))
+        found.finish()
+        assert found.steps.measure().kv_cache_use == 0
+        assert (found.steps._speeches, found.steps._telling) == ({}, {})
+        told = {each.request: [word.token for word in each.logprobs] for each in found.others}
+        return told, {
+            (number, piece.choice): (found.text(number, piece.choice), piece.finish_reason)
+            for number, pieces in found.pieces.items()
+            for piece in pieces
+        }
+
+    expected, computed, luck, failed = (
+        everything(),
+        getattr(workernode.local.server.steps.steps, what),
+        random.Random(6),
+        0,
+    )
+
+    def short(*arguments: Any) -> Any:
+        nonlocal failed
+        assert model.steps is not None
+        if len(model.steps._schedule.running) > 1 and luck.random() < 0.4:
+            failed += 1
+            raise error
+        return computed(*arguments)
+
+    monkeypatch.setattr(workernode.local.server.steps.steps, what, short)
+    assert everything() == expected
+    assert failed > 3
 
 
 def test_a_request_that_does_not_fit_alone_is_refused_and_the_next_one_works(

@@ -83,6 +83,14 @@ class Schedule:
         if self._rows_now < self._rows_max and self._good_steps % REGROW_STEPS == 0:
             self._rows_now += 1
 
+    def take_back(self, plan: Plan) -> None:
+        """What should have followed from the step could not be had: it is computed anew, from where it began. Of rows
+        that share a prompt, the last token."""
+        for part in plan.parts:
+            part.row.computed = part.start
+        for row in self.running:
+            row.computed = min(row.computed, len(row.tokens) - 1)
+
     def share(self, row: Row) -> list[Row]:
         """The choices that go on beside a row whose prompt has just been computed, as many as have a place: what
         follows from the prompt is theirs too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 _RATE_WINDOW_S = 5.0
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+class _Following(NamedTuple):
+    """A row's next token; None for one that is only read."""
+
+    speech: Speech
+    token: int | None = None
+    logprob: Logprob | None = None
 
 
 class Steps:
@@ -111,14 +119,16 @@ class Steps:
             batch = lay_out(plan.parts)
             wanted = self._wanted(batch)
             logits = self._forward.logits(batch, [place for _, places in wanted for place in places])
+            self._schedule.computed(plan)
+            reports = self._tell_prompts(wanted, logits)
+            following = self._following(wanted, logits)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
+            self._schedule.take_back(plan)
             return self._shrink()
-        self._schedule.computed(plan)
         self.figures.steps += 1
-        reports = self._tell_prompts(wanted, logits)
-        pieces = self._continue(wanted, logits)
+        pieces = self._continue(following)
         return [*reports, Pieces(pieces)] if pieces else reports
 
     def measure(self) -> Figures:
@@ -161,18 +171,17 @@ class Steps:
             first += len(places)
         return reports
 
-    def _continue(self, wanted: list[tuple[Row, list[int]]], logits: torch.Tensor) -> list[Piece]:
-        """Every row whose tokens are all computed gets the next one."""
+    def _following(self, wanted: list[tuple[Row, list[int]]], logits: torch.Tensor) -> list[_Following]:
+        """What comes next for every row whose tokens are all computed. Changes no row: memory may run out here too."""
         ends, last = [], -1
         for row, places in wanted:
             last += len(places)
             if row.computed == len(row.tokens):
                 ends += [(each, last) for each in (row, *self._schedule.share(row))]
-        silent = [row for row, _ in ends if row.max_tokens == 0]
+        silent = [_Following(self._speeches[row]) for row, _ in ends if row.max_tokens == 0]
         ends = [(row, place) for row, place in ends if row.max_tokens > 0]
-        pieces = [self._end_silent(row) for row in silent]
         if not ends:
-            return pieces
+            return silent
         speeches = [self._speeches[row] for row, _ in ends]
         own = logits[[place for _, place in ends]]
         # By how many are told, and not the most for all: which of equally likely ones are found depends on it.
@@ -185,25 +194,31 @@ class Steps:
             if speech.matcher is not None:
                 speech.taste.mask = speech.matcher.mask().to(own.device)
         tokens = choose(own, [each.taste for each in speeches], [len(row.tokens) for row, _ in ends])
-        self._count(len(tokens))
         logprobs: dict[int, Logprob] = {}
         for top, numbers in telling.items():
             found = logprobs_of(untouched[top], [tokens[number] for number in numbers], top)
             logprobs.update(zip(numbers, found, strict=True))
-        for number, speech in enumerate(speeches):
-            piece = speech.gather(speech.say(tokens[number], logprobs.get(number)), self._stream_interval)
+        return silent + [
+            _Following(speech, tokens[number], logprobs.get(number)) for number, speech in enumerate(speeches)
+        ]
+
+    def _continue(self, following: list[_Following]) -> list[Piece]:
+        """Every row goes on by its next token, or ends."""
+        pieces = []
+        self._count(sum(each.token is not None for each in following))
+        for speech, token, logprob in following:
+            row = speech.row
+            if token is None:
+                piece: Piece | None = Piece(row.request, row.choice, "", 0, None, "length")
+            else:
+                piece = speech.gather(speech.say(token, logprob), self._stream_interval)
             if piece is None:
                 continue
             if piece.finish_reason is not None:
-                self._schedule.leave(speech.row)
-                self._forget(speech.row)
+                self._schedule.leave(row)
+                self._forget(row)
             pieces.append(piece)
         return pieces
-
-    def _end_silent(self, row: Row) -> Piece:
-        self._schedule.leave(row)
-        self._forget(row)
-        return Piece(row.request, row.choice, "", 0, None, "length")
 
     def _shrink(self) -> list[Report]:
         """The step did not fit into memory: fewer go on, and a request that does not even fit alone is refused."""
