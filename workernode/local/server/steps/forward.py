@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workernode.local.server.steps.attention import CachedAttention
 
 ROW_MULTIPLES = (1, 2, 4, 8, 16, 32)
+_WITH_FLOAT64 = ("cpu", "cuda")
 _ROWS_LOOKED_AT = 64
 _LOOKED_AT = list(range(3, 40))
 """Tokens of a text that is computed alone and in company."""
@@ -36,7 +37,8 @@ class Forward:
         self.row_invariant = False
 
     def logits(self, batch: Batch, wanted: list[int]) -> torch.Tensor:
-        """The logits after the ``wanted`` tokens of the batch, (wanted, vocabulary), in float32."""
+        """The logits after the ``wanted`` tokens of the batch, (wanted, vocabulary), in float32; they are on the
+        processor where the device may have no float64, in which chances are added up."""
         padding = -len(batch.ids) % self._multiple
         places = batch.places + [self._scratch] * padding
         self._attention.begin(batch, torch.tensor(places, device=self.device))
@@ -49,7 +51,7 @@ class Forward:
                 logits_to_keep=torch.tensor(heads, dtype=torch.long, device=self.device),
             )
         logits: torch.Tensor = output.logits[0, : len(wanted)].float()
-        return logits
+        return logits if logits.device.type in _WITH_FLOAT64 else logits.cpu()
 
     def hidden(self, inputs: list[list[int]]) -> list[torch.Tensor]:
         """The last hidden states of texts that are in no cache, each (tokens, size)."""

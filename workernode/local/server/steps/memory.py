@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ def free_bytes(device: torch.device) -> int:
     """The memory that is free now, within the limits of a container."""
     if device.type not in ("cpu", "mps"):
         return int(getattr(torch, device.type).mem_get_info(device)[0])
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = int(psutil.virtual_memory().available)
     try:
-        meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(meminfo["MemAvailable"].split()[0]) * 1024
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         # What was just read of files counts as used there, though the kernel drops it before it kills anybody.
         told = dict(line.split(" ") for line in (_CGROUP / "memory.stat").read_text().splitlines())

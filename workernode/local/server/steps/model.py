@@ -260,6 +260,7 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
         model.set_attn_implementation("eager")  # the one that every model has
         with torch.inference_mode():
             own = model(torch.tensor([tokens], device=forward.device), use_cache=False).logits[:, -1].float()
+            own = own.to(ours.device)
         model.set_attn_implementation(attention)
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
