@@ -292,6 +292,31 @@ def test_a_thousand_requests_with_random_cancels_leave_nothing(model: Model) -> 
     assert not found.steps._telling
 
 
+def test_a_schema_that_turns_out_too_large_in_the_middle_of_an_answer_is_refused_and_cuts_nobodys(model: Model) -> None:
+    many = [
+        {
+            "type": "object",
+            "properties": {"a": {"type": "object"}, f"b{number}": {"type": "string"}},
+            "required": ["a"],
+            "additionalProperties": False,
+        }
+        for number in range(1400)
+    ]
+    schema = {"type": "json_schema", "json_schema": {"name": "many", "schema": {"anyOf": many}}}
+    bound = Sampling(max_tokens=40, seed=1, grammar=of_response_format(schema))
+    found = Answers(model)
+    found.submit(0, LONG[:9], bound, choices=3)
+    found.submit(1, LONG[:9], GREEDY)
+    found.finish()
+    assert not [piece.finish_reason for piece in found.pieces.get(0, []) if piece.finish_reason]
+    (refusal,) = found.others
+    assert isinstance(refusal, Refusal)
+    assert (refusal.request, refusal.http_status, refusal.param) == (0, 400, "response_format")
+    assert refusal.message.startswith("The schema cannot be obeyed: Parser Error: Current row has")
+    assert found.text(1) == answers(model, (LONG[:9], GREEDY)).text(0)
+    assert found.steps.measure().kv_cache_use == 0
+
+
 class _Short:
     """A forward pass that has memory for some rows only."""
 

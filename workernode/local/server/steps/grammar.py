@@ -44,7 +44,7 @@ class Grammars:
             self._prepared = from_tokenizer(self._tokenizer, n_vocab=count, eos_token=self._eos or None)
         matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
         if matcher.is_error():
-            raise WrongGrammar(matcher.get_error().split("\n")[0][:300])
+            raise WrongGrammar(_reason(matcher))
         return matcher
 
 
@@ -62,6 +62,17 @@ class Matcher:
         return bits.flatten()[: self._vocabulary].bool()
 
     def took(self, token: int) -> bool:
-        """Go on by a token; whether the text is complete and nothing may follow."""
+        """Go on by a token; whether the text is complete and nothing may follow.
+
+        Raises :class:`WrongGrammar` where what may follow is beyond the library's limits: it takes that for an end.
+        """
         self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise WrongGrammar(_reason(self._matcher))
         return bool(self._matcher.is_stopped())
+
+
+def _reason(matcher: Any) -> str:
+    # The other lines may hold a part of the answer.
+    reason: str = matcher.get_error().split("\n")[0][:300]
+    return reason

@@ -31,7 +31,10 @@ class Speech:
     _told: bool = False
 
     def say(self, token: int, logprob: Logprob | None) -> Piece:
-        """The row got a token. The piece has a finish reason if it was the last."""
+        """The row got a token. The piece has a finish reason if it was the last.
+
+        Raises :class:`workernode.local.server.steps.grammar.WrongGrammar`.
+        """
         self.row.tokens.append(token)
         self.taste.took(token)
         ended = token in self.eos

@@ -79,9 +79,7 @@ class Steps:
         try:
             matchers = [sampling.grammar and self._grammars.matcher(sampling.grammar) for _ in range(asked.choices)]
         except WrongGrammar as wrong:
-            return Refusal(
-                asked.request, "invalid_value", f"The schema cannot be obeyed: {wrong}", 400, "response_format"
-            )
+            return _disobeyed(asked.request, wrong)
         self.figures.prompt_tokens += len(asked.prompt)
         for choice, matcher in enumerate(matchers):
             row = Row(asked.request, choice, list(asked.prompt), sampling.max_tokens)
@@ -128,8 +126,8 @@ class Steps:
             self._schedule.take_back(plan)
             return self._shrink()
         self.figures.steps += 1
-        pieces = self._continue(following)
-        return [*reports, Pieces(pieces)] if pieces else reports
+        pieces, refusals = self._continue(following)
+        return [*reports, *refusals, Pieces(pieces)] if pieces else [*reports, *refusals]
 
     def measure(self) -> Figures:
         """The figures as of now."""
@@ -202,23 +200,32 @@ class Steps:
             _Following(speech, tokens[number], logprobs.get(number)) for number, speech in enumerate(speeches)
         ]
 
-    def _continue(self, following: list[_Following]) -> list[Piece]:
+    def _continue(self, following: list[_Following]) -> tuple[list[Piece], list[Refusal]]:
         """Every row goes on by its next token, or ends."""
-        pieces = []
+        pieces, refusals = [], []
         self._count(sum(each.token is not None for each in following))
         for speech, token, logprob in following:
             row = speech.row
-            if token is None:
-                piece: Piece | None = Piece(row.request, row.choice, "", 0, None, "length")
-            else:
-                piece = speech.gather(speech.say(token, logprob), self._stream_interval)
+            if row not in self._speeches:
+                continue  # its request was refused for another choice
+            try:
+                piece = self._piece(speech, token, logprob)
+            except WrongGrammar as wrong:
+                self.cancel(row.request)
+                refusals.append(_disobeyed(row.request, wrong))
+                continue
             if piece is None:
                 continue
             if piece.finish_reason is not None:
                 self._schedule.leave(row)
                 self._forget(row)
             pieces.append(piece)
-        return pieces
+        return pieces, refusals
+
+    def _piece(self, speech: Speech, token: int | None, logprob: Logprob | None) -> Piece | None:
+        if token is None:
+            return Piece(speech.row.request, speech.row.choice, "", 0, None, "length")
+        return speech.gather(speech.say(token, logprob), self._stream_interval)
 
     def _shrink(self) -> list[Report]:
         """The step did not fit into memory: fewer go on, and a request that does not even fit alone is refused."""
@@ -242,6 +249,10 @@ class Steps:
         self._rate.append((self._clock(), tokens))
         if self._rate[0][0] < self._clock() - _RATE_WINDOW_S:
             self._rate.popleft()
+
+
+def _disobeyed(request: int, wrong: WrongGrammar) -> Refusal:
+    return Refusal(request, "invalid_value", f"The schema cannot be obeyed: {wrong}", 400, "response_format")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
