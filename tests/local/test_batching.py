@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -315,6 +316,25 @@ def test_a_schema_that_turns_out_too_large_in_the_middle_of_an_answer_is_refused
     assert refusal.message.startswith("The schema cannot be obeyed: Parser Error: Current row has")
     assert found.text(1) == answers(model, (LONG[:9], GREEDY)).text(0)
     assert found.steps.measure().kv_cache_use == 0
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_numbers_that_overflow_in_one_answer_are_in_no_later_one(
+    tiny_folder: Path, tmp_path: Path, attention: str
+) -> None:
+    """As float16 does, where a model was not made for it: what a masked key holds must not count either."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["model.embed_tokens.weight"][7] = torch.inf
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    model = loaded(tmp_path, "--dtype", "float16", "--attention", attention)
+    asked = [(prompt, GREEDY) for prompt in ([5, 6], [9] * 70, [8, 9, 10])]
+    before = answers(model, *asked)
+    answers(model, *(([7] * 100, GREEDY) for _ in asked))
+    after = answers(model, *asked)
+    assert [after.text(number) for number in range(3)] == [before.text(number) for number in range(3)]
 
 
 class _Short:

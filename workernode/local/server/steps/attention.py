@@ -95,8 +95,8 @@ class CachedAttention:
         if self._places is not None:
             pools = self._pools(int(module.layer_idx), fresh_keys, fresh_values)
             places = self._places.to(fresh_keys.device)  # of several devices each has its layers
-            pools[0].index_copy_(0, places, fresh_keys)
-            pools[1].index_copy_(0, places, fresh_values)
+            pools[0].index_copy_(0, places, _finite(fresh_keys))
+            pools[1].index_copy_(0, places, _finite(fresh_values))
         style = Style(scaling, softcap, s_aux, written_out=self._eager or softcap is not None or s_aux is not None)
         for run in self._batch.runs:
             output[run.first : run.first + run.count] = self._decode(run, queries, pools, style, sliding_window)
@@ -164,6 +164,11 @@ class CachedAttention:
             mask = keys <= queries
             self._masks[stretch, window, device] = mask if window is None else mask & (keys > queries - window)
         return self._masks[stretch, window, device]
+
+
+def _finite(fresh: torch.Tensor) -> torch.Tensor:
+    """For the reason of :func:`_zeros`: who comes to this place next looks at it, masked. float16 alone overflows."""
+    return fresh.nan_to_num(0.0, 0.0, 0.0) if fresh.dtype == torch.float16 else fresh
 
 
 def _zeros(like: torch.Tensor, tokens: int) -> torch.Tensor:
