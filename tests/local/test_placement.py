@@ -29,9 +29,9 @@ def texts(folder: Path, *arguments: str) -> list[str]:
 
 
 def test_weights_are_divided_over_the_gpus_with_room_for_the_cache_and_the_rest_goes_to_the_host() -> None:
-    assert placement.max_memory(asked(), [10 * GIB, 20 * GIB]) == {0: 7 * GIB, 1: 14 * GIB}
+    assert placement.max_memory(asked(), {0: 10 * GIB, 1: 20 * GIB}) == {0: 7 * GIB, 1: 14 * GIB}
     bounded = asked("--max-gpu-memory-gib", "8", "--cpu-offload-gib", "3")
-    assert placement.max_memory(bounded, [10 * GIB, 5 * GIB]) == {0: 8 * GIB, 1: 5 * GIB, "cpu": 3 * GIB}
+    assert placement.max_memory(bounded, {0: 10 * GIB, 1: 5 * GIB}) == {0: 8 * GIB, 1: 5 * GIB, "cpu": 3 * GIB}
 
 
 def test_more_gpus_than_there_are_is_no_such_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,23 @@ def test_more_gpus_than_there_are_is_no_such_device(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CannotServe, match="NUM_GPUS=3, but this process sees 2") as raised:
         placement.arguments_of(asked("--num-gpus", "3"), None, torch.device("cuda"))
     assert raised.value.kind == "no_such_device"
+
+
+def test_weights_that_are_bounded_lie_on_the_gpu_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "count_of", lambda kind: 4)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (number * 10 * GIB, 40 * GIB))
+
+    def memory_of(device: str, *flags: str) -> Any:
+        return placement.arguments_of(asked(*flags), None, torch.device(device))["max_memory"]
+
+    assert memory_of("cuda:1", "--max-gpu-memory-gib", "8") == {1: 8 * GIB}
+    assert memory_of("cuda:2", "--num-gpus", "2", "--cpu-offload-gib", "3") == {
+        2: 14 * GIB,
+        3: 21 * GIB,
+        "cpu": 3 * GIB,
+    }
+    with pytest.raises(CannotServe, match="NUM_GPUS=2 from cuda:3 on, but this process sees 4"):
+        memory_of("cuda:3", "--num-gpus", "2")
 
 
 def test_a_missing_library_is_one_sentence_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

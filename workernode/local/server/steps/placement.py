@@ -57,12 +57,12 @@ def arguments_of(flags: Flags, config: Any, device: torch.device) -> dict[str, A
     return found
 
 
-def max_memory(flags: Flags, free: list[int]) -> dict[int | str, int]:
-    """Bytes of weights on each GPU, whose free bytes are given, and on the host. A layer that fits on no GPU stays
-    there and is brought over for each step."""
+def max_memory(flags: Flags, free: dict[int, int]) -> dict[int | str, int]:
+    """Bytes of weights on each GPU, whose free bytes are given by their numbers, and on the host. A layer that fits on
+    no GPU stays there and is brought over for each step."""
     most = int(flags.max_gpu_memory_gib * GIB)
     found: dict[int | str, int] = {
-        number: min(most, each) if most else int(each * _WEIGHTS_SHARE) for number, each in enumerate(free)
+        number: min(most, each) if most else int(each * _WEIGHTS_SHARE) for number, each in free.items()
     }
     if flags.cpu_offload_gib:
         found["cpu"] = int(flags.cpu_offload_gib * GIB)
@@ -81,10 +81,12 @@ def require_no_disk(model: Any) -> None:
 def _memory_of(flags: Flags, device: torch.device) -> dict[int | str, int]:
     if device.type not in ("cuda", "xpu"):
         raise CannotServe("usage", "NUM_GPUS, MAX_GPU_MEMORY_GIB and CPU_OFFLOAD_GIB are for GPUs, and there is none.")
-    there, wanted = count_of(device.type), max(1, flags.num_gpus)
-    if wanted > there:
-        raise CannotServe("no_such_device", f"NUM_GPUS={wanted}, but this process sees {there}.")
-    return max_memory(flags, [getattr(torch, device.type).mem_get_info(number)[0] for number in range(wanted)])
+    there, wanted, first = count_of(device.type), max(1, flags.num_gpus), device.index or 0
+    if first + wanted > there:
+        since = f" from {device} on" if first else ""
+        raise CannotServe("no_such_device", f"NUM_GPUS={wanted}{since}, but this process sees {there}.")
+    numbers = range(first, first + wanted)
+    return max_memory(flags, {number: getattr(torch, device.type).mem_get_info(number)[0] for number in numbers})
 
 
 def _quantization_of(flags: Flags, config: Any, device: torch.device) -> Any:
