@@ -67,7 +67,9 @@ class LocalSettings(Settings):
     )
     gpus: Annotated[str, AfterValidator(_gpus)] = Field("", description="the GPUs that the engine may see, by commas")
     num_gpus: int | None = Field(None, ge=1, description="over how many GPUs the model is divided")
-    max_gpu_memory_gib: float | None = Field(None, gt=0, description="GiB of each GPU that the engine may use")
+    max_gpu_memory_gib: float | None = Field(
+        None, gt=0, description="GiB of weights on each GPU; the KV cache takes of the rest"
+    )
     cpu_offload_gib: float | None = Field(None, gt=0, description="GiB of the weights that stay in the host's memory")
     gpu_layers: int | None = Field(None, ge=0, description="how many layers are on the GPU, for llama.cpp")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
