@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,3 +136,25 @@ def test_an_adapter_changes_the_answer_as_peft_has_it(tiny_folder: Path, tmp_pat
         assert texts(tiny_folder, "--lora", str(tmp_path), "--quantization", "8bit")[0]
     with pytest.raises(CannotServe, match="adapter"):
         loaded(tiny_folder, "--lora", str(tiny_folder))
+
+
+def test_an_adapter_is_not_merged_into_weights_that_came_quantized(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, TorchAoConfig
+
+    form = placement.arguments_of(asked("--quantization", "8bit"), None, torch.device("cpu"))["quantization_config"]
+    assert isinstance(form, TorchAoConfig)
+    quantized = AutoModelForCausalLM.from_pretrained(tiny_folder, quantization_config=form)
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    quantized.save_pretrained(tmp_path)
+    merged: list[bool] = []
+
+    def noted(model: Any, folder: str, *, merges: bool) -> Any:
+        merged.append(merges)
+        return model
+
+    monkeypatch.setattr(loading, "_with_lora", noted)
+    for folder in (tmp_path, tiny_folder):
+        loaded(folder, "--lora", "an adapter")
+    assert merged == [False, True]

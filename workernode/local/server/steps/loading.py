@@ -90,7 +90,8 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str 
         _require_weights(told)
         require_no_disk(model)
         if flags.lora:
-            model = _with_lora(model, flags.lora, merges=not flags.quantization)
+            quantized = flags.quantization or getattr(files.config, "quantization_config", None)
+            model = _with_lora(model, flags.lora, merges=not quantized)
         return (model if "device_map" in placement else model.to(device)).eval()
     except CannotServe:
         raise
