@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 from fnmatch import fnmatch
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+from workernode.local.server.steps.files import TWICE, WANTED
 
 
 def size(name: str) -> int:
     """Bytes of the files that will be fetched."""
     from huggingface_hub import HfApi
 
+    def fits(file: str, patterns: list[str]) -> bool:
+        return any(fnmatch(file, pattern) for pattern in patterns)
+
     files = HfApi().model_info(name, files_metadata=True).siblings or []
-    return sum(file.size or 0 for file in files if any(fnmatch(file.rfilename, wanted) for wanted in WANTED))
+    wanted = [file for file in files if fits(file.rfilename, WANTED) and not fits(file.rfilename, TWICE)]
+    return sum(file.size or 0 for file in wanted)
 
 
 def fetch(name: str) -> str:
     """Fetch what is missing, with progress on standard error; what broke off goes on where it was. Returns where."""
     from huggingface_hub import snapshot_download
 
-    return str(snapshot_download(name, allow_patterns=list(WANTED)))
+    return str(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=TWICE))
 
 
 def main(what: str, name: str) -> None:

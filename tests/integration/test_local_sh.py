@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 
-from fleet.local import env_file
+from fleet.local import env_file, hub
 from fleet.local.machine import Machine, NotEnough, require_disk, require_memory
 from fleet.local.model import NoSuchModel, model_of
 from fleet.start.environment import complete
@@ -48,6 +51,23 @@ def test_a_model_that_does_not_come_up_is_told_and_nothing_is_written(tmp_path: 
     assert "The engine does not know this model's architecture." in done.stderr
     assert not (tmp_path / ".env.local").exists()
     assert local.left() == []
+
+
+def test_weights_that_a_model_has_twice_are_counted_and_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Mistral's, and Llama's, which their makers' own programs want in one file."""
+    sizes = {"config.json": 1, "model-1.safetensors": 20, "consolidated.safetensors": 300, "original/params.json": 4000}
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    left_out: list[str] = []
+
+    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        left_out.extend(file for file in sizes for pattern in ignore_patterns if fnmatch(file, pattern))
+        return name
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub.size("someone/model") == 21
+    hub.fetch("someone/model")
+    assert left_out == ["consolidated.safetensors", "original/params.json"]
 
 
 def test_a_name_is_a_file_a_directory_or_a_models_on_the_hub(tmp_path: Path) -> None:

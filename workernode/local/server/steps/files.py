@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from workernode.local.server.flags import Flags
 
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _CODE = "*.py"
-_TWICE = ["original/*", "consolidated*"]
+TWICE = ["original/*", "consolidated*"]
 """The same weights once more, as their makers' own programs want them."""
 
 
@@ -58,11 +58,11 @@ def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path
     def sentence() -> str:
         return f"Downloading {flags.model}: {_bytes_in(place) / 2**30:.2f} GiB are here."
 
-    patterns = [*_PATTERNS, *([_CODE] if flags.trust_remote_code else [])]
+    patterns = [*WANTED, *([_CODE] if flags.trust_remote_code else [])]
     try:
         with growing(progress, "downloading", 0.0, sentence):
             return Path(
-                snapshot_download(flags.model, revision=flags.revision, allow_patterns=patterns, ignore_patterns=_TWICE)
+                snapshot_download(flags.model, revision=flags.revision, allow_patterns=patterns, ignore_patterns=TWICE)
             )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {first_line(error)}") from None
