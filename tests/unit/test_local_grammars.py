@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from workernode.local.server.front.grammars import REMAINDERS_MAX, of_response_format
+from workernode.local.server.front.grammars import REMAINDERS_MAX, of_response_format, of_tool_choice
 from workernode.local.server.front.problem import Problem
+from workernode.local.server.front.tools import HERMES
 
 
 def made(schema: dict[str, Any]) -> str | None:
@@ -31,3 +32,11 @@ def test_what_would_take_minutes_to_make_is_refused(schema: dict[str, Any]) -> N
 @pytest.mark.parametrize("divisor", [1, 7, 60, 3600, 0.01, 0.25, 10**12, REMAINDERS_MAX - 1, 1e-9, 0, -5, 2.5e300])
 def test_what_people_write_is_taken(divisor: float) -> None:
     assert made({"type": "object", "properties": {"a": {"multipleOf": divisor}, "multipleOf": {"type": "string"}}})
+
+
+@pytest.mark.parametrize("name", [["f"], {}, None, "g"])
+def test_a_call_of_what_is_no_function_of_the_request_is_refused(name: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(Problem, match="tool_choice names no function of tools") as raised:
+        of_tool_choice({"type": "function", "function": {"name": name}}, tools, HERMES)
+    assert raised.value.param == "tool_choice"

@@ -45,7 +45,7 @@ def of_tool_choice(choice: Any, tools: list[dict[str, Any]] | None, format_: Too
     known = functions_of(tools)
     if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
         name = choice["function"].get("name")
-        known = {name: known[name]} if name in known else {}
+        known = {name: known[name]} if isinstance(name, str) and name in known else {}
     elif choice != "required":
         raise Problem("tool_choice is none, auto, required or a function.", param="tool_choice")
     if not known:
