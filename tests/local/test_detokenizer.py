@@ -78,6 +78,26 @@ def test_a_prompt_that_is_cut_inside_a_character_spoils_no_answer(of_bytes: Any,
     assert written(Vocabulary(of_bytes).detokenizer(prompt), answer) == "\U0001f600 there"
 
 
+@pytest.mark.parametrize("byte", [0x80, 0xF0, 0xE6])
+def test_what_becomes_no_character_is_shown_soon_and_not_read_again_and_again(
+    of_bytes: Any, monkeypatch: pytest.MonkeyPatch, byte: int
+) -> None:
+    """However long it goes on: to read all of it for each token would take minutes."""
+    decode, longest = of_bytes.decode, 0
+
+    def noted(tokens: list[int], **options: Any) -> Any:
+        nonlocal longest
+        longest = max(longest, len(tokens))
+        return decode(tokens, **options)
+
+    monkeypatch.setattr(of_bytes, "decode", noted)
+    detokenizer = Vocabulary(of_bytes).detokenizer([2, 3, 4])
+    parts = [detokenizer.push(byte + 1) for _ in range(50)]
+    assert "".join(parts) + detokenizer.flush() == "\ufffd" * 50
+    assert max(map(len, parts)) <= 8
+    assert longest <= 16
+
+
 def test_special_tokens_are_text_where_they_are_asked_for(of_bytes: Any, tiny_folder: Path) -> None:
     from transformers import AutoTokenizer
 

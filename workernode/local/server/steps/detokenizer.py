@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _REPLACEMENT = "\ufffd"
 _CONTEXT_TOKENS = 6
 _CHARACTER_BYTES_MAX = 4
+_HELD_TOKENS_MAX = 2 * _CHARACTER_BYTES_MAX
+"""So many become no character any more, even if some of them have no text: to wait for one would be to read all of them
+again for each token, as long as a model likes."""
 
 
 class Detokenizer(Protocol):
@@ -91,7 +94,8 @@ class _Windows:
 
     def _new(self, *, final: bool) -> str:
         before, after = (_text(self._tokenizer, tokens) for tokens in (self._tokens[: self._known], self._tokens))
-        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+        begun = after.endswith(_REPLACEMENT) and len(self._tokens) - self._known < _HELD_TOKENS_MAX
+        if len(after) <= len(before) or (begun and not final):
             return ""
         # The next comparison begins with the tokens that are new now: enough for spaces, and short.
         self._tokens = self._tokens[self._known :] if self._known else self._tokens
