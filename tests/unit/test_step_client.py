@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from workernode.local.server.front.client import StepClient
-from workernode.local.server.words import Embed, Piece, Refusal, Sampling, Submit, Vectors
+from workernode.local.server.front.problem import Problem
+from workernode.local.server.pipe import framed
+from workernode.local.server.words import Embed, Ended, Figures, Piece, Refusal, Sampling, Submit, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,3 +60,17 @@ async def test_vectors_are_all_that_an_embedding_waits_for(client: StepClient) -
     async with client.call() as call:
         client._pass(Vectors(call.submit(embedding), [b""]))
         assert not client.is_stuck
+
+
+async def test_the_last_word_of_the_steps_counts_whether_or_not_their_process_comes_to_its_end(
+    client: StepClient,
+) -> None:
+    """A driver may keep it from that: nobody would be told why, and nothing new would be started."""
+    reader = asyncio.StreamReader()
+    async with client.call() as call:
+        call.submit(generation)
+        reader.feed_data(framed([Figures(), Ended("internal", "The GPU has failed.")], msgspec.msgpack.Encoder()))
+        async with asyncio.timeout(5):
+            assert await client._listen(reader, lambda _: None) == Ended("internal", "The GPU has failed.")
+            with pytest.raises(Problem, match="The model server ended"):
+                await call.word()

@@ -95,8 +95,9 @@ class StepClient:
         reader, self._writer = await asyncio.open_connection(sock=ours)
         try:
             ended = await self._listen(reader, on_ready)
-            code = await asyncio.wait_for(process.wait(), _END_WAIT_S)
-            raise _reason(ended, code)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _END_WAIT_S)
+            raise _reason(ended, process.returncode)
         finally:
             self._writer.close()
             with contextlib.suppress(ProcessLookupError):
@@ -158,7 +159,7 @@ class StepClient:
     async def _listen(self, reader: asyncio.StreamReader, on_ready: Callable[[Ready], None]) -> Ended | None:
         frames = Frames(Report)
         ended = None
-        while data := await _read(reader):
+        while ended is None and (data := await _read(reader)):
             self._heard_at = asyncio.get_running_loop().time()
             for word in frames.feed(data):
                 if isinstance(word, Pieces):
@@ -204,9 +205,10 @@ def _environ() -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", **os.environ}
 
 
-def _reason(ended: Ended | None, code: int) -> CannotServe:
+def _reason(ended: Ended | None, code: int | None) -> CannotServe:
     if ended is not None:
         return CannotServe(ended.error, ended.sentence)
     if code == -signal.SIGKILL:
         return CannotServe("out_of_memory", "The step process was killed, most likely for want of memory.")
-    return CannotServe("internal", f"The step process ended with code {code}.")
+    how = "closed its pipe" if code is None else f"ended with code {code}"
+    return CannotServe("internal", f"The step process {how}. Standard error, of a node LOCAL_LOG, tells why.")
