@@ -332,7 +332,15 @@ def test_numbers_that_overflow_in_one_answer_are_in_no_later_one(
     model = loaded(tmp_path, "--dtype", "float16", "--attention", attention)
     asked = [(prompt, GREEDY) for prompt in ([5, 6], [9] * 70, [8, 9, 10])]
     before = answers(model, *asked)
-    answers(model, *(([7] * 100, GREEDY) for _ in asked))
+    overflown = Answers(model)
+    for number, sampling in enumerate((GREEDY, settings_of(4), Sampling(max_tokens=5))):
+        overflown.submit(number, [7] * 100, sampling, choices=2)
+    overflown.finish()
+    assert overflown.pieces == {}, "there is no token that could follow"
+    assert [(each.request, each.code, each.http_status) for each in overflown.others] == [
+        (number, "server_error", 500) for number in range(3)
+    ]
+    assert "DTYPE=bfloat16 or float32" in overflown.others[0].message
     after = answers(model, *asked)
     assert [after.text(number) for number in range(3)] == [before.text(number) for number in range(3)]
 

@@ -28,15 +28,21 @@ if TYPE_CHECKING:
     from workernode.local.server.words import Report, Submit
 
 _RATE_WINDOW_S = 5.0
+_OVERFLOW = "The model's numbers overflow here. If its dtype is float16, DTYPE=bfloat16 or float32 helps."
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
+class _Overflow(Exception):
+    """There is nothing to choose a token by."""
+
+
 class _Following(NamedTuple):
-    """A row's next token; None for one that is only read."""
+    """A row's next token; None for one that is only read. ``overflown``: the model's numbers are none."""
 
     speech: Speech
     token: int | None = None
     logprob: Logprob | None = None
+    overflown: bool = False
 
 
 class Steps:
@@ -182,6 +188,7 @@ class Steps:
             return silent
         speeches = [self._speeches[row] for row, _ in ends]
         own = logits[[place for _, place in ends]]
+        overflown = own[:, 0].isnan().tolist()  # where one is NaN, all are
         # By how many are told, and not the most for all: which of equally likely ones are found depends on it.
         telling: dict[int, list[int]] = {}
         for number, speech in enumerate(speeches):
@@ -197,22 +204,27 @@ class Steps:
             found = logprobs_of(untouched[top], [tokens[number] for number in numbers], top)
             logprobs.update(zip(numbers, found, strict=True))
         return silent + [
-            _Following(speech, tokens[number], logprobs.get(number)) for number, speech in enumerate(speeches)
+            _Following(speech, tokens[number], logprobs.get(number), overflown[number])
+            for number, speech in enumerate(speeches)
         ]
 
     def _continue(self, following: list[_Following]) -> tuple[list[Piece], list[Refusal]]:
         """Every row goes on by its next token, or ends."""
         pieces, refusals = [], []
         self._count(sum(each.token is not None for each in following))
-        for speech, token, logprob in following:
-            row = speech.row
+        for each in following:
+            row = each.speech.row
             if row not in self._speeches:
                 continue  # its request was refused for another choice
             try:
-                piece = self._piece(speech, token, logprob)
+                piece = self._piece(each)
             except WrongGrammar as wrong:
                 self.cancel(row.request)
                 refusals.append(_disobeyed(row.request, wrong))
+                continue
+            except _Overflow:
+                self.cancel(row.request)
+                refusals.append(Refusal(row.request, "server_error", _OVERFLOW, 500))
                 continue
             if piece is None:
                 continue
@@ -222,10 +234,13 @@ class Steps:
             pieces.append(piece)
         return pieces, refusals
 
-    def _piece(self, speech: Speech, token: int | None, logprob: Logprob | None) -> Piece | None:
-        if token is None:
+    def _piece(self, each: _Following) -> Piece | None:
+        speech = each.speech
+        if each.overflown:
+            raise _Overflow
+        if each.token is None:
             return Piece(speech.row.request, speech.row.choice, "", 0, None, "length")
-        return speech.gather(speech.say(token, logprob), self._stream_interval)
+        return speech.gather(speech.say(each.token, each.logprob), self._stream_interval)
 
     def _shrink(self) -> list[Report]:
         """The step did not fit into memory: fewer go on, and a request that does not even fit alone is refused."""
