@@ -69,3 +69,15 @@ def test_a_templates_settings_may_be_any_json() -> None:
     settings = {"deep": {"list": [1, 2.5, None]}, "count": 3}
     template = "{{ deep.list[1] }} {{ count + 1 }} {{ deep.list[2] is none }}"
     assert rendered(made(template), ("user", "hi"), chat_template_kwargs=settings) == "2.5 4 True"
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt"])
+def test_a_templates_settings_take_no_fields_place(name: str) -> None:
+    with pytest.raises(Problem, match=f"chat_template_kwargs cannot set {name}: the request has it") as raised:
+        rendered(made(), ("user", "hi"), chat_template_kwargs={name: 5})
+    assert raised.value.param == "chat_template_kwargs"
+
+
+def test_a_templates_settings_may_have_the_names_of_our_own_code() -> None:
+    settings = {"begins": 5, "names": 6}
+    assert rendered(made("{{ begins }} {{ names }}"), ("user", "hi"), chat_template_kwargs=settings) == "5 6"

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+FIELDS = ("messages", "tools", "add_generation_prompt")
+"""What a template gets of each request."""
 
 
 class ChatTemplate:
@@ -25,10 +32,19 @@ class ChatTemplate:
         self._template = environment.from_string(text)
 
     def render(
-        self, messages: list[dict[str, Any]], *, tools: list[dict[str, Any]] | None, begins: bool, **names: Any
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None,
+        begins: bool,
+        names: Mapping[str, Any],
     ) -> str:
-        """The conversation as the model reads it. Raises TemplateError, and whatever the template stumbles over."""
-        text: str = self._template.render(messages=messages, tools=tools, add_generation_prompt=begins, **names)
+        """The conversation as the model reads it; ``names`` are what a template may ask for beside :data:`FIELDS`.
+
+        Raises TemplateError, and whatever the template stumbles over.
+        """
+        fields = dict(zip(FIELDS, (messages, tools, begins), strict=True))
+        text: str = self._template.render({**names, **fields})
         return text
 
 

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.front import thoughts
 from workernode.local.server.front.problem import Problem, unsupported
-from workernode.local.server.front.template import ChatTemplate
+from workernode.local.server.front.template import FIELDS, ChatTemplate
 from workernode.local.server.token_bytes import bytes_of_tokens
 
 if TYPE_CHECKING:
@@ -123,11 +123,16 @@ class Tokens:
             # The newer name of the same: templates that do not know it would leave the message out.
             for fields in plain:
                 fields["role"] = "system" if fields["role"] == "developer" else fields["role"]
+        for name in FIELDS:
+            if name in (settings or {}):
+                raise Problem(
+                    f"chat_template_kwargs cannot set {name}: the request has it.", param="chat_template_kwargs"
+                )
         names = self._names | ({} if effort is None else {"reasoning_effort": effort}) | (settings or {})
         # To continue is to let the model begin its answer, and to have written its first words.
         last = plain.pop() if continues else None
         try:
-            text = template.render(plain, tools=tools, begins=begins or continues, **names)
+            text = template.render(plain, tools=tools, begins=begins or continues, names=names)
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
         except Exception:  # a template is a program of its own
