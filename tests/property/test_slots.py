@@ -116,6 +116,16 @@ def test_the_slots_come_to_what_a_machine_can_do_and_stay_there(machine: Machine
     assert max(uses) <= 1.0, "it swaps"
 
 
+@pytest.mark.parametrize(("kv_cache_use", "can"), [(0.2, 32), (None, 1)], ids=["taken in advance", "taken as it goes"])
+def test_a_gpu_that_an_engine_has_filled_in_advance_is_no_pressure(kv_cache_use: float | None, can: int) -> None:
+    """As with weights of four fifths of it: our own server takes 85 % of the rest for its cache."""
+    slots, weights = Slots(32, TARGET_S), 0.9
+    full = weights + 0.85 * (1 - weights)
+    for _ in range(40 * SETTLE_TICKS):
+        slots.tick(Load(busy=slots.count, kv_cache_use=kv_cache_use, gpu_memory_use=full))
+    assert slots.count == can
+
+
 def test_after_a_restart_the_engine_itself_is_not_taken_for_requests() -> None:
     """While it was dead, what it had was free."""
     slots = Slots(32, TARGET_S)

@@ -17,7 +17,8 @@ WAITING_TICKS = 3
 KV_CACHE_USE_MAX = 0.95
 """Above it nothing grows: engines let requests wait, or begin them anew, when their cache is full."""
 GPU_MEMORY_USE_MAX = 0.97
-"""Engines take nine tenths of a GPU on purpose, and all at once."""
+"""Of engines that take memory as requests come. One that tells of its KV cache has taken that in advance, all that it
+found beside large weights, and fewer requests would give nothing back."""
 HOST_MEMORY_USE_MAX = 0.9
 HOST_MEMORY_USE_SAFE = 0.8
 """Nothing grows beyond it, nor where it would be reached if new requests take as much as those that are here."""
@@ -94,7 +95,7 @@ class Slots:
     def _pressure(self, load: Load) -> str:
         if (load.host_memory_use or 0) > HOST_MEMORY_USE_MAX:
             return "host memory"
-        if (load.gpu_memory_use or 0) > GPU_MEMORY_USE_MAX:
+        if load.kv_cache_use is None and (load.gpu_memory_use or 0) > GPU_MEMORY_USE_MAX:
             return "GPU memory"
         if self._waiting >= WAITING_TICKS:
             return "requests wait in the engine"
