@@ -70,9 +70,15 @@ def _listen(settings: Flags) -> socket.socket:
     try:
         if not settings.socket:
             return bind(settings.host, settings.port, "--port")
-        Path(settings.socket).unlink(missing_ok=True)
+        place = Path(settings.socket)
+        if place.is_socket():  # of a server that was killed
+            place.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(settings.socket)
+        try:
+            listener.bind(settings.socket)
+        except BaseException:
+            listener.close()
+            raise
         os.chmod(settings.socket, 0o600)
         listener.listen(2048)
         listener.setblocking(False)
