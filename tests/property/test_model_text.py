@@ -107,6 +107,16 @@ def test_of_calls_that_shall_not_be_parallel_the_first_one_counts(cuts: list[int
     assert _read(HERMES, f"a{calls[0]}b{calls[1]}c", cuts, single=True) == ("abc", [("g", "{}")])
 
 
+@given(st.lists(st.integers(0, 200)))
+def test_a_call_may_hold_lines_as_they_are(cuts: list[int]) -> None:
+    """As of code, which models write into strings without the escapes that JSON asks for."""
+    call = '{"name": "f", "arguments": {"x": "if a:\n\tb"}}'
+    expected = ("", [("f", '{"x": "if a:\\n\\tb"}')])
+    assert _read(HERMES, f"<tool_call>{call}</tool_call>", cuts) == expected
+    assert _read(MISTRAL, f"[TOOL_CALLS][{call}]", cuts) == expected
+    assert _read(NAMED, '[TOOL_CALLS]f[ARGS]{"x": "if a:\n\tb"}', cuts) == expected
+
+
 @given(_letters, st.lists(st.integers(0, 200)))
 def test_what_is_no_call_stays_text(inside: str, cuts: list[int]) -> None:
     text = f"a<tool_call>{inside}</tool_call>b<tool_call>{inside}"

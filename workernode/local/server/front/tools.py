@@ -133,7 +133,7 @@ class ToolReader:
         try:
             if self._format is NAMED:
                 return [self._named(each) for each in body.split(before)]
-            read = json.loads(body)
+            read = _read(body)
             return [self._call(each) for each in (read if isinstance(read, list) else [read])]
         except (ValueError, KeyError, TypeError, RecursionError):
             return [before + text + after]
@@ -141,9 +141,9 @@ class ToolReader:
     def _named(self, text: str) -> ToolCall:
         name, _, arguments = text.partition("[ARGS]")
         name = name.partition("[CALL_ID]")[0].strip()
-        if not name or not isinstance(json.loads(arguments), dict):
+        if not name or not isinstance(read := _read(arguments), dict):
             raise TypeError
-        return ToolCall(_new_id(self._format), name, arguments.strip())
+        return ToolCall(_new_id(self._format), name, _whole(json.dumps(read, ensure_ascii=False)))
 
     def _call(self, fields: dict[str, Any]) -> ToolCall:
         arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
@@ -151,6 +151,11 @@ class ToolReader:
             raise TypeError
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         return ToolCall(_new_id(self._format), _whole(fields["name"]), _whole(written))
+
+
+def _read(text: str) -> Any:
+    """JSON, in whose strings lines may be as they are: models write code so."""
+    return json.loads(text, strict=False)
 
 
 def _whole(text: str) -> str:
