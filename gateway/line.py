@@ -254,7 +254,7 @@ class Lines:
         return bool(known)
 
     def _hand_on(self, node: str, raw: msgspec.Raw, *, repeated: bool) -> bool:
-        """Give a frame to the listener; returns whether an engine waits for its acknowledgement."""
+        """Give a frame to the taker; returns whether an engine waits for its acknowledgement."""
         try:
             frame = codec.decode_frame(raw)
         except UndecodableMessage as error:
