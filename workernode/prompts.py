@@ -12,13 +12,6 @@ Prompt = str | list[int]
 """A text, or the tokens of one."""
 
 
-class _Body(msgspec.Struct):
-    prompt: Any = None
-
-
-_body = msgspec.json.Decoder(_Body)
-
-
 @dataclass(frozen=True)
 class PromptTexts:
     """What of a request is text, how many tokens it gives as such, and how many messages there are."""
@@ -33,14 +26,6 @@ def prompts_of(field: Any) -> list[Prompt]:
     if isinstance(field, str) or _is_tokens(field):
         return [field]
     return [each for each in field if isinstance(each, str) or _is_tokens(each)] if isinstance(field, list) else []
-
-
-def prompt_count(body: bytes) -> int:
-    """How many prompts a completion's body holds, at least one."""
-    try:
-        return len(prompts_of(_body.decode(body).prompt)) or 1
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 1
 
 
 def estimated_tokens(body: bytes) -> int:
