@@ -30,7 +30,6 @@ async def watch(
     namespace: str,
     labels: Mapping[str, str] | None,
     hear: Callable[[Manifest], None],
-    listed: Callable[[], None] = lambda: None,
 ) -> None:
     """Call ``hear`` with each object that is there or changes or goes, until cancelled."""
     said = ""
@@ -40,7 +39,6 @@ async def watch(
             objects, version = await cluster.listing(kind, namespace, labels)
             for each in objects:
                 hear(each)
-            listed()
             said = ""
             async for _, changed in cluster.watch(kind, version, namespace, labels):
                 hear(changed)
