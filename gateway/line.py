@@ -32,10 +32,8 @@ LINK_WAITING_MAX = 20_000
 """Messages that may wait in this process: a link drops what finds no room, and resending costs more than waiting."""
 LINE_FORGOTTEN_S = 120.0
 """After this long a silent node is dead, or has closed its side of the line; its topic can be forgotten as well."""
-WORDS_MAX = 10_000
+WORDS_WAITING_MAX = 10_000
 """Words that may wait for a control topic to open. Above, the oldest go: nodes ask again."""
-
-
 GATHER_S = 0.005
 """While a line is busy, words that no client waits for wait this long for others."""
 
@@ -77,7 +75,7 @@ class Line:
 
         One about an end, for which only a slot waits, may join others within :data:`GATHER_S` while the line is busy.
         """
-        if len(self._words) >= WORDS_MAX:
+        if len(self._words) >= WORDS_WAITING_MAX:
             del self._words[0]
         self._words.append(word)
         self._flush_by(self._flushed_at + GATHER_S if isinstance(word, Accepted | Settle) else 0.0)

@@ -13,7 +13,7 @@ from wire.request import TAG_NAME_CHARS_MAX, TAG_VALUE_CHARS_MAX
 if TYPE_CHECKING:
     from gateway.endpoints.reading import JsonValue
 
-TAGS_MAX = 16
+METADATA_TAGS_MAX = 16
 """As many as OpenAI allows in ``metadata``."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -21,13 +21,20 @@ _text = msgspec.json.Decoder(str)
 
 
 def tags(metadata: JsonValue) -> dict[str, str]:
-    """What of it can be a tag, the first :data:`TAGS_MAX`. What cannot is no error: providers may know more forms."""
+    """What of it can be a tag, the first :data:`METADATA_TAGS_MAX`.
+
+    What cannot is no error: providers may know more forms.
+    """
     if metadata is UNSET or not bytes(metadata).startswith(b"{"):
         return {}
     found: dict[str, str] = {}
     with contextlib.suppress(msgspec.DecodeError):  # an escape that stands for no character, which nobody read so far
         for name, value in _fields.decode(metadata).items():
-            if len(found) < TAGS_MAX and bytes(value).startswith(b'"') and is_tag(name, text := _text.decode(value)):
+            if (
+                len(found) < METADATA_TAGS_MAX
+                and bytes(value).startswith(b'"')
+                and is_tag(name, text := _text.decode(value))
+            ):
                 found[name] = text
     return found
 

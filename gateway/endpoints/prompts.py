@@ -13,7 +13,7 @@ from wire.errors import InvalidRequest
 
 PROMPTS_MAX = 2048
 """Of one request, as OpenAI counts inputs of embeddings."""
-TOKENS_MAX = 300_000
+PROMPT_TOKENS_MAX = 300_000
 """Of all prompts of a request together, where they are given as tokens."""
 
 _Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -73,5 +73,5 @@ def _check_texts(texts: list[str], param: str, empty: bool) -> None:
 
 def _check_size(data: bytes, param: str) -> None:
     # Counted before they become objects: four million bytes may be two million numbers.
-    if data.count(b",") >= TOKENS_MAX:
-        raise InvalidRequest(f"{param} holds more than {TOKENS_MAX} tokens.", param=param)
+    if data.count(b",") >= PROMPT_TOKENS_MAX:
+        raise InvalidRequest(f"{param} holds more than {PROMPT_TOKENS_MAX} tokens.", param=param)
