@@ -19,7 +19,7 @@ from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from process.lifecycle import EXIT_PORT_IN_USE, PortInUse, run_until_signal
 from process.logging import Log, set_up
-from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
+from process.settings import EMBEDDED_URL, EXIT_WRONG_SETTING, WrongSettings, load
 from store.database import UnusableDatabase
 from workernode.settings import NodeSettings
 
@@ -34,7 +34,7 @@ class UpSettings:
     """The settings of all three roles, read together. Raises :class:`process.settings.WrongSettings`."""
 
     def __init__(self) -> None:
-        environ = {**os.environ, "PULSAR_URL": "memory:"}
+        environ = {**os.environ, "PULSAR_URL": EMBEDDED_URL}
         problems: dict[str, None] = {}
         loaded = []
         for settings in (GatewaySettings, NodeSettings, ManagementSettings):

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fleet.start.ending import CannotStart, Ending
+from process.settings import EMBEDDED_URL
 
 
 class Broker(StrEnum):
@@ -27,10 +28,6 @@ ASKABLE = ("auto", Broker.DOCKER.value, Broker.MAVEN.value, Broker.EMBEDDED.valu
 """What --pulsar takes."""
 
 
-MEMORY_URL = "memory:"
-"""The PULSAR_URL of the memory broker."""
-
-
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The broker, why it was chosen in a few words, and its directory for DIRECTORY."""
@@ -44,8 +41,8 @@ def choose(asked: str, pulsar_url: str | None, home: Path | None) -> Choice:
     """Decide. A word on the command line goes first; then PULSAR_URL; then a directory; then the memory broker."""
     if asked != "auto":
         return Choice(Broker(asked), f"--pulsar {asked}")
-    if pulsar_url == MEMORY_URL:
-        return Choice(Broker.EMBEDDED, f"PULSAR_URL is {MEMORY_URL}")
+    if pulsar_url == EMBEDDED_URL:
+        return Choice(Broker.EMBEDDED, f"PULSAR_URL is {EMBEDDED_URL}")
     if pulsar_url:
         return Choice(Broker.EXTERNAL, f"PULSAR_URL is {without_credentials(pulsar_url)}")
     if home:

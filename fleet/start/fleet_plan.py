@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.start import broker_waves
-from fleet.start.broker_choice import MEMORY_URL, Broker, Choice
+from fleet.start.broker_choice import Broker, Choice
 from fleet.start.ports import Address
 from fleet.start.role import Role, Wave
 from fleet.start.settings import StartSettings
+from process.settings import EMBEDDED_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def plan(choice: Choice, settings: StartSettings, env: dict[str, str], directory
     lines = "colour" if sys.stdout.isatty() else "text"
     own = {"LOG_FORMAT": lines, **env, "PYTHONUNBUFFERED": "1"}
     if choice.broker is Broker.EMBEDDED:
-        own["PULSAR_URL"] = MEMORY_URL
+        own["PULSAR_URL"] = EMBEDDED_URL
         return ((_role("up", own, *Roles.of(settings).all),),)
     before = broker_waves.waves(choice, settings, env, directory)
     if before:
