@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 
+from gateway.keys import digest_of
 from store.keys import NewSecret
 
 SECRET_BYTES = 32
@@ -15,4 +15,4 @@ PREFIX_CHARS = 10
 def new_secret() -> tuple[str, NewSecret]:
     """A key for its owner, and the digest and prefix of it for the database."""
     key = f"sk-{secrets.token_urlsafe(SECRET_BYTES)}"
-    return key, NewSecret(hashlib.sha256(key.encode()).hexdigest(), key[:PREFIX_CHARS])
+    return key, NewSecret(digest_of(key.encode()), key[:PREFIX_CHARS])
