@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from management.api import api
 from process import __version__
 from process.http import NO_SPANS
+from process.http_errors import error_json
 from process.logging import Log
 from wire.errors import BodyTooLarge, FleetError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 
@@ -144,19 +145,19 @@ class KeyCheck:
         await self._app(scope, receive, send)
 
 
-def _answer(error: FleetError) -> JSONResponse:
-    shown = {"message": error.message, "type": error.type, "param": error.param, "code": error.own_code}
+def _answer(error: FleetError) -> Response:
     headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
-    return JSONResponse({"error": shown}, status_code=error.http_status, headers=headers)
+    body = error_json(error.body())
+    return Response(body, status_code=error.http_status, headers=headers, media_type="application/json")
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(FleetError)
-    async def ours(_: Request, error: FleetError) -> JSONResponse:
+    async def ours(_: Request, error: FleetError) -> Response:
         return _answer(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         # The location ends with an index where a parameter was repeated.
         param = next((part for part in reversed(first["loc"]) if isinstance(part, str)), None)
@@ -164,7 +165,7 @@ def _add_errors(app: FastAPI) -> None:
         return _answer(InvalidRequest(f"{param}: {message[:1].lower()}{message[1:]}.", param=param))
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> Response:
         answer = _answer(_REFUSALS.get(error.status_code, NotFound)())
         answer.headers.update(error.headers or {})
         if error.status_code == 405 and (path := app.openapi()["paths"].get(request.url.path)):
@@ -174,11 +175,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     @app.exception_handler(OSError)
-    async def away(_: Request, error: Exception) -> JSONResponse:
+    async def away(_: Request, error: Exception) -> Response:
         log.warning("The API could not read the database.", action="read_failed", error=type(error).__name__)
         return _answer(DatabaseAway())
 
     @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+    async def unforeseen(_: Request, error: Exception) -> Response:
         log.error("The API failed.", error=error, action="api_failed")
         return _answer(FleetError())
