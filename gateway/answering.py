@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.decisions import Break
-from gateway.errors import error_headers, error_json
+from gateway.errors import error_headers
 from gateway.exchange import HungUp
+from process.http_errors import error_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from gateway.endpoints import token_check
 from gateway.endpoints.table import ENDPOINTS
-from gateway.errors import error_headers, error_json
+from gateway.errors import error_headers
 from gateway.front import Front, http_error
 from gateway.model_list import listed, shown
 from gateway.openapi import document
@@ -23,6 +23,7 @@ from gateway.reception import Window
 from gateway.schemas import Model, ModelList, Ready
 from process import __version__
 from process.http import NO_SPANS
+from process.http_errors import error_json
 from wire.errors import FleetError, InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:

@@ -1,15 +1,11 @@
-"""An error as clients see it: OpenAI's JSON, and the headers beside it."""
+"""What stands beside an error in the head of a response. Its JSON is :mod:`process.http_errors`'."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from process.http_errors import error_json
-
 if TYPE_CHECKING:
     from wire.errors import ErrorBody
-
-__all__ = ["error_headers", "error_json"]
 
 SECONDS_BETWEEN_RETRIES_MAX = 120
 """OpenAI's clients give up at once above this, so a longer wait is said as this one."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import error_headers, error_json
+from gateway.errors import error_headers
 from gateway.page import routes as page
 from gateway.visit import Visit
 from process.connection import CONNECTION
 from process.host import host_of, is_loopback
+from process.http_errors import error_json
 from process.identity import new_request_id
 from process.logging import Log
 from wire.errors import FleetError, ForeignPage, InvalidRequest, MethodNotAllowed, NotFound
