@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from process import genai
 from process.metrics import count_tokens
-from process.tracing import ATTEMPT_ID, NODE, OUTCOME
+from process.span_names import ATTEMPT_ID, NODE, OUTCOME
 
 if TYPE_CHECKING:
     from gateway.decisions import Complete, State

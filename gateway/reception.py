@@ -17,7 +17,7 @@ from gateway.traced import admitted, traced
 from process import crash
 from process.connection import CONNECTION
 from process.identity import now_ms
-from process.tracing import STATUS
+from process.span_names import STATUS
 from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable, ShuttingDown
 from wire.request import Request
 

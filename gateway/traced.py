@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from process import genai
-from process.tracing import METHOD, PATH, REQUEST_ID, STATUS
+from process.span_names import METHOD, PATH, REQUEST_ID, STATUS
 from wire.errors import FleetError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from process import __version__
 from process.logging import Log
 from process.settings import WrongSettings
-from process.tracing import ERROR
+from process.span_names import ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

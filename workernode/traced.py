@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from process import genai
-from process.tracing import ATTEMPT_ID, METHOD, NODE, NUMBER, OUTCOME, REQUEST_ID, SERVER, STATUS
+from process.span_names import ATTEMPT_ID, METHOD, NODE, NUMBER, OUTCOME, REQUEST_ID, SERVER, STATUS
 from workernode.outcome import Later, Refused
 
 if TYPE_CHECKING:

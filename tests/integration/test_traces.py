@@ -13,7 +13,7 @@ import pytest
 
 import process.otel
 from process import genai
-from process.tracing import ERROR, NUMBER, OUTCOME, REQUEST_ID, STATUS
+from process.span_names import ERROR, NUMBER, OUTCOME, REQUEST_ID, STATUS
 from tests.fake_upstream import FakeUpstream
 from tests.in_process import free_port
 from tests.integration.test_main_job import PUBLIC, asked, client_of, known

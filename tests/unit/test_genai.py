@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes, url_attributes
 
-from process import genai, tracing
+from process import genai, span_names
 from wire.request import Request
 from wire.usage import Usage
 
@@ -33,7 +33,7 @@ def test_names_are_those_of_the_conventions() -> None:
     ours = {value for name, value in vars(genai).items() if name.isupper() and isinstance(value, str)}
     assert len(ours) == 10
     assert ours <= conventional(gen_ai_attributes)
-    shared = {tracing.ERROR, tracing.METHOD, tracing.PATH, tracing.STATUS, tracing.SERVER}
+    shared = {span_names.ERROR, span_names.METHOD, span_names.PATH, span_names.STATUS, span_names.SERVER}
     assert shared <= conventional(error_attributes, http_attributes, server_attributes, url_attributes)
     assert set(genai.OPERATIONS.values()) <= {each.value for each in gen_ai_attributes.GenAiOperationNameValues}
     assert set(genai.PROVIDERS.values()) <= {each.value for each in gen_ai_attributes.GenAiProviderNameValues}

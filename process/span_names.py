@@ -1,4 +1,4 @@
-"""What spans call what no convention names, or names for all kinds of services alike."""
+"""Names of what spans tell: ours, and OpenTelemetry's for any service. Those for models are in :mod:`process.genai`."""
 
 REQUEST_ID = "workernode.request_id"
 ATTEMPT_ID = "workernode.attempt_id"
