@@ -1,7 +1,7 @@
 """How words are carried: what every broker promises, whichever one is behind it.
 
 Two implementations ship: :mod:`broker.memory` (one process, nothing durable) and :mod:`broker.pulsar`.
-Both pass ``tests/contract``; code above this line of the house never asks which one it talks to.
+Both pass ``tests/contract``; whoever uses one never asks which it is.
 A payload is opaque bytes here; a topic is a full name as made by :mod:`wire.topics`.
 """
 

@@ -136,5 +136,5 @@ def explain_send(result: Result, topic: str) -> BrokerError:
         return BrokerError(f"Sending to {topic} was refused: {_REFUSED[result]}.")
     if result == Result.NotWritten:
         return BrokerUnavailable(f"{topic} could not be reached; the message was not sent.")
-    # Whatever else went wrong, the bytes had already been given to the client, and it may have written them.
+    # Whatever else went wrong, the bytes had already been given to a connection, and may have arrived.
     return SendUnknown(f"Whether the message reached {topic} is unknown: {_UNAVAILABLE.get(result, result.name)}.")

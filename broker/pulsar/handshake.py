@@ -1,7 +1,7 @@
-"""A first word with the broker, because Pulsar's client cannot tell a refusal from a silence.
+"""A first word with the broker, before anything is opened there: why it cannot be reached, or that it refuses us.
 
-To the client a wrong token is a connection that breaks, so it tries again until its time is over and then reports
-a timeout. The protocol's own first exchange says at once what is wrong.
+The protocol's first exchange tells at once. Whoever opens a producer instead asks again until its time is over, and the
+client library cannot tell a refused token from a silence at all.
 """
 
 from __future__ import annotations
