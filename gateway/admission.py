@@ -20,7 +20,7 @@ COLD_RETRY_MS = 10_000
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a request stands. ``position``: the how manieth to be taken, 0 with a free slot; ``eta_ms``: until then."""
+    """Where a request stands. ``position``: 1 for the next to be taken, 0 with a free slot; ``eta_ms``: until it is."""
 
     position: int
     eta_ms: int | None

@@ -49,7 +49,7 @@ BODY_BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1600
 """Held for each image, whose bytes say nothing: about what models of today make of a large one."""
 ANSWER_TOKENS_ASSUMED = 256
-"""Held for the answer of a request that bounds it not."""
+"""Held for the answer of a request that does not bound it."""
 
 
 class Quota:
@@ -231,7 +231,7 @@ def estimate(request: Request, limit: int) -> int:
     prompt = -(-text_bytes(request.body) // BODY_BYTES_PER_TOKEN) + IMAGE_TOKENS * (request.images or 0)
     if request.max_tokens is not None:
         return min(limit, prompt + request.max_tokens * request.generated)
-    answer = 0 if "embeddings" in request.endpoint else ANSWER_TOKENS_ASSUMED * request.generated
+    answer = 0 if request.endpoint == "embeddings" else ANSWER_TOKENS_ASSUMED * request.generated
     # A guess alone shall not make a request wait for the whole of a small limit.
     return min(limit, max(prompt, min(prompt + answer, limit // 4)))
 

@@ -58,7 +58,7 @@ class WrongSettings(Exception):
 
 
 class Settings(BaseSettings):
-    """What gateway, node and management all need: the broker, the topics' names, and how much to log."""
+    """What every role needs: the broker, the topics' names, how much to log, and where traces go."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""How each engine is started, what it can honour, and how it tells of itself. Pure.
+"""How each engine is started, what it can honour, and how it tells of itself. No process is started here.
 
 The flags are those of llama.cpp's server (``tools/server/README.md``), of ``vllm serve`` and of our own server
 (docs/local-server.md). A key, where one is taken, goes by the environment: every user may read a list of processes.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
-"""Of vLLM's, from its default on."""
+"""The ranks that vLLM takes, from its default on."""
 
 
 @dataclass(frozen=True)
