@@ -302,9 +302,8 @@ def _node_fact(row: dict[str, Any], data: NodeData) -> Fact:
     kind = row["type"].removeprefix(PREFIX)
     failure = failure_of_node(kind, row, data)
     if kind == QUARANTINED:
-        return Fact(
-            row, failure=failure
-        )  # about a message, not about the node: it must not hide what was told of that last
+        # About a message, not about the node: it must not hide what was told of that last.
+        return Fact(row, failure=failure)
     node = {
         "node": data.node,
         "name": data.name,
