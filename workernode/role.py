@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -85,22 +86,18 @@ async def run(
             await _serve(settings, broker, reach, stop, parts)
 
 
+@dataclass(frozen=True)
 class _Parts:
     """What :func:`run` has put together for :func:`_serve`."""
 
-    def __init__(
-        self,
-        identity: NodeIdentity,
-        engine: Engine,
-        pace: CredentialPace | None,
-        local: LocalEngine | None,
-        metrics: NodeMetrics,
-        state: _Readiness,
-        ready: Callable[[], None] | None,
-        traces: Traces | None,
-    ) -> None:
-        self.identity, self.engine, self.pace, self.local, self.metrics = identity, engine, pace, local, metrics
-        self.state, self.ready, self.traces = state, ready, traces
+    identity: NodeIdentity
+    engine: Engine
+    pace: CredentialPace | None
+    local: LocalEngine | None
+    metrics: NodeMetrics
+    state: _Readiness
+    ready: Callable[[], None] | None
+    traces: Traces | None
 
 
 class _Readiness:
@@ -278,6 +275,7 @@ def _first_slots(settings: NodeSettings) -> int:
 
 
 def _engine(settings: NodeSettings) -> Engine:
+    """The engine of a fixed answer."""
     return StaticEngine(settings.static_answer, endpoints=settings.served, context_length=settings.context_length)
 
 
