@@ -46,7 +46,7 @@ MAIN: Endpoint = "chat/completions"
 
 
 @dataclass(frozen=True)
-class Limits:
+class AnswerLimits:
     """What an answer may cost."""
 
     first_token_s: float
@@ -61,7 +61,7 @@ class Caller:
         self,
         session: aiohttp.ClientSession,
         places: asyncio.Semaphore,
-        limits: Limits,
+        limits: AnswerLimits,
         counter: TokenCounter,
         pace: CredentialPace,
         *,

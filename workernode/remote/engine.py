@@ -21,10 +21,10 @@ from wire.errors import DeadlineExceeded, InvalidRequest, UpstreamFailed
 from wire.request import Endpoint
 from workernode.engine import Engine, EngineDetails, EngineUnusable
 from workernode.outcome import Answered, Later, Refused
-from workernode.remote.allowance import Limits as Allowances
+from workernode.remote.allowance import Limits
 from workernode.remote.body import upstream_fields
 from workernode.remote.call import plan
-from workernode.remote.caller import MAIN, Caller, Limits
+from workernode.remote.caller import MAIN, AnswerLimits, Caller
 from workernode.remote.dialects.dialect import dialect_at
 from workernode.remote.dialects.learning import lesson
 from workernode.remote.errors import Failure, is_limit, limited, usable
@@ -81,11 +81,11 @@ class RemoteEngine(Engine):
         self._upstream_model = upstream_model
         self._slots = slots
         self._connect_timeout_s = connect_timeout_s
-        self._limits = Limits(
+        self._limits = AnswerLimits(
             first_token_timeout_s, StreamLimits(between_tokens_timeout_s, event_bytes_max, answer_bytes_max)
         )
         self._proxy = proxy
-        self._pace = pace or CredentialPace(lambda: "", "", Allowances(), clock=time.monotonic, unix_ms=now_ms)
+        self._pace = pace or CredentialPace(lambda: "", "", Limits(), clock=time.monotonic, unix_ms=now_ms)
         self._retries = RetryBudget()
         self._node = node
         self._dialect = dialect
