@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wire.errors import InvalidRequest
+from workernode.prompts import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:
     from wire.request import Request
@@ -32,7 +33,7 @@ def continued(request: Request, prefix: str, tokens: list[int] | None) -> Reques
             body.setdefault("max_tokens", _COMPLETION_TOKENS)
         for name in _LIMITS:
             if isinstance(body.get(name), int):
-                body[name] = max(1, body[name] - (len(prefix) // 4 if tokens is None else len(tokens)))
+                body[name] = max(1, body[name] - (len(prefix) // CHARS_PER_TOKEN if tokens is None else len(tokens)))
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise InvalidRequest("The answer cannot be continued.") from None
     return msgspec.structs.replace(request, body=msgspec.json.encode(body))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wire.usage import Usage
+from workernode.prompts import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:
     from wire.request import Request
-
-CHARS_PER_TOKEN = 4
 
 
 def estimate(request: Request, *, text_chars: int) -> Usage:
