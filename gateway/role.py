@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 
     from broker.interface import Broker
     from gateway.aimodels import AIModel, AIModels
+    from gateway.budgets import Budgets
+    from gateway.keyring import Keyring
     from gateway.model_names import ModelNames
+    from gateway.quota import Quota
     from gateway.settings import GatewaySettings
     from gateway.sibling import Sibling
 
@@ -115,25 +118,8 @@ async def run(
     )
     stored = quota = None
     if settings.database_url is not None:
-        # Both bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
-        from gateway.budgets import Budgets
-        from gateway.keyring import Keyring
-        from gateway.quota import Quota
-        from store.database import UnusableDatabase
-
-        try:
-            stored = Keyring(settings.database_url.get_secret_value(), metrics.registry, stale_s=settings.keys_stale_s)
-        except UnusableDatabase as error:
-            raise WrongSettings([f"DATABASE_URL: {error}."]) from None
-        quota = Quota(settings.limits_storage_url.get_secret_value(), tasks, metrics.registry, sibling)
-        reception.budgets = Budgets(
-            stored,
-            read_prices(settings.prices_file) if settings.prices_file else PriceList(),
-            tasks,
-            metrics.registry,
-            answer_tokens=settings.budget_answer_tokens,
-            required=settings.budgets,
-        )
+        url = settings.database_url.get_secret_value()
+        stored, quota, reception.budgets = _of_database(url, settings, tasks, metrics, sibling)
     reach = Reach(lambda why: log.error(why, action="broker_unreachable"), stop)
     own = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else {}
     keys = ApiKeys(own, stored, anonymous=settings.lets_strangers_in)
@@ -237,6 +223,35 @@ async def run(
         accepted.tell()
         await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
+
+
+def _of_database(
+    url: str, settings: GatewaySettings, tasks: Tasks, metrics: GatewayMetrics, sibling: Sibling | None
+) -> tuple[Keyring, Quota, Budgets]:
+    """The keys of management's database, their limits, and the budgets there.
+
+    Raises :class:`process.settings.WrongSettings` for a database that cannot be one.
+    """
+    # They bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
+    from gateway.budgets import Budgets
+    from gateway.keyring import Keyring
+    from gateway.quota import Quota
+    from store.database import UnusableDatabase
+
+    try:
+        stored = Keyring(url, metrics.registry, stale_s=settings.keys_stale_s)
+    except UnusableDatabase as error:
+        raise WrongSettings([f"DATABASE_URL: {error}."]) from None
+    quota = Quota(settings.limits_storage_url.get_secret_value(), tasks, metrics.registry, sibling)
+    budgets = Budgets(
+        stored,
+        read_prices(settings.prices_file) if settings.prices_file else PriceList(),
+        tasks,
+        metrics.registry,
+        answer_tokens=settings.budget_answer_tokens,
+        required=settings.budgets,
+    )
+    return stored, quota, budgets
 
 
 def _aimodels(settings: GatewaySettings, names: ModelNames, models: Models, queue: RequestQueue) -> AIModels:
