@@ -9,7 +9,7 @@ import click
 
 from broker import access as rules
 from fleet.access.admin import Admin, Refused, patiently
-from fleet.doctor.settings import DoctorSettings
+from fleet.admin_settings import AdminSettings
 from process.settings import WrongSettings, load
 from wire.errors import InvalidName
 
@@ -28,7 +28,7 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
     Exit codes: 0 granted, 1 refused or no answer, 2 a wrong setting or option.
     """
     try:
-        settings = load(DoctorSettings)
+        settings = load(AdminSettings)
         topics = settings.topics
         steps = list(itertools.chain(rules.deployment(topics), *(rules.model(topics, model) for model in models)))
         if show:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from broker.open import open_broker
+from fleet.admin_settings import AdminSettings
 from fleet.doctor.broker import check_broker
 from fleet.doctor.broker_admin import check_admin
 from fleet.doctor.finding import Finding, fail, ok, warn
@@ -15,7 +16,6 @@ from fleet.doctor.keys import check_keys
 from fleet.doctor.ports import check_ports
 from fleet.doctor.report import as_json as in_json
 from fleet.doctor.report import as_lines, is_well
-from fleet.doctor.settings import DoctorSettings
 from fleet.doctor.upstream import check_upstream
 from fleet.start.ports import Address
 from gateway.settings import GatewaySettings
@@ -55,7 +55,7 @@ class _Loaded:
     """The settings that are right, and findings on all."""
 
     findings: list[Finding] = field(default_factory=list)
-    doctor: DoctorSettings | None = None
+    doctor: AdminSettings | None = None
     gateway: GatewaySettings | None = None
     node: NodeSettings | None = None
     management: ManagementSettings | None = None
@@ -102,11 +102,11 @@ def _load(roles: tuple[str, ...], environ: Mapping[str, str] | None) -> _Loaded:
         loaded.node = read("node", NodeSettings)
     if "management" in roles:
         loaded.management = read("management", ManagementSettings)
-    loaded.doctor = read("doctor", DoctorSettings)
+    loaded.doctor = read("doctor", AdminSettings)
     return loaded
 
 
-async def _check_broker(settings: DoctorSettings, node: NodeSettings | None) -> list[Finding]:
+async def _check_broker(settings: AdminSettings, node: NodeSettings | None) -> list[Finding]:
     if settings.pulsar_url == EMBEDDED_URL:
         return [ok("broker", "PULSAR_URL is memory: there is no broker to look at, and nothing survives the process.")]
     broker = open_broker(settings.pulsar_url, **settings.broker_options)

@@ -11,6 +11,7 @@ import pytest
 import fleet.doctor.broker
 from broker.interface import BrokerForbidden, BrokerUnavailable
 from broker.memory import MemoryBroker, MemoryServer
+from fleet.admin_settings import AdminSettings
 from fleet.doctor import doctor
 from fleet.doctor.asking import Reply, clock_finding
 from fleet.doctor.broker import check_broker
@@ -19,7 +20,6 @@ from fleet.doctor.examination import examine
 from fleet.doctor.finding import fail, ok, warn
 from fleet.doctor.ports import check_ports
 from fleet.doctor.report import as_json, as_lines, is_well
-from fleet.doctor.settings import DoctorSettings
 from fleet.doctor.upstream import _judge, models_url
 from fleet.start.ports import Address
 from process.settings import WrongSettings, load
@@ -262,12 +262,12 @@ async def test_two_roles_on_one_port_fail() -> None:
     ],
 )
 def test_the_admin_address_is_derived_from_the_brokers(environ: dict[str, str], admin: str) -> None:
-    assert load(DoctorSettings, environ).admin_url == admin
+    assert load(AdminSettings, environ).admin_url == admin
 
 
 @pytest.mark.parametrize("url", ["admin:8080", "ftp://x", f"http://u:{CANARY}@host", "http://", "http://[::1"])
 def test_a_wrong_admin_address_is_told_without_repeating_it(url: str) -> None:
     with pytest.raises(WrongSettings) as caught:
-        load(DoctorSettings, {"PULSAR_ADMIN_URL": url})
+        load(AdminSettings, {"PULSAR_ADMIN_URL": url})
     assert caught.value.problems[0].startswith("PULSAR_ADMIN_URL: it must begin with http")
     assert CANARY not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the doctor reads from the environment beside the settings of the roles."""
+"""Where Pulsar's admin interface is, for the commands that ask it or tell it something: ``doctor`` and ``access``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 
-class DoctorSettings(Settings):
-    """Where the broker's admin interface is; it is only asked, never told anything."""
+class AdminSettings(Settings):
+    """The broker, and its admin interface."""
 
     pulsar_admin_url: str = Field(
         "", description="the broker's admin address; port 8080 of the host in PULSAR_URL if unset"
