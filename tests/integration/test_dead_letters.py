@@ -274,7 +274,9 @@ async def unload(broker: Broker, topic: str, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.pulsar
-async def test_the_commands(pulsar_url: str, tmp_path: Path) -> None:
+async def test_the_commands_show_no_prompt_unasked_replay_a_letter_and_discard_another(
+    pulsar_url: str, tmp_path: Path
+) -> None:
     model = f"model-{uuid.uuid4().hex[:8]}"
     common = {"RES_TOPIC_NAME": f"results-{model}", "MODEL_NAME": model}
     fleet = InProcessFleet(lambda: PulsarBroker(pulsar_url), common)

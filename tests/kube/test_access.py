@@ -104,7 +104,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize(("method", "path", "body"), FORBIDDEN.values(), ids=FORBIDDEN)
-def test_a_node_may_not(
+def test_a_node_is_forbidden(
     api_server: ApiServer, untouched: tuple[str, str], method: str, path: str, body: object
 ) -> None:
     namespace, token = untouched

@@ -100,7 +100,7 @@ def _env(container: Manifest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_every_setting_exists(name: str) -> None:
+def test_every_setting_that_an_overlay_names_exists(name: str) -> None:
     objects = overlay(name)
     (config,) = (each for each in objects if each["kind"] == "ConfigMap" and "PULSAR_URL" in each["data"])
     named = {*config["data"]}

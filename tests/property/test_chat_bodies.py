@@ -99,34 +99,34 @@ def parsed(body: bytes) -> Asked | FleetError:
 @example(b"[" * 100_000)
 @example(b'{"a":' * 100_000)
 @example(b'"' + b"\\" * 100_001)
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_become_a_request_or_a_clients_error(body: bytes) -> None:
     judged(body)
 
 
 @given(values)
-def test_any_json(value: Any) -> None:
+def test_any_json_becomes_a_request_or_a_clients_error(value: Any) -> None:
     judged(as_json(value))
 
 
 @given(st.dictionaries(fields, values, max_size=6))
-def test_any_value_in_any_field(changes: dict[str, Any]) -> None:
+def test_any_value_in_any_field_is_taken_or_a_clients_error(changes: dict[str, Any]) -> None:
     judged(as_json({**GOOD, **changes}))
 
 
 @given(messages)
-def test_any_messages(value: list[Any]) -> None:
+def test_any_messages_are_taken_or_a_clients_error(value: list[Any]) -> None:
     judged(as_json({**GOOD, "messages": value}))
 
 
 @given(tools, schemas)
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_any_schema(some: list[Any], schema: Any) -> None:
+def test_any_schema_is_taken_or_a_clients_error(some: list[Any], schema: Any) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     judged(as_json({**GOOD, "tools": some, "response_format": wanted}))
 
 
 @given(st.data())
-def test_a_good_body_with_some_bytes_changed(data: st.DataObject) -> None:
+def test_a_good_body_with_some_bytes_changed_is_taken_or_a_clients_error(data: st.DataObject) -> None:
     body = bytearray(as_json({**GOOD, "n": 2, "stop": ["a"], "logit_bias": {"5": 1}, "user": "\u00e9\u2028"}))
     for _ in range(data.draw(st.integers(1, 5))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
