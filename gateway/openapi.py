@@ -54,7 +54,7 @@ _HEADERS = [_TIMEOUT, _CLIENT_REQUEST_ID, _VIA]
 _EVENTS = {"description": "The data of each event is a JSON chunk, or an error; that of the last is [DONE]"}
 _COUNT = {"type": "integer", "minimum": 0}
 _QUEUED = {
-    "x-queue-position": {"description": "How many were before it when it came in", "schema": _COUNT},
+    "x-queue-position": {"description": "Its place in the queue when it came in, 0 with a free slot", "schema": _COUNT},
     "x-queue-eta-ms": {"description": "The wait that was expected then", "schema": _COUNT},
 }
 _REQUEST_ID = {"x-request-id": {"schema": {"type": "string"}, "required": True}}
