@@ -14,8 +14,7 @@ from gateway.endpoints.table import ENDPOINTS
 from gateway.endpoints.token_check import TokenCheckAnswer, TokenCheckRequest
 from gateway.front import HEALTH_PATHS
 from gateway.openapi_errors import BEHIND_KEY, ERROR, OF_A_BODY, OF_A_MODEL, OF_AN_ANSWER, OPEN, responses
-from gateway.origin import CLIENT_ID_CHARS_MAX
-from wire.request import HOPS_MAX
+from wire.request import CLIENT_ID_CHARS_MAX, HOPS_MAX
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wire.errors import InvalidName, InvalidRequest, LoopDetected
-from wire.request import HOPS_MAX, Origin
+from wire.request import CLIENT_ID_CHARS_MAX, HOPS_MAX, Origin
 from wire.topics import check_incarnation
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 VIA_HEADER = b"x-workernode-via"
 CLIENT_ID_HEADERS = (b"x-client-request-id", b"x-request-id")
 """OpenAI's name for it, and the one that proxies and nodes of ours use."""
-CLIENT_ID_CHARS_MAX = 128
 
 
 def origin(headers: Mapping[bytes, bytes], is_ours: Callable[[str], bool]) -> Origin | None:

@@ -28,16 +28,17 @@ Tags = Annotated[
 ]
 """What a request is counted under, beside its key and model: ``{"team": "search"}``."""
 
-
 HOPS_MAX = 4
 """So many nodes may stand one behind the other."""
+CLIENT_ID_CHARS_MAX = 128
+"""Of a client's own name for its request."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a request comes from: the client's own name for it, for tracing only, and the nodes that it came through,
     the latest last, where the client is a node of another fleet."""
 
-    client_request_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    client_request_id: Annotated[str, msgspec.Meta(max_length=CLIENT_ID_CHARS_MAX)] | None = None
     via: Annotated[list[Id], msgspec.Meta(max_length=HOPS_MAX)] = []
 
 
