@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from workernode.remote.dialects.dialect import Adapter, Dialect
     from workernode.remote.tokens import TokenCounter
 
-_log = Log("node.remote")
+log = Log("node.remote")
 
 
 class RemoteEngine(Engine):
@@ -163,7 +163,7 @@ class RemoteEngine(Engine):
 
         def notice(failure: Failure, wait_s: float) -> None:
             self._pace.again()
-            _log.info(
+            log.info(
                 "The upstream failed and is tried again.",
                 action="upstream_retry",
                 request_id=job.request.request_id,
@@ -214,7 +214,7 @@ class RemoteEngine(Engine):
         """The provider took a request with them: only that shows that a refusal was about what they mend, and not about
         another word of its request's."""
         for adapter in sorted(adapters - self._adapters):
-            _log.warning(
+            log.warning(
                 "The provider does not know a parameter: from now on an adapter mends that.",
                 action="adapter_learned",
                 adapter=adapter,

@@ -9,7 +9,7 @@ from process.logging import Log
 if TYPE_CHECKING:
     from pathlib import Path
 
-_log = Log("node.remote")
+log = Log("node.remote")
 
 
 class Key:
@@ -34,6 +34,6 @@ class Key:
         except (OSError, ValueError):
             return self._key
         if key and key != self._key:
-            _log.info("The provider's key was read anew.", action="key_read")
+            log.info("The provider's key was read anew.", action="key_read")
         self._seen, self._key = seen, key or self._key
         return self._key
