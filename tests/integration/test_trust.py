@@ -19,9 +19,9 @@ import process.cluster
 from broker.pulsar.credential import Credential
 from controller.kinds import AIMODEL
 from fleet.access.command import access
+from fleet.admin_settings import AdminSettings
 from fleet.doctor.asking import ask
 from fleet.doctor.broker_admin import check_admin
-from fleet.doctor.settings import DoctorSettings
 from process.settings import load
 from process.tls import trusting
 from tests.http_proxy import HttpProxy
@@ -171,14 +171,14 @@ async def test_whoever_asks_a_brokers_admin_interface_trusts_its_authority(serve
 
 async def test_an_admin_interface_is_shown_the_token_of_a_file(server: Server) -> None:
     token = server.account / "token"
-    settings = load(DoctorSettings, {"PULSAR_TOKEN_FILE": str(token)})
+    settings = load(AdminSettings, {"PULSAR_TOKEN_FILE": str(token)})
     assert settings.admin_token == "token"
     token.write_text("renewed\n")
     assert settings.admin_token == "renewed"
 
 
 async def _told_by_the_doctor(environ: dict[str, str]) -> str:
-    settings = load(DoctorSettings, environ)
+    settings = load(AdminSettings, environ)
     findings = await check_admin(settings.admin_url, settings.admin_token, settings.admin_trust)
     return " ".join(finding.sentence for finding in findings)
 
