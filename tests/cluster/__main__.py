@@ -33,14 +33,14 @@ def main() -> int:
     began = time.monotonic()
     proof = Proof(lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        told = conditions()
+        told, built_of = conditions(), commit()  # commits may follow while it runs
         proof.run()
     except (KubectlFailed, FileNotFoundError) as error:
         print(f"scripts/cluster: {error}", file=sys.stderr)
         return 1
     result = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": built_of,
         "command": shlex.join(["scripts/cluster", *(["--record"] if asked.record else [])]),
         "minutes": (time.monotonic() - began) / 60,
         "note": asked.note,
