@@ -99,6 +99,10 @@ class Limit:
             self._task.cancel()
 
 
+def _nothing() -> None:
+    """What a cancelled timer calls."""
+
+
 class _Shared:
     __slots__ = ("_call", "_sharing")
 
@@ -108,6 +112,7 @@ class _Shared:
 
     def cancel(self) -> None:
         self._sharing.pop(self, None)
+        self._call = _nothing  # what it would have called often holds the timer: nobody shall have to look for that
 
     def ring(self) -> None:
         # One that rang before may have cancelled this one.

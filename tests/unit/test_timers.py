@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -156,3 +158,27 @@ async def test_an_error_of_the_block_itself_goes_before_its_limit() -> None:
 
     with pytest.raises(ValueError, match="own"):
         await work()
+
+
+@pytest.mark.parametrize("length_s", [1.0, 10.0, 600.0])
+def test_what_a_cancelled_timer_would_have_called_is_not_kept_by_it(length_s: float) -> None:
+    """Who begins a timer often keeps it: together they would wait for a garbage collection."""
+    loop = MemoryLoop()
+
+    class Owner:
+        timer: Timer
+
+        def end(self) -> None:
+            pass
+
+    owner = Owner()
+    owner.timer = Timers(loop).after(length_s, owner.end)
+    owner.timer.cancel()
+    gone = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
+        loop.close()
