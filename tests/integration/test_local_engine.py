@@ -49,6 +49,20 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalMode
     assert model.left() == []
 
 
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[Figures]:
+    """What the node has found each time it looked at its engine, which is often."""
+    found: list[Figures] = []
+
+    def noted(text: str, names: FigureNames) -> Figures:
+        found.append(figures_of(text, names))
+        return found[-1]
+
+    monkeypatch.setattr(workernode.local.supervisor, "figures_of", noted)
+    monkeypatch.setattr(workernode.local.supervisor, "LOOK_EVERY_S", 0.01)
+    return found
+
+
 async def told(port: int) -> dict[str, Any]:
     """What a node says of itself."""
     async with aiohttp.ClientSession() as session:
@@ -262,16 +276,8 @@ async def test_an_engine_that_cannot_start_is_given_up_with_a_sentence_and_recov
 
 @pytest.mark.parametrize("metrics", ["ÿ", "vllm:num_requests_running NaN\n", "vllm:kv_cache_usage_perc +Inf\n"])
 async def test_an_engine_may_tell_of_itself_what_it_likes(
-    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch, metrics: str
+    local: LocalModel, fleet: InProcessFleet, looked: list[Figures], metrics: str
 ) -> None:
-    looked: list[Figures] = []
-
-    def noted(text: str, names: FigureNames) -> Figures:
-        looked.append(figures_of(text, names))
-        return looked[-1]
-
-    monkeypatch.setattr(workernode.local.supervisor, "figures_of", noted)
-    monkeypatch.setattr(workernode.local.supervisor, "LOOK_EVERY_S", 0.01)
     local.say("metrics", metrics)
     local.say("models", '{"data": ["no object"]}')
     gateway, node = await fleet.gateway(), await fleet.node(**local.program("vllm"))
@@ -284,16 +290,8 @@ async def test_an_engine_may_tell_of_itself_what_it_likes(
 
 
 async def test_all_that_an_engine_tells_of_itself_is_read(
-    local: LocalModel, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+    local: LocalModel, fleet: InProcessFleet, looked: list[Figures]
 ) -> None:
-    looked: list[Figures] = []
-
-    def noted(text: str, names: FigureNames) -> Figures:
-        looked.append(figures_of(text, names))
-        return looked[-1]
-
-    monkeypatch.setattr(workernode.local.supervisor, "figures_of", noted)
-    monkeypatch.setattr(workernode.local.supervisor, "LOOK_EVERY_S", 0.01)
     local.say("metrics", "vllm:other 1\n" * 50_000 + "vllm:num_requests_waiting 3\n")
     await fleet.node(**local.program("vllm"))
     await until(lambda: len(looked) > 2)
