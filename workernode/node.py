@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from workernode.metrics import NodeMetrics
     from workernode.record import Recorder
     from workernode.remote.pace import CredentialPace
-    from workernode.uplink import Uplinks
+    from workernode.uplinks import Uplinks
 
 log = Log("node")
 

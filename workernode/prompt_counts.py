@@ -15,7 +15,8 @@ from wire.piece import Counted
 if TYPE_CHECKING:
     from wire.control import CountTokens
     from workernode.engine import Engine
-    from workernode.uplink import Uplink, Uplinks
+    from workernode.uplink import Uplink
+    from workernode.uplinks import Uplinks
 
 log = Log("node")
 

@@ -32,7 +32,7 @@ from workernode.remote.key import Key
 from workernode.remote.pace import CredentialPace
 from workernode.remote.peers import hear_peers
 from workernode.static.engine import StaticEngine
-from workernode.uplink import Uplinks
+from workernode.uplinks import Uplinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -24,7 +24,8 @@ from wire import codec
 from wire.control import Acked, ControlMessage, Go
 from wire.piece import Alive, LinkMessage
 from wire.topics import Topics
-from workernode.uplink import GATEWAY_LOST_S, Uplinks
+from workernode.uplink import GATEWAY_LOST_S
+from workernode.uplinks import Uplinks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,7 +101,7 @@ async def test_a_later_line_has_a_greater_number_although_the_clock_was_set_back
 ) -> None:
     """With a smaller one it would be taken for a line that was given up, and never be acknowledged."""
     clock = iter([5000, 1000, 1000])
-    monkeypatch.setattr("workernode.uplink.now_ms", lambda: next(clock))
+    monkeypatch.setattr("workernode.uplinks.now_ms", lambda: next(clock))
     broker = MemoryBroker()
     uplinks = Uplinks(broker, Topics(), "node-1")
     first = await uplinks.open("gateway-1")

@@ -34,7 +34,7 @@ from workernode.outcome import Answered, Later, Refused
 from workernode.record import Recorder
 from workernode.remote.allowance import Limits
 from workernode.remote.pace import CredentialPace
-from workernode.uplink import Uplinks
+from workernode.uplinks import Uplinks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -13,7 +13,8 @@ from wire.control import Acked
 from wire.piece import Alive, Frame, LinkMessage, Settled
 from wire.topics import Topics
 from workernode import uplink
-from workernode.uplink import Uplink, Uplinks
+from workernode.uplink import Uplink
+from workernode.uplinks import Uplinks
 
 FRAME = Alive(attempt_id="att_1", holding=True)
 LAST = [Settled(attempt_id=f"att_{n}", request_id=f"req_{n}", abandoned=True) for n in range(3)]
