@@ -40,7 +40,8 @@ SUSPECT_ASK_AGAIN_S = 0.05
 """A gateway that was found gone answers within this, or its request gives its slot up until it is heard again, or found
 gone once more: it may have left thousands, and others wait behind them."""
 PARKED_ASK_AGAIN_S = 0.5
-"""Parked attempts ask more often: that is how the death of the holder is noticed, and they are few."""
+"""Parked attempts ask more often: that is how the death of the holder is noticed, and they are few. Those that wait for
+a gateway which may be gone are many, and ask no more often than others."""
 
 
 class Attempt:
@@ -116,8 +117,8 @@ class Attempt:
 
         ``on_park`` is called with True when the slot could become free although the delivery is kept: it returns
         whether there is room for such a one; and with False when the work shall begin after that: it returns whether
-        there is a slot for it. ``on_done`` is called when
-        :attr:`outcome` is there, and only telling it is left to do; ``on_token`` with the first part of an answer.
+        there is a slot for it. ``on_done`` is called when :attr:`outcome` is there, and only telling it is left to do;
+        ``on_token`` with the first part of an answer.
         """
         self._on_token = on_token
         withdraw = self.link.on_gone(lambda: self.hear(GatewayGone()))
@@ -244,9 +245,9 @@ class Attempt:
     @property
     def _patience_s(self) -> float:
         """How long the gateway's word is awaited before it is asked for again."""
-        if self.parked:
-            return PARKED_ASK_AGAIN_S
-        return SUSPECT_ASK_AGAIN_S if self.link.suspect else ASK_AGAIN_S
+        if self.link.suspect:
+            return ASK_AGAIN_S if self.parked else SUSPECT_ASK_AGAIN_S
+        return PARKED_ASK_AGAIN_S if self.parked else ASK_AGAIN_S
 
     async def _begin(self, go: Go) -> None:
         self.number, self._prefix, self._remaining_s = go.number, go.prefix, go.remaining_ms / 1000
