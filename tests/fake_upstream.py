@@ -66,6 +66,9 @@ class FakeUpstream:
         """For the next requests, one entry each, instead of the words in their prompts."""
         self.limiters: dict[str, Limiter] = {}
         """By key: how often it may be used."""
+        self.may_answer = asyncio.Event()
+        """While it is not set, requests are taken and wait for it before their status line."""
+        self.may_answer.set()
         self.refused = 0
         """Requests that a limiter refused."""
         self.requests: list[Received] = []
@@ -191,6 +194,7 @@ class FakeUpstream:
         request[_HEADERS] = dict(chaos.headers)
         if limited := self._limited(request):
             return limited
+        await self.may_answer.wait()
         if chaos.delay_headers:
             await asyncio.sleep(chaos.delay_headers)
         if chaos.hang:
