@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from workernode.engine import Job
     from workernode.outcome import Answered, Later, Refused
 
-SERVICE_S = 0.3
+SERVICE_S = 0.5
 HASTE = 0.7
 """What a busy machine may add to an answer's time is taken off, once the time is measured."""
 

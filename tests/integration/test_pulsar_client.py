@@ -137,13 +137,13 @@ async def test_negative_acknowledgements_one_after_the_other_hold_all_of_them_up
     client: pulsar.asyncio.Client, topic: str
 ) -> None:
     """So they are gathered and given together, on a tick: broker/pulsar/prefetching_consumer.py."""
-    consumer = await shared(client, topic, negative_ack_redelivery_delay_ms=600)
+    consumer = await shared(client, topic, negative_ack_redelivery_delay_ms=2000)
     producer = await client.create_producer(topic)
-    for number in range(30):
+    for number in range(60):
         await producer.send(b"%d" % number)
-    messages = [await within(10, consumer.receive()) for _ in range(30)]
+    messages = [await within(10, consumer.receive()) for _ in range(60)]
     again = asyncio.ensure_future(consumer.receive())
-    for message in messages:  # for 1.5 s
+    for message in messages:  # for 3 s
         await consumer.negative_acknowledge(message)
         await asyncio.wait({again}, timeout=0.05)
     assert not again.done()

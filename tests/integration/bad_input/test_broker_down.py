@@ -20,8 +20,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-WITHIN_S = 2.0
-SILENT_WITHIN_S = 8.0
+WITHIN_S = 4.0
+SILENT_WITHIN_S = 12.0
 """That a connection which stays open is dead has to be found out."""
 
 

@@ -40,25 +40,25 @@ async def test_a_stream_that_falls_silent_ends_with_an_error(upstream: FakeUpstr
 
 
 async def test_a_stream_slower_than_its_limits_in_all_but_quick_in_each_step_passes(upstream: FakeUpstream) -> None:
-    async with started(upstream.url, first_token_timeout_s=0.4, between_tokens_timeout_s=0.4) as engine:
-        a_job = job("r1 tokens=10 delay-first=0.1 delay-between=0.1", stream=True)
+    async with started(upstream.url, first_token_timeout_s=1.5, between_tokens_timeout_s=1.5) as engine:
+        a_job = job("r1 tokens=6 delay-first=0.3 delay-between=0.3", stream=True)
         assert isinstance(await engine.answer(a_job, Recorder()), Answered)
 
 
 async def test_a_whole_answer_that_comes_after_white_space_has_the_time_between_each_two_parts(
     upstream: FakeUpstream,
 ) -> None:
-    async with started(upstream.url, between_tokens_timeout_s=0.4) as engine:
-        assert isinstance(await engine.answer(job("r1 spaces=6 delay-between=0.1"), Recorder()), Answered)
+    async with started(upstream.url, between_tokens_timeout_s=1.5) as engine:
+        assert isinstance(await engine.answer(job("r1 spaces=6 delay-between=0.3"), Recorder()), Answered)
         late = await engine.answer(job("r1 spaces=1 delay-between=20"), Recorder())
     assert isinstance(late, Later)
     assert late.error.code == "upstream_timeout"
 
 
 async def test_the_readers_slowness_is_not_held_against_the_upstream(upstream: FakeUpstream) -> None:
-    async with started(upstream.url, between_tokens_timeout_s=0.1) as engine:
-        a_job = job("r1 tokens=20 delay-between=0.05", stream=True)
-        assert isinstance(await engine.answer(a_job, Recorder(delay_s=0.15)), Answered)
+    async with started(upstream.url, between_tokens_timeout_s=1.0) as engine:
+        a_job = job("r1 tokens=2 delay-between=0.05", stream=True)
+        assert isinstance(await engine.answer(a_job, Recorder(delay_s=1.5)), Answered)
 
 
 @pytest.mark.parametrize("stream", [False, True])

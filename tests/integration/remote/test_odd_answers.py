@@ -175,15 +175,15 @@ async def test_a_chunk_that_says_nothing_is_a_sign_of_life() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head + b"data: %b\n\n" % chunk({"role": "assistant", "content": "a"}))
-        for _ in range(8):
-            await asyncio.sleep(0.1)
+        for _ in range(7):
+            await asyncio.sleep(0.3)
             writer.write(b'data: {"type":"ping"}\n\n')
         writer.write(events(chunk({"content": "b"}, "stop")))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    async with server, started(url, between_tokens_timeout_s=0.4) as engine:
+    async with server, started(url, between_tokens_timeout_s=1.5) as engine:
         answer = Recorder()
         assert isinstance(await engine.answer(job("x", stream=True), answer), Answered)
     assert answer.text == "ab"

@@ -170,9 +170,9 @@ async def test_calls_at_once_are_no_more_than_the_nodes_slots(stream: bool) -> N
 async def test_waiting_for_a_turn_is_not_held_against_the_provider() -> None:
     async with (
         FakeUpstream() as upstream,
-        started(upstream.url, slots=1, dialect=NARROW, api_key=lambda: None, first_token_timeout_s=0.3) as engine,
+        started(upstream.url, slots=1, dialect=NARROW, api_key=lambda: None, first_token_timeout_s=1.5) as engine,
     ):
-        outcome = await engine.answer(job("r1 delay-headers=0.15", stream=True, n=3), Recorder())
+        outcome = await engine.answer(job("r1 delay-headers=0.6", stream=True, n=3), Recorder())
     assert isinstance(outcome, Answered)
 
 
