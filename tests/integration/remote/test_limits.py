@@ -57,7 +57,7 @@ async def test_a_whole_answer_that_comes_after_white_space_has_the_time_between_
 
 async def test_the_readers_slowness_is_not_held_against_the_upstream(upstream: FakeUpstream) -> None:
     async with started(upstream.url, between_tokens_timeout_s=1.0) as engine:
-        a_job = job("r1 tokens=2 delay-between=0.05", stream=True)
+        a_job = job("r1 tokens=10 delay-between=0.3", stream=True)
         assert isinstance(await engine.answer(a_job, Recorder(delay_s=1.5)), Answered)
 
 
