@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.missing import missing
 from tests.postgres_server import PostgresMissing, PostgresServer
@@ -15,6 +16,10 @@ from tests.side_by_side import FilesSideBySide, give_way
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Examples share the machine with brokers and browsers: how long one takes says nothing about it.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 @pytest.hookimpl(optionalhook=True)

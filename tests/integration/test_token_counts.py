@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 import gateway.token_questions
 from broker.memory import MemoryBroker, MemoryServer
 from tests import word_tokenizer
-from tests.fake_upstream import Chaos, FakeUpstream, oracle_text
+from tests.fake_upstream import FakeUpstream, oracle_text
 from tests.in_process import InProcessFleet
 from tests.integration.test_local_engine import local
 from tests.integration.test_main_job import asked, charges, client_of, known, whole

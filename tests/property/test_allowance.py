@@ -106,7 +106,7 @@ def test_a_limit_that_does_not_divide_evenly_is_used_all_the_same() -> None:
 
 
 @given(limit=st.integers(20, 2000), seconds=st.integers(120, 300))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_node_alone_uses_its_limit(limit: int, seconds: int) -> None:
     rate, now, taken = Rate(limit), 0.0, 0
     while now < seconds:

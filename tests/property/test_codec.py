@@ -225,56 +225,47 @@ DECODERS: list[Callable[[bytes], Any]] = [
 
 
 @given(requests)
-@settings(deadline=None)
 def test_any_request_comes_back(word: Request) -> None:
     assert codec.decode_request(codec.encode(word)) == word
 
 
 @given(dead_letters)
-@settings(deadline=None)
 def test_any_dead_letter_comes_back(word: DeadLetter) -> None:
     assert codec.decode_dead_letter(codec.encode(word)) == word
 
 
 @given(links | echoes)
-@settings(deadline=None)
 def test_any_link_message_comes_back(word: LinkMessage | Echo) -> None:
     assert codec.decode_link(codec.encode(word)) == word
 
 
 @given(frames)
-@settings(deadline=None)
 def test_any_frame_comes_back(frame: Any) -> None:
     assert codec.decode_frame(msgspec.Raw(codec.encode_frame(frame))) == frame
 
 
 @given(words)
-@settings(deadline=None)
 def test_any_word_comes_back(word: Any) -> None:
     assert codec.decode_word(codec.encode_word(word)) == word
 
 
 @given(controls | echoes)
-@settings(deadline=None)
 def test_any_control_message_comes_back(word: ControlMessage | Echo) -> None:
     assert codec.decode_control(codec.encode(word)) == word
 
 
 @given(presences, roll_calls)
-@settings(deadline=None)
 def test_any_heartbeat_and_roll_call_comes_back(presence: Presence, roll_call: RollCall) -> None:
     assert codec.decode_presence(codec.encode(presence)) == presence
     assert codec.decode_roll_call(codec.encode(roll_call)) == roll_call
 
 
 @given(reports)
-@settings(deadline=None)
 def test_any_report_of_a_backlog_comes_back(report: BacklogReport) -> None:
     assert codec.decode_backlog(codec.encode(report)) == report
 
 
 @given(request_data | node_data | gateway_data, text)
-@settings(deadline=None)
 def test_any_event_comes_back(data: RequestData | NodeData | GatewayData, source: str) -> None:
     event = Event(id="id", source=source, type="t", time="now", subject="s", data=codec.encode_event_data(data))
     back = codec.decode_event(codec.encode_event(event))
@@ -321,7 +312,7 @@ small_maps = st.dictionaries(
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda raw: b"\x01" + raw) | small_maps | hostile)
 @example(b"\x01" + msgspec.msgpack.encode({"kind": "echo", "sender": "a\udc80".encode("utf-8", "surrogatepass")}))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_bytes_are_a_word_or_undecodable_and_nothing_else(raw: bytes) -> None:
     for decode in DECODERS:
         with contextlib.suppress(UndecodableMessage):
@@ -329,7 +320,6 @@ def test_any_bytes_are_a_word_or_undecodable_and_nothing_else(raw: bytes) -> Non
 
 
 @given(links | controls | requests | dead_letters | presences, st.data())
-@settings(deadline=None)
 def test_a_word_with_flipped_bytes_is_a_word_or_undecodable(word: Any, data: st.DataObject) -> None:
     raw = bytearray(codec.encode(word))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -340,7 +330,6 @@ def test_a_word_with_flipped_bytes_is_a_word_or_undecodable(word: Any, data: st.
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=5))
-@settings(deadline=None)
 def test_an_error_never_quotes_what_was_read(secret: str) -> None:
     marked = f"s3cret {secret} s3cret"
     for word in (

@@ -225,5 +225,5 @@ class RequestMachine(RequestWorld, RuleBasedStateMachine):
         self._hand_over(node, begun=False, engine=SimEngine(TEXTS["same"]))
 
 
-RequestMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=30, deadline=None)
+RequestMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=30)
 TestRequest: Any = RequestMachine.TestCase

@@ -91,7 +91,7 @@ def request(body: bytes = b"{}", max_tokens: int | None = None, n: int | None = 
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(ENDS, st.integers(1, 2000)), max_size=12))
 def test_every_end_gives_back_the_place_and_what_was_held(ends: list[tuple[str, int]]) -> None:
     """``ends``: how each of many concurrent requests ends, and the tokens that it asks for."""

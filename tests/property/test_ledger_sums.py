@@ -171,7 +171,7 @@ async def _sums(engine: AsyncEngine) -> dict[str, Any]:
         }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(told=st.lists(messages, max_size=40), repeats=st.lists(st.integers(0, 39), max_size=20), data=st.data())
 def test_sums_are_those_of_a_dictionary(empty: Path, told: list[Told], repeats: list[int], data: st.DataObject) -> None:
     told = data.draw(st.permutations(told + [told[index] for index in repeats if index < len(told)]))

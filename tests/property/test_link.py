@@ -146,7 +146,7 @@ class LinkMachine(RuleBasedStateMachine):
         self.sender.acked(ack.through, ack.missing_until, self.now)
 
 
-LinkMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+LinkMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 TestLink: Any = LinkMachine.TestCase
 
 
@@ -155,7 +155,6 @@ TestLink: Any = LinkMachine.TestCase
     delay=st.integers(0, 4),
     gap_s=st.floats(0, 0.09),
 )
-@settings(deadline=None)
 def test_nothing_is_resent_while_nothing_is_lost(counts: list[int], delay: int, gap_s: float) -> None:
     """Acknowledgements come late, several rounds behind, but within the time after which silence means loss."""
     sender, receiver, now, pushed = LinkSender(), LinkReceiver(), 0.0, 0
@@ -179,7 +178,6 @@ def test_nothing_is_resent_while_nothing_is_lost(counts: list[int], delay: int, 
     batches=st.lists(st.integers(1, 5), min_size=1, max_size=20),
     repeats=st.integers(1, 4),
 )
-@settings(deadline=None)
 def test_a_lost_frame_is_resent_about_once_however_often_its_gap_is_named(
     lost: set[int], batches: list[int], repeats: int
 ) -> None:
@@ -272,7 +270,7 @@ class Node:
         max_size=30,
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_line_that_its_gateway_has_forgotten_is_begun_anew_and_nothing_is_lost(
     steps: list[tuple[int, str, str]],
 ) -> None:
@@ -306,7 +304,6 @@ def test_a_line_that_its_gateway_has_forgotten_is_begun_anew_and_nothing_is_lost
 
 
 @given(at=st.floats(0, 1e9))
-@settings(deadline=None)
 def test_the_moment_told_is_the_moment_of_resending_however_numbers_round(at: float) -> None:
     sender = LinkSender()
     sender.push(frame(1, 10))

@@ -120,7 +120,7 @@ def _by_key(daily: list[Any]) -> dict[Any, int]:
     return dict(sums)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     told=told_charges,
     zone=st.sampled_from(ZONES),

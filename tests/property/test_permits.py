@@ -212,7 +212,7 @@ plans = st.none() | st.builds(
 @example(load=[Plan(end="limited")] * 6, drained=True)
 @example(load=[Plan(end="limited", again="park, settle")], drained=False)
 @example(load=[Plan(end="limited", again="cancelled"), None], drained=False)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_slot_comes_back_and_asks_for_work_again(load: list[Plan | None], drained: bool) -> None:
     with _trying_often():
         asyncio.run(_check(load, drained=drained))
@@ -230,7 +230,7 @@ async def _check(load: list[Plan | None], *, drained: bool) -> None:
 
 @given(load=st.lists(plans | st.integers(1, 2 * SLOTS), max_size=16), last=st.integers(1, 2 * SLOTS))
 @example(load=[6, Plan(first="park, go"), Plan(), 1, Plan(), Plan(), 3], last=1)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_permits_follow_the_number_of_slots(load: list[Plan | int | None], last: int) -> None:
     with _trying_often():
         asyncio.run(_check_sizes(load, last))

@@ -48,7 +48,7 @@ def test_at_the_reset_nothing_counts(window: TokenWindow) -> None:
     assert window.used_in(window.reset_s(0) + 1e-9) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 2000), st.lists(st.tuples(st.floats(0, 90), st.integers(1, 900)), max_size=20))
 def test_the_librarys_counters_agree_with_ours(limit: int, uses: list[tuple[float, int]]) -> None:
     async def play() -> None:
@@ -71,7 +71,7 @@ def test_the_librarys_counters_agree_with_ours(limit: int, uses: list[tuple[floa
     asyncio.run(play())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.lists(st.floats(0, 30), max_size=40))
 def test_no_minute_holds_more_requests_than_allowed_and_the_wait_is_true(limit: int, pauses: list[float]) -> None:
     async def play() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from wire.errors import InvalidName
@@ -45,7 +45,6 @@ models = names | awkward
 
 
 @given(models)
-@settings(deadline=None)
 def test_every_model_name_comes_back_from_its_topics(model: str) -> None:
     assert model_of(segment(model)) == model
     assert TOPICS.model_of(TOPICS.requests(model)) == model
@@ -53,7 +52,6 @@ def test_every_model_name_comes_back_from_its_topics(model: str) -> None:
 
 
 @given(models, models)
-@settings(deadline=None)
 def test_two_names_never_share_a_topic(one: str, other: str) -> None:
     assume(one != other)
     assert TOPICS.requests(one) != TOPICS.requests(other)
@@ -61,7 +59,6 @@ def test_two_names_never_share_a_topic(one: str, other: str) -> None:
 
 
 @given(models)
-@settings(deadline=None)
 def test_a_model_name_chooses_nothing_but_its_own_segment(model: str) -> None:
     for topic, role in ((TOPICS.requests(model), "requests"), (TOPICS.dead_letters(model), "dead")):
         local = topic.removeprefix(LOCAL)
@@ -80,7 +77,6 @@ def test_a_model_name_chooses_nothing_but_its_own_segment(model: str) -> None:
 @example("del\x7f")
 @example("")
 @example("é" * 129)
-@settings(deadline=None)
 def test_a_name_is_escaped_or_refused_and_nothing_else(name: str) -> None:
     refused = (
         not name
@@ -101,7 +97,6 @@ def test_a_name_is_escaped_or_refused_and_nothing_else(name: str) -> None:
 @example("_00")
 @example("a/b")
 @example("a\n")
-@settings(deadline=None)
 def test_what_segment_never_makes_is_refused(text: str) -> None:
     try:
         model = model_of(text)
@@ -118,7 +113,6 @@ def test_what_segment_never_makes_is_refused(text: str) -> None:
 @example("-abcd")
 @example("ABCD")
 @example("ab.cd")
-@settings(deadline=None)
 def test_an_incarnation_is_checked_before_it_becomes_a_topic(text: str) -> None:
     good = re.fullmatch(r"[a-z0-9][a-z0-9-]{3,95}", text) and not PARTITION.search(text)
     if good:
@@ -132,7 +126,6 @@ def test_an_incarnation_is_checked_before_it_becomes_a_topic(text: str) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9-]{3,95}", fullmatch=True))
-@settings(deadline=None)
 def test_an_incarnation_never_looks_like_a_partition(incarnation: str) -> None:
     try:
         topic = TOPICS.link(incarnation)

@@ -55,7 +55,6 @@ def judge(answer: Answer) -> None:
 @given(random=st.randoms(use_true_random=False))
 @settings(
     max_examples=EXAMPLES_MAX,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_a_changed_body_is_answered_or_refused(place: Place, path: str, random: Random) -> None:
