@@ -128,18 +128,18 @@ class Cluster:
         """Let it be deleted, if it is there."""
         await self._unless_missing("DELETE", kind.path(namespace, name))
 
-    async def knows(self, kind: Kind) -> bool:
-        """Whether the API server has this kind."""
-        found = await self._unless_missing("GET", kind.api)
-        return found is not None and any(each["name"] == kind.plural for each in found.get("resources") or [])
+    async def knows(self, kind: Kind, namespace: str) -> bool:
+        """Whether the API server has this kind. It is asked for objects, for while it starts there is a moment in which
+        it answers, and its list of kinds is not complete."""
+        return await self._unless_missing("GET", kind.path(namespace), {"limit": "1"}) is not None
 
     async def aclose(self) -> None:
         """Let go of the connections."""
         await self._client.close()
 
-    async def _unless_missing(self, method: str, path: str) -> Any:
+    async def _unless_missing(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         try:
-            return await self._ask(method, path)
+            return await self._ask(method, path, query)
         except ClusterError as error:
             if error.status == 404:
                 return None

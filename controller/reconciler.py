@@ -59,7 +59,8 @@ class Reconciler:
         except WrongModel as error:
             model, wrong = unreadable(resource), str(error)
         if resource["metadata"].get("deletionTimestamp"):
-            return await self._removal.look(model, resource, keda=await self._cluster.knows(SCALED_OBJECT))
+            keda = await self._cluster.knows(SCALED_OBJECT, model.namespace)
+            return await self._removal.look(model, resource, keda=keda)
         if wrong:
             log.error(wrong, action="wrong_aimodel", aimodel="/".join(key))
             await self._tell_wrong(model, resource.get("status") or {}, wrong)
@@ -68,7 +69,7 @@ class Reconciler:
             await self._apply(AIMODEL, _with_finalizer(model))
         status = resource.get("status") or {}
         topics = await self._topics(model, status)
-        keda = await self._cluster.knows(SCALED_OBJECT)
+        keda = await self._cluster.knows(SCALED_OBJECT, model.namespace)
         before = await self._observe(model, status, topics, keda=keda)
         failure = ""
         if topics.made:  # never nodes without a queue, for KEDA would not begin to scale
@@ -112,7 +113,7 @@ class Reconciler:
         )
 
     async def _make(self, model: AIModel, seen: Observed) -> None:
-        pod_monitors = await self._cluster.knows(POD_MONITOR)
+        pod_monitors = await self._cluster.knows(POD_MONITOR, model.namespace)
         place = Place.of(self._settings, keda=seen.keda, pod_monitors=pod_monitors, ceiling=seen.ceiling)
         manifests = render(model, place)
         if seen.keda:

@@ -16,7 +16,7 @@ from kubernetes.aio.config import incluster_config
 from controller import role
 from controller.aimodel import read
 from controller.cluster import Cluster, ClusterError
-from controller.kinds import AIMODEL, DEPLOYMENT, Kind
+from controller.kinds import AIMODEL, DEPLOYMENT, POD_MONITOR, Kind
 from controller.manifests import Place, render
 from controller.manifests.naming import MANAGER
 from controller.replicas import hand_over
@@ -195,7 +195,8 @@ async def test_in_a_pod_the_controller_comes_as_its_service_account(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
     cluster = await Cluster.connect(None)
     try:
-        assert await cluster.knows(AIMODEL)
+        assert await cluster.knows(AIMODEL, "workernode")
+        assert not await cluster.knows(POD_MONITOR, "workernode")
         assert isinstance(await cluster.all(AIMODEL), list)
         with pytest.raises(ClusterError, match="workernode:workernode-controller") as refused:
             await cluster.all(SECRET)
