@@ -36,6 +36,13 @@ class _Known:
     since_s: int
     seen_at: float
     nodes: ModelNodes = field(default_factory=ModelNodes)
+    taken_back: bool = False
+    """It was declared, and is no more: it goes with its last node."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was taken back and nobody takes its requests any more: none is to wait for a node of it."""
+        return self.taken_back and all(node.state == "draining" for node in self.nodes.presences)
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,11 @@ class Models:
         self.is_complete = True
         for name, known in self._known.items():
             if known.declared and name not in self._own and name not in since_s:
-                # Nobody is to wait for a node of a model that was taken back.
-                known.declared, known.seen_at = False, float("-inf")
+                known.declared, known.taken_back = False, True
         news = [name for name in since_s if name not in self._known]
         for name, since in since_s.items():
             known = self._known.setdefault(name, _Known(declared=True, since_s=since, seen_at=now))
-            known.declared = True
+            known.declared, known.taken_back = True, False
             if name not in self._own:
                 known.since_s = since
         return news
@@ -137,7 +143,7 @@ class Models:
         gone = [
             name
             for name, known in self._known.items()
-            if not known.declared and now - known.seen_at > KNOWN_FOR_S and not known.nodes
+            if not known.declared and not known.nodes and (known.taken_back or now - known.seen_at > KNOWN_FOR_S)
         ]
         for name in gone:
             del self._known[name]
@@ -151,7 +157,7 @@ class Models:
         node that does is in a state that lasts until someone acts. A node that is about to try again counts as well.
         """
         known = self._known.get(model)
-        if known is None:
+        if known is None or known.is_over:
             try:
                 segment(model)
             except InvalidName:

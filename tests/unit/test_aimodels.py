@@ -81,7 +81,7 @@ def test_the_settings_come_first_and_then_the_order() -> None:
     assert (names.declared, names.aliases) == ({"own": own}, {"short": "own"})
 
 
-def presence(state: typing.Literal["ready", "stopped"], sent_ms: int) -> Presence:
+def presence(state: typing.Literal["ready", "draining", "stopped"], sent_ms: int) -> Presence:
     base: dict[str, Any] = {"node": "node-a", "name": "a", "model": "m", "type": "static", "version": "1"}
     return Presence(**base, state=state, slots=1, sent_ms=sent_ms, started_ms=1)
 
@@ -97,6 +97,24 @@ def test_a_model_that_is_taken_back_goes_with_its_last_node() -> None:
     models.forget_the_silent(20.0)
     assert "m" not in models
     assert "own" in models
+
+
+def test_a_model_that_is_taken_back_takes_nothing_while_its_nodes_leave() -> None:
+    models = Models([], 0.0, 1)
+    models.declare({"m": 77}, 0.0)
+    models.heard(presence("ready", 1), 1.0, 2)
+    models.declare({}, 2.0)
+    models.heard(presence("ready", 2), 3.0, 2)
+    models.admit("m", "chat/completions", 0)  # somebody has nodes of it all the same
+    models.heard(presence("draining", 3), 4.0, 2)
+    with pytest.raises(ModelNotFound):
+        models.admit("m", "chat/completions", 0)
+    assert models.forget_the_silent(5.0) == []
+    models.heard(presence("stopped", 4), 6.0, 2)
+    assert models.forget_the_silent(7.0) == ["m"]
+    models.declare({"m": 78}, 8.0)
+    models.heard(presence("draining", 5), 9.0, 2)
+    models.admit("m", "chat/completions", 0)
 
 
 def test_before_the_first_list_no_model_is_said_not_to_exist() -> None:
