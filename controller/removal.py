@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from controller.aimodel import FINALIZER
@@ -40,6 +42,8 @@ class Removal:
         self._clock = clock
         self._began: dict[str, float] = {}
         """When nodes were first seen to be told to leave, by uid: no controller may have run at the deletion."""
+        self._deleting = asyncio.Lock()
+        """Of several AIModels with one queue that go at once, the last one has to find no other."""
 
     async def look(self, model: AIModel, resource: dict[str, Any], *, keda: bool) -> float | None:
         """One step further. Returns after how many seconds to look again; None when all is done."""
@@ -55,14 +59,17 @@ class Removal:
             return LOOK_AGAIN_S
         if left:
             log.warning("Nodes did not leave in time.", action="drain_overdue", aimodel=model.name, nodes=left)
-        try:
-            if model.spec.topic_deletion == "Delete" and not await self._is_declared_elsewhere(model):
-                await self._admin.delete(model.spec.model)
-        except (BrokerAdminError, ClusterError) as error:
-            sentence = f"Waiting for the topics to be deleted: {error} To keep them, set spec.topicDeletion to Retain."
-            await self._tell(model, resource, deployment, sentence, "DeletingTopics")
-            return LOOK_AGAIN_S
-        await self._release(model, resource)
+        deletes = model.spec.topic_deletion == "Delete"
+        async with self._deleting if deletes else nullcontext():
+            try:
+                if deletes and not await self._is_declared_elsewhere(model):
+                    await self._admin.delete(model.spec.model)
+            except (BrokerAdminError, ClusterError) as error:
+                sentence = f"Waiting for the topics to be deleted: {error}"
+                sentence += " To keep them, set spec.topicDeletion to Retain."
+                await self._tell(model, resource, deployment, sentence, "DeletingTopics")
+                return LOOK_AGAIN_S
+            await self._release(model, resource)
         self._began.pop(model.uid, None)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from controller.aimodel import FINALIZER, AIModel, read
@@ -128,3 +129,22 @@ async def test_who_may_not_look_for_others_with_the_queue_says_so_and_keeps_it()
     assert told["reason"] == "DeletingTopics"
     assert "You may not list aimodels. To keep them, set spec.topicDeletion to Retain." in told["message"]
     assert not broker.deleted
+
+
+async def test_of_two_with_one_queue_that_go_at_once_the_last_one_takes_it_along() -> None:
+    class Two(OneCluster):
+        async def all(self, kind: Kind, namespace: str = "", labels: Any = None) -> Any:
+            found = list(self.objects.get(f"{kind.name}s", []))
+            await asyncio.sleep(0)  # the other one looks too
+            return found
+
+        async def patch(self, kind: Kind, namespace: str, name: str, steps: Any, subresource: str = "") -> None:
+            self.objects["AIModels"] = [each for each in self.objects["AIModels"] if each["metadata"]["name"] != name]
+
+    seen = [resource(), resource()]
+    for each, name in zip(seen, "ab", strict=True):
+        each["metadata"] |= {"name": name, "uid": name}
+    broker = OneBroker()
+    removal = Removal(Two(AIModels=seen), broker)  # type: ignore[arg-type]
+    assert await asyncio.gather(*(removal.look(read(each), each, keda=True) for each in seen)) == [None, None]
+    assert broker.deleted == ["m"]
