@@ -116,11 +116,13 @@ class Reconciler:
         pod_monitors = await self._cluster.knows(POD_MONITOR, model.namespace)
         place = Place.of(self._settings, keda=seen.keda, pod_monitors=pod_monitors, ceiling=seen.ceiling)
         manifests = render(model, place)
+        # One whose labels somebody has changed has its number of nodes all the same.
+        deployment = seen.deployment or await self._cluster.get(DEPLOYMENT, model.namespace, model.object_name)
         if seen.keda:
-            await hand_over(self._cluster, model, seen.deployment)
+            await hand_over(self._cluster, model, deployment or {})
         for manifest in manifests:
             kind = BY_NAME[manifest["kind"]]
-            if kind == DEPLOYMENT and seen.keda and not seen.deployment:
+            if kind == DEPLOYMENT and seen.keda and not deployment:
                 # Its first number is the least, and not the one node that a Deployment has by default; what KEDA says
                 # later is left alone.
                 manifest["spec"]["replicas"] = model.spec.min_replicas

@@ -233,6 +233,26 @@ async def test_the_number_of_nodes_is_kedas_alone(cluster: Controlled, spec: dic
             assert "f:replicas" not in entry["fieldsV1"]["f:spec"]
 
 
+async def test_a_deployment_whose_labels_somebody_changes_keeps_its_number_of_nodes(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster.start()
+    await cluster.declare("model", spec)
+    await cluster.becomes("model", "ScaledToZero")
+    deployment, label = f"{cluster.path('Deployment')}/aimodel-model", "app.kubernetes.io/managed-by"
+    await cluster.ask("PATCH", f"{deployment}/scale", {"spec": {"replicas": 2}})
+    await cluster.becomes("model", "WaitingForNodes")
+
+    async def is_right() -> bool:
+        return bool((await cluster.ask("GET", deployment))["metadata"]["labels"][label] == MANAGER)
+
+    # Several times: a look that the number was the reason for might repair the first one.
+    for _ in range(3):
+        await cluster.ask("PATCH", deployment, {"metadata": {"labels": {label: "Helm"}}})
+        await until(is_right)
+        assert (await cluster.ask("GET", deployment))["spec"]["replicas"] == 2
+
+
 async def test_a_number_that_keda_writes_while_the_controller_lets_go_of_it_stays(
     cluster: Controlled, spec: dict[str, Any]
 ) -> None:
