@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -27,6 +29,7 @@ WATCH_S = 300
 _WATCH_SILENCE = aiohttp.ClientTimeout(sock_connect=ANSWER_S, sock_read=WATCH_S + 30.0)
 PAGE = 500
 """Objects in one answer to a list."""
+_UNREADABLE = (config.ConfigException, OSError, TypeError, yaml.YAMLError)
 
 
 class ClusterError(Exception):
@@ -40,8 +43,10 @@ class ClusterError(Exception):
 class Cluster:
     """Objects are dictionaries, as in YAML. Everything raises :class:`ClusterError`."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, kubeconfig: Path | None = None) -> None:
         self._client = client
+        self._kubeconfig = kubeconfig
+        self._renewing = asyncio.Lock()
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None) -> Cluster:
@@ -49,13 +54,13 @@ class Cluster:
         configuration = Configuration()
         try:
             if kubeconfig is not None:
-                await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
+                await _read(kubeconfig, configuration)
             else:
                 config.load_incluster_config(client_configuration=configuration)
-        except (config.ConfigException, OSError, TypeError) as error:
+            configuration.disable_strict_ssl_verification = True  # why: process.tls.trusting
+            return cls(ApiClient(configuration), kubeconfig)
+        except _UNREADABLE as error:
             raise ClusterError(0, f"There is no way to a cluster: {error}") from None
-        configuration.disable_strict_ssl_verification = True  # why: process.tls.trusting
-        return cls(ApiClient(configuration))
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """One object, None if there is none."""
@@ -137,6 +142,23 @@ class Cluster:
         """Let go of the connections."""
         await self._client.close()
 
+    @property
+    def _token(self) -> str | None:
+        token: str | None = self._client.configuration.api_key.get("BearerToken")
+        return token
+
+    async def _has_another(self, shown: str | None) -> bool:
+        """Whether the kubeconfig has another token by now: those of a program or of a file hold for minutes."""
+        if self._kubeconfig is None:
+            return False
+        async with self._renewing:
+            if self._token == shown:
+                try:
+                    await _read(self._kubeconfig, self._client.configuration)
+                except _UNREADABLE as error:
+                    raise ClusterError(401, f"The token is refused, and the kubeconfig has no other: {error}") from None
+            return self._token != shown
+
     async def _unless_missing(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         try:
             return await self._ask(method, path, query)
@@ -164,11 +186,19 @@ class Cluster:
         timeout: aiohttp.ClientTimeout | float = ANSWER_S,
     ) -> RESTResponse:
         headers = {"Accept": JSON, "Content-Type": content}
-        try:
+
+        async def send() -> RESTResponse:
             parts = await self._client.param_serialize(
                 method, path, None, list((query or {}).items()), headers, body, auth_settings=["BearerToken"]
             )
-            answer = await self._client.call_api(*parts, _request_timeout=timeout)
+            return await self._client.call_api(*parts, _request_timeout=timeout)
+
+        try:
+            shown = self._token
+            answer = await send()
+            if answer.status == 401 and await self._has_another(shown):
+                answer.response.release()
+                answer = await send()
             if answer.status >= 400:
                 raise ClusterError(answer.status, _why(answer.status, await answer.read()))
         except TimeoutError:
@@ -176,6 +206,10 @@ class Cluster:
         except (aiohttp.ClientError, OSError) as error:
             raise ClusterError(0, f"The API server cannot be reached: {error}") from None
         return answer
+
+
+async def _read(kubeconfig: Path, configuration: Configuration) -> None:
+    await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
 
 
 def _by_labels(labels: Mapping[str, str] | None) -> dict[str, str]:

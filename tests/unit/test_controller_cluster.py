@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from controller.cluster import Cluster, ClusterError
-from controller.kinds import SCALED_OBJECT
+from controller.kinds import AIMODEL, SCALED_OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 
 @asynccontextmanager
@@ -49,3 +51,50 @@ async def test_keda_is_not_missed_at_an_api_server_that_starts() -> None:
             assert refused.value.status == 503
         finally:
             await cluster.aclose()
+
+
+def kubeconfig(path: Path, url: str, user: dict[str, str]) -> Path:
+    one = {
+        "clusters": [{"name": "it", "cluster": {"server": url}}],
+        "users": [{"name": "it", "user": user}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    }
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "it", **one}))
+    return path
+
+
+async def test_a_kubeconfigs_token_is_read_again_when_it_is_refused(tmp_path: Path) -> None:
+    token, good, asked = tmp_path / "token", ["first"], []
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["authorization"])
+        if asked[-1] != f"Bearer {good[0]}":
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+
+    token.write_text("first")
+    async with server(answer) as url:
+        cluster = await Cluster.connect(kubeconfig(tmp_path / "config", url, {"tokenFile": str(token)}))
+        try:
+            assert await cluster.all(AIMODEL) == []
+            good[0] = "second"
+            with pytest.raises(ClusterError, match="Unauthorized"):
+                await cluster.all(AIMODEL)
+            token.write_text("second")
+            assert await cluster.all(AIMODEL) == []
+            assert asked == [f"Bearer {each}" for each in ("first", "first", "first", "second")]
+            good[0] = "third"
+            token.unlink()
+            with pytest.raises(ClusterError, match="The token is refused, and the kubeconfig has no other") as refused:
+                await cluster.all(AIMODEL)
+            assert refused.value.status == 401
+        finally:
+            await cluster.aclose()
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "\0", "[]", "apiVersion: v1"])
+async def test_a_kubeconfig_that_is_none_is_told_as_such(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(ClusterError, match="There is no way to a cluster"):
+        await Cluster.connect(path)
