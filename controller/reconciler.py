@@ -28,12 +28,13 @@ log = Log("controller")
 
 Key = tuple[str, str]
 """Namespace and name of an AIModel."""
-_REFUSALS = (400, 403, 422)
-"""What an object's content or the controller's permissions are the reason for; it is told, and tried again later."""
+_REFUSALS = (400, 403, 422, 500)
+"""What an object's content, the controller's permissions or an admission webhook that is away (500) are the reason for;
+it is told, and tried again later."""
 
 
 class NotYet(Exception):
-    """Something has to be there before an AIModel can have nodes. What it is, its status tells already."""
+    """Something is in the way of what an AIModel should have. What it is, its status tells already."""
 
 
 class Reconciler:
@@ -80,7 +81,7 @@ class Reconciler:
                     raise
                 failure = str(error)
         await self._tell(model, status, await self._observe(model, status, topics, keda=keda, failure=failure))
-        if not topics.made:
+        if failure or not topics.made:
             raise NotYet
         return self._settings.resync_s
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from controller.status import FIGURES
-from tests.kube.api_server import ApiServer
+from tests.kube.api_server import ApiServer, Refused
 from tests.kube.conftest import CRD, install, new_namespace
 from tests.kube.controlled import Controlled
 from tests.kube.models import BASE, REMOTE, STATIC
@@ -183,6 +183,40 @@ async def test_an_aimodel_that_cannot_be_read_says_so_and_can_be_deleted(cluster
             return await cluster.model("deleted") is None
 
         await until(gone)
+
+
+async def test_an_admission_webhook_that_is_away_is_told_and_waited_for(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
+    webhook = {
+        "name": "away.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"url": "https://127.0.0.1:9/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
+        "rules": [rule],
+    }
+    kind = "MutatingWebhookConfiguration"
+    path = f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s"
+    body = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": cluster.namespace}}
+    await cluster.ask("POST", path, body | {"webhooks": [webhook]})
+    try:
+
+        async def is_asked() -> bool:
+            try:
+                await cluster.ask("POST", f"{cluster.path('Deployment')}?dryRun=All", {"metadata": {"name": "x"}})
+            except Refused as refused:
+                return "away.example.com" in refused.message
+            return False
+
+        await until(is_asked)
+        cluster.start(RESYNC_S="3600")
+        await cluster.declare("model", spec)
+        assert 'failed calling webhook "away.example.com"' in await cluster.becomes("model", "NotApplied", "Degraded")
+    finally:
+        await cluster.ask("DELETE", f"{path}/{cluster.namespace}")
+    await cluster.becomes("model", "ScaledToZero", within_s=40)
 
 
 async def test_without_keda_there_is_a_fixed_number_of_nodes_that_people_scale(
