@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required, TypedDict
 from urllib.parse import urlsplit
 
 import msgspec
@@ -82,6 +82,14 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     concurrency: int | None = None
 
 
+class Setting(TypedDict, total=False):
+    """As an environment variable of a container."""
+
+    name: Required[str]
+    value: str
+    valueFrom: dict[str, Any]
+
+
 class Spec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What is wished for. Defaults are those of the CRD, for files that no API server has seen."""
 
@@ -107,7 +115,7 @@ class Spec(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     grace_period_seconds: Annotated[int, Meta(ge=10)] = 600
     node_selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
-    env: list[dict[str, Any]] = []
+    env: list[Setting] = []
     image: str | None = None
     topic_deletion: Literal["Retain", "Delete"] = "Retain"
 
@@ -142,7 +150,7 @@ def read(resource: dict[str, Any]) -> AIModel:
     metadata = resource.get("metadata") or {}
     name = metadata.get("name") or ""
     try:
-        if not name or len(name) > NAME_CHARS_MAX:
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARS_MAX:
             raise WrongModel(f"the name of an AIModel has 1 to {NAME_CHARS_MAX} characters")
         spec = msgspec.convert(resource.get("spec"), Spec)
     except msgspec.ValidationError as error:
@@ -151,7 +159,9 @@ def read(resource: dict[str, Any]) -> AIModel:
         if (getattr(spec, part) is not None) != (spec.type == part):
             raise WrongModel(f"AIModel {name}: type {part} and spec.{part} belong together")
     if spec.remote is not None and not _is_address(spec.remote.api_url):
-        raise WrongModel(f"AIModel {name}: spec.remote.apiURL is no address with a host and, perhaps, a port")
+        raise WrongModel(
+            f"AIModel {name}: spec.remote.apiURL is no address of http or https with a host and, perhaps, a port"
+        )
     for each in (spec.model, *spec.aliases):
         try:
             segment(each)
@@ -174,6 +184,6 @@ def unreadable(resource: dict[str, Any]) -> AIModel:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

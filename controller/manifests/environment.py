@@ -42,7 +42,7 @@ def environment(model: AIModel, place: Place) -> list[Manifest]:
         if value is not None and name not in theirs
     ]
     pod_name = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
-    return [*named, {"name": "NODE_NAME", "valueFrom": pod_name}, *spec.env]
+    return [*named, {"name": "NODE_NAME", "valueFrom": pod_name}, *map(dict, spec.env)]
 
 
 def _broker(place: Place) -> dict[str, str | None]:
