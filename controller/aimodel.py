@@ -162,6 +162,8 @@ def read(resource: dict[str, Any]) -> AIModel:
         raise WrongModel(
             f"AIModel {name}: spec.remote.apiURL is no address of http or https with a host and, perhaps, a port"
         )
+    if spec.model != spec.model.strip():  # its nodes read the name as a setting, which has no spaces around it
+        raise WrongModel(f"AIModel {name}: spec.model must not begin or end with a space")
     for each in (spec.model, *spec.aliases):
         try:
             segment(each)

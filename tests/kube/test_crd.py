@@ -64,6 +64,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "an address with port 0": ("m", remote(apiURL="https://a.example:0/v1"), "a port between 1 and 65535"),
     "an address with a large port": ("m", remote(apiURL="https://a.example:65536/v1"), "a port between 1 and 65535"),
     "a name with a line break": ("m", STATIC | {"model": "a\nb"}, "spec.model in body should match"),
+    "a name with a space at its end": ("m", STATIC | {"model": "m "}, "spec.model must not begin or end with a space"),
+    "a name of nothing but a wide space": ("m", STATIC | {"model": "\u3000"}, "must not begin or end with a space"),
     "a name of many bytes": ("m", STATIC | {"model": "\u6a21" * 100}, "a model's name has at most 256 bytes"),
     "an alias with a tab": ("m", STATIC | {"aliases": ["a\tb"]}, "should match"),
     "more nodes than a status holds": ("m", STATIC | {"maxReplicas": 201}, "should be less than or equal to 200"),

@@ -57,6 +57,7 @@ def test_without_keda_the_number_of_nodes_is_written(tmp_path: Path) -> None:
         ("day: 2026-02-30", "is no YAML: day "),
         (MODEL.replace("static", "magic"), "Invalid enum value 'magic'"),
         (MODEL.replace("model: small", "model: small, slotz: 3"), "there is no field spec.slotz"),
+        (MODEL.replace("model: small", "model: 'small '"), "spec.model must not begin or end with a space"),
         (MODEL.replace("name: small", "name: 5"), "the name of an AIModel has 1 to 40 characters"),
         (MODEL.replace("model: small", "model: small, env: [{name: A, value: 5}]"), "got `int` - at `$.env[0].value`"),
         (MODEL.replace("model: small", "model: small, env: [{value: a}]"), "missing required field `name`"),
