@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -107,4 +109,49 @@ async def test_a_leader_that_ends_gives_the_lease_back(server: OneLease) -> None
     await one.take()
     await one.give_back()
     assert await two.try_once()
+    assert server.holder == "two"
+
+
+class Away(OneLease):
+    """One that can be reached for as long as ``answers`` says, and then refuses or says nothing."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__()
+        self.answers = 1
+        self.hangs = hangs
+
+    async def get(self, *_: object) -> dict[str, Any] | None:
+        self.answers -= 1
+        if self.answers < 0:
+            if self.hangs:
+                await asyncio.Event().wait()
+            raise ClusterError(0, "The API server cannot be reached.")
+        return await super().get()
+
+
+LEASE_S = 3
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_who_cannot_renew_leads_no_more_before_another_one_may(*, hangs: bool) -> None:
+    server = Away(hangs=hangs)
+    leader = Lease(server, "ns", "lease", "one", LEASE_S, time.monotonic)  # type: ignore[arg-type]
+    began = time.monotonic()
+    await leader.take()
+    assert leader.held
+    async with asyncio.timeout(LEASE_S):
+        await leader.keep()
+    assert not leader.held
+    assert time.monotonic() - began >= LEASE_S / 2, "one refusal is no reason yet"
+
+
+async def test_who_finds_another_holder_leads_no_more_and_gives_nothing_back(server: OneLease) -> None:
+    leader = Lease(server, "ns", "lease", "one", LEASE_S, time.monotonic)  # type: ignore[arg-type]
+    await leader.take()
+    assert server.lease is not None
+    server.lease["spec"]["holderIdentity"] = "two"
+    async with asyncio.timeout(LEASE_S):
+        await leader.keep()
+    assert not leader.held
+    await leader.give_back()
     assert server.holder == "two"
