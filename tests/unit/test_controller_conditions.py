@@ -155,6 +155,6 @@ def test_the_time_of_a_condition_is_that_of_its_last_change_of_truth() -> None:
         return with_times([Condition("Ready", status, "R", "M.")], before, 3, now)  # type: ignore[arg-type]
 
     first = shown("True", [], "t1")
-    assert first[0]["lastTransitionTime"] == "t1"
+    assert (first[0]["lastTransitionTime"], first[0]["observedGeneration"]) == ("t1", 3)
     assert shown("True", first, "t2")[0]["lastTransitionTime"] == "t1"
     assert shown("False", first, "t2")[0]["lastTransitionTime"] == "t2"

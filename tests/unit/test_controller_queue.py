@@ -51,6 +51,15 @@ async def test_a_look_that_fails_is_repeated_later_and_later_until_one_succeeds(
     queue.close()
 
 
+async def test_a_new_reason_during_a_look_that_fails_is_not_kept_waiting() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.take()
+    queue.add("a")
+    queue.failed("a")
+    assert (len(queue), queue.due_at("a")) == (1, float("inf"))
+
+
 async def test_a_later_look_does_not_put_off_an_earlier_one() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_in("a", 0.01)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from controller.aimodel import FINALIZER, AIModel, read
 from controller.cluster import ClusterError
 from controller.kinds import AIMODEL, DEPLOYMENT, POD, SCALED_OBJECT, Kind
@@ -93,6 +95,18 @@ async def test_nodes_have_their_time_from_when_they_were_told_however_long_ago_t
     assert await removal.look(model, seen, keda=True) is None
     assert broker.deleted == ["m"]
     assert cluster.written[-1] == ("released", "m")
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+async def test_a_node_that_leaves_is_waited_for_by_its_pod_or_before_it_has_one(counted: int) -> None:
+    """A Deployment does not count Pods that are told to leave, and its Pods may not be there yet."""
+    seen = resource()
+    model, broker = read(seen), OneBroker()
+    deployment = of(model, spec={"replicas": 0}, status={"replicas": counted})
+    pods = [] if counted else [{"metadata": {"name": "a"}, "status": {"phase": "Running"}}]
+    removal = Removal(OneCluster(Deployment=deployment, Pods=pods), broker)  # type: ignore[arg-type]
+    assert await removal.look(model, seen, keda=True) == LOOK_AGAIN_S
+    assert not broker.deleted
 
 
 async def test_while_nodes_finish_the_rest_of_the_status_stays() -> None:
