@@ -385,7 +385,7 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
 
 
 async def test_the_controllers_role_suffices_for_its_work(
-    cluster: Controlled, spec: dict[str, Any], controller_token: str
+    cluster: Controlled, spec: dict[str, Any], controller_token: str, pulsar_server: PulsarServer
 ) -> None:
     kubeconfig = cluster.server.kubeconfig(controller_token)
     alone = await Cluster.connect(kubeconfig)
@@ -396,10 +396,11 @@ async def test_the_controllers_role_suffices_for_its_work(
     bind_controller(cluster.server, cluster.namespace)
     cluster.start(KUBECONFIG=str(kubeconfig), LEASE_NAMESPACE="workernode", NODE_TOKEN_SECRET="t")
     async with StandIn(cluster.server, cluster.namespace):
-        await cluster.declare("model", spec, minReplicas=1)
+        await cluster.declare("model", spec, minReplicas=1, topicDeletion="Delete")
         await cluster.becomes("model", "Serving")
         for kind in (*MADE, "TriggerAuthentication"):
             assert await cluster.owned(kind, "model"), kind
         assert (await cluster.ask("GET", cluster.path("Event")))["items"]
         await cluster.delete("model")
         await until(lambda: _is_gone(cluster, "model"))
+    assert await stats(pulsar_server, Topics().requests(spec["model"])) is None
