@@ -172,8 +172,20 @@ def same_content(raw: str, other: str) -> bool:
     return _content(one) == _content(two)
 
 
+def message_of(raw: str | None) -> str | None:
+    """What a stored event of a request says in words; None where it says nothing, is gone, or is of another version."""
+    try:
+        return codec.decode_request_data(codec.decode_event(raw.encode()).data).message if raw else None
+    except UndecodableMessage:
+        return None
+
+
 def _content(event: Event) -> tuple[str, str, object]:
-    return event.type, event.subject, msgspec.json.decode(event.data)
+    try:
+        told = msgspec.json.decode(event.data)
+    except msgspec.DecodeError:  # a number beyond all bounds, where our own decoder skips what it does not know
+        told = bytes(event.data)
+    return event.type, event.subject, told
 
 
 def _time_ms(text: str) -> int:

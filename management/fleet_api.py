@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from management import error_view, fleet_queries, queries
 from management.actions import action_shown
 from management.answers import ErrorAnswer, Nodes
+from management.facts import message_of
 from management.fleet_answers import (
     ActionShown,
     ActionsShown,
@@ -114,7 +114,5 @@ def fleet_api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Ac
 
 
 def _letter(row: dict[str, Any]) -> dict[str, Any]:
-    # The gateway's own sentence. The event may be gone by now.
-    data = msgspec.json.decode(row["raw"]).get("data", {}) if row["raw"] else {}
     names = ("request_id", "model", "key_id")
-    return {**{name: row[name] for name in names}, "died_ms": row["time_ms"], "message": data.get("message")}
+    return {**{name: row[name] for name in names}, "died_ms": row["time_ms"], "message": message_of(row["raw"])}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from management import fleet_queries, queries
+from management.facts import message_of
 from management.fleet_questions import DeadLettersQuestion
 from management.pages.filters import link, question_of
 
@@ -30,12 +29,6 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "dead_letters.html",
         asked=asked,
-        rows=[row | {"message": _message(row)} for row in rows],
+        rows=[row | {"message": message_of(row["raw"])} for row in rows],
         next_link=link("/dead-letters", asked, cursor=cursor) if cursor else None,
     )
-
-
-def _message(row: dict[str, Any]) -> str | None:
-    # The event may be gone by now, or be one of a newer version.
-    data = msgspec.json.decode(row["raw"]).get("data") if row["raw"] else None
-    return str(data["message"]) if isinstance(data, dict) and data.get("message") else None

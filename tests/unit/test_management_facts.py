@@ -7,7 +7,7 @@ import pickle
 import msgspec
 import pytest
 
-from management.facts import Unreadable, fact_of, same_content
+from management.facts import Unreadable, fact_of, message_of, same_content
 from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id
@@ -150,3 +150,15 @@ def test_content_is_compared_whatever_its_whitespace_and_time() -> None:
     assert same_content(one, later)
     assert same_content(one, one.replace('":', '": '))
     assert not same_content(one, other)
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 5_000])
+def test_a_number_that_no_reader_takes_spoils_neither_comparison_nor_words(number: str) -> None:
+    told = event("dead-1", "request.dead", request_data(1, status="dead", message="Three nodes died."))
+    odd = _changed(told, '"data":{', f'"data":{{"ratio":{number},').decode()
+    assert fact_of(odd.encode()).end is not None
+    assert same_content(odd, odd.replace('"source":"node-a"', '"source":"node-b"'))
+    assert not same_content(odd, told.decode())
+    assert message_of(odd) == "Three nodes died."
+    assert message_of(None) is None
+    assert message_of(node_event("n1", "node.stopped").decode()) is None
