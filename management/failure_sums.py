@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,7 @@ def _add_up(dialect: str, table: Table) -> Insert:
     return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
 
 
+@cache
 def _replace_earlier(dialect: str) -> Insert:
     statement = insert(dialect, NODE_ERRORS)
     told, known = statement.excluded, NODE_ERRORS.c

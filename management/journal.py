@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -196,6 +197,7 @@ def insert_events(dialect: str) -> ReturningInsert[int, str]:
     return statement.returning(EVENTS.c.position, EVENTS.c.event_id)
 
 
+@cache
 def count_quarantined(dialect: str) -> Insert:
     """Insert a digest, or count it once more."""
     statement = insert(dialect, QUARANTINE)

@@ -3,6 +3,7 @@ day of usage and money, and what went wrong."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, collate, tuple_
@@ -122,6 +123,7 @@ def tell_end(dialect: str, table: Table) -> Insert:
     )
 
 
+@cache
 def tell_node(dialect: str) -> Insert:
     """Write what was told about a node, unless something later is known already."""
     statement = insert(dialect, NODES)
