@@ -111,6 +111,24 @@ async def test_every_page_of_an_empty_ledger_says_what_to_do_next(tab: Tab, hous
     assert tab.complaints == []
 
 
+async def test_no_page_is_wider_than_its_window(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    failed = [
+        event(f"failed-{number}", "request.failed", request_data(number, status="failed"), time=house.sample.iso)
+        for number in range(120)
+    ]
+    await house.publish(*failed)
+    await house.settled()
+    await house.act(action="pause", scope="model", subject="gpt-4o", reason="https://tickets.example/" + "7" * 200)
+    for width in (1280, 650, PHONE, 320):
+        await tab.looks(width=width, height=844)
+        for path in ("/models", "/nodes", "/errors", "/keys"):
+            await tab.open(house.address + path)
+            await tab.settled()
+            assert await widest(tab) == width, (path, width)
+    assert tab.complaints == []
+
+
 async def test_the_keyboard_leads_everywhere(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/", "Overview")
