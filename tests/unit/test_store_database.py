@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from store import database
-from store.database import UnusableDatabase, is_contents_fault, reading, writing
+from store.database import SILENCE_S, UnusableDatabase, is_contents_fault, reading, writing
 from store.migrate import upgrade
 from store.tables import QUARANTINE
 
@@ -107,3 +109,15 @@ async def test_only_what_a_value_causes_is_the_contents_fault(tmp_path: Path) ->
     assert not is_contents_fault(OperationalError("", {}, Exception("database is locked")))
     assert not is_contents_fault(OSError("connection refused"))
     assert is_contents_fault(DataError("", {}, Exception("out of range")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name these options otherwise")
+async def test_a_postgresql_whose_machine_is_lost_is_given_up(postgres_url: str) -> None:
+    engine = database.open(postgres_url)
+    async with reading(engine) as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        its_socket = driver._transport.get_extra_info("socket")
+        assert its_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert its_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < SILENCE_S
+        assert its_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == SILENCE_S * 1000
+    await engine.dispose()
