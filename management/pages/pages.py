@@ -74,6 +74,8 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"][1:].partition("/")[0] in _FIRST)
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not is_page:
+            scope = {**scope, "method": "GET"}  # of which the server leaves the body out
         await (self._pages if is_page else self._api)(scope, receive, send)
 
 

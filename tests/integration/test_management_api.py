@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -237,6 +238,14 @@ async def test_no_route_but_the_probes_is_open_without_the_key(house: CountingHo
                     assert method == "HEAD" or answer["error"]["code"] == "invalid_api_key"
         known = await house.get(path, method=method, authorization="bearer hunter2")
         assert known[0] in (200, 404, 400), (method, path)  # 400: the action has no body, or its number is none
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/api/v1/charges", "/openapi.json", "/"])
+async def test_head_is_answered_as_get_without_its_body(house: CountingHouse, path: str) -> None:
+    await house.start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{house.port}") as session, session.head(path) as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+        assert int(answer.headers["content-length"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/api/v1/charges", "/api/v1/requests/req_1/prompt", "/metrics", "/openapi.json"])
