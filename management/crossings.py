@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from store.budgets import Standing, listed, standings, today
+from store.budgets import Standing, of_subjects, standings, today
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,8 @@ async def crossings(connection: AsyncConnection, added: Sequence[Row], now_ms: i
     if not added:
         return []
     touched = {(scope, subject, currency) for scope, subject, currency, _, _ in added}
-    budgets = [each for each in await listed(connection) if (*each.id[:2], each.currency) in touched]
+    of_touched = await of_subjects(connection, {(scope, subject) for scope, subject, _ in touched})
+    budgets = [each for each in of_touched if (*each.id[:2], each.currency) in touched]
     if not budgets:
         return []
     day = await today(connection, now_ms)

@@ -113,6 +113,16 @@ async def listed(connection: AsyncConnection) -> list[Budget]:
     return [_budget(row) for row in (await connection.execute(statement)).mappings()]
 
 
+async def of_subjects(connection: AsyncConnection, subjects: Iterable[tuple[Scope, str]]) -> list[Budget]:
+    """Those of these subjects, in the order of their ids."""
+    wanted, subject = sorted(subjects), tuple_(BUDGETS.c.scope, BUDGETS.c.subject)
+    found: list[Budget] = []
+    for first in range(0, len(wanted), _PORTION):
+        statement = select(BUDGETS).where(subject.in_(wanted[first : first + _PORTION]))
+        found += [_budget(row) for row in (await connection.execute(statement)).mappings()]
+    return sorted(found, key=lambda budget: budget.id)
+
+
 async def put(connection: AsyncConnection, budget: Budget) -> None:
     """Add a budget, or change it; what is spent stays spent."""
     await _changed(connection)

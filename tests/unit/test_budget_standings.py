@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import insert
 
+from management.crossings import crossings
 from store import budgets, database
 from store.budgets import Ask, Budget, BudgetId, Period, Scope, Standing
 from store.database import reading, writing
@@ -53,6 +54,9 @@ async def test_six_hundred_budgets_stand_as_each_of_them_does(
         async with reading(engine) as connection:
             found = await budgets.standings(connection, await budgets.listed(connection), TODAY, NOW_MS)
             assert await budgets.standings(connection, [], TODAY, NOW_MS) == {}
+            wanted = {*subjects[::3], ("key", "unknown")}
+            of_some = [each for each in await budgets.listed(connection) if each.id[:2] in wanted]
+            assert await budgets.of_subjects(connection, wanted) == of_some
     finally:
         await engine.dispose()
     places = {subject: place for place, subject in enumerate(subjects)}
@@ -60,3 +64,32 @@ async def test_six_hundred_budgets_stand_as_each_of_them_does(
         id_: Standing(SPENT[id_.period] * (1 + places[id_[:2]]), 12 if number < 300 else 5)
         for number, id_ in enumerate(ids)
     }
+
+
+async def test_a_charge_reads_no_budgets_but_those_that_it_touches(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = database.open(database_url)
+    await upgrade(engine)
+    read: list[str] = []
+    made = budgets._budget
+
+    def noted(row: Any) -> Budget:
+        read.append(row["subject"])
+        return made(row)
+
+    monkeypatch.setattr(budgets, "_budget", noted)
+    try:
+        async with writing(engine) as connection:
+            for subject in ("a", "b", "c"):
+                id_ = BudgetId("key", subject, "total")
+                new = Budget(id=id_, currency="USD", amount_max=10, warn_percent=80, created_ms=1)
+                await budgets.put(connection, new)
+            await connection.execute(
+                insert(SPENT_DAILY), {"scope": "key", "subject": "b", "currency": "USD", "day": TODAY, "amount": 10}
+            )
+            (crossing,) = await crossings(connection, [("key", "b", "USD", TODAY, 10)], NOW_MS)
+    finally:
+        await engine.dispose()
+    assert (crossing.budget.id.subject, crossing.state) == ("b", "exhausted")
+    assert read == ["b"]
