@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError
+from broker.interface import BrokerError, PayloadTooLarge
 from process import __version__
 from process.identity import now_ms
 from process.logging import Log
@@ -39,7 +40,8 @@ RETRIES_MAX = 60
 
 
 class GatewayRecorder:
-    """Publishes in the background; events that cannot be told for a minute are lost, and counted in the log."""
+    """Publishes in the background. Ends and charges of requests wait for the broker as long as it takes, for nobody
+    else may know of them; other events that cannot be told for a minute are lost, which the log tells."""
 
     def __init__(self, gateway: str, tasks: Tasks) -> None:
         self.producer: Producer | None = None
@@ -94,13 +96,13 @@ class GatewayRecorder:
             key_id=request.key_id,
         )
         id_ = request.request_id
-        self._tell(self._event("request.prompt", f"prompt-{id_}", id_, data), id_)
+        self._tell(self._event("request.prompt", f"prompt-{id_}", id_, data), id_, RETRIES_MAX)
 
     def gateway_event(
         self, kind: GatewayEventType | AcceptedEventType, event_id: str, data: GatewayData | AcceptedData
     ) -> None:
         """Tell something about this gateway."""
-        self._tell(self._event(kind, event_id, self._gateway, data), kind)
+        self._tell(self._event(kind, event_id, self._gateway, data), kind, RETRIES_MAX)
 
     def repeat(self, charge: bytes, request_id: str) -> None:
         """Tell the charge of an accepted attempt whose node may be gone. Its id makes it count once."""
@@ -114,21 +116,25 @@ class GatewayRecorder:
     def _event(self, kind: EventType, event_id: str, subject: str, data: codec.EventData) -> bytes:
         return codec.encode_told(kind, event_id, f"/gateways/{self._gateway}", subject, data, now_ms())
 
-    def _tell(self, event: bytes, about: str) -> None:
+    def _tell(self, event: bytes, about: str, tries: float = math.inf) -> None:
         if len(self._publishing) >= EVENTS_WAITING_MAX:
             log.error("An event was lost: too many wait for the broker.", action="event_lost", about=about)
             return
-        task = self._tasks.start(self._publish(event, about), "tell event")
+        task = self._tasks.start(self._publish(event, about, tries), "tell event")
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _publish(self, event: bytes, about: str) -> None:
-        for _ in range(RETRIES_MAX):
+    async def _publish(self, event: bytes, about: str, tries: float) -> None:
+        while tries:
             try:
                 if self.producer is not None:
                     return await self.producer.send(event)
+            except PayloadTooLarge:
+                log.error("An event was too large to be told.", action="event_too_large", bytes=len(event))
+                return None
             except BrokerError:
                 pass
+            tries -= 1
             await asyncio.sleep(RETRY_S)
         log.error("An event was lost: the broker was away for too long.", action="event_lost", about=about)
         return None
