@@ -135,6 +135,7 @@ class Conversations:
         owned = Owned(kept, len(request.body), conversation, exchange, journey, place)
         left_s = (request.deadline_ms - now_ms()) / 1000
         owned.deadline = self._timers.after(left_s, partial(self._deadline, owned))
+        owned.ends_at = self._timers.loop.time() + left_s
         self._owned[request.request_id] = owned
         self.open_count += 1
         self._all_answered.clear()
@@ -203,7 +204,6 @@ class Conversations:
 
     def frame(self, node: str, frame: AttemptFrame, *, repeated: bool) -> None:
         """Take a frame of a node (:class:`gateway.line.FrameTaker`)."""
-        now = now_ms()
         match frame:
             case Content():
                 owned = self._by_attempt.get(frame.attempt_id)
@@ -219,7 +219,7 @@ class Conversations:
                 if frame.attempt_id not in owned.attempts:
                     owned.attempts += (frame.attempt_id,)
                 self._by_attempt[frame.attempt_id] = owned
-                self._carry_out(owned, owned.conversation.started(node, frame, now))
+                self._carry_out(owned, owned.conversation.started(node, frame, self._now_ms(owned)))
             case Finished() | Failed():
                 owned = self._by_attempt.get(frame.attempt_id)
                 if owned is None:
@@ -231,11 +231,11 @@ class Conversations:
                         owned.journey.end_accepted(frame.usage)
                     self._carry_out(owned, decisions)
                 else:
-                    decisions = owned.conversation.failed(node, frame, now)
+                    decisions = owned.conversation.failed(node, frame, self._now_ms(owned))
                     self._carry_out(owned, decisions, node_tells=not frame.again and _accepts(decisions))
             case Alive():
                 if (owned := self._by_attempt.get(frame.attempt_id)) is not None:
-                    self._carry_out(owned, owned.conversation.alive(frame, now))
+                    self._carry_out(owned, owned.conversation.alive(frame, self._now_ms(owned)))
             case Settled():
                 if not repeated and (owned := self._owned.get(frame.request_id)) is not None:
                     self._ends.settled(owned, frame)
@@ -316,7 +316,7 @@ class Conversations:
 
         def judge() -> None:
             if lines.echo_heard_at >= asked_at:
-                self._carry_out(owned, owned.conversation.unanswered(attempt_id, now_ms()))
+                self._carry_out(owned, owned.conversation.unanswered(attempt_id, self._now_ms(owned)))
             else:
                 # We hear not even ourselves: silence says nothing about the node.
                 lines.echo()
@@ -340,7 +340,7 @@ class Conversations:
             if lines.echo_heard_at < asked_at:
                 return self._verify(owned, nodes)  # we hear not even ourselves
             alive = {node for node in nodes if self._models.heard_at(node) > silent_at}
-            return self._carry_out(owned, owned.conversation.verified(alive, now_ms()))
+            return self._carry_out(owned, owned.conversation.verified(alive, self._now_ms(owned)))
 
         loop.call_later(VERIFY_S, listen)
 
@@ -379,6 +379,10 @@ class Conversations:
             self._all_settled.set()
         for attempt_id in owned.attempts:
             self._by_attempt.pop(attempt_id, None)
+
+    def _now_ms(self, owned: Owned) -> int:
+        """As the request's deadline counts it: a clock that is set meanwhile leaves a request the time that it had."""
+        return owned.request.deadline_ms - round((owned.ends_at - self._timers.loop.time()) * 1000)
 
     def _say(self, node: str, word: Word) -> None:
         if self.lines is not None:

@@ -27,6 +27,8 @@ class Owned:
     journey: Journey
     place: Place | None = None
     deadline: Timer | None = None
+    ends_at: float = 0.0
+    """Loop time of its deadline."""
     attempts: tuple[str, ...] = ()
     insisted: int = 0
     client_waits: bool = True

@@ -208,3 +208,16 @@ async def test_of_a_request_whose_client_left_before_any_node_had_it_nothing_is_
     assert (len(desk.conversations), desk.recorder.told) == (0, ["request.cancelled"])
     desk.hears(STARTED)
     assert [type(word) for word in lines.said] == [Stop]
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
+async def test_a_clock_that_is_set_leaves_a_request_its_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, jump_ms: int
+) -> None:
+    """Else all that wait would be refused as too late by the next node that takes them."""
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    monkeypatch.setattr(conversations, "now_ms", lambda: now_ms() + jump_ms)
+    desk.hears(Started(attempt_id=ATTEMPT, request_id=REQUEST))
+    (go,) = lines.said
+    assert 50_000 < go.remaining_ms <= 60_000
