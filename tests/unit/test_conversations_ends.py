@@ -17,8 +17,8 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.timers import Timers
 from tests.waiting import until
-from wire.control import Stop
-from wire.errors import ErrorBody, QueueUnavailable, ShuttingDown
+from wire.control import AreYouAlive, Park, Stop
+from wire.errors import EngineDied, ErrorBody, QueueUnavailable, ShuttingDown
 from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
 from wire.usage import Usage
@@ -175,12 +175,18 @@ class Deaf:
     def __init__(self) -> None:
         self.echo_heard_at = float("-inf")
         self.hears = False
+        self.deaf_from: Any = None
+        """They hear nothing any more once this was said."""
+        self.asked = 0
         self.said: list[Any] = []
 
     def say(self, _: str, word: Any) -> None:
         self.said.append(word)
+        if word == self.deaf_from:
+            self.hears = False
 
     def echo(self) -> None:
+        self.asked += 1
         if self.hears:
             self.echo_heard_at = asyncio.get_running_loop().time()
 
@@ -199,6 +205,42 @@ async def test_a_node_is_not_taken_for_dead_while_nothing_at_all_is_heard(
     lines.hears = True
     await until(lambda: desk.recorder.told == ["request.cancelled"])
     assert len(desk.conversations) == 0
+
+
+async def test_a_holder_is_asked_twice_and_replaced_only_once_something_is_heard(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One question may be lost; and to whoever hears nothing at all everybody is silent."""
+    monkeypatch.setattr(conversations, "PROBE_S", 0.001)
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    desk.hears(STARTED, Started(attempt_id="att_2", request_id=REQUEST))
+    await until(lambda: lines.asked > 5)
+    assert lines.said == [AreYouAlive(attempt_id=ATTEMPT)] * 2
+    lines.hears = True
+    await until(lambda: len(lines.said) > 2)
+    assert lines.said[2] == Stop(attempt_id=ATTEMPT, reason="superseded")
+
+
+async def test_a_request_is_not_poison_while_nothing_at_all_is_heard(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeats that would show that its nodes live come once the broker is back."""
+    monkeypatch.setattr(conversations, "PROBE_S", 0.001)
+    monkeypatch.setattr(conversations, "VERIFY_S", 0.001)
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    died = EngineDied().body()
+    for number in (1, 2):
+        desk.hears(Started(attempt_id=f"att_{number}", request_id=REQUEST, begun=True))
+        desk.hears(Failed(attempt_id=f"att_{number}", number=1, error=died, again=True))
+    desk.hears(Started(attempt_id="att_3", request_id=REQUEST, begun=True))
+    desk.hears(Started(attempt_id="att_4", request_id=REQUEST))
+    lines.deaf_from, lines.hears = Park(attempt_id="att_4"), True
+    await until(lambda: not lines.hears and lines.asked > 10)
+    assert desk.recorder.told == []
+    lines.hears = True
+    await until(lambda: desk.recorder.told == ["request.dead"])
 
 
 async def test_of_a_request_whose_client_left_before_any_node_had_it_nothing_is_kept(desk: Desk) -> None:
