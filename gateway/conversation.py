@@ -297,7 +297,7 @@ class Conversation:
 
     def _show(self, data: bytes) -> list[Decision]:
         """What is new to the client in a part of the holder's answer."""
-        if self._replay is not None:
+        if self._replay is not None and data:
             try:
                 data = self._replay.new(data)
             except Diverged:

@@ -44,6 +44,16 @@ def test_an_engine_that_can_continue_is_given_what_was_shown() -> None:
     assert story.finishes("a2", 4) == [COMPLETE, accepted("a2")]
 
 
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_piece_without_a_chunk_says_nothing(*, continues: bool) -> None:
+    story = interrupted()
+    assert story.writes("a1", 3, b"") == []
+    story.starts("a2", continues=continues)
+    story.is_silent("a1")
+    assert story.writes("a2", 1, b"") == []
+    assert story.state == "open"
+
+
 def test_a_prefix_is_told_again_as_it_was() -> None:
     story = interrupted()
     story.starts("a2", continues=True)
