@@ -172,6 +172,22 @@ async def test_a_frame_that_cannot_be_dealt_with_does_not_cost_others_theirs() -
     await lines.aclose()
 
 
+async def test_what_comes_late_of_an_earlier_line_is_no_part_of_the_present_one() -> None:
+    """Its frames have numbers of their own: one of them would be acknowledged in the place of another."""
+    broker = MemoryBroker()
+    lines, heard = await _at(broker)
+    await lines.start()
+    producer = await broker.producer(Topics().link("gateway-1"))
+    TAKEN.clear()
+    for line, number in ((2, 1), (1, 2), (2, 2)):
+        frame = msgspec.Raw(codec.encode_frame(Alive(attempt_id=f"att_{line}{number}", holding=True)))
+        producer.post(codec.encode(LinkMessage(node="node-1", line=line, first=number, frames=[frame])))
+    await until(lambda: heard)
+    assert TAKEN == ["att_21", "att_22"]
+    assert heard[-1] == [Acked(line=2, through=2)]
+    await lines.aclose()
+
+
 async def test_a_line_that_is_forgotten_while_it_is_opened_leaves_nothing_open() -> None:
     opened, go_on = asyncio.Event(), asyncio.Event()
 
