@@ -45,12 +45,14 @@ class Link:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.hears: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.listeners: list[Callable[[], None]] = []
 
     def push(self, frame: Frame, *, urgent: bool = False) -> None:
         self.frames.append(frame)
 
-    def on_gone(self, _: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None
+    def on_gone(self, tell: Callable[[], None]) -> Callable[[], None]:
+        self.listeners.append(tell)
+        return lambda: self.listeners.remove(tell)
 
     async def heard(self) -> bool:
         return await self.hears
@@ -81,7 +83,8 @@ class Bench:
         self.link, self.engine, self.books = Link(), ScriptedEngine("text"), Books()
         self.room = True
         """Whether the node can keep deliveries without a slot."""
-        parts: Any = (Delivery(), request, self.link, self.engine, self.books, None, asyncio.Lock())
+        self.alone = asyncio.Lock()
+        parts: Any = (Delivery(), request, self.link, self.engine, self.books, None, self.alone)
         self.attempt = Attempt(*parts, model=REQUEST.model)
         self.run = asyncio.ensure_future(self.attempt.run(on_park=lambda _: self.room, on_done=lambda: None))
 
@@ -123,6 +126,27 @@ async def test_who_asked_just_now_begins_at_once(bench: Bench) -> None:
     assert bench.engine.asked == 1
     await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
     await bench.run
+
+
+async def test_of_an_attempt_that_has_ended_its_line_keeps_nothing(bench: Bench) -> None:
+    await bench.says(bench.go())
+    assert len(bench.link.listeners) == 1
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    await bench.run
+    assert bench.link.listeners == []
+
+
+async def test_a_last_try_waits_without_a_slot_while_another_one_has_the_node_alone(bench: Bench) -> None:
+    await bench.alone.acquire()
+    await bench.says(bench.go(alone=True))
+    assert bench.attempt.parked
+    bench.alone.release()
+    bench.link.hears.set_result(True)
+    await bench.says(bench.go(alone=True))
+    assert bench.engine.asked == 1
+    await bench.says(Accepted(attempt_id=bench.attempt.attempt_id))
+    assert await bench.run == "ack"
+    assert not bench.alone.locked()
 
 
 async def test_a_request_of_a_gateway_that_was_found_gone_lets_others_have_its_slot(bench: Bench) -> None:
