@@ -84,8 +84,13 @@ async def _all(settings: Any, stop: asyncio.Event) -> None:
     ]
     tasks = [asyncio.get_running_loop().create_task(run()) for run in runs]
     stopping = asyncio.get_running_loop().create_task(stop.wait())
+    at_work = {*tasks, stopping}
+    node = tasks[1]
     try:
-        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
+        if node.done() and node.exception() is None:
+            # It was drained: its model has no node any more, and the others go on.
+            await asyncio.wait(at_work - {node}, return_when=asyncio.FIRST_COMPLETED)
         for event, task in zip(stops, tasks, strict=True):
             event.set()
             await task

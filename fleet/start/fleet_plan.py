@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.start import broker_waves
@@ -63,7 +63,11 @@ def plan(choice: Choice, settings: StartSettings, env: dict[str, str], directory
     # Stopped from the end: the gateway while nodes still answer for it, management when no more events come.
     return (
         *before,
-        (_role("management", own, at.management), _role("node", own, at.node), _role("gateway", own, at.gateway)),
+        (
+            _role("management", own, at.management),
+            replace(_role("node", own, at.node), may_leave=True),
+            _role("gateway", own, at.gateway),
+        ),
     )
 
 

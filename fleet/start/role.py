@@ -22,6 +22,8 @@ class Role:
     """What it shows at those that begin with https."""
     once: bool = False
     """A task that must end with code 0 before the next wave begins, rather than a service that must not end."""
+    may_leave: bool = False
+    """A service that may end with code 0 once all are ready, as a node does that is drained; the others go on."""
     wait_s: float | None = None
     """How long it may take to become ready (or, for a task, to finish); None is the supervisor's own limit."""
     blame: Ending = Ending.DIED

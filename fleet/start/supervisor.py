@@ -58,6 +58,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._guard: Guard | None = None
+        self._all_ready = False
 
     async def run(self, announce: Callable[[], None] = lambda: None) -> int:
         """Start all waves, call `announce` when all are ready, watch until something ends, stop everything.
@@ -79,6 +80,7 @@ class Supervisor:
                 if self._stop.is_set():
                     return Ending.STOPPED
             announce()
+            self._all_ready = True
             return await self._watch()
         finally:
             await self._take_down()
@@ -142,7 +144,7 @@ class Supervisor:
         """The first child that ended although it should not have: a service, or a task with another code than 0."""
         while True:
             for child in self._children:
-                if not child.running and not (child.role.once and child.code == 0):
+                if not child.running and not self._may_end(child):
                     return child
             waits = [asyncio.ensure_future(child.ended.wait()) for child in self._children if child.running]
             if not waits:
@@ -152,6 +154,9 @@ class Supervisor:
             finally:
                 for task in waits:
                     task.cancel()
+
+    def _may_end(self, child: Child) -> bool:
+        return child.code == 0 and (child.role.once or (child.role.may_leave and self._all_ready))
 
     async def _watch(self) -> int:
         stop = asyncio.ensure_future(self._stop.wait())

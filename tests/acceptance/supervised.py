@@ -29,6 +29,7 @@ def _role(asked: dict[str, Any]) -> Role:
         env=dict(os.environ),
         ready_urls=tuple(asked.get("ready_urls", ())),
         once=asked.get("once", False),
+        may_leave=asked.get("may_leave", False),
         blame=Ending(asked.get("blame", Ending.DIED)),
         log=Path(asked["log"]) if "log" in asked else None,
         undo=tuple(asked.get("undo", ())),

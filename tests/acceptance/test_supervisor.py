@@ -230,6 +230,27 @@ def test_a_role_that_dies_later_stops_the_others(start: Start) -> None:
     start.assert_nothing_left()
 
 
+def test_a_role_that_may_leave_does_not_stop_the_others(start: Start) -> None:
+    start.wave(start.role("node", may_leave=True), start.role("gateway")).begin().ready()
+    (node,) = start.pids("node")
+    os.kill(node, signal.SIGTERM)
+    until("the node was gone", lambda: not psutil.pid_exists(node))
+    start.send(signal.SIGTERM)
+    assert start.code() == 0
+    assert start.journal("stopped") == ["node", "gateway"]
+
+
+@pytest.mark.parametrize(("code", "ready"), [(0, False), (7, True)])
+def test_a_role_that_may_leave_does_not_before_all_are_ready_nor_by_dying(
+    start: Start, code: int, *, ready: bool
+) -> None:
+    start.wave(start.role("node", *(() if ready else ("--die", "0")), may_leave=True), start.role("gateway")).begin()
+    if ready:
+        os.kill(start.ready().pids("node")[0], signal.SIGUSR1)
+    assert start.code() == 1
+    assert f"node ended with code {code} " in start.err.read_text()
+
+
 def test_a_role_that_is_not_ready_in_time_is_named_with_what_it_last_said(start: Start) -> None:
     start.wave(start.role("management"), start.role("node", "--never-ready")).manner(start_wait_s=1.5).begin()
     assert start.code() == 5

@@ -14,8 +14,10 @@ import management.alerts
 from fleet.dead_letters.late_replay import replay
 from process.identity import new_request_id
 from tests.fake_upstream import FakeUpstream
+from tests.in_process import free_port
 from tests.integration.test_dead_letters import bury, nothing_left, operator, topics_of
 from tests.integration.test_main_job import PUBLIC, asked, charges, known
+from tests.processes import Processes
 from tests.waiting import until
 from wire import codec
 from wire.event import PREFIX, Event, RequestData
@@ -164,6 +166,25 @@ async def test_a_paused_node_leaves_work_to_others_and_a_drained_one_leaves(
             ("drain", "done"),
             ("pause", "done"),
         ]
+
+
+async def test_the_only_node_of_a_fleet_in_one_process_leaves_and_the_others_go_on(tmp_path: Path) -> None:
+    ports = {"MANAGEMENT_PORT": str(free_port()), "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db"}
+    async with Processes(tmp_path, {}) as processes, aiohttp.ClientSession() as session:
+        fleet = await processes.everything(**ports)
+        order = {"action": "drain", "scope": "model", "subject": "static"}
+        at_management = f"http://127.0.0.1:{ports['MANAGEMENT_PORT']}/api/v1"
+        async with session.post(f"{at_management}/actions", json=order) as response:
+            assert response.status == 200
+
+        async def left() -> bool:
+            async with session.get(f"{at_management}/nodes?gone=0") as response:
+                return not (await response.json())["data"]
+
+        await until(left)
+        async with session.get(f"{fleet.url}/readyz") as response:
+            assert (response.status, await response.json()) == (200, {"ready": True, "models": 1, "nodes": 0})
+        assert await fleet.stop() == 0
 
 
 async def test_a_cancelled_request_ends_for_its_client_whether_it_waits_or_runs(

@@ -115,6 +115,7 @@ def test_nothing_is_started_for_a_broker_of_somebody_else(tmp_path: Path) -> Non
     choice = Choice(Broker.EXTERNAL, "")
     (roles,) = fleet_plan.plan(choice, settings, {"PULSAR_URL": URL}, tmp_path)
     assert {role.env["PULSAR_URL"] for role in roles} == {URL}
+    assert [role.name for role in roles if role.may_leave] == ["node"]
     assert [at.setting for at in fleet_plan.addresses(choice, settings)] == ["PORT", "MANAGEMENT_PORT", "NODE_PORT"]
 
 
