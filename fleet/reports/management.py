@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -64,6 +65,8 @@ class Management:
             raise NoAnswer(sentence, EXIT_NO_MANAGEMENT) from None
         if reply.status not in (200, 202) or not isinstance(reply.json, dict):
             told = reply.json.get("error", {}).get("message") if isinstance(reply.json, dict) else None
+            # Its own sentence tells a client of HTTP how to send one.
+            told = "set MANAGEMENT_KEY to one of its keys." if reply.status == HTTPStatus.UNAUTHORIZED else told
             sentence = f"Management refuses with {reply.status}: {told or 'it gives no reason'}"
             raise NoAnswer(sentence, EXIT_NOT_DONE)
         return reply.json

@@ -258,4 +258,4 @@ async def test_the_commands_act_and_show(house: CountingHouse, monkeypatch: pyte
     assert "Check API_URL." in await run("errors", "--since", "2026-03-01")
     assert "ready" in await run("top", key="key-of-grafana")
     assert "No gateway" in await run("cancel", "req_nobody", code=1)
-    await run("top", key="wrong-key-0123", code=1)
+    assert "set MANAGEMENT_KEY" in await run("top", key="wrong-key-0123", code=1)
