@@ -41,6 +41,9 @@ trap 'rm -rf "$kept"' EXIT
 # jo takes words from files as they are; given as words, `true` would be a boolean and a leading @ a file's name.
 printf '%s' "${MODEL_NAME:-static}" >"$kept/model"
 if [[ ${PROMPT:-} == - ]]; then cat; else printf '%s' "${PROMPT:-Say hello.}"; fi >"$kept/prompt"
+# Texts end for jo where they hold a zero byte, as those in UTF-16 do behind their first letter.
+(($(LC_ALL=C tr -d '\0' <"$kept/prompt" | wc -c) == $(wc -c <"$kept/prompt"))) ||
+  fail "PROMPT holds a zero byte: it is a text in UTF-8" 2
 {
   jo role=user content=@"$kept/prompt" >"$kept/message" &&
     jo model=@"$kept/model" stream="$stream" messages[]=:"$kept/message" >"$kept/request"

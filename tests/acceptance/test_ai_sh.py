@@ -138,6 +138,12 @@ def test_what_is_not_utf_8_is_not_sent(gateway: Gateway, name: str) -> None:
     assert gateway.bodies == []
 
 
+def test_a_prompt_that_jo_would_cut_at_a_zero_byte_is_not_sent(gateway: Gateway) -> None:
+    asked = ask(gateway, PROMPT="-", said="H\0i\0")
+    assert (asked.returncode, asked.stderr) == (2, "ai.sh: PROMPT holds a zero byte: it is a text in UTF-8\n")
+    assert gateway.bodies == []
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_a_text_with_line_ends_of_unicode_is_whole(gateway: Gateway, mark: str, locale: str) -> None:
