@@ -178,6 +178,10 @@ class Quota:
         self._limited["requests"].inc()
         stats = await self._ask(partial(self._requests.get_window_stats, item, "requests", key.name))
         wait_ms = RETRY_MS if stats is None else _ms(stats.reset_time - time.time())
+        if wait_ms > 2 * _ms(WINDOW_S):
+            # The clock was set back since they were counted, and they would count until it is where it was.
+            await self._ask(partial(self._requests.clear, item, "requests", key.name))
+            wait_ms = RETRY_MS
         raise RateLimited(f"This API key may send {limit} requests per minute.", retry_after_ms=max(1, wait_ms))
 
     async def _count_tokens(self, permit: Permit, tokens: int) -> None:

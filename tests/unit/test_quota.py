@@ -6,8 +6,10 @@ import asyncio
 import logging
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NoReturn
+import time
+from typing import NoReturn
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.key import Key
@@ -15,10 +17,8 @@ from gateway.quota import Quota
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until
+from wire.errors import RateLimited
 from wire.request import Request
-
-if TYPE_CHECKING:
-    import pytest
 
 QUESTIONS = ("acquire_entry", "get_moving_window", "get_sliding_window", "acquire_sliding_window_entry")
 LIMITED = Key(name="k", requests_per_min=1, tokens_per_min=1000)
@@ -80,6 +80,20 @@ async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_ques
         return asked > 1
 
     await until(is_asked_again)
+
+
+async def test_a_clock_that_is_set_back_locks_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    quota.end(await quota.admit(LIMITED, REQUEST), 0)
+    hour_ago = time.time() - 3600
+    monkeypatch.setattr("time.time", lambda: hour_ago)
+    with pytest.raises(RateLimited) as refused:
+        await quota.admit(LIMITED, REQUEST)
+    assert (refused.value.retry_after_ms or 0) <= 1000
+    quota.end(await quota.admit(LIMITED, REQUEST), 0)
+    with pytest.raises(RateLimited) as refused:
+        await quota.admit(LIMITED, REQUEST)
+    assert 50_000 < (refused.value.retry_after_ms or 0) <= 60_000
 
 
 def test_a_gateway_without_a_database_loads_neither_sqlalchemy_nor_limits() -> None:
