@@ -24,6 +24,11 @@ class Visitor:
         self.payloads: list[bytes] = []
         self._writer = writer
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection has ended."""
+        return self._writer.is_closing()
+
     def said(self, command: Command) -> list[Fields]:
         """All of one kind that it said so far."""
         return [fields for said, fields in self.commands if said == command]

@@ -15,7 +15,7 @@ from broker.pulsar import PulsarBroker, patience, watch
 from broker.pulsar.channel import Traffic
 from broker.pulsar.channels import Channels, Route
 from broker.pulsar.failure import PulsarFailure, Result
-from broker.pulsar.frames import Command, number, text
+from broker.pulsar.frames import Command, frame, number, text
 from tests.channels import KEPT, LIMITS, PASSING, opened
 from tests.pulsar_peer import PulsarPeer
 from tests.waiting import until
@@ -23,6 +23,9 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
+
+    from broker.pulsar.frames import Fields
+    from tests.pulsar_peer import Visitor
 
 
 async def test_a_broker_that_knows_another_one_is_followed(peer: PulsarPeer) -> None:
@@ -190,6 +193,62 @@ async def test_what_the_broker_closes_while_it_is_opened_is_not_waited_for(peer:
         with pytest.raises(PulsarFailure, match="NotConnected"):
             await asyncio.wait_for(opening, 5)
         await channel.ping()
+
+
+@pytest.mark.parametrize("command", [Command.PRODUCER, Command.SUBSCRIBE])
+async def test_what_the_broker_closes_as_soon_as_it_is_opened_is_not_taken_for_open(
+    peer: PulsarPeer, command: Command
+) -> None:
+    """Nobody would join it anew, and it would bring and carry nothing."""
+
+    def open_and_close(visitor: Visitor, asked: Fields) -> None:
+        if command == Command.PRODUCER:
+            begun = frame(Command.PRODUCER_SUCCESS, number(1, asked.number(3)) + text(2, b"name"))
+            ended = frame(Command.CLOSE_PRODUCER, number(1, asked.number(2)))
+        else:
+            begun = frame(Command.SUCCESS, number(1, asked.number(5)))
+            ended = frame(Command.CLOSE_CONSUMER, number(1, asked.number(4)))
+        visitor.send(begun + ended)
+
+    peer.answers[command] = open_and_close
+    async with opened(peer.url) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        opening: Awaitable[object]
+        if command == Command.PRODUCER:
+            opening = channel.produce(KEPT, lambda *_: None, lambda: None)
+        else:
+            opening = channel.consume(
+                KEPT, "s", Kind.SHARED, from_earliest=True, take=lambda _: None, on_lost=lambda: None
+            )
+        with pytest.raises(PulsarFailure, match="NotConnected"):
+            await opening
+
+
+@pytest.mark.parametrize("command", [Command.PING, Command.LOOKUP])
+async def test_who_waits_for_an_answer_hears_at_once_that_the_connection_is_lost(
+    peer: PulsarPeer, command: Command
+) -> None:
+    async with opened(peer.url, limits=replace(LIMITS, operation_timeout_s=60, ping_timeout_s=60)) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        peer.answers[command] = lambda visitor, _: visitor.hang_up()
+        for _ in range(2):  # the second one asks on a connection that is known to be lost
+            with pytest.raises(PulsarFailure, match="NotConnected"):
+                await asyncio.wait_for(
+                    channel.ping() if command == Command.PING else channel.look_up(KEPT, authoritative=False), 5
+                )
+
+
+async def test_a_connection_that_nobody_uses_is_not_kept(peer: PulsarPeer) -> None:
+    """A broker that lets nobody in is asked again and again, and one that pauses whether it would let one in."""
+    async with opened(peer.url) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        del peer.answers[Command.PING]
+        assert await channels.check() == [True]
+        del peer.answers[Command.CONNECT]
+        with pytest.raises(TimeoutError):
+            await channels.greet(Route("127.0.0.1", peer.port), 0.1)
+        await until(lambda: [visitor.gone for visitor in peer.visitors] == [False, True, True])
+        assert not channel.lost
 
 
 async def test_a_silent_address_of_a_host_is_passed_over(peer: PulsarPeer, monkeypatch: pytest.MonkeyPatch) -> None:
