@@ -31,6 +31,17 @@ async def test_an_acknowledged_message_does_not_come_again(broker: Place) -> Non
     assert await take_all(second, 1) == [b"two"]
 
 
+async def test_messages_that_are_acknowledged_together_do_not_come_again(broker: Place) -> None:
+    connection = await broker.connect()
+    first = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
+    await _send(broker, b"one", b"two", b"three", b"four")
+    for delivery in [await take(first) for _ in range(3)]:
+        first.ack(delivery)
+    await first.aclose()
+    second = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
+    assert await take_all(second, 1) == [b"four"]
+
+
 async def test_a_closed_consumers_messages_go_to_the_others_at_once_and_first(broker: Place) -> None:
     connection, other = await broker.connect(), await broker.connect()
     leaving = await connection.consumer(broker.topic(), "workers", Kind.SHARED)
