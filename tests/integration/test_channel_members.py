@@ -13,10 +13,12 @@ from broker.interface import (
     BrokerError,
     BrokerForbidden,
     BrokerUnavailable,
+    Kind,
     PayloadTooLarge,
     SendRejected,
     SendUnknown,
 )
+from broker.pulsar.consumer import PulsarConsumer
 from broker.pulsar.frames import Command, Fields, number, text
 from broker.pulsar.listener import PulsarListener
 from broker.pulsar.producer import PulsarProducer
@@ -295,3 +297,33 @@ async def test_a_brokers_own_limit_of_bytes_is_kept(peer: PulsarPeer) -> None:
         await producer.send(b"the next one")
         assert [len(payload) for visitor in peer.visitors for payload in visitor.payloads] == [1000, 12]
         await producer.aclose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "opening", "closing"),
+    [
+        (PulsarProducer, Command.PRODUCER, Command.CLOSE_PRODUCER),
+        (PulsarConsumer, Command.SUBSCRIBE, Command.CLOSE_CONSUMER),
+        (PulsarListener, Command.SUBSCRIBE, Command.CLOSE_CONSUMER),
+    ],
+)
+async def test_who_is_closed_while_it_joins_stays_nowhere(
+    peer: PulsarPeer, kind: type, opening: Command, closing: Command
+) -> None:
+    answer = peer.answers.pop(opening)
+    async with opened(peer.url) as channels:
+        broker = broker_of(channels, peer.url)
+        member: PulsarProducer | PulsarConsumer | PulsarListener
+        if kind is PulsarProducer:
+            member = PulsarProducer(broker, KEPT)
+        elif kind is PulsarConsumer:
+            member = PulsarConsumer(broker, KEPT, "workers", Kind.SHARED)
+        else:
+            member = PulsarListener(broker, PASSING, lambda _: None, 10, gathers=False)
+        joining = asyncio.ensure_future(member.join())
+        (asked,) = await until(lambda: peer.all_said(opening))
+        await member.aclose()
+        answer(peer.visitors[-1], asked)
+        await joining
+        assert peer.all_said(closing)
+        assert not member.connected

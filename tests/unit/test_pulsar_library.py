@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 
 from broker.interface import Kind
+from broker.pulsar.client import _steady
+from broker.pulsar.credential import Credential
 from broker.pulsar.library import Library
 from broker.pulsar.prefetching_consumer import PrefetchingConsumer
 
@@ -75,3 +77,10 @@ async def test_what_a_replaced_client_opened_is_to_be_opened_anew() -> None:
     await consumer.join()
     assert consumer.connected
     await held.aclose()
+
+
+def test_a_token_that_cannot_be_read_is_the_last_one() -> None:
+    """The library asks from a thread of C++, where an exception would end the process."""
+    tokens = iter(["first"])
+    read = _steady(Credential(token=lambda: next(tokens), tls_trust_certs=None))
+    assert [read(), read()] == ["first", "first"]
