@@ -234,7 +234,8 @@ class Channel(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once: the other side does not answer any more."""
-        if self._transport is not None:
+        # asyncio's own transport raises once it is gone, if something was still to be written when it was closed.
+        if self._transport is not None and not self.lost:
             self._transport.abort()
 
     async def aclose(self) -> None:
@@ -242,7 +243,7 @@ class Channel(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             await asyncio.wait({self._gone}, timeout=self._limits.ping_timeout_s)
-            self._transport.abort()
+            self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.

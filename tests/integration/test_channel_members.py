@@ -283,6 +283,17 @@ async def test_a_message_that_the_broker_refuses_is_refused(
         await producer.aclose()
 
 
+async def test_of_what_nobody_waits_for_no_more_is_kept_than_may_be(peer: PulsarPeer) -> None:
+    room, size = 4 * 2**20, 2**19
+    async with opened(peer.url, limits=replace(LIMITS, pending_bytes_max=room)) as channels:
+        producer = PulsarProducer(broker_of(channels, peer.url), PASSING)
+        await producer.join()
+        channel = await channels.channel(PASSING, gathers=True)
+        for _ in range(100):
+            producer.post(bytes(size))  # without a turn of the loop: nothing is written but what the kernel takes
+        assert room < channel.traffic.waiting < room + 2 * size
+
+
 async def test_a_brokers_own_limit_of_bytes_is_kept(peer: PulsarPeer) -> None:
     """One byte more, and it would hang up on everything else as well."""
     peer.answers[Command.CONNECT] = lambda visitor, _: visitor.tell(Command.CONNECTED, number(3, 1000))
