@@ -295,6 +295,27 @@ async def test_an_earlier_request_gets_its_own_answer_before_a_malformed_one_end
         assert await connection.closed()
 
 
+async def test_what_is_wrong_with_a_later_body_is_no_answer_to_an_earlier_request() -> None:
+    async with served() as (app, port), Connection(port) as connection:
+        app.may_answer.clear()
+        connection.send(get("/") + post(b"z\r\n", "transfer-encoding: chunked"))
+        with pytest.raises(asyncio.IncompleteReadError) as ended:
+            await connection.head()
+        assert ended.value.partial == b""
+
+
+async def test_whoever_is_refused_is_listened_to_no_longer_than_a_moment() -> None:
+    async with served() as (_, port), Connection(port) as connection:
+        connection.send(b"nonsense\r\n\r\n")
+        await refused(connection, 400, "invalid_http")
+
+        def cannot_send() -> bool:
+            connection.send(b"x")
+            return connection.writer.is_closing()
+
+        await until(cannot_send)
+
+
 async def test_what_stands_behind_a_chunked_body_does_not_become_a_header() -> None:
     async with served() as (app, port), Connection(port) as connection:
         connection.send(post(b"1\r\nx\r\n0\r\nauthorization: Bearer forged\r\n\r\n", "transfer-encoding: chunked"))
