@@ -82,7 +82,7 @@ name_argument = click.argument("name", callback=_name)
 @keys.command()
 @name_argument
 @click.option("--model", "models", multiple=True, callback=_models, help="A model it may use; again for more.")
-@click.option("--expires", "expires_ms", type=Span(), help="How long it is good, such as 30d.")
+@click.option("--expires", "expires_ms", type=Span(least_s=1), help="How long it is good, such as 30d.")
 @click.option("--requests-per-min", type=AMOUNT, help="Requests in any minute.")
 @click.option("--tokens-per-min", type=AMOUNT, help="Tokens in a minute, of prompts and answers together.")
 @click.option("--concurrent", "concurrent_max", type=AMOUNT, help="Requests at once, in each gateway.")

@@ -15,9 +15,12 @@ _SPAN = re.compile(r"(\d{1,6})([smhd])")
 
 
 class Span(click.ParamType[int]):
-    """Milliseconds."""
+    """Milliseconds; no fewer than ``least_s`` seconds."""
 
     name = "span"
+
+    def __init__(self, least_s: int = 0) -> None:
+        self._least_s = least_s
 
     def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> int:
         """Reads the text; fails with a sentence."""
@@ -26,4 +29,7 @@ class Span(click.ParamType[int]):
         match = _SPAN.fullmatch(str(value))
         if match is None:
             self.fail(f"{value!r} is no span of time: write 90s, 15m, 36h or 30d.", param, ctx)
-        return int(match[1]) * _UNIT_S[match[2]] * 1000
+        span_s = int(match[1]) * _UNIT_S[match[2]]
+        if span_s < self._least_s:
+            self.fail(f"{value!r} is too short: at least {self._least_s}s.", param, ctx)
+        return span_s * 1000

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MINUTE_MS = 60_000
 POSITION_MAX = 2**62
+EPOCH_YEAR = 1970
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -63,8 +64,11 @@ def rebuild(*, as_json: bool) -> None:
 def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
     """Price charges and costs anew by PRICES_FILE as it is now. What customers were told before changes with it."""
 
+    # No charge is older, and east of UTC the year 1 would begin in the year 0.
+    first = since.date() if since is not None and since.year > EPOCH_YEAR else None
+
     async def work(engine: AsyncEngine, books: Books, _: int) -> None:
-        _show(await price_anew(engine, books, since.date() if since else None), as_json=as_json)
+        _show(await price_anew(engine, books, first), as_json=as_json)
 
     sys.exit(_run(work))
 

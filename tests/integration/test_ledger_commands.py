@@ -144,6 +144,10 @@ async def test_the_ledger_fits_is_rebuilt_and_is_priced_anew(house: House) -> No
     await house.run("ledger", "reprice")
     (row,) = json.loads(await house.run("usage", "--json"))["data"]
     assert (row["amounts"], row["unpriced_requests"]) == ([], REQUESTS)
+    house.environment["TIME_ZONE"] = "Asia/Tokyo"
+    await house.run("ledger", "rebuild")
+    repriced = json.loads(await house.run("ledger", "reprice", "--since", "0001-01-01", "--json"))
+    assert repriced["charges"] == REQUESTS
 
 
 async def _accepted(house: House) -> bool:

@@ -111,6 +111,7 @@ async def test_a_key_without_an_expiry_stays_without_one_when_it_is_rotated(keys
         ("create", " a"),
         ("create", "a", "--expires", "soon"),
         ("create", "a", "--expires", "-1s"),
+        ("create", "a", "--expires", "0s"),
         ("create", "a", "--requests-per-min", "0"),
         ("create", "a", "--tokens-per-min", "many"),
         ("create", "a", "--model", "x" * 300),
