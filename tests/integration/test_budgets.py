@@ -153,7 +153,7 @@ async def test_an_end_without_a_charge_releases_what_was_reserved(treasury: Trea
     key = await treasury.keys.create("alice")
     await treasury.run("budgets", "set", "model", "static", "day", "1.00")
     await fleet.management(treasury.url, PRICES_FILE=treasury.environment["PRICES_FILE"])
-    gateway = await fleet.gateway(MODELS="static", REQUEST_TIMEOUT_S="0.5", **treasury.environment)
+    gateway = await fleet.gateway(MODELS="static", REQUEST_TIMEOUT_S="2", **treasury.environment)
     waiting = asyncio.create_task(ask(gateway.port, key, "static"))
     await until(lambda: _some_reserved(treasury), within_s=10)
     assert (await ask(gateway.port, key, "static")).status == 429

@@ -120,7 +120,7 @@ async def test_an_error_in_mid_stream_is_an_event_and_the_end(scripted: Scripted
 
 
 async def test_a_deadline_in_mid_stream_is_an_event_and_the_end(scripted: Scripted) -> None:
-    await scripted.start("one", asyncio.Event(), REQUEST_TIMEOUT_S="0.5")
+    await scripted.start("one", asyncio.Event(), REQUEST_TIMEOUT_S="2")
     answer = await scripted.ask()
     assert answer.events[-1]["error"]["code"] == "deadline_exceeded"
     assert b"[DONE]" not in answer.body
