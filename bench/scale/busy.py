@@ -19,11 +19,10 @@ STEP = 0.618
 ones, would let the chunks of many streams come in step for ever."""
 
 
-class Busy(msgspec.Struct, frozen=True):
-    """Delays are from the sending of a chunk to its arrival; ``direct`` is without a fleet."""
+class Crowd(msgspec.Struct, frozen=True):
+    """So many streams. Delays are from the sending of a chunk to its arrival; ``direct`` is without a fleet."""
 
     streams: int
-    chunks_per_s: float
     chunks: int
     delay_ms: Percentiles
     direct_ms: Percentiles
@@ -39,52 +38,68 @@ class Busy(msgspec.Struct, frozen=True):
         return self.delay_ms.p99 - self.direct_ms.p99
 
 
-def measure(fleet: FleetProcesses, *, streams: int, per_s: float, seconds: float) -> Busy:
-    """Let so many streams say so many chunks per second each."""
+class Busy(msgspec.Struct, frozen=True):
+    """The streams that are aimed at, after a part of them: how far it is to where chunks begin to wait."""
+
+    chunks_per_s: float
+    crowds: list[Crowd]
+
+
+def measure(fleet: FleetProcesses, *, streams: int, per_s: float, seconds: float, warm_up_s: float) -> Busy:
+    """Let a quarter, a half and all of so many streams say so many chunks per second each."""
     upstream = fleet.upstream()
     broker, gateway = fleet.broker(), fleet.gateway()
     roles = [gateway, fleet.node("remote", MAX_PROCESS_NUM=str(streams)), broker]
     wait_for_model(gateway)
-    Load(url=gateway.url, clients=16, requests=200, stream=True).run()
-    chunks = round(per_s * seconds)
+    Load(url=gateway.url, clients=16, seconds=warm_up_s, stream=True).run()
 
-    def load(url: str) -> Load:
-        return Load(
-            url=url,
-            clients=streams,
-            requests=streams,
-            ramp_s=STEP * streams / per_s,
-            stream=True,
-            stamped=True,
-            chunks=chunks,
-            pace_ms=1000 / per_s,
+    def crowd(size: int) -> Crowd:
+        def load(url: str) -> Load:
+            return Load(
+                url=url,
+                clients=size,
+                requests=size,
+                ramp_s=STEP * size / per_s,
+                stream=True,
+                stamped=True,
+                chunks=round(per_s * seconds),
+                pace_ms=1000 / per_s,
+            )
+
+        direct = load(upstream.url).run()
+        before = {role.name: role.cpu_s for role in roles}
+        sample = load(gateway.url).run()
+        assert sample.chunk_delay_ms is not None
+        assert direct.chunk_delay_ms is not None
+        return Crowd(
+            streams=size,
+            chunks=sample.chunks,
+            delay_ms=sample.chunk_delay_ms,
+            direct_ms=direct.chunk_delay_ms,
+            cores={role.name: round((role.cpu_s - before[role.name]) / sample.seconds, 3) for role in roles},
+            answers=sample.answers,
+            failed=sample.failed,
+            first_error=sample.first_error,
         )
 
-    direct = load(upstream.url).run()
-    before = {role.name: role.cpu_s for role in roles}
-    sample = load(gateway.url).run()
-    assert sample.chunk_delay_ms is not None
-    assert direct.chunk_delay_ms is not None
-    return Busy(
-        streams=streams,
-        chunks_per_s=per_s,
-        chunks=sample.chunks,
-        delay_ms=sample.chunk_delay_ms,
-        direct_ms=direct.chunk_delay_ms,
-        cores={role.name: round((role.cpu_s - before[role.name]) / sample.seconds, 3) for role in roles},
-        answers=sample.answers,
-        failed=sample.failed,
-        first_error=sample.first_error,
-    )
+    return Busy(per_s, [crowd(size) for size in (streams // 4, streams // 2, streams)])
 
 
 def rows(found: Busy) -> list[Row]:
     """For people."""
-    what = f"{found.streams} streams with {found.chunks_per_s:g} chunks/s each"
-    p99 = found.added_p99_ms
+    *fewer, all_ = found.crowds
+    p99 = all_.added_p99_ms
+    what = f"streams with {found.chunks_per_s:g} chunks/s each: added p99 of a chunk's delay"
+    first_error = next((crowd.first_error for crowd in found.crowds if crowd.failed), "")
     return [
-        Row(f"{what}: added p99 of a chunk's delay", f"{p99:.2f} ms", f"< {P99_AIM_MS:g} ms", p99 < P99_AIM_MS),
-        told("p50 and the greatest", found.delay_ms.p50, f"and {found.delay_ms.max:.1f} ms"),
-        *(told(f"{name} meanwhile", cores, "cores") for name, cores in found.cores.items()),
-        none_lost(found.answers, found.failed, found.first_error, "streams"),
+        Row(f"{all_.streams} {what}", f"{p99:.2f} ms", f"< {P99_AIM_MS:g} ms", p99 < P99_AIM_MS),
+        told("p50 and the greatest", all_.delay_ms.p50, f"and {all_.delay_ms.max:.1f} ms"),
+        *(told(f"{name} meanwhile", cores, "cores") for name, cores in all_.cores.items()),
+        *(told(f"{crowd.streams} {what}", crowd.added_p99_ms, "ms") for crowd in fewer),
+        none_lost(
+            sum(crowd.answers for crowd in found.crowds),
+            sum(crowd.failed for crowd in found.crowds),
+            first_error,
+            "streams",
+        ),
     ]
