@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pulsar
 
-SLOW = "tokens=100 delay-between=0.02"
+SLOW = "tokens=200 delay-between=0.02"
 ENDLESS = "endless tokens=9999 delay-between=0.02"
 
 
@@ -117,26 +117,30 @@ async def half_at_each(
 async def test_both_serve_and_count_as_one_and_finish_what_is_open(
     processes: Processes, upstream: FakeUpstream
 ) -> None:
-    gateway = await pair(processes, upstream, STOP_GRACE_S="5")
+    gateway = await pair(processes, upstream, STOP_GRACE_S="10")
     model = processes.model
-    prompts = [f"r{number} {SLOW}" for number in range(30)]
+    prompts = [f"r{number} tokens=20" for number in range(30)]
     right = [oracle_text(asked(model, prompt)) for prompt in prompts]
+    upstream.may_answer.clear()
     first = await half_at_each(gateway, model, upstream, prompts)
     assert [clients_of(child, gateway) for child in children(gateway)] == [15, 15]
     assert (await figures(gateway))["gateway_requests_open"] == 30
+    upstream.may_answer.set()
     assert await first == [right[:15], right[15:]]
     for _ in range(4):  # whoever answers
         counted = await figures(gateway)
         assert (counted["gateway_requests_total"], counted["gateway_first_token_seconds_count"]) == (30, 30)
         assert (counted["gateway_processes"], counted["gateway_nodes"]) == (2, 1)
-    # Told to stop, every process finishes what can be finished, and no longer than it may.
-    last = await half_at_each(gateway, model, upstream, prompts)
+    # Told to stop, every process finishes what can be finished, and waits no longer than it may.
     endless = [asyncio.ensure_future(events(gateway, model, ENDLESS)) for _ in range(6)]
-    await until(lambda: upstream.running == 36)
-    began = asyncio.get_running_loop().time()
-    assert await gateway.stop() == 0, gateway.log.read_text()[-4000:]
-    assert asyncio.get_running_loop().time() - began < 5 + 4
+    await until(lambda: upstream.running == 6)
+    upstream.may_answer.clear()
+    last = await half_at_each(gateway, model, upstream, prompts)
+    stopped = asyncio.ensure_future(gateway.stop(within_s=60.0))
+    await until(lambda: gateway.log.read_text().count('"action": "draining"') == 2)
+    upstream.may_answer.set()
     assert await last == [right[:15], right[15:]]
+    assert await stopped == 0, gateway.log.read_text()[-4000:]
     for each in endless:
         *chunks, end = await each
         assert json.loads(end)["error"]["code"] == "shutting_down"
