@@ -136,6 +136,12 @@ def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
         ),
         (passed_on('{"error":{"message":"m"}}'), ProviderError("m", None, "400")),
         (passed_on("plain"), ProviderError("plain", None, "400")),
+        (
+            openai("m", type=None, param=None, code=402, metadata={"limit_source": "s", "reason": "r", "raw": 1}),
+            ProviderError("m", "r", "402"),
+        ),
+        (openai("m", code=429, metadata={"reason": ["r"], "error_type": "e"}), ProviderError("m", "t", "429", "p")),
+        (openai("m", metadata="r"), ProviderError("m", "t", "c", "p")),
         (b'{"detail":"Not Found"}', ProviderError("Not Found")),
         (b'{"detail":[{"loc":["body"]}]}', ProviderError('[{"loc":["body"]}]')),
         (b'{"error":{"message":["odd"],"code":true}}', ProviderError()),

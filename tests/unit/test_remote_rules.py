@@ -45,6 +45,7 @@ EXAMPLES = [
     # OpenAI
     Example("the quota is used up", 429, error(type="insufficient_quota", code="insufficient_quota"), *QUOTA),
     Example("the quota is used up", 429, error(code="billing_not_active"), *QUOTA),
+    Example("the quota is used up", 429, error(type="server_error", code="organization_spend_limit_exceeded"), *QUOTA),
     Example(
         "longer than the context",
         400,
@@ -52,7 +53,7 @@ EXAMPLES = [
         *TOO_LONG,
     ),
     Example(
-        "larger than a limit per minute",
+        "larger than a limit lets pass at all",
         429,
         error("Request too large for gpt-4o on tokens per min (TPM): Limit 30000", code="rate_limit_exceeded"),
         *(Refused, "request_too_large", 413),
@@ -101,6 +102,19 @@ EXAMPLES = [
         error("Your credit balance is too low to access the Anthropic API.", type="invalid_request_error"),
         *QUOTA,
     ),
+    Example(
+        "a payment is due, in words",
+        400,
+        error("You have reached your specified API usage limits. You will regain access on 2026-09-01 at 00:00 UTC."),
+        *QUOTA,
+    ),
+    Example(
+        "a payment is due, in words",
+        429,
+        error("You have reached your API usage limits: your organization has crossed it.", type="rate_limit_error"),
+        *QUOTA,
+    ),
+    Example("longer than the context", 400, error("input length and `max_tokens` exceed context limit: 9"), *TOO_LONG),
     # Google
     Example(
         "a key that is not valid",
@@ -118,6 +132,18 @@ EXAMPLES = [
     ),
     Example("too many requests", 429, b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]', *RATE),
     Example(
+        "a payment is due, in words",
+        429,
+        b'[{"error":{"message":"Your prepayment credits are depleted. Please go on.","status":"RESOURCE_EXHAUSTED"}}]',
+        *QUOTA,
+    ),
+    Example(
+        "a payment is due, in words",
+        429,
+        b'[{"error":{"message":"Your project has exceeded its monthly spending cap.","status":"RESOURCE_EXHAUSTED"}}]',
+        *QUOTA,
+    ),
+    Example(
         "longer than the context",
         400,
         error("The input token count (9) exceeds the maximum number of tokens allowed (8)."),
@@ -125,10 +151,18 @@ EXAMPLES = [
     ),
     # Groq
     Example(
-        "larger than a limit per minute",
+        "larger than a limit lets pass at all",
         413,
         error("Request too large for model `x` on tokens per minute (TPM)", type="tokens", code="rate_limit_exceeded"),
         *(Refused, "request_too_large", 413),
+    ),
+    Example(
+        "the quota is used up",
+        400,
+        error(
+            "Organization has blocked API access because a spend alert threshold was met.", code="spend_limit_reached"
+        ),
+        *QUOTA,
     ),
     Example("an unknown model", 400, error("It is no longer supported.", code="model_decommissioned"), *MODEL),
     Example("a key that is not valid", 400, error("It is restricted.", code="organization_restricted"), *KEY),
@@ -162,11 +196,54 @@ EXAMPLES = [
         error("x requires moderation and your input was flagged.", code=403, metadata={"reasons": ["violence"]}),
         *FILTERED,
     ),
+    Example(
+        "against a content policy",
+        403,
+        error("Request blocked: prompt injection patterns detected", metadata={"error_type": "permission_denied"}),
+        *FILTERED,
+    ),
     Example("an unknown model", 400, error("x is not a valid model ID", code=400), *MODEL),
     Example("an unknown model", 404, error("No endpoints found for x.", code=404), *MODEL),
     Example("the provider's own fault", 502, error("Provider returned error", code=502), *AGAIN),
     Example("a payment is due, in words", 403, error("Key limit exceeded (total limit).", code=403), *QUOTA),
-    # xAI, Together
+    Example(
+        "the quota is used up",
+        403,
+        error("Budget limit exceeded", code=403, metadata={"limit_source": "openrouter_workspace_budget"}),
+        *QUOTA,
+    ),
+    Example(
+        "larger than a limit lets pass at all",
+        402,
+        error("No.", code=402, metadata={"reason": "weight_exceeds_budget", "limit_source": "openrouter_credits"}),
+        *(Refused, "request_too_large", 413),
+    ),
+    Example(
+        "more under way than there is credit for",
+        402,
+        error("No.", code=402, metadata={"reason": "in_flight_budget_exhausted"}),
+        *RATE,
+    ),
+    # LiteLLM
+    Example(
+        "a payment is due, in words",
+        400,
+        error("Budget has been exceeded! Current cost: 1.0, Max budget: 0.5", type="budget_exceeded", code="400"),
+        *QUOTA,
+    ),
+    # xAI, Together, Fireworks
+    Example(
+        "against a content policy",
+        403,
+        b'{"code":"permission-denied","error":"Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_X"}',
+        *FILTERED,
+    ),
+    Example(
+        "a payment is due, in words",
+        412,
+        error("Account a-1 is suspended, possibly due to reaching the monthly limit.", code="PRECONDITION_FAILED"),
+        *QUOTA,
+    ),
     Example("a key that is not valid", 400, b'{"code":"Invalid","error":"Incorrect API key provided: x"}', *KEY),
     Example(
         "a payment is due, in words",
@@ -201,13 +278,21 @@ EXAMPLES = [
         *MODEL,
     ),
     Example("an unknown model", 400, error("The model 'x' is not enabled.", code="model_not_supported"), *MODEL),
-    # Moonshot, Alibaba
+    # Moonshot, Alibaba, Zhipu, Volcengine
+    Example("the quota is used up", 403, error("The account is overdue.", code="AccountOverdueError"), *QUOTA),
+    Example("a payment is due, in words", 429, error("No resource package. Please recharge.", code="1113"), *QUOTA),
     Example("longer than the context", 400, error("Your request exceeded model token limit: 8"), *TOO_LONG),
     Example("longer than the context", 400, error("Range of input length should be [1, 8]"), *TOO_LONG),
     Example("the quota is used up", 429, error(type="exceeded_current_quota_error"), *QUOTA),
     Example("overloaded", 503, error(type="engine_overloaded_error"), *AGAIN),
     Example("against a content policy", 400, error("m", code="data_inspection_failed"), *FILTERED),
     # vLLM, llama.cpp, Ollama
+    Example(
+        "longer than the context",
+        400,
+        flat("However, the model's context length is only 8 tokens, resulting in a maximum input length of 7 tokens."),
+        *TOO_LONG,
+    ),
     Example(
         "longer than the context",
         400,

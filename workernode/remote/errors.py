@@ -60,6 +60,8 @@ _STATUS = re.compile(r"[45]\d\d")
 _REFUSALS = ("invalid_request_error", "badrequesterror", "bad_request", "invalid_argument")
 _NO_MESSAGE = "provider returned error"
 """OpenRouter's, beside what the provider behind it said."""
+_REASONS = ("reason", "error_type", "limit_source")
+"""Where OpenRouter says what its code, which is the status, does not."""
 _KEY_CHARS_MIN = 8
 """A shorter key is a placeholder such as ``none``: masking it would only garble sentences."""
 
@@ -370,10 +372,13 @@ def _read(error: dict[str, Any]) -> ProviderError:
         return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
     message, metadata = word("message") or "", error.get("metadata")
-    if message.lower() == _NO_MESSAGE and isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str):
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if message.lower() == _NO_MESSAGE and isinstance(raw := metadata.get("raw"), str):
         inner = provider_error(raw.encode(errors="replace"))
         message = inner.message if inner is not None and inner.message else raw
-    return ProviderError(message, word("type") or word("status"), word("code"), word("param"), _retry_info(error))
+    reason = next((each for name in _REASONS if isinstance(each := metadata.get(name), str)), None)
+    kind = word("type") or word("status") or reason
+    return ProviderError(message, kind, word("code"), word("param"), _retry_info(error))
 
 
 def _retry_info(error: dict[str, Any]) -> float | None:

@@ -2,8 +2,8 @@
 
 A row fits by the status, by a word (the error's code or type), or by what the message says; a row that names several
 wants one word or the message, under one of its statuses. Words and messages are those of OpenAI, Azure, Anthropic,
-Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, xAI, Together, NVIDIA, Hugging Face, vLLM, SGLang, TGI,
-llama.cpp, LM Studio and Ollama. ``docs/remote-node.md`` tells what follows.
+Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, Zhipu, Volcengine, xAI, Together, Fireworks, NVIDIA,
+Hugging Face, LiteLLM, vLLM, SGLang, TGI, llama.cpp, LM Studio and Ollama. ``docs/remote-node.md`` tells what follows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REFUSED = Rule("The provider of this model refused the request.", refused=True)
 _TOO_LONG = Rule(
     "The request is longer than the model's context.", refused=True, code="context_length_exceeded", http_status=400
 )
-_TOO_LARGE = Rule(
+TOO_LARGE = Rule(
     "The request is larger than the provider's limits let pass at all.",
     refused=True,
     code=BodyTooLarge.code,
@@ -131,28 +131,37 @@ ROWS = (
         "the quota is used up",
         _QUOTA,
         words="insufficient_quota billing_hard_limit_reached billing_not_active billing_error insufficient_balance "
-        "insufficient_credits exceeded_current_quota_error arrearage",
+        "insufficient_credits exceeded_current_quota_error arrearage accountoverdueerror credit_balance_exhausted "
+        "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
+        "spend_limit_reached blocked_api_access openrouter_key_limit openrouter_workspace_budget "
+        "openrouter_guardrail_budget",
     ),
+    _row(
+        "larger than a limit lets pass at all",
+        TOO_LARGE,
+        *(402, 413, 429),
+        words="weight_exceeds_budget",
+        says=r"request too large for .*(tokens|TPM|limit)",
+    ),
+    _row("more under way than there is credit for", RATE, 402, words="in_flight_budget_exhausted"),
     _row("a payment is due", _QUOTA, 402),
     _row(
         "a payment is due, in words",
         _QUOTA,
-        *(400, 403, 429),
-        says=r"^your credit balance is too low|^key limit exceeded|^your (?:newly created )?teams? .{1,80}\bcredits\b",
-    ),
-    _row(
-        "larger than a limit per minute",
-        _TOO_LARGE,
-        *(413, 429),
-        says=r"request too large for .*(tokens|TPM|limit)",
+        *(400, 403, 412, 429),
+        words="1113",  # Zhipu's
+        says=r"^your credit balance is too low|^key limit exceeded|^your (?:newly created )?teams? .{1,80}\bcredits\b"
+        r"|^account .{1,80} is suspended\b|^you have reached your (?:specified )?(?:workspace )?API usage limits"
+        r"|^your prepayment credits are depleted|^your project has exceeded its monthly spending cap"
+        r"|\bbudget has been exceeded!",
     ),
     _row(
         "longer than the context",
         _TOO_LONG,
         *(400, 413, 422),
         words="context_length_exceeded exceed_context_size_error",
-        says=r"maximum (context|prompt) length|context (length|window|size)\b.*exceed"
-        r"|exceeds?\b.* context (length|window|size)|prompt is too long|input token count"
+        says=r"maximum (context|prompt|input) length|context (length|window|size)\b.*exceed"
+        r"|exceeds?\b.* context (length|window|size|limit)|(prompt|input) is too long|input token count"
         r"|too large for model with \d+ maximum context|longer than the (model's context|maximum model) length"
         r"|greater than the context length|context the overflows|`inputs` (tokens \+|must have less than)"
         r"|exceeded model token limit|range of input length should be",
@@ -163,7 +172,8 @@ ROWS = (
         *(400, 403, 422, 451),
         words="content_filter content_policy_violation content_blocked moderation_blocked data_inspection_failed "
         "responsibleaipolicyviolation",
-        says=r"content management policy|requires moderation|input was flagged|content policy|safety system",
+        says=r"content management policy|requires moderation|input was flagged|content policy|safety system"
+        r"|content violates usage guidelines|^request blocked:",
     ),
     _row(
         "an unknown model",
