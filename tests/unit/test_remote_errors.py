@@ -265,6 +265,34 @@ def test_what_a_client_makes_a_provider_say_puts_no_node_to_rest(
     assert isinstance(failure_of(401, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome, Later)
 
 
+ANTHROPICS = (
+    "This request would exceed the rate limit for your organization (0dccdde6-f924) of 20,000 input tokens per minute. "
+    "Please reduce the prompt length or the maximum tokens requested, or try again later."
+)
+
+
+@pytest.mark.parametrize(("message", "tokens", "fits"), [(ANTHROPICS, 20_000, True), (ANTHROPICS, 20_001, False)])
+def test_a_prompt_of_more_tokens_than_a_minute_has_is_refused_and_not_tried_for_ever(
+    message: str, tokens: int, fits: bool
+) -> None:
+    sent = json.dumps({"messages": [{"role": "user", "content": "x" * tokens * 4}]}).encode()
+    body = openai(message, type="rate_limit_error", code="rate_limit_error")
+    outcome = failure_of(429, {"retry-after": "9"}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    if fits:
+        assert isinstance(outcome, Later)
+        assert outcome.error.code == "upstream_rate_limited"
+    else:
+        assert isinstance(outcome, Refused)
+        found = outcome.error
+        assert (found.code, found.http_status, found.message) == ("request_too_large", 413, message)
+
+
+@pytest.mark.parametrize("limit", ["9" * 5000, ",", "20,000 output"])
+def test_a_limit_that_is_no_number_of_input_tokens_says_nothing_of_a_prompt(limit: str) -> None:
+    body = openai(ANTHROPICS.replace("20,000", limit))
+    assert isinstance(failure_of(429, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=SENT * 5000).outcome, Later)
+
+
 def test_words_beside_a_request_that_is_too_long_to_look_through_are_not_told() -> None:
     sent = b'{"prompt": "%s"}' % (b"x" * 300_000)
     outcome = failure_of(401, {}, openai("No."), key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome

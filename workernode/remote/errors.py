@@ -25,6 +25,7 @@ from wire.errors import (
     UpstreamRefused,
 )
 from workernode.outcome import Later, Refused
+from workernode.prompts import estimated_tokens
 from workernode.remote.rules import (
     AGAIN,
     AUTHENTICATION,
@@ -36,6 +37,7 @@ from workernode.remote.rules import (
     REFUSED,
     STRANGE,
     TLS,
+    TOO_LARGE,
     Rule,
     row_for,
 )
@@ -62,6 +64,8 @@ _NO_MESSAGE = "provider returned error"
 """OpenRouter's, beside what the provider behind it said."""
 _REASONS = ("reason", "error_type", "limit_source")
 """Where OpenRouter says what its code, which is the status, does not."""
+_INPUT_LIMIT = re.compile(r"\brate limit\b.{0,120}\bof (\d[\d,]{0,15}) input tokens per minute", re.IGNORECASE)
+"""Anthropic's words for a minute that is full, and for one request that is larger than any minute."""
 _KEY_CHARS_MIN = 8
 """A shorter key is a placeholder such as ``none``: masking it would only garble sentences."""
 
@@ -115,6 +119,8 @@ def failure_of(
     rule = row.rule
     if rule in LASTING and sent is not None and (said := row.by_saying(error)) is not None and _wrote(said, sent):
         rule = REFUSED  # or any client could make a provider say what puts all nodes to rest
+    if rule is RATE and error is not None and sent is not None and _is_more_than_a_minutes(error, sent):
+        rule = TOO_LARGE  # it would come back first, and be refused, until its deadline: nobody else had a turn
     wait_s = retry_after_s(headers, now_s)
     if wait_s is None and error is not None:
         wait_s = error.retry_s
@@ -246,6 +252,12 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return None if seconds is None else min(seconds, RETRY_AFTER_S_MAX)
+
+
+def _is_more_than_a_minutes(error: ProviderError, sent: bytes) -> bool:
+    """Whether a request alone has more tokens than the limit per minute that its provider names."""
+    limit = _INPUT_LIMIT.search(error.message)
+    return limit is not None and estimated_tokens(sent) > int(limit[1].replace(",", ""))
 
 
 def _words(rule: Rule, error: ProviderError | None, key: str | None, sent: bytes | None) -> str:
