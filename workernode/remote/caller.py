@@ -117,9 +117,10 @@ class Caller:
         chunks = Chunks(
             self._own,
             usage_asked=self._request.usage_asked,
-            choices=self._choices(call),
+            choices=self._choices(call, body),
             part=self._part,
             key=self._key,
+            sent=body,
             keep_text=self._counter.exact,
         )
         relay = StreamRelay(
@@ -165,13 +166,13 @@ class Caller:
             request_body=body,
             key=self._key,
             part=self._part,
-            choices=self._choices(call),
+            choices=self._choices(call, body),
             counter=self._counter,
         )
         return await asyncio.to_thread(rewrite) if self._counter.exact else rewrite()
 
-    def _choices(self, call: Call) -> Choices:
-        return Choices(first=call.first, cumulative="cumulative" in self._adapters, key=self._key)
+    def _choices(self, call: Call, body: bytes) -> Choices:
+        return Choices(first=call.first, cumulative="cumulative" in self._adapters, key=self._key, sent=body)
 
     def _exchange(self) -> Exchange:
         return Exchange(self._session, key=self._key, optional=self._request.endpoint != MAIN)

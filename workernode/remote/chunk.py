@@ -87,7 +87,8 @@ class Chunks:
 
     ``done`` is set by ``[DONE]``, ``failure`` by an error or something unreadable; nothing is taken after either.
     ``speaking`` is set by the first chunk that says more than who speaks. ``usage`` is the upstream's latest figures.
-    ``texts`` is what was said, kept only with ``keep_text``; ``text_chars`` its length.
+    ``texts`` is what was said, kept only with ``keep_text``; ``text_chars`` its length. ``sent`` is the request's body,
+    which an error may repeat.
     """
 
     def __init__(
@@ -98,13 +99,15 @@ class Chunks:
         choices: Choices | None = None,
         part: Part = "delta",
         key: str | None = None,
+        sent: bytes | None = None,
         keep_text: bool = False,
     ) -> None:
         self._own = own
         self._usage_asked = usage_asked
-        self._mender = choices or Choices(key=key)
+        self._mender = choices or Choices(key=key, sent=sent)
         self._part = part
         self._key = key
+        self._sent = sent
         self._keep_text = keep_text
         self._splice = Splice()
         self._usage_chunk: dict[str, msgspec.Raw] | None = None
@@ -198,10 +201,10 @@ class Chunks:
             raise strange()
         choices = theirs.get("choices", NULL)
         if choices == NULL and ("message" in theirs or "detail" in theirs):
-            raise failure_inside(payload, key=self._key)
+            raise failure_inside(payload, key=self._key, sent=self._sent)
         error = theirs.get("error", NULL)
         if error != NULL and (choices == NULL or error not in NO_ERROR):
-            raise failure_inside(payload, key=self._key)
+            raise failure_inside(payload, key=self._key, sent=self._sent)
         chunk = dict(theirs)
         usage = self._read_usage(chunk)
         chunk.update(self._own)

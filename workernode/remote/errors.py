@@ -132,7 +132,7 @@ def failure_of(
     return failure
 
 
-def failure_inside(body: bytes | bytearray, *, key: str | None) -> Failure:
+def failure_inside(body: bytes | bytearray, *, key: str | None, sent: bytes | None = None) -> Failure:
     """What follows from an error that came with status 200: its code may be a status, or its type tells, or neither."""
     error = provider_error(body)
     if error is None:
@@ -140,7 +140,7 @@ def failure_inside(body: bytes | bytearray, *, key: str | None) -> Failure:
     status = next((int(word) for word in (error.code, error.type) if word and _STATUS.fullmatch(word)), None)
     if status is None and (error.type or "").lower() in _REFUSALS:
         status = 400
-    return failure_of(status, {}, body, key=key, now_s=0.0)
+    return failure_of(status, {}, body, key=key, now_s=0.0, sent=sent)
 
 
 def failed_inside() -> Failure:

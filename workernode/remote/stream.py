@@ -121,7 +121,7 @@ class StreamRelay:
         if self._chunks.empty:
             return empty()
         # An error may stand there as it is, and in no event.
-        return strange() if self._heard else failure_inside(self._raw, key=self._key)
+        return strange() if self._heard else failure_inside(self._raw, key=self._key, sent=self._body)
 
     async def _ending(self) -> bytes:
         chunks = self._chunks

@@ -33,9 +33,9 @@ def embedded(
         top = _top.decode(answer)
         vectors = _data.decode(top.get("data", NULL))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise failure_inside(answer if len(answer) < 2**20 else b"", key=key) from None
+        raise failure_inside(answer if len(answer) < 2**20 else b"", key=key, sent=request_body) from None
     if top.get("error", NULL) != NULL:
-        raise failure_inside(answer, key=key)
+        raise failure_inside(answer, key=key, sent=request_body)
     if not vectors or not is_utf8(answer):
         raise strange()
     figures = top.get("usage", NULL)

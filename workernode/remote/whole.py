@@ -82,11 +82,11 @@ def rewritten(
     """
     ours = partial(_rewritten, own=own, request_body=request_body, key=key, part=part, counter=counter)
     try:
-        return ours(answer, choices=choices or Choices(key=key))
+        return ours(answer, choices=choices or Choices(key=key, sent=request_body))
     except Failure:
         if (again := mended(answer)) is None:
             raise
-    return ours(again, choices=choices or Choices(key=key))
+    return ours(again, choices=choices or Choices(key=key, sent=request_body))
 
 
 def _rewritten(
@@ -103,9 +103,9 @@ def _rewritten(
         top = _top.decode(answer)
         endings = _endings.decode(top.get("choices", NULL))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise failure_inside(answer if len(answer) < 2**20 else b"", key=key) from None
+        raise failure_inside(answer if len(answer) < 2**20 else b"", key=key, sent=request_body) from None
     if top.get("error", NULL) not in NO_ERROR or (not endings and "error" in top):
-        raise failure_inside(answer, key=key)
+        raise failure_inside(answer, key=key, sent=request_body)
     if not is_utf8(answer):
         raise strange()
     if not endings:

@@ -132,6 +132,33 @@ async def test_an_error_that_stands_in_a_stream_as_it_is_reaches_its_client(cont
     assert outcome.error.code == "context_length_exceeded"
 
 
+ECHO = {"message": "Unrecognized request argument supplied: The Model does not exist", "code": 400}
+ECHOING = json.dumps({"error": ECHO}).encode()
+IN_A_CHOICE = json.dumps({"id": "x", "choices": [{"index": 0, "error": ECHO}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "stream"),
+    [
+        (ECHOING, "application/json", False),
+        (IN_A_CHOICE, "application/json", False),
+        (ECHOING, "application/json", True),
+        (ECHOING, "text/event-stream", True),
+        (events(ECHOING), "text/event-stream", True),
+        (events(IN_A_CHOICE), "text/event-stream", True),
+    ],
+)
+async def test_what_a_client_makes_a_provider_say_in_an_answer_puts_no_node_to_rest(
+    body: bytes, content_type: str, stream: bool
+) -> None:
+    wrong: dict[str, Any] = {"The Model does not exist": 1}
+    async with answering(body, content_type) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=stream, **wrong), Recorder())
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.error.message == ECHO["message"]
+        assert isinstance(await engine.answer(job("x", stream=stream), Recorder()), Later)
+
+
 @pytest.mark.parametrize("shown", ["", "Hi"])
 async def test_an_answer_with_an_error_in_a_field_of_its_own_is_none(shown: str) -> None:
     """As llama.cpp's server wrote it, and [DONE] after it."""

@@ -35,17 +35,21 @@ class Choices:
 
     ``first`` is the index of the first one, where an answer is put together of several; ``cumulative``: each chunk
     holds the text of all before. ``usage`` is what a choice said of it, which belongs beside the choices.
+    ``sent`` is the request's body, which an error may repeat.
 
     Raises :class:`workernode.remote.errors.Failure` where a choice holds an error, or is none.
     """
 
-    def __init__(self, *, first: int = 0, cumulative: bool = False, key: str | None = None) -> None:
+    def __init__(
+        self, *, first: int = 0, cumulative: bool = False, key: str | None = None, sent: bytes | None = None
+    ) -> None:
         self.usage: msgspec.Raw | None = None
         self.always = bool(first or cumulative)
         """Whether even choices that look like OpenAI's are to be mended."""
         self._first = first
         self._cumulative = cumulative
         self._key = key
+        self._sent = sent
         self.begun: set[int] = set()
         """Those of which something came already; to be told of what came without being mended."""
         self._messages: set[int] = set()
@@ -69,7 +73,7 @@ class Choices:
 
     def _mend(self, choice: Object, number: int, part: Part, *, said: bool) -> None:
         if choice.get("error", NULL) != NULL:
-            raise failure_inside(b'{"error":' + bytes(choice["error"]) + b"}", key=self._key)
+            raise failure_inside(b'{"error":' + bytes(choice["error"]) + b"}", key=self._key, sent=self._sent)
         if (usage := choice.pop("usage", NULL)) != NULL:
             self.usage = usage
         given = _value(choice, "index")
