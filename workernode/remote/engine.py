@@ -26,7 +26,7 @@ from workernode.remote.body import upstream_fields
 from workernode.remote.call import plan
 from workernode.remote.caller import MAIN, AnswerLimits, Caller
 from workernode.remote.dialects.dialect import dialect_at
-from workernode.remote.dialects.learning import lesson
+from workernode.remote.dialects.learning import holds_for_all, lesson
 from workernode.remote.errors import Failure, is_limit, limited, usable
 from workernode.remote.pace import CredentialPace
 from workernode.remote.retry import RetryBudget, with_retries
@@ -197,17 +197,20 @@ class RemoteEngine(Engine):
     async def _attempt(self, job: Job, answer: Answer, due: float) -> Answered:
         """One try; after a refusal that teaches an adapter another one with it, each at most once."""
         tried: frozenset[Adapter] = frozenset()
+        learnt: frozenset[Adapter] = frozenset()
         while True:
             adapters = self._adapters | tried  # another request may learn one while this one is under way without it
             fields = upstream_fields(job.request, model=self._upstream_model, adapters=adapters)
             calls = plan(job.request, fields, adapters)
             try:
-                return await self._paced(self._caller(job, due, adapters, tried), calls, answer)
+                return await self._paced(self._caller(job, due, adapters, learnt), calls, answer)
             except Failure as failure:
                 adapter = lesson(failure.outcome.error, fields, adapters)
                 if adapter is None:
                     raise
                 tried |= {adapter}
+                if holds_for_all(failure.outcome.error):
+                    learnt |= {adapter}
                 self._pace.again()
 
     def _learn(self, adapters: frozenset[Adapter]) -> None:
@@ -238,7 +241,7 @@ class RemoteEngine(Engine):
             self._pace.changed()
             raise
 
-    def _caller(self, job: Job, due: float, adapters: frozenset[Adapter], tried: frozenset[Adapter]) -> Caller:
+    def _caller(self, job: Job, due: float, adapters: frozenset[Adapter], learnt: frozenset[Adapter]) -> Caller:
         assert self._session is not None, "start() was not called"
         return Caller(
             self._session,
@@ -253,7 +256,7 @@ class RemoteEngine(Engine):
             model=self._upstream_model,
             node=self._node,
             due=due,
-            taken=partial(self._learn, tried) if tried else None,
+            taken=partial(self._learn, learnt) if learnt else None,
         )
 
 

@@ -136,6 +136,23 @@ async def test_a_field_that_is_only_named_alike_teaches_nothing(wrong: str, fiel
     assert ("stream_options" in provider.bodies[-1]) is ("stream" in fields)
 
 
+async def test_a_refusal_that_names_a_condition_is_heeded_for_its_request_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Other requests fulfil another one, and would pay for their prompts once more."""
+    caplog.set_level(logging.INFO)
+
+    def greedy(body: dict[str, Any]) -> Refusal | None:
+        said = "n must be 1 when using greedy sampling, got 2."
+        return (400, error(said)) if body.get("n", 1) != 1 and body.get("temperature") == 0 else None
+
+    async with NarrowProvider(greedy) as provider, started(provider.url) as engine:
+        assert isinstance(await engine.answer(job("x", n=2, temperature=0), Recorder()), Answered)
+        assert isinstance(await engine.answer(job("x", n=2, temperature=1), Recorder()), Answered)
+    assert [body.get("n") for body in provider.bodies] == [2, None, None, 2]
+    assert "adapter_learned" not in caplog.text
+
+
 async def test_an_option_of_a_stream_that_is_not_known_is_the_clients_own() -> None:
     def refusal(body: dict[str, Any]) -> Refusal | None:
         (wrong,) = body["stream_options"].keys() - {"include_usage"} or (None,)

@@ -52,6 +52,7 @@ _OPPOSITE: dict[Adapter, Adapter] = {
 }
 """A provider that refuses both names of a limit must not have us go back and forth."""
 _STATUSES = (400, 422)
+_CONDITION = re.compile(r"\b(when|if|unless)\b", re.IGNORECASE)
 
 
 def lesson(error: ErrorBody, sent: Fields, adapters: Set[Adapter]) -> Adapter | None:
@@ -68,6 +69,12 @@ def lesson(error: ErrorBody, sent: Fields, adapters: Set[Adapter]) -> Adapter | 
         if _would_change(each.field, bytes(sent.get(each.field, NULL))) and each.words.match(said):
             return each.adapter
     return None
+
+
+def holds_for_all(error: ErrorBody) -> bool:
+    """Whether a refusal is of a parameter as such, and not of one beside another: vLLM's "n must be 1 when using greedy
+    sampling" is about the temperature too, and other requests have another one."""
+    return _CONDITION.search(error.message) is None
 
 
 def _would_change(field: str, value: bytes) -> bool:
