@@ -122,7 +122,7 @@ class RemoteEngine(Engine):
         self._details = replace(self._details, provider=host, counts=self._counter.exact)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._slots, ssl=trusting() if secure else True),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout_s),
             headers={"user-agent": f"workernode/{_version()}", "content-type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._proxy,

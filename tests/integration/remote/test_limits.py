@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fake_upstream import Chaos, FakeUpstream
-from tests.remote_engine import Recorder, job, started
+from tests.remote_engine import Recorder, Waits, job, raw_server, started
 from wire.request import Request
 from workernode.engine import Job
 from workernode.outcome import Answered, Later, Refused
@@ -59,6 +59,30 @@ async def test_the_readers_slowness_is_not_held_against_the_upstream(upstream: F
     async with started(upstream.url, between_tokens_timeout_s=1.0) as engine:
         a_job = job("r1 tokens=10 delay-between=0.3", stream=True)
         assert isinstance(await engine.answer(a_job, Recorder(delay_s=1.5)), Answered)
+
+
+async def test_a_name_server_that_says_nothing_is_waited_for_as_long_as_a_provider(
+    monkeypatch: pytest.MonkeyPatch, waits: Waits
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("aiohttp.connector.DefaultResolver.resolve", never)
+    async with started("http://provider.example", waits, connect_timeout_s=0.1) as engine:
+        outcome = await engine.answer(job("r1", remaining_s=5.0), Recorder())
+    assert isinstance(outcome, Later)
+    assert outcome.error.code == "upstream_failed"
+    assert len(waits.seconds) == 2
+
+
+async def test_a_proxy_that_says_nothing_is_waited_for_as_long_as_a_provider(waits: Waits) -> None:
+    given_up = asyncio.Event()
+    async with raw_server(b"", after=given_up) as proxy:
+        async with started("https://provider.example", waits, proxy=proxy, connect_timeout_s=0.1) as engine:
+            outcome = await engine.answer(job("r1", remaining_s=5.0), Recorder())
+        given_up.set()
+    assert isinstance(outcome, Later)
+    assert outcome.error.code == "upstream_failed"
 
 
 @pytest.mark.parametrize("stream", [False, True])
