@@ -214,6 +214,7 @@ WHOLES = [
     Recording("no role", whole({"content": "Hello world"}), JSON),
     Recording("another finish reason", whole(SAID, "model_length"), JSON, finish_reason="length"),
     Recording("a full context", whole(SAID, "model_context_window_exceeded"), JSON, finish_reason="length"),
+    Recording("google", whole(SAID, "content_filter: PROHIBITED_CONTENT"), JSON, finish_reason="content_filter"),
     Recording("a refusal as a finish reason", whole(SAID, "refusal"), JSON, finish_reason="content_filter"),
     Recording("no usage", whole(SAID, usage=None), JSON, figures=None),
     Recording("another content type", whole(SAID), "text/plain"),

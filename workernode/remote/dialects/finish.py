@@ -21,7 +21,9 @@ _OPENAIS: dict[str, FinishReason | None] = {
     "tool_call": "tool_calls",
     "safety": "content_filter",
     "recitation": "content_filter",
-    "content_filtered": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "spii": "content_filter",
     "sensitive": "content_filter",
     "refusal": "content_filter",
 }
@@ -34,4 +36,6 @@ def finish_reason(theirs: str) -> str | None:
     """OpenAI's word for a provider's; None for one that stands in chunks that end nothing. Others pass, cut where they
     are too long for a bill."""
     word = theirs.lower()
+    if word.startswith("content_filter"):
+        return "content_filter"  # Google says which after it
     return _OPENAIS.get(word, word[:REASON_CHARS_MAX])
