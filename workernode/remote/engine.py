@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 log = Log("node.remote")
 
+_HEADER_BYTES_MAX = 64 * 1024
+"""Of one header of an answer. What stands before a provider writes long ones, of policies and cookies."""
+
 
 class RemoteEngine(Engine):
     """Relays to an OpenAI-compatible API: the client's bytes in, the provider's bytes out, with our id and model.
@@ -126,6 +129,7 @@ class RemoteEngine(Engine):
             headers={"user-agent": f"workernode/{_version()}", "content-type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self._proxy,
+            max_field_size=_HEADER_BYTES_MAX,
         )
 
     async def answer(self, job: Job, answer: Answer) -> Answered | Refused | Later:

@@ -130,6 +130,12 @@ async def test_cookies_of_the_upstream_are_not_kept(upstream: FakeUpstream) -> N
     assert "cookie" not in upstream.requests[1].headers
 
 
+async def test_an_answer_with_a_long_header_passes(upstream: FakeUpstream, engine: RemoteEngine) -> None:
+    upstream.script = [Chaos(headers=(("content-security-policy", "x" * 30_000),))]
+    assert isinstance(await engine.answer(job("r1"), Recorder()), Answered)
+    assert len(upstream.requests) == 1
+
+
 async def test_a_large_answer_passes(engine: RemoteEngine) -> None:
     answer = Recorder()
     assert isinstance(await engine.answer(job("r1 tokens=1 huge=40"), answer), Answered)
