@@ -123,7 +123,7 @@ class Condition:
         if trouble == self.trouble and not trying:
             return None  # one of many that were under way when it began
         self._failures += 1
-        if trouble == "unreachable" and self.trouble is None and self._failures < FAILURES_IN_A_ROW:
+        if trouble == "unreachable" and self._failures < FAILURES_IN_A_ROW:
             return None
         news = trouble != self.trouble
         self.trouble, self._told = trouble, told

@@ -47,6 +47,7 @@ async def test_a_closed_gate_asks_no_pace_and_one_that_tries_waits_for_none() ->
     gate = Gate(pace)
     waiting = asyncio.ensure_future(gate.enter())
     await asyncio.sleep(0)
+    assert not waiting.done()
     gate.admit_one()
     assert await waiting is True
 

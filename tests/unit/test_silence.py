@@ -53,3 +53,20 @@ def test_a_suspect_is_judged_sooner() -> None:
     silence = Silence(1.0)
     silence.begin(100.0)
     assert echoes(silence, 100.0, 110.0) == pytest.approx(101.0)
+
+
+def test_what_is_said_meanwhile_prolongs_no_silence() -> None:
+    silence = Silence(5.0)
+    silence.begin(100.0)
+    assert echoes(silence, 100.0, 103.0) is None
+    silence.begin(103.0)
+    assert echoes(silence, 103.0, 110.0) == pytest.approx(105.0)
+
+
+@pytest.mark.parametrize(("lost_after_s", "asks_after_s"), [(5.0, 1.0), (1.0, 0.5)])
+def test_the_own_echo_is_asked_for_once_an_acknowledgement_is_late(lost_after_s: float, asks_after_s: float) -> None:
+    silence = Silence(lost_after_s)
+    assert not silence.asks(100.0)
+    silence.begin(100.0)
+    assert not silence.asks(100.0 + asks_after_s - 0.01)
+    assert silence.asks(100.0 + asks_after_s)
