@@ -78,6 +78,13 @@ def test_numbers_and_escapes_keep_their_spelling() -> None:
     )
 
 
+def test_what_differs_before_or_after_the_choices_passes_as_it_is() -> None:
+    said = [("1", "1"), ("1", "1"), ("2", "1"), ("1", "2"), ("1", "1")]
+    choices = b'[{"index":0,"delta":{"role":"assistant","content":"a"}}]'
+    lines = chunks().take([b'{"x":"%b","choices":%b,"y":"%b"}' % (x.encode(), choices, y.encode()) for x, y in said])
+    assert [(each["x"], each["y"]) for each in map(json.loads, lines.splitlines())] == said
+
+
 def test_a_chunk_over_several_lines_becomes_one_line() -> None:
     taken = chunks()
     lines = taken.take([b'{\n"choices":\n[{"index":0,\n"delta":{"content":"a\\nb"}}]}'])
