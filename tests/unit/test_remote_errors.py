@@ -287,6 +287,27 @@ def test_a_prompt_of_more_tokens_than_a_minute_has_is_refused_and_not_tried_for_
         assert (found.code, found.http_status, found.message) == ("request_too_large", 413, message)
 
 
+OPENROUTERS = (
+    "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only afford "
+    "4276. To increase, visit https://openrouter.ai/settings/credits and upgrade to a paid account"
+)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_request_that_asks_for_more_tokens_than_there_is_credit_for_puts_no_node_to_rest(name: str) -> None:
+    """It may be any client's, and others ask for less. One that names no number has the model's greatest."""
+    body = openai(OPENROUTERS, type=None, param=None, code=402)
+    for asked, kind in ((65_536, Refused), (None, Later)):
+        sent = json.dumps({"messages": [], name: asked}).encode()
+        outcome = failure_of(402, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+        assert isinstance(outcome, kind)
+        expected = ("request_too_large", 413) if asked else ("upstream_quota_exhausted", 502)
+        assert (outcome.error.code, outcome.error.http_status) == expected
+    short = openai("Insufficient credits.", code=402)
+    assert isinstance(failure_of(402, {}, short, key=KEY, now_s=MIDNIGHT_S, sent=b'{"max_tokens":9}').outcome, Later)
+    assert isinstance(failure_of(402, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=b"no JSON").outcome, Later)
+
+
 @pytest.mark.parametrize("limit", ["9" * 5000, ",", "20,000 output"])
 def test_a_limit_that_is_no_number_of_input_tokens_says_nothing_of_a_prompt(limit: str) -> None:
     body = openai(ANTHROPICS.replace("20,000", limit))

@@ -33,6 +33,7 @@ from workernode.remote.rules import (
     LASTING,
     NAMELESS,
     PROXY,
+    QUOTA,
     RATE,
     REFUSED,
     STRANGE,
@@ -66,6 +67,8 @@ _REASONS = ("reason", "error_type", "limit_source")
 """Where OpenRouter says what its code, which is the status, does not."""
 _INPUT_LIMIT = re.compile(r"\brate limit\b.{0,120}\bof (\d[\d,]{0,15}) input tokens per minute", re.IGNORECASE)
 """Anthropic's words for a minute that is full, and for one request that is larger than any minute."""
+_FEWER_TOKENS = re.compile(r"\bor fewer max_tokens\b", re.IGNORECASE)
+"""OpenRouter's, for one request that is too dear for what is left of the credit."""
 _KEY_CHARS_MIN = 8
 """A shorter key is a placeholder such as ``none``: masking it would only garble sentences."""
 
@@ -119,7 +122,7 @@ def failure_of(
     rule = row.rule
     if rule in LASTING and sent is not None and (said := row.by_saying(error)) is not None and _wrote(said, sent):
         rule = REFUSED  # or any client could make a provider say what puts all nodes to rest
-    if rule is RATE and error is not None and sent is not None and _is_more_than_a_minutes(error, sent):
+    if error is not None and sent is not None and _asks_too_much(rule, error, sent):
         rule = TOO_LARGE  # it would come back first, and be refused, until its deadline: nobody else had a turn
     wait_s = retry_after_s(headers, now_s)
     if wait_s is None and error is not None:
@@ -254,10 +257,21 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return None if seconds is None else min(seconds, RETRY_AFTER_S_MAX)
 
 
-def _is_more_than_a_minutes(error: ProviderError, sent: bytes) -> bool:
-    """Whether a request alone has more tokens than the limit per minute that its provider names."""
-    limit = _INPUT_LIMIT.search(error.message)
-    return limit is not None and estimated_tokens(sent) > int(limit[1].replace(",", ""))
+def _asks_too_much(rule: Rule, error: ProviderError, sent: bytes) -> bool:
+    """Whether it is this request that is too large, and not the minute that is full or the account that is empty."""
+    if rule is RATE:
+        limit = _INPUT_LIMIT.search(error.message)
+        return limit is not None and estimated_tokens(sent) > int(limit[1].replace(",", ""))
+    # Of a request that bounds itself the client can ask for less. One that does not is measured by the model's most.
+    return rule is QUOTA and _FEWER_TOKENS.search(error.message) is not None and _bounds_itself(sent)
+
+
+def _bounds_itself(sent: bytes) -> bool:
+    try:
+        body = msgspec.json.decode(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return any(body.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
 
 
 def _words(rule: Rule, error: ProviderError | None, key: str | None, sent: bytes | None) -> str:

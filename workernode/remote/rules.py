@@ -52,7 +52,7 @@ AGAIN = Rule("The provider of this model failed to answer.", again=True)
 AUTHENTICATION = Rule(
     "The provider of this model does not accept this node's API key.", code="upstream_authentication_failed"
 )
-_QUOTA = Rule("The quota of this node at the provider of this model is used up.", code="upstream_quota_exhausted")
+QUOTA = Rule("The quota of this node at the provider of this model is used up.", code="upstream_quota_exhausted")
 RATE = Rule(
     # Not tried again here: the request waits in the queue for any node that may ask, and not in a slot for this one.
     "The provider of this model limits the rate of requests.",
@@ -67,7 +67,7 @@ AWAY = Rule("The provider of this model could not be reached.", again=True)
 NAMELESS = Rule("No address is known for the host in API_URL.", again=True)
 PROXY = Rule("The proxy in API_PROXY gives no way to the provider of this model.", again=True)
 TLS = Rule("The provider of this model could not be reached safely, by TLS.", code="upstream_tls_failed")
-LASTING = (AUTHENTICATION, _QUOTA, _UNKNOWN_MODEL)
+LASTING = (AUTHENTICATION, QUOTA, _UNKNOWN_MODEL)
 """Until someone acts."""
 STRANGE = Rule("The provider of this model gave something that is no answer: API_URL may be wrong.")
 
@@ -129,7 +129,7 @@ def _row(
 ROWS = (
     _row(
         "the quota is used up",
-        _QUOTA,
+        QUOTA,
         words="insufficient_quota billing_hard_limit_reached billing_not_active billing_error insufficient_balance "
         "insufficient_credits exceeded_current_quota_error arrearage accountoverdueerror credit_balance_exhausted "
         "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
@@ -144,10 +144,10 @@ ROWS = (
         says=r"request too large for .*(tokens|TPM|limit)",
     ),
     _row("more under way than there is credit for", RATE, 402, words="in_flight_budget_exhausted"),
-    _row("a payment is due", _QUOTA, 402),
+    _row("a payment is due", QUOTA, 402),
     _row(
         "a payment is due, in words",
-        _QUOTA,
+        QUOTA,
         *(400, 403, 412, 429),
         words="1113",  # Zhipu's
         says=r"^your credit balance is too low|^key limit exceeded|^your (?:newly created )?teams? .{1,80}\bcredits\b"
