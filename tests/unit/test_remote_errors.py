@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wire.errors import MESSAGE_CHARS_MAX
+from wire.errors import MESSAGE_CHARS_MAX, UpstreamRefused
 from workernode.outcome import Later, Refused
 from workernode.remote.errors import (
     Failure,
@@ -106,7 +106,7 @@ def test_a_refusal_by_a_web_page_has_a_sentence_of_ours(status: int) -> None:
     outcome = failed(status, HTML).outcome
     assert isinstance(outcome, Refused)
     assert outcome.error.message == "The provider of this model refused the request."
-    assert outcome.error.code == "upstream_refused"
+    assert (outcome.error.code, outcome.error.type) == ("upstream_refused", UpstreamRefused.type)
 
 
 def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
@@ -142,6 +142,12 @@ def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
         ),
         (openai("m", code=429, metadata={"reason": ["r"], "error_type": "e"}), ProviderError("m", "t", "429", "p")),
         (openai("m", metadata="r"), ProviderError("m", "t", "c", "p")),
+        (openai("m", metadata={"raw": "r"}), ProviderError("m", "t", "c", "p")),
+        (b'{"detail":["odd"]}', ProviderError('["odd"]')),
+        (b'{"detail":{"msg":"m","loc":["body","n"]}}', ProviderError("n: m", None, None, "n")),
+        (b'{"error":{"message":"m","type":"","code":"","param":""}}', ProviderError("m")),
+        (b'{"error":true,"message":"m"}', ProviderError("m")),
+        (b'{"error":"","message":"m"}', ProviderError("m")),
         (b'{"detail":"Not Found"}', ProviderError("Not Found")),
         (b'{"detail":[{"loc":["body"]}]}', ProviderError('[{"loc":["body"]}]')),
         (b'{"error":{"message":["odd"],"code":true}}', ProviderError()),
@@ -163,6 +169,7 @@ def test_an_error_body_is_read_in_the_shapes_that_providers_use(body: bytes, exp
     [
         (openai(code=None, type="server_error"), Later, "upstream_failed"),
         (openai(code=429), Later, "upstream_rate_limited"),
+        (openai(code=429, type="invalid_request_error"), Later, "upstream_rate_limited"),
         (openai(code=401), Later, "upstream_authentication_failed"),
         (openai(code="insufficient_quota"), Later, "upstream_quota_exhausted"),
         (openai(code="bad", type="invalid_request_error"), Refused, "bad"),
@@ -209,7 +216,15 @@ def test_the_wait_that_google_words_in_the_body_counts_where_no_header_says_one(
     body = json.dumps([{"error": {"code": 429, "message": "No.", "details": [{"@type": "other"}, info]}}]).encode()
     assert failed(429, body).wait_s == 34.5
     assert failed(429, body, {"retry-after": "2"}).wait_s == 2.0
-    for details in (None, "x", [None], [{"retryDelay": "soon"}], [{"retryDelay": 3}], [{"retryDelay": "-1s"}]):
+    for details in (
+        None,
+        "x",
+        [None],
+        [{"retryDelay": "soon"}],
+        [{"retryDelay": "34"}],
+        [{"retryDelay": 3}],
+        [{"retryDelay": "-1s"}],
+    ):
         assert failed(429, json.dumps({"error": {"message": "No.", "details": details}}).encode()).wait_s == 0.0
 
 
@@ -249,6 +264,7 @@ ECHOES = [
     ({"tool_choice": "Not found"}, 400, "No tool for model gpt-4o: 'Not found'"),
     ({"api key expired": 1}, 400, "API key expired is no parameter."),
     ({"stop": ["invalid model \ud83d"]}, 400, "Invalid model"),
+    ({"stop": ["invalid model"]}, 400, "An invalid model is no word to stop at."),
 ]
 
 
@@ -263,6 +279,13 @@ def test_what_a_client_makes_a_provider_say_puts_no_node_to_rest(
     assert isinstance(outcome, Refused)
     assert outcome.error.message == message
     assert isinstance(failure_of(401, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome, Later)
+
+
+def test_a_refusal_is_what_it_is_though_the_client_wrote_its_words() -> None:
+    sent = b'{"messages":[{"role":"user","content":"What is a maximum context length?"}]}'
+    body = openai("This model's maximum context length is 8 tokens.", code=None)
+    outcome = failure_of(400, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    assert outcome.error.code == "context_length_exceeded"
 
 
 ANTHROPICS = (
@@ -312,6 +335,27 @@ def test_a_request_that_asks_for_more_tokens_than_there_is_credit_for_puts_no_no
 def test_a_limit_that_is_no_number_of_input_tokens_says_nothing_of_a_prompt(limit: str) -> None:
     body = openai(ANTHROPICS.replace("20,000", limit))
     assert isinstance(failure_of(429, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=SENT * 5000).outcome, Later)
+
+
+def test_not_even_a_short_prompt_is_told() -> None:
+    sent = b'{"messages": [{"role": "user", "content": "Canary"}]}'
+    body = openai("Your key is wrong, and you said canary.")
+    outcome = failure_of(401, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    assert isinstance(outcome, Later)
+    assert outcome.said == ""
+
+
+def test_the_models_name_is_told() -> None:
+    sent = b'{"model": "a-model-of-somebody", "messages": [{"role": "user", "content": "Canary"}]}'
+    body = openai("The model a-model-of-somebody does not exist.", code="model_not_found")
+    outcome = failure_of(404, {}, body, key=KEY, now_s=MIDNIGHT_S, sent=sent).outcome
+    assert isinstance(outcome, Later)
+    assert outcome.said == "The model a-model-of-somebody does not exist."
+
+
+def test_a_key_that_stands_for_none_garbles_no_sentence() -> None:
+    outcome = failure_of(400, {}, openai("There is none."), key="none", now_s=MIDNIGHT_S).outcome
+    assert outcome.error.message == "There is none."
 
 
 def test_words_beside_a_request_that_is_too_long_to_look_through_are_not_told() -> None:
