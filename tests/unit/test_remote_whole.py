@@ -13,7 +13,7 @@ from wire.usage import TOKENS_MAX, Usage
 from workernode.prompts import prompt_texts
 from workernode.remote.chunk import identity
 from workernode.remote.errors import Failure
-from workernode.remote.usage import usage_of
+from workernode.remote.usage import as_json, usage_of
 from workernode.remote.utf8 import is_utf8
 from workernode.remote.whole import Whole, rewritten
 
@@ -119,7 +119,19 @@ def test_what_was_cached_has_several_names(cached: dict[str, Any]) -> None:
 
 
 def test_where_nothing_is_generated_the_total_is_the_prompt() -> None:
-    assert usage_of(figures(total_tokens=7), text_chars=0, body=REQUEST, generates=False) == Usage(prompt_tokens=7)
+    for given in (figures(total_tokens=7), figures(prompt_tokens=7, completion_tokens=0, total_tokens=9)):
+        assert usage_of(given, text_chars=0, body=REQUEST, generates=False) == Usage(prompt_tokens=7)
+
+
+def test_what_several_answers_used_together_is_told_in_all_its_parts() -> None:
+    told = json.loads(bytes(as_json(Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=4, reasoning_tokens=3))))
+    assert told == {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
 
 
 @pytest.mark.parametrize(
@@ -162,6 +174,7 @@ def test_where_nothing_is_generated_the_total_is_the_prompt() -> None:
             4,
             Usage(prompt_tokens=12, completion_tokens=1),
         ),
+        (figures(prompt_tokens=0, completion_tokens=2, total_tokens=9), 4, estimate(10, 2)),
         (figures(prompt_tokens="6"), 4, estimate(10, 1)),
         (figures(prompt_tokens=TOKENS_MAX + 1), 4, estimate(10, 1)),
         (msgspec.Raw(b"[]"), 4, estimate(10, 1)),

@@ -157,6 +157,18 @@ async def test_a_provider_that_limits_the_rate_is_left_alone_for_as_long_as_it_s
         assert isinstance(await engine.answer(job("r3"), Recorder()), Answered)
 
 
+async def test_a_call_that_is_tried_again_counts_against_the_limit_once_more(upstream: FakeUpstream) -> None:
+    pace = CredentialPace(lambda: "c", "node-1", Limits(6000), clock=lambda: 1000.0, unix_ms=lambda: 0)
+    before = pace.rate("requests").available(1000.0)
+    upstream.script = ["status=503", "reset", ""]
+    async with started(upstream.url, pace=pace) as engine:
+        assert isinstance(await engine.answer(job("r1"), Recorder()), Answered)
+    after = pace.rate("requests").available(1000.0)
+    assert before is not None
+    assert after is not None
+    assert before - after == pytest.approx(2)
+
+
 async def test_what_the_headers_state_is_learnt_from_answers_and_errors_alike(upstream: FakeUpstream) -> None:
     pace = CredentialPace(lambda: "c", "node-1", Limits(), clock=lambda: 1000.0, unix_ms=lambda: 0)
     upstream.script = [

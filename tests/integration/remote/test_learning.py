@@ -10,6 +10,8 @@ import pytest
 from tests.narrow_provider import NarrowProvider
 from tests.remote_engine import Recorder, completion_job, job, started
 from workernode.outcome import Answered, Refused
+from workernode.remote.allowance import Limits
+from workernode.remote.pace import CredentialPace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +136,18 @@ async def test_a_field_that_is_only_named_alike_teaches_nothing(wrong: str, fiel
         assert isinstance(await engine.answer(job("x", **fields), Recorder()), Answered)
     assert fields.items() <= provider.bodies[-1].items()
     assert ("stream_options" in provider.bodies[-1]) is ("stream" in fields)
+
+
+async def test_what_is_sent_once_more_counts_against_the_limit_once_more() -> None:
+    pace = CredentialPace(lambda: "c", "node-1", Limits(6000), clock=lambda: 1000.0, unix_ms=lambda: 0)
+    before = pace.rate("requests").available(1000.0)
+    refusal = has("max_tokens", (400, NEW_NAME))
+    async with NarrowProvider(refusal) as provider, started(provider.url, pace=pace) as engine:
+        assert isinstance(await engine.answer(job("x", max_tokens=7), Recorder()), Answered)
+    after = pace.rate("requests").available(1000.0)
+    assert before is not None
+    assert after is not None
+    assert before - after == pytest.approx(1)
 
 
 async def test_a_refusal_that_names_a_condition_is_heeded_for_its_request_alone(
