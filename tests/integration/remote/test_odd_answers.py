@@ -216,6 +216,56 @@ async def test_a_chunk_that_says_nothing_is_a_sign_of_life() -> None:
     assert answer.text == "ab"
 
 
+async def test_signs_of_life_are_no_first_token() -> None:
+    over = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + b"data: %b\n\n" % chunk({"role": "assistant", "content": ""}))
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b'data: {"type":"ping"}\n\n')
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        over.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, started(url, first_token_timeout_s=0.3, between_tokens_timeout_s=60) as engine:
+        outcome = await engine.answer(job("x", stream=True, remaining_s=10.0), Recorder())
+        assert isinstance(outcome, Later), outcome
+        assert outcome.error.code == "upstream_timeout"
+        await asyncio.wait_for(over.wait(), 10)
+
+
+async def test_who_speaks_is_told_with_the_first_word() -> None:
+    answer, later = Recorder(), asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    begun = b"data: %b\n\n" % chunk({"role": "assistant", "content": ""})
+    asyncio.get_running_loop().call_later(0.2, later.set)
+    rest = events(chunk({"content": "a"}), chunk({}, "stop"))
+    async with raw_server(head + begun, rest, after=later) as url, started(url) as engine:
+        assert isinstance(await engine.answer(job("x", stream=True), answer), Answered)
+    assert [each["choices"][0]["delta"] for each in answer.chunks] == [
+        {"role": "assistant", "content": ""},
+        {"content": "a"},
+        {},
+    ]
+
+
+async def test_what_comes_with_an_error_is_shown_before_it() -> None:
+    answer = Recorder()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    begun = b"data: %b\n\n" % chunk({"role": "assistant", "content": "a"})
+    rest = events(chunk({"content": "b"}), b'{"error":{"message":"No.","code":500}}')
+    async with raw_server(head + begun, rest, after=answer.written) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=True), answer)
+    assert isinstance(outcome, Refused), outcome
+    assert answer.text == "ab"
+
+
 async def test_text_for_which_nothing_was_counted_is_estimated() -> None:
     given = whole("x" * 400) | {"usage": USAGE | {"completion_tokens": 0, "total_tokens": 5}}
     async with answering(json.dumps(given).encode(), "application/json") as url, started(url) as engine:
