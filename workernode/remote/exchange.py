@@ -72,7 +72,6 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.expect(None)
         if self._timer is not None:
             self._timer.cancel()
         if self._response is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.remote_engine import KEY, Recorder, job
 from workernode.engine import EngineUnusable
+from workernode.outcome import Answered
 from workernode.remote.engine import RemoteEngine
+from workernode.remote.exchange import Exchange
 
 if TYPE_CHECKING:
     from tests.fake_upstream import FakeUpstream
@@ -89,3 +92,11 @@ async def test_a_wrong_api_url_makes_the_engine_unusable_with_a_sentence() -> No
     engine = RemoteEngine(api_url="ftp://x", api_key=lambda: None, upstream_model="m", slots=1)
     with pytest.raises(EngineUnusable, match="API_URL must begin with http"):
         await engine.start()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_has_ended_leaves_nothing_behind(engine: RemoteEngine, stream: bool) -> None:
+    """A timer would hold the prompt for as long as an answer may take."""
+    assert isinstance(await engine.answer(job("r1 tokens=3", stream=stream), Recorder()), Answered)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is Exchange]
