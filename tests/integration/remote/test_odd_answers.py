@@ -240,6 +240,16 @@ async def test_signs_of_life_are_no_first_token() -> None:
         await asyncio.wait_for(over.wait(), 10)
 
 
+async def test_a_connection_that_stays_open_after_the_last_event_holds_nobody_up() -> None:
+    answer, given_up = Recorder(), asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    async with raw_server(head + events(chunk({"content": "a"}, "stop")), after=given_up) as url:
+        async with started(url) as engine, asyncio.timeout(10):
+            assert isinstance(await engine.answer(job("x", stream=True), answer), Answered)
+        given_up.set()
+    assert answer.text == "a"
+
+
 async def test_who_speaks_is_told_with_the_first_word() -> None:
     answer, later = Recorder(), asyncio.Event()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
