@@ -171,7 +171,10 @@ class Exchange:
                 self._expect_until(self._due)
         elif self._response is not None:
             self._overdue = True
-            self._response.close()  # wakes the reader
+            # Wakes the reader. By closing alone aiohttp would wake all with one exception of its own, which never lets
+            # go of what it passes through, the prompt too.
+            self._response.content.set_exception(TimeoutError())
+            self._response.close()
 
 
 def _code_of(error: BaseException) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.remote_engine import KEY, Recorder, job
+from tests.remote_engine import KEY, Recorder, job, started
 from workernode.engine import EngineUnusable
-from workernode.outcome import Answered
+from workernode.outcome import Answered, Later, Refused
 from workernode.remote.engine import RemoteEngine
 from workernode.remote.exchange import Exchange
 
@@ -94,9 +94,20 @@ async def test_a_wrong_api_url_makes_the_engine_unusable_with_a_sentence() -> No
         await engine.start()
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_what_has_ended_leaves_nothing_behind(engine: RemoteEngine, stream: bool) -> None:
-    """A timer would hold the prompt for as long as an answer may take."""
-    assert isinstance(await engine.answer(job("r1 tokens=3", stream=stream), Recorder()), Answered)
+@pytest.mark.parametrize(
+    ("words", "stream", "kind"),
+    [
+        ("tokens=3", False, Answered),
+        ("tokens=3", True, Answered),
+        ("hang-after=3", True, Refused),
+        ("spaces=1 delay-between=20", False, Later),
+    ],
+)
+async def test_what_has_ended_leaves_nothing_behind(
+    upstream: FakeUpstream, words: str, stream: bool, kind: type
+) -> None:
+    """A timer would hold the prompt for as long as an answer may take, and an exception for ever."""
+    async with started(upstream.url, between_tokens_timeout_s=0.3) as engine:
+        assert isinstance(await engine.answer(job(f"r1 {words}", stream=stream, own="mark"), Recorder()), kind)
     gc.collect()
-    assert not [each for each in gc.get_objects() if type(each) is Exchange]
+    assert not [each for each in gc.get_objects() if type(each) is Exchange and b'"own":"mark"' in each._sent]
