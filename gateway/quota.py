@@ -44,6 +44,10 @@ log = Log("gateway")
 STORAGE_WAIT_S = 1.0
 AWAY_S = 1.0
 """A store that gave no answer is asked nothing for so long: a request has four questions, and would wait for each."""
+QUESTIONS_MAX = 50
+"""Questions under way at once: Redis's client has a hundred connections, and fails beyond. Others wait in line."""
+LINE_WAIT_S = 5.0
+"""Of a burst the last ones wait for their turn, which says nothing of the store; at this length it does."""
 BODY_BYTES_PER_TOKEN = 4
 """A token of English text is four letters or so (OpenAI's rule of thumb)."""
 IMAGE_TOKENS = 1600
@@ -69,6 +73,7 @@ class Quota:
         self._last_at: dict[str, float] = {}
         self._storage_works = True
         self._ask_from = 0.0
+        self._asking = asyncio.Semaphore(QUESTIONS_MAX)
         self._tasks = tasks
         self._unchecked = Counter(
             "gateway_limits_unchecked", "Questions that the store of limits did not answer.", registry=registry
@@ -210,12 +215,13 @@ class Quota:
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
         """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit."""
-        if time.monotonic() < self._ask_from:
-            self._unchecked.inc()
-            return None
         try:
-            async with asyncio.timeout(STORAGE_WAIT_S):
-                answer = await question()
+            async with asyncio.timeout(LINE_WAIT_S), self._asking:
+                if time.monotonic() < self._ask_from:
+                    self._unchecked.inc()
+                    return None
+                async with asyncio.timeout(STORAGE_WAIT_S):
+                    answer = await question()
         except Exception as error:
             # Each store has exceptions of its own.
             self._unchecked.inc()

@@ -8,12 +8,19 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from broker.memory import MemoryBroker, MemoryServer
+from gateway.key import Key
+from gateway.quota import Quota
+from process.lifecycle import Tasks
+from process.logging import Log
 from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask, bearer, models
 from tests.raw_http import exchange, get
 from tests.waiting import until
+from wire.errors import RateLimited
+from wire.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +28,10 @@ if TYPE_CHECKING:
 
     from tests.in_process import Running
     from tests.redis_server import RedisServer
+
+REQUEST = Request(
+    request_id="req_1", model="m", endpoint="chat/completions", body=b"{}", gateway="g", received_ms=1, deadline_ms=2
+)
 
 
 @pytest.fixture
@@ -34,7 +45,8 @@ async def fleet() -> AsyncIterator[InProcessFleet]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that got no core for a second takes its own silence for the store's, and lets everybody in."""
-    monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 30.0)
+    for name in ("STORAGE_WAIT_S", "LINE_WAIT_S"):
+        monkeypatch.setattr(f"gateway.quota.{name}", 30.0)
 
 
 async def two(fleet: InProcessFleet, keys: Keys, redis: RedisServer) -> list[Running]:
@@ -60,6 +72,26 @@ async def test_two_gateways_let_in_exactly_what_one_would(
     for refused in (answer for answer in answers if answer.status == 429):
         assert 50 < int(refused.headers["retry-after"]) <= 60
     assert [await left(gateway, key, "requests") for gateway in gateways] == [0, 0]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_burst_of_more_requests_than_the_store_takes_connections_opens_no_limit(
+    redis_server: RedisServer,
+) -> None:
+    registry = CollectorRegistry()
+    quota = Quota(redis_server.limits_url, Tasks(Log("gateway")), registry)
+    key = Key(name="k", requests_per_min=10)
+
+    async def lets_in() -> bool:
+        try:
+            quota.end(await quota.admit(key, REQUEST), 0)
+        except RateLimited:
+            return False
+        return True
+
+    assert Counter(await asyncio.gather(*(lets_in() for _ in range(300)))) == {True: 10, False: 290}
+    assert registry.get_sample_value("gateway_limits_unchecked_total") == 0
+    await quota.aclose()
 
 
 @pytest.mark.usefixtures("patient")

@@ -82,6 +82,49 @@ async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_ques
     await until(is_asked_again)
 
 
+class Silent:
+    """A store of limits that is asked for the use of tokens and says nothing, until told to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 60.0)
+        monkeypatch.setattr("limits.aio.storage.MemoryStorage.get_sliding_window", self._ask)
+        self.waiting: list[asyncio.Future[None]] = []
+        self.asked = 0
+
+    async def _ask(self, *_: object) -> NoReturn:
+        self.asked += 1
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        await self.waiting[-1]
+        raise AssertionError
+
+    def fail(self) -> None:
+        for each in self.waiting:
+            each.set_exception(ConnectionError())
+        self.waiting = []
+
+
+BY_TOKENS = Key(name="t", tokens_per_min=1000)
+
+
+async def test_of_a_burst_fifty_questions_are_asked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, quota = Silent(monkeypatch), Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    asking = [asyncio.ensure_future(quota.headers(BY_TOKENS)) for _ in range(200)]
+    await until(lambda: store.asked == 50)
+    store.fail()
+    assert await asyncio.gather(*asking) == [[]] * 200, "who waits for its turn hears that the store is away"
+    assert store.asked == 50
+
+
+async def test_nobody_waits_in_line_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.quota.LINE_WAIT_S", 0.01)
+    monkeypatch.setattr("gateway.quota.QUESTIONS_MAX", 1)
+    Silent(monkeypatch)
+    quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    assert await asyncio.gather(*(quota.headers(BY_TOKENS) for _ in range(3))) == [[]] * 3
+
+
 async def test_a_clock_that_is_set_back_locks_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
     quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
     quota.end(await quota.admit(LIMITED, REQUEST), 0)
