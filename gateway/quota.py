@@ -174,7 +174,7 @@ class Quota:
         if limit is None:
             return
         item = RateLimitItemPerMinute(limit)
-        if await self._ask(partial(self._requests.hit, item, "requests", key.name)) is not False:
+        if await self._ask(partial(self._requests.hit, item, "requests", key.name), counts=True) is not False:
             self._last_at.pop(key.name, None)
             self._last_at[key.name] = now = time.monotonic()
             while self._last_at[first := next(iter(self._last_at))] < now - WINDOW_S:
@@ -194,7 +194,7 @@ class Quota:
         assert limit is not None
         item, name = RateLimitItemPerMinute(limit), permit.key.name
         try:
-            if await self._ask(partial(self._tokens.hit, item, "tokens", name, cost=tokens)) is False:
+            if await self._ask(partial(self._tokens.hit, item, "tokens", name, cost=tokens), counts=True) is False:
                 # What goes beyond the limit is not counted: with the window full there is nothing more to forbid.
                 window = await self._token_window(permit.key)
                 if window is not None and window.used < limit:
@@ -213,13 +213,19 @@ class Quota:
         last = self._last_at.get(key.name)
         return WINDOW_S if last is None else max(0.0, last + WINDOW_S - time.monotonic())
 
-    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit."""
+    async def _ask(self, question: Callable[[], Awaitable[T]], *, counts: bool = False) -> T | None:
+        """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit.
+
+        ``counts``: it is true once something more is counted. A store that is full, or only a copy, refuses that, and
+        answers other questions all the same.
+        """
         try:
             async with asyncio.timeout(LINE_WAIT_S), self._asking:
-                if time.monotonic() < self._ask_from:
+                if (now := time.monotonic()) < self._ask_from:
                     self._unchecked.inc()
                     return None
+                if self._ask_from:
+                    self._ask_from = now + STORAGE_WAIT_S  # whether it is back, one asks for all
                 async with asyncio.timeout(STORAGE_WAIT_S):
                     answer = await question()
         except Exception as error:
@@ -230,7 +236,8 @@ class Quota:
                 log.error("Limits cannot be counted, so they do not hold.", error=error, action="limits_unavailable")
             self._storage_works = False
             return None
-        if not self._storage_works:
+        self._ask_from = 0.0
+        if counts and answer and not self._storage_works:
             self._storage_works = True
             log.info("Limits are counted again.", action="limits_recovered")
         return answer

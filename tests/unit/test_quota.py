@@ -47,6 +47,7 @@ async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
         monkeypatch.undo()
         caplog.set_level(logging.INFO, "gateway")
         assert len(await quota.headers(LIMITED)) == 6
+        await quota.admit(LIMITED, REQUEST)
     told = [record.message for record in caplog.records]
     assert ["limits_unavailable" in each for each in told] == [True, False], told
     assert "hunter2" not in str(told)
@@ -123,6 +124,44 @@ async def test_nobody_waits_in_line_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     Silent(monkeypatch)
     quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
     assert await asyncio.gather(*(quota.headers(BY_TOKENS) for _ in range(3))) == [[]] * 3
+
+
+async def test_whether_a_store_is_back_one_request_asks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
+    store, quota = Silent(monkeypatch), Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    for number in (1, 2):
+        asking = [asyncio.ensure_future(quota.headers(BY_TOKENS)) for _ in range(5)]
+        if number == 1:
+            await until(lambda: store.asked == 5)
+        else:
+            await until(lambda: sum(each.done() for each in asking) == 4)  # noqa: B023
+        store.fail()
+        await asyncio.gather(*asking)
+    assert store.asked == 6
+    monkeypatch.undo()
+    assert all(await asyncio.gather(*(quota.headers(BY_TOKENS) for _ in range(5))))
+
+
+async def test_a_store_that_answers_and_counts_nothing_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
+    quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    by_requests = Key(name="k", requests_per_min=1)
+
+    async def full(*_: object, **__: object) -> NoReturn:
+        raise MemoryError("OOM command not allowed when used memory > 'maxmemory'.")
+
+    monkeypatch.setattr("limits.aio.storage.MemoryStorage.acquire_entry", full)
+    with caplog.at_level(logging.INFO, "gateway"):
+        for _ in range(3):
+            quota.end(await quota.admit(by_requests, REQUEST), 0)
+            assert len(await quota.headers(by_requests)) == 3, "it still answers questions"
+        assert len(caplog.records) == 1
+        monkeypatch.undo()
+        caplog.set_level(logging.INFO, "gateway")
+        quota.end(await quota.admit(by_requests, REQUEST), 0)
+    assert ["limits_recovered" in record.message for record in caplog.records] == [False, True]
 
 
 async def test_a_clock_that_is_set_back_locks_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
