@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ SCHEMES = (
     "async+mongodb+srv",
 )
 """What the library ``limits`` can count moving windows in without blocking."""
+CLIENTS = {"redis": "redis", "valkey": "valkey", "mongodb": "pymongo"}
+"""The Python package that speaks with each kind of store."""
 
 
 def check_storage(url: str) -> None:
@@ -41,20 +44,21 @@ def is_memory(url: str) -> bool:
 def open_storage(url: str) -> Storage:
     """The store itself; it connects when it is used. Raises ValueError with a sentence."""
     from limits.aio.storage import Storage  # takes a tenth of a second, and most gateways limit nobody
-    from limits.errors import ConfigurationError
     from limits.storage import storage_from_string
 
+    server = _server(url)
+    if find_spec(CLIENTS.get(server, "limits")) is None:
+        raise ValueError(f"it needs a Python package that is not installed: pip install 'limits[async-{server}]'")
     # The library would look for another client of Redis than the one that comes with the gateway.
-    client = {"implementation": "redispy"} if _server(url) == "redis" else {}
+    client = {"implementation": "redispy"} if server == "redis" else {}
     try:
         storage = storage_from_string(url, **client)
-    except ConfigurationError:
-        raise ValueError(
-            f"it needs a Python package that is not installed: pip install 'limits[async-{_server(url)}]'"
-        ) from None
     except Exception:
         # Whatever a driver says about a URL may repeat it.
-        raise ValueError("it cannot be read as an address of such a store") from None
+        raise ValueError(
+            "it cannot be read as an address of such a store, which has a port, and for sentinels the name of the "
+            "service at its end (async+redis+sentinel://host:26379/service)"
+        ) from None
     assert isinstance(storage, Storage)
     return storage
 

@@ -311,6 +311,14 @@ def test_the_file_of_a_token_is_handed_on_to_be_read_again(tmp_path: Path) -> No
     assert load(Settings, {"PULSAR_TOKEN_FILE": str(file)}).broker_options["token_file"] == file
 
 
+@pytest.mark.parametrize("url", ["async+redis://host", "async+redis+sentinel://host:26379", "async+redis://host:port"])
+def test_a_store_of_limits_without_port_or_service_lacks_that_and_no_package(url: str) -> None:
+    (sentence,) = problems(GatewaySettings, {"LIMITS_STORAGE_URL": url})
+    assert "which has a port, and for sentinels the name of the service at its end" in sentence
+    (sentence,) = problems(GatewaySettings, {"LIMITS_STORAGE_URL": "async+mongodb://host:27017"})
+    assert "pip install 'limits[async-mongodb]'" in sentence
+
+
 def test_several_processes_need_a_broker_and_a_store_of_limits_that_they_share() -> None:
     several = {"GATEWAY_PROCESSES": "2"}
     load(GatewaySettings, several)
