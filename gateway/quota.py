@@ -18,7 +18,7 @@ from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 from prometheus_client import Counter, Gauge
 
-from gateway.limit_storage import close_storage, open_storage
+from gateway.limit_storage import close_storage, is_memory, open_storage
 from gateway.media import text_bytes
 from gateway.permits import RETRY_MS, Permits, too_many
 from gateway.token_window import WINDOW_S, TokenWindow, go_duration
@@ -70,6 +70,7 @@ class Quota:
         self._tokens = SlidingWindowCounterRateLimiter(storage)
         self._permits = Permits()
         self._places = places
+        self._is_alone = is_memory(storage_url)
         self._last_at: dict[str, float] = {}
         self._storage_works = True
         self._ask_from = 0.0
@@ -209,9 +210,9 @@ class Quota:
         return None if found is None else TokenWindow(*found)
 
     def _last_leaves_s(self, key: Key) -> float:
-        """When the newest request leaves the window. One that another gateway let in is taken to have come now."""
+        """When the newest request leaves the window. One that another gateway may have let in is taken to be new."""
         last = self._last_at.get(key.name)
-        return WINDOW_S if last is None else max(0.0, last + WINDOW_S - time.monotonic())
+        return max(0.0, last + WINDOW_S - time.monotonic()) if self._is_alone and last is not None else WINDOW_S
 
     async def _ask(self, question: Callable[[], Awaitable[T]], *, counts: bool = False) -> T | None:
         """The answer of the store; None where it has none. A store that is away stops nobody: it is only a limit.

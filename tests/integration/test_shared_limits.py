@@ -56,6 +56,10 @@ async def two(fleet: InProcessFleet, keys: Keys, redis: RedisServer) -> list[Run
     return gateways
 
 
+async def resets(gateway: Running, key: str) -> str:
+    return (await models(gateway.port, key)).headers["x-ratelimit-reset-requests"]
+
+
 async def left(gateway: Running, key: str, kind: str) -> int:
     return int((await models(gateway.port, key)).headers[f"x-ratelimit-remaining-{kind}"])
 
@@ -72,6 +76,18 @@ async def test_two_gateways_let_in_exactly_what_one_would(
     for refused in (answer for answer in answers if answer.status == 429):
         assert 50 < int(refused.headers["retry-after"]) <= 60
     assert [await left(gateway, key, "requests") for gateway in gateways] == [0, 0]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_reset_is_never_told_sooner_than_what_another_gateway_has_let_in(
+    tmp_path: Path, fleet: InProcessFleet, redis_server: RedisServer
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("both", "--requests-per-min", "10")
+    first, second = await two(fleet, keys, redis_server)
+    assert await resets(first, key) == "0s"
+    assert [(await ask(gateway.port, key, "static")).status for gateway in (first, second)] == [200, 200]
+    assert [await resets(gateway, key) for gateway in (first, second)] == ["1m0s", "1m0s"]
 
 
 @pytest.mark.usefixtures("patient")
