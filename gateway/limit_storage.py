@@ -46,8 +46,12 @@ def open_storage(url: str) -> Storage:
     from limits.aio.storage import Storage  # takes a tenth of a second, and most gateways limit nobody
     from limits.storage import storage_from_string
 
+    from gateway.limit_memory import Memory
+
+    if is_memory(url):
+        return Memory()
     server = _server(url)
-    if find_spec(CLIENTS.get(server, "limits")) is None:
+    if find_spec(CLIENTS[server]) is None:
         raise ValueError(f"it needs a Python package that is not installed: pip install 'limits[async-{server}]'")
     # The library would look for another client of Redis than the one that comes with the gateway.
     client = {"implementation": "redispy"} if server == "redis" else {}

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "fleet": "a command line",
     "gateway.keyring": "keys in a database",
     "gateway.quota": "limits of keys in a database",
+    "gateway.limit_memory": "limits of keys in a database",
     "gateway.limit_storage": "limits of keys in a database",
     "gateway.token_questions": "how many tokens prompts have, which nobody asks there",
     "management.backlogs": "its clock is an argument; only the fleet's view reads it",

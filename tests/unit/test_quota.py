@@ -7,18 +7,23 @@ import logging
 import subprocess
 import sys
 import time
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.key import Key
+from gateway.limit_memory import Memory
 from gateway.quota import Quota
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until
 from wire.errors import RateLimited
 from wire.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUESTIONS = ("acquire_entry", "get_moving_window", "get_sliding_window", "acquire_sliding_window_entry")
 LIMITED = Key(name="k", requests_per_min=1, tokens_per_min=1000)
@@ -38,7 +43,7 @@ async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
         raise ConnectionError("redis://:hunter2@host")
 
     for name in QUESTIONS:
-        monkeypatch.setattr(f"limits.aio.storage.MemoryStorage.{name}", away)
+        monkeypatch.setattr(f"gateway.limit_memory.Memory.{name}", away)
     with caplog.at_level(logging.INFO, "gateway"):
         for _ in range(3):
             quota.end(await quota.admit(LIMITED, REQUEST), 10)
@@ -68,7 +73,7 @@ async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_ques
         raise AssertionError
 
     for name in QUESTIONS:
-        monkeypatch.setattr(f"limits.aio.storage.MemoryStorage.{name}", silent)
+        monkeypatch.setattr(f"gateway.limit_memory.Memory.{name}", silent)
     for _ in range(2):
         permit = await quota.admit(LIMITED, REQUEST)
         assert await quota.headers(LIMITED) == []
@@ -88,7 +93,7 @@ class Silent:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 60.0)
-        monkeypatch.setattr("limits.aio.storage.MemoryStorage.get_sliding_window", self._ask)
+        monkeypatch.setattr("gateway.limit_memory.Memory.get_sliding_window", self._ask)
         self.waiting: list[asyncio.Future[None]] = []
         self.asked = 0
 
@@ -152,7 +157,7 @@ async def test_a_store_that_answers_and_counts_nothing_is_told_of_once(
     async def full(*_: object, **__: object) -> NoReturn:
         raise MemoryError("OOM command not allowed when used memory > 'maxmemory'.")
 
-    monkeypatch.setattr("limits.aio.storage.MemoryStorage.acquire_entry", full)
+    monkeypatch.setattr("gateway.limit_memory.Memory.acquire_entry", full)
     with caplog.at_level(logging.INFO, "gateway"):
         for _ in range(3):
             quota.end(await quota.admit(by_requests, REQUEST), 0)
@@ -176,6 +181,30 @@ async def test_a_clock_that_is_set_back_locks_no_key_out(monkeypatch: pytest.Mon
     with pytest.raises(RateLimited) as refused:
         await quota.admit(LIMITED, REQUEST)
     assert 50_000 < (refused.value.retry_after_ms or 0) <= 60_000
+
+
+async def test_memory_looks_once_a_minute_for_what_it_may_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, looks = Memory(), 0
+
+    async def looked_at(call: Callable[..., int], *arguments: object) -> int:
+        nonlocal looks
+        looks += 1
+        return call(*arguments)
+
+    monkeypatch.setattr("asyncio.to_thread", looked_at)
+
+    async def used(names: str) -> None:
+        for name in names:
+            assert await storage.acquire_entry(name, 10, 60)
+            await until(lambda: storage.timer is None or storage.timer.done())
+
+    await used("abcabc")
+    assert looks == 1, "at the first use"
+    minute_later = time.monotonic() + 61, time.time() + 61
+    monkeypatch.setattr("gateway.limit_memory.time", SimpleNamespace(monotonic=lambda: minute_later[0]))
+    monkeypatch.setattr("limits.aio.storage.memory.time", SimpleNamespace(time=lambda: minute_later[1]))
+    await used("dede")
+    assert (looks, sorted(storage.events)) == (5, ["d", "e"])
 
 
 def test_a_gateway_without_a_database_loads_neither_sqlalchemy_nor_limits() -> None:
