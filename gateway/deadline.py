@@ -24,13 +24,15 @@ def timeout_ms(headers: Mapping[bytes, bytes], limit_s: float, *, stream: bool) 
     :class:`wire.errors.InvalidRequest` for what a client asks for itself.
     """
     limits = [round(limit_s * 1000)]
+    # Blanks behind a header's value are not part of it, which the parser of HTTP leaves to us.
     if (asked := headers.get(TIMEOUT_HEADER)) is not None:
+        asked = asked.rstrip()
         if not asked.isdigit() or len(asked) > 12 or int(asked) < 1:
             raise InvalidRequest(
                 "x-request-timeout-ms must be a number of milliseconds, 1 or more.", param="x-request-timeout-ms"
             )
         limits.append(int(asked))
-    patience = headers.get(LIBRARY_HEADER, b"")
+    patience = headers.get(LIBRARY_HEADER, b"").rstrip()
     if not stream and _SECONDS.fullmatch(patience) and (milliseconds := round(float(patience) * 1000)):
         limits.append(milliseconds)
     return min(limits)

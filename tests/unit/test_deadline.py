@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.deadline import timeout_ms
+from wire.errors import InvalidRequest
 
 OWN, LIBRARY = b"x-request-timeout-ms", b"x-stainless-read-timeout"
 
@@ -18,7 +19,8 @@ OWN, LIBRARY = b"x-request-timeout-ms", b"x-stainless-read-timeout"
         ({LIBRARY: b"20"}, 20_000, 600_000),
         ({LIBRARY: b"0.25"}, 250, 600_000),
         ({LIBRARY: b"900.0"}, 600_000, 600_000),
-        ({OWN: b"30000", LIBRARY: b"20"}, 20_000, 30_000),
+        ({OWN: b"30000 \t", LIBRARY: b"20 "}, 20_000, 30_000),
+        ({OWN: b"1"}, 1, 1),
         ({OWN: b"10000", LIBRARY: b"20"}, 10_000, 10_000),
     ],
 )
@@ -32,3 +34,10 @@ def test_the_shortest_counts_and_a_library_is_heard_for_whole_answers(
 @pytest.mark.parametrize("said", [b"", b"None", b"-1", b"nan", b"inf", b"1e-9", b"0", b"0.0", b"9" * 400, b"1.5.2"])
 def test_what_a_library_says_in_another_form_is_no_fault_of_the_client(said: bytes) -> None:
     assert timeout_ms({LIBRARY: said}, 600.0, stream=False) == 600_000
+
+
+@pytest.mark.parametrize("asked", [b"", b"0", b"-1", b"1.5", b"1e3", b"1000000000000", b"soon"])
+def test_what_a_client_asks_for_in_another_form_is_refused(asked: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        timeout_ms({OWN: asked}, 600.0, stream=False)
+    assert refused.value.param == "x-request-timeout-ms"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.bad_input.rows import good, with_part, with_schema
-from tests.raw_http import exchange, post
+from tests.raw_http import JSON, exchange, post
 
 if TYPE_CHECKING:
     from tests.integration.bad_input.place import Place
@@ -65,3 +65,9 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize("body", GOOD.values(), ids=GOOD)
 async def test_what_is_odd_but_right_is_answered(place: Place, body: bytes | dict[str, Any]) -> None:
     assert (await exchange(place.port, post(body))).status == 200
+
+
+@pytest.mark.parametrize("length", ["content-length: {} \t", f"content-length: {'0' * 5000}{{}}"])
+async def test_a_length_with_blanks_behind_it_or_zeros_before_it_is_a_length(place: Place, length: str) -> None:
+    body = json.dumps(good()).encode()
+    assert (await exchange(place.port, post(body, *JSON, length.format(len(body))))).status == 200
