@@ -6,7 +6,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from broker.interface import BrokerError
+from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
 from wire import codec
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.metrics import GatewayMetrics
     from gateway.models import Models
     from gateway.queue import RequestQueue
+    from wire.presence import Presence
     from wire.topics import Topics
 
 log = Log("gateway")
@@ -75,7 +79,7 @@ class PresenceListener:
 
     def _hear(self, payload: bytes) -> None:
         try:
-            presence = codec.decode_presence(payload)
+            presence = by_our_clock(codec.decode_presence(payload), now_ms())
             if self._models.heard(presence, asyncio.get_running_loop().time(), int(time.time())):
                 log.info("A model is known.", action="model_known", model=presence.model)
                 self._queue.prepare(presence.model)
@@ -93,3 +97,10 @@ class PresenceListener:
                 )
                 await self._queue.close(model)
             self._metrics.nodes.set(self._models.node_count)
+
+
+def by_our_clock(presence: Presence, now_ms: int) -> Presence:
+    """The heartbeat, with the time at which its node tries again as long from now as it was when the node said it."""
+    if presence.until_ms is None:
+        return presence
+    return msgspec.structs.replace(presence, until_ms=max(0, now_ms + presence.until_ms - presence.sent_ms))

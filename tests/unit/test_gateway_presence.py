@@ -1,0 +1,52 @@
+"""What a gateway makes of heartbeats."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.memory import MemoryBroker, MemoryServer
+from gateway.broker_wait import BrokerWait
+from gateway.metrics import GatewayMetrics
+from gateway.models import Models
+from gateway.presence import PresenceListener
+from gateway.queue import RequestQueue
+from process.identity import now_ms
+from tests.waiting import until
+from wire import codec
+from wire.presence import Presence
+from wire.topics import Topics
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("ahead_ms", [0, HOUR_MS, -HOUR_MS])
+async def test_a_node_tries_again_when_it_says_whatever_its_clock(
+    ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.presence.ROLL_CALL_S", 0.0)
+    broker, topics, models = MemoryBroker(MemoryServer()), Topics(), Models(["m"], 0.0, 0)
+    await broker.connect()
+    queue = RequestQueue(broker, topics, BrokerWait(broker))
+    listener = PresenceListener("gateway", broker, topics, models, queue, GatewayMetrics())
+    await listener.start()
+    before_ms = now_ms()
+    said = Presence(
+        node="node",
+        name="node",
+        model="m",
+        type="remote",
+        version="1",
+        state="rate_limited",
+        slots=1,
+        sent_ms=before_ms + ahead_ms,
+        started_ms=0,
+        until_ms=before_ms + ahead_ms + 20_000,
+    )
+    producer = await broker.producer(topics.presence)
+    await producer.send(codec.encode(said))
+    await until(lambda: models.node_count == 1)
+    (group,) = models.capacity("m").groups
+    assert before_ms + 20_000 <= group.from_ms <= now_ms() + 21_000  # nodes of one second come back together
+    await listener.aclose()
+    await queue.aclose()
+    await broker.aclose()
