@@ -173,6 +173,15 @@ async def test_who_has_no_tokens_left_does_not_lose_a_request(door: Door) -> Non
     assert (await door.told(key))["remaining-requests"] == "4"
 
 
+async def test_tokens_of_a_key_without_a_limit_of_them_are_not_counted(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = Key(name="k", requests_per_min=2)
+    await door.use(key, 1000)
+    assert list(await door.told(key)) == ["limit-requests", "remaining-requests", "reset-requests"]
+    assert caplog.records == []
+
+
 async def test_requests_at_once_are_those_of_one_key(door: Door) -> None:
     key, other = Key(name="k", concurrent_max=1, tokens_per_min=1000), Key(name="other", concurrent_max=1)
     permit = await door.quota.admit(key, REQUEST)
@@ -217,4 +226,4 @@ async def test_a_place_among_all_processes_is_taken_and_left_once(monkeypatch: p
     assert places.left == ["k", "k"], "who is refused for something else leaves its place"
     assert door.open == 0
     await door.use(Key(name="free", requests_per_min=1))
-    assert places.asked == [("k", 3)] * 4
+    assert (places.asked, places.left) == ([("k", 3)] * 4, ["k", "k"])
