@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,12 +16,14 @@ from sqlalchemy import delete, text
 
 from gateway.keyring import Keyring
 from gateway.keys import ApiKeys, digest_of
+from process.identity import now_ms
 from store import database
 from store import keys as table
 from store.database import writing
 from store.keys import KeyLimits, NewSecret
 from store.migrate import upgrade
 from store.tables import API_KEYS
+from tests.waiting import until
 from wire.errors import KeysUnavailable, Unauthorized
 
 if TYPE_CHECKING:
@@ -34,11 +38,11 @@ def url_in(directory: Path) -> str:
     return f"sqlite+aiosqlite:///{directory}/keys.db"
 
 
-async def with_key(directory: Path) -> AsyncEngine:
+async def with_key(directory: Path, expires_ms: int | None = None) -> AsyncEngine:
     engine = database.open(url_in(directory))
     await upgrade(engine)
     async with writing(engine) as connection:
-        await table.create(connection, "app", NewSecret(DIGEST, "sk-secret"), KeyLimits(models=("a",)), 1, None)
+        await table.create(connection, "app", NewSecret(DIGEST, "sk-secret"), KeyLimits(models=("a",)), 1, expires_ms)
     return engine
 
 
@@ -95,6 +99,83 @@ async def test_a_database_that_fails_keeps_the_keys_and_is_told_of_once(
     assert registry.get_sample_value("gateway_keys_database_up") == 0
     assert registry.get_sample_value("gateway_keys_reads_failed_total") == 3
     assert keyring.find(DIGEST) is not None
+    await keyring.aclose()
+    await engine.dispose()
+
+
+async def test_a_key_is_over_at_its_last_moment_without_another_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await with_key(tmp_path, expires_ms=now_ms() + 60_000)
+    registry = CollectorRegistry()
+    keyring = Keyring(url_in(tmp_path), registry, stale_s=300)
+    await keyring.refresh()
+    found = keyring.find(DIGEST)
+    assert found is not None
+    assert found.expires_ms is not None
+    assert registry.get_sample_value("gateway_keys") == 1
+    for moment, wanted in ((found.expires_ms - 1, found), (found.expires_ms, None)):
+        monkeypatch.setattr("gateway.keyring.now_ms", lambda moment=moment: moment)
+        assert keyring.find(DIGEST) is wanted
+    await keyring.aclose()
+    await engine.dispose()
+
+
+async def test_what_changed_without_a_new_version_is_seen_within_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await with_key(tmp_path)
+    keyring = Keyring(url_in(tmp_path), CollectorRegistry(), stale_s=300)
+    await keyring.refresh()
+    async with writing(engine) as connection:
+        await connection.execute(delete(API_KEYS))
+    await keyring.refresh()
+    assert keyring.find(DIGEST) is not None
+    monkeypatch.setattr("gateway.keyring.READ_ALL_S", 0.0)
+    await keyring.refresh()
+    assert keyring.find(DIGEST) is None
+    await keyring.aclose()
+    await engine.dispose()
+
+
+async def test_a_database_is_asked_again_and_again_and_its_return_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await with_key(tmp_path)
+    keyring = Keyring(url_in(tmp_path), CollectorRegistry(), stale_s=300, poll_s=0.01)
+    with caplog.at_level(logging.INFO, "gateway"), monkeypatch.context() as away:
+        away.setattr(table, "version", broken_off)
+        reading = asyncio.create_task(keyring.run())
+        await keyring.tried.wait()
+        assert not keyring.is_known
+        away.undo()
+        await until(lambda: keyring.is_known)
+        async with writing(engine) as connection:
+            await table.revoke(connection, "app", now_ms())
+        await until(lambda: keyring.find(DIGEST) is None)
+        reading.cancel()
+        await asyncio.wait([reading])
+    told = [re.findall('action="(.*?)"', record.message)[0] for record in caplog.records]
+    assert told == ["keys_unavailable", "keys_recovered", "keys_read"]
+    await keyring.aclose()
+    await engine.dispose()
+
+
+async def broken_off(_: object) -> NoReturn:
+    raise ConnectionResetError
+
+
+async def test_a_database_that_lost_its_tables_has_no_keys_and_opens_no_door(tmp_path: Path) -> None:
+    engine = await with_key(tmp_path)
+    keyring = Keyring(url_in(tmp_path), CollectorRegistry(), stale_s=300)
+    await keyring.refresh()
+    async with writing(engine) as connection:
+        await connection.execute(text("DROP TABLE api_keys_version"))
+    for _ in range(2):  # the first one fails, and the second one knows why
+        await keyring.refresh()
+    assert keyring.find(DIGEST) is None
+    assert keyring.budgets == {}
+    assert not keyring.is_empty
     await keyring.aclose()
     await engine.dispose()
 
