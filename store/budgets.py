@@ -124,8 +124,11 @@ async def of_subjects(connection: AsyncConnection, subjects: Iterable[tuple[Scop
 
 
 async def put(connection: AsyncConnection, budget: Budget) -> None:
-    """Add a budget, or change it; what is spent stays spent."""
+    """Add a budget, or change it; what is spent stays spent. In another currency nothing is reserved yet."""
     await _changed(connection)
+    currency = await connection.scalar(select(BUDGETS.c.currency).where(_is(BUDGETS, [budget.id])))
+    if currency != budget.currency:
+        await connection.execute(delete(RESERVATIONS).where(_is(RESERVATIONS, [budget.id])))
     row = {
         **budget.id._asdict(),
         "currency": budget.currency,

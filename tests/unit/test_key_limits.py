@@ -123,6 +123,17 @@ async def test_requests_leave_the_minute_one_by_one_and_headers_say_so(door: Doo
     await is_told("2", "0s")
 
 
+async def test_the_reset_of_one_key_says_nothing_of_another(door: Door) -> None:
+    first, second = Key(name="first", requests_per_min=2), Key(name="second", requests_per_min=2)
+    await door.use(first)
+    door.now += 30
+    await door.use(second)
+    assert [(await door.told(key))["reset-requests"] for key in (first, second)] == ["30s", "1m0s"]
+    door.now += 31
+    await door.use(second)
+    assert [(await door.told(key))["reset-requests"] for key in (first, second)] == ["0s", "1m0s"]
+
+
 async def test_a_lower_limit_than_before_leaves_nothing_and_not_less(door: Door) -> None:
     key = Key(name="k", tokens_per_min=1000)
     permits = [await door.quota.admit(key, request(max_tokens=400)) for _ in range(2)]
@@ -146,7 +157,8 @@ async def test_tokens_are_held_then_counted_and_fade(door: Door) -> None:
     await until(lambda: not len(door.tasks))
     await is_told("500", "2m0s")
     assert await door.waits_ms(key, request(max_tokens=749)) == 90_000  # half of them, half a minute after this one
-    assert door.refused("tokens") == 1
+    assert await door.waits_ms(key, request(max_tokens=999)) == 120_000  # nothing may be left of them
+    assert door.refused("tokens") == 2
     door.now += 90
     await is_told("750", "30s")
     permit = await door.quota.admit(key, request(max_tokens=749))
