@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from broker.memory import MemoryBroker, MemoryServer
 from fleet.__main__ import main
+from gateway.queue import NotPublished, RequestQueue
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
 from store import budgets as table
@@ -20,7 +21,7 @@ from store.database import reading
 from store.money_tables import RESERVATIONS
 from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask, bearer
-from tests.raw_http import exchange, post
+from tests.raw_http import exchange, get, post
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -212,6 +213,60 @@ async def test_without_the_database_who_has_a_budget_waits_and_others_pass(
     answer = await ask(gateway.port, alice, "static")
     assert (answer.status, answer.error["code"]) == (503, "budgets_unavailable")
     assert (await ask(gateway.port, bob, "static")).status == 200
+
+
+async def test_who_finds_the_gateway_full_or_the_queue_away_holds_nothing(
+    treasury: Treasury, fleet: InProcessFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await treasury.keys.create("alice", "--concurrent", "2")
+    await treasury.run("budgets", "set", "key", "alice", "day", "9")
+    gateway = await fleet.gateway(MODELS="static", REQUESTS_MAX="1", **treasury.environment)
+
+    async def waits(count: int) -> bool:
+        figures = (await exchange(gateway.port, get("/metrics", *bearer(key)))).body.decode()
+        return all(f"{name} {count}.0" in figures for name in ("gateway_requests_waiting", "gateway_requests_open"))
+
+    waiting = asyncio.create_task(ask(gateway.port, key, "static"))
+    await until(lambda: _some_reserved(treasury))
+    for _ in range(3):  # a place that one of them kept would be the last that the key has
+        answer = await ask(gateway.port, key, "static")
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
+    await until(lambda: _some_reserved(treasury))
+    assert await waits(1)
+    waiting.cancel()
+    await until(lambda: waits(0))
+
+    async def away(*_: object) -> None:
+        raise NotPublished(retry_after_ms=1000)
+
+    monkeypatch.setattr(RequestQueue, "publish", away)
+    before = await treasury.reserved()
+    for _ in range(3):
+        answer = await ask(gateway.port, key, "static")
+        assert (answer.status, answer.error["code"]) == (503, "queue_unavailable")
+
+    async def is_as_before() -> bool:
+        return await treasury.reserved() == before and await waits(0)
+
+    await until(is_as_before)
+
+
+async def test_tags_are_those_of_the_key_and_of_the_metadata_that_the_settings_name(
+    treasury: Treasury, fleet: InProcessFleet
+) -> None:
+    plain, fixed = await treasury.keys.create("plain"), await treasury.keys.create("fixed", "--tag", "team=search")
+    await treasury.run("budgets", "set", "tag", "team=search", "day", "0.5")
+    await treasury.run("budgets", "set", "tag", "job=night", "day", "0.5")
+    await fleet.node()
+    gateways = [await fleet.gateway(METADATA_TAGS=names, **treasury.environment) for names in ("*", "job,customer")]
+
+    async def statuses(key: str, **metadata: str) -> list[int]:
+        return [(await ask(gateway.port, key, "static", metadata=metadata)).status for gateway in gateways]
+
+    assert await statuses(plain, team="other") == [200, 200]
+    assert await statuses(plain, team="search") == [429, 200]
+    assert await statuses(plain, job="night") == [429, 429]
+    assert await statuses(fixed, team="other") == [429, 429], "a key's own tags are nobody else's to say"
 
 
 async def test_a_removed_budget_holds_nobody(treasury: Treasury, fleet: InProcessFleet) -> None:
