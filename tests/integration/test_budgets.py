@@ -249,6 +249,8 @@ async def test_who_finds_the_gateway_full_or_the_queue_away_holds_nothing(
         return await treasury.reserved() == before and await waits(0)
 
     await until(is_as_before)
+    figures = (await exchange(gateway.port, get("/metrics", *bearer(key)))).body.decode()
+    assert 'gateway_requests_total{outcome="cancelled"} 1.0' in figures, "who is refused was never accepted"
 
 
 async def test_tags_are_those_of_the_key_and_of_the_metadata_that_the_settings_name(
