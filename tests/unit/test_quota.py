@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 import sys
@@ -115,12 +116,14 @@ BY_TOKENS = Key(name="t", tokens_per_min=1000)
 async def test_of_a_burst_fifty_questions_are_asked_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store, quota = Silent(monkeypatch), Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
+    registry = CollectorRegistry()
+    store, quota = Silent(monkeypatch), Quota("async+memory://", Tasks(Log("gateway")), registry)
     asking = [asyncio.ensure_future(quota.headers(BY_TOKENS)) for _ in range(200)]
     await until(lambda: store.asked == 50)
     store.fail()
     assert await asyncio.gather(*asking) == [[]] * 200, "who waits for its turn hears that the store is away"
     assert store.asked == 50
+    assert registry.get_sample_value("gateway_limits_unchecked_total") == 200
 
 
 async def test_nobody_waits_in_line_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,26 +150,45 @@ async def test_whether_a_store_is_back_one_request_asks_for_all(monkeypatch: pyt
     assert all(await asyncio.gather(*(quota.headers(BY_TOKENS) for _ in range(5))))
 
 
+@pytest.mark.parametrize(
+    ("limited", "counts"),
+    [
+        (Key(name="k", requests_per_min=1), "acquire_entry"),
+        (Key(name="k", tokens_per_min=1000), "acquire_sliding_window_entry"),
+    ],
+)
 async def test_a_store_that_answers_and_counts_nothing_is_told_of_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limited: Key, counts: str
 ) -> None:
     monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
-    quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
-    by_requests = Key(name="k", requests_per_min=1)
+    tasks = Tasks(Log("gateway"))
+    quota = Quota("async+memory://", tasks, CollectorRegistry())
 
     async def full(*_: object, **__: object) -> NoReturn:
         raise MemoryError("OOM command not allowed when used memory > 'maxmemory'.")
 
-    monkeypatch.setattr("gateway.limit_memory.Memory.acquire_entry", full)
+    async def use() -> None:
+        quota.end(await quota.admit(limited, REQUEST), 10)
+        await until(lambda: not len(tasks))
+
     with caplog.at_level(logging.INFO, "gateway"):
-        for _ in range(3):
-            quota.end(await quota.admit(by_requests, REQUEST), 0)
-            assert len(await quota.headers(by_requests)) == 3, "it still answers questions"
+        with monkeypatch.context() as patched:
+            patched.setattr(f"gateway.limit_memory.Memory.{counts}", full)
+            for _ in range(3):
+                await use()
+                assert len(await quota.headers(limited)) == 3, "it still answers questions"
         assert len(caplog.records) == 1
-        monkeypatch.undo()
-        caplog.set_level(logging.INFO, "gateway")
-        quota.end(await quota.admit(by_requests, REQUEST), 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(f"gateway.limit_memory.Memory.{counts}", refuses)
+            with contextlib.suppress(RateLimited):
+                await use()
+        assert len(caplog.records) == 1, "who is at its limit is not counted"
+        await use()
     assert ["limits_recovered" in record.message for record in caplog.records] == [False, True]
+
+
+async def refuses(*_: object, **__: object) -> bool:
+    return False
 
 
 async def test_a_clock_that_is_set_back_locks_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
