@@ -161,6 +161,12 @@ def test_requests_at_work_on_a_node_that_leaves_stand_in_nobodys_way() -> None:
     assert reception.enter().admitted == Standing(1, 1000)
 
 
+def test_those_that_wait_are_ahead_though_nodes_have_said_of_more_at_work_than_there_are() -> None:
+    reception = Reception(heartbeat("node-a"), heartbeat("node-b", slots=5, busy=5, state="draining"))
+    standings = [reception.enter().admitted for _ in range(3)]
+    assert standings == [Standing(0, 0), Standing(1, 1000), Standing(2, 2000)]
+
+
 def test_a_cold_model_admits_a_count_of_requests() -> None:
     reception = Reception(cold_requests_max=3)
     assert [reception.enter(left_ms=1).admitted for _ in range(3)] == [Standing(n, None) for n in (1, 2, 3)]

@@ -1,9 +1,14 @@
-"""What a gateway reports of its own requests."""
+"""What a gateway reports of its own requests, and what it makes of the others' reports."""
 
 from __future__ import annotations
 
-from gateway.backlog import Backlog
-from wire.backlog import ModelBacklog
+from typing import TYPE_CHECKING
+
+from gateway.backlog import Backlog, Counts
+from wire.backlog import BacklogReport, ModelBacklog
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_report_says_since_when_the_oldest_waits_and_how_many_were_let_in() -> None:
@@ -25,3 +30,33 @@ def test_a_report_says_since_when_the_oldest_waits_and_how_many_were_let_in() ->
     for since_ms in (10, 20, 30):
         backlog.move("m", "waiting", None, since_ms=since_ms)
     assert told() == ModelBacklog(model="m", taken=1, accepted=4)
+
+
+def hear(backlog: Backlog, sent_ms: int, waiting: int, taken: int = 0, *, name: str = "gateway-b") -> bool:
+    """A report of another gateway on the model ``m``."""
+    models = (ModelBacklog(model="m", waiting=waiting, taken=taken),)
+    return backlog.heard(BacklogReport(gateway=name, sent_ms=sent_ms, models=models), {"m"}, 0.0)
+
+
+def test_a_model_that_is_known_again_counts_from_nothing() -> None:
+    backlog = Backlog("gateway-a")
+    hear(backlog, 1, waiting=3)
+    backlog.forget_the_silent(set(), 0.0)
+    hear(backlog, 2, waiting=1)
+    assert backlog.of("m") == Counts(waiting=1)
+
+
+def test_how_many_were_taken_elsewhere_never_goes_back() -> None:
+    backlog = Backlog("gateway-a")
+    for sent_ms, taken in enumerate((5, 7, 1, 2)):  # the other gateway forgets a model, too
+        hear(backlog, sent_ms, waiting=0, taken=taken)
+    assert backlog.of("m").taken == 3, "two, then one: what was taken before the first report is nobody's turn here"
+
+
+def test_gateways_that_are_listened_to_are_heard_though_no_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.backlog.GATEWAYS_MAX", 1)
+    backlog = Backlog("gateway-a")
+    assert hear(backlog, 1, waiting=1)
+    assert not hear(backlog, 1, waiting=10, name="gateway-c")
+    assert not hear(backlog, 2, waiting=2)
+    assert backlog.of("m") == Counts(waiting=2)
