@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker.interface import BrokerError, BrokerForbidden, BrokerUnavailable, Kind, SendRejected, SendUnknown
+from broker.interface import (
+    BrokerError,
+    BrokerForbidden,
+    BrokerUnavailable,
+    Kind,
+    PayloadTooLarge,
+    SendRejected,
+    SendUnknown,
+)
 from broker.memory import MemoryBroker, MemoryServer
 from gateway.broker_wait import BrokerWait
 from gateway.queue import NotPublished, RequestQueue
 from tests.passing_broker import PassingBroker
 from tests.waiting import until
 from wire import codec
-from wire.errors import Overloaded, QueueUnavailable
+from wire.errors import BodyTooLarge, Overloaded, QueueUnavailable
 from wire.request import Request
 from wire.topics import WORKERS, Topics
 
@@ -40,9 +48,16 @@ class FailingBroker(PassingBroker):
     def __init__(self, server: MemoryServer, *failures: BrokerError) -> None:
         super().__init__(MemoryBroker(server))
         self.failures = list(failures)
+        self.unopened: list[BrokerError] = []
+        """Why producers cannot be had, one after the other."""
+        self.may_open = asyncio.Event()
+        self.may_open.set()
         self._server = server
 
     async def producer(self, topic: str, *, gather_ms: int = 0) -> Producer:
+        await self.may_open.wait()
+        if self.unopened:
+            raise self.unopened.pop(0)
         producer = await super().producer(topic, gather_ms=gather_ms)
         send = producer.send
 
@@ -197,8 +212,9 @@ async def test_what_perhaps_is_in_the_topic_is_never_called_unpublished() -> Non
         (SendUnknown("No receipt."), QueueUnavailable),
         (BrokerForbidden("No."), NotPublished),
         (SendRejected("Too many."), Overloaded),
+        (PayloadTooLarge("No."), BodyTooLarge),
     ],
-    ids=["silent", "forbidden", "full"],
+    ids=["silent", "forbidden", "full", "large"],
 )
 async def test_a_broker_that_is_there_is_not_waited_for(failure: BrokerError, error: type[Exception]) -> None:
     async with opened(Desk(failure)) as desk:
@@ -211,3 +227,51 @@ async def test_who_has_waited_waits_for_a_place_too() -> None:
     async with opened(Desk(BrokerUnavailable("Away."), SendRejected("All go at once."))) as desk:
         await desk.publishing(1)
         assert await desk.published(1) == ["req_1"]
+
+
+async def test_a_topic_that_could_not_be_opened_is_opened_by_the_next_request() -> None:
+    async with opened(Desk(wait_s=0.0)) as desk:
+        await desk.queue.close(MODEL)
+        desk.broker.unopened = [BrokerUnavailable("Not yet.")]
+        with pytest.raises(NotPublished):
+            await desk.publishing(1)
+        await desk.publishing(2)
+        assert await desk.published(1) == ["req_2"]
+
+
+async def test_a_topic_that_cannot_be_used_for_long_is_waited_for_no_longer() -> None:
+    async with opened(Desk(wait_s=SHORT_S)) as desk:
+        await desk.queue.close(MODEL)
+        desk.broker.unopened = [BrokerUnavailable("Not yet.")] * 1000
+        with pytest.raises(NotPublished):
+            await desk.publishing(1)
+        desk.broker.unopened = []
+        await desk.publishing(2)
+        assert await desk.published(1) == ["req_2"]
+
+
+async def test_a_client_that_leaves_while_its_topic_is_opened_takes_nobody_along() -> None:
+    async with opened(Desk(wait_s=0.0)) as desk:
+        await desk.queue.close(MODEL)
+        desk.broker.may_open.clear()
+        leaving, staying = desk.publishing(1), desk.publishing(2)
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        desk.broker.may_open.set()
+        await staying
+        assert await desk.published(1) == ["req_2"]
+
+
+async def test_a_topic_that_is_not_opened_in_time_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.queue.OPEN_WITHIN_S", 0.01)
+    async with opened(Desk(wait_s=0.0)) as desk:
+        await desk.queue.close(MODEL)
+        desk.broker.may_open.clear()
+        with pytest.raises(NotPublished) as unpublished:
+            await desk.publishing(1)
+        assert unpublished.value.retry_after_ms == 1000
+        desk.broker.may_open.set()
+        await desk.queue.prepare(MODEL)
+        await desk.publishing(2)
+        assert await desk.published(1) == ["req_2"]
