@@ -103,3 +103,12 @@ def test_a_time_in_gos_form_reads_back_as_itself(ms: int) -> None:
 def test_times_are_written_as_go_writes_them() -> None:
     written = [go_duration(ms) for ms in (0, 12, 1000, 1500, 60_000, 360_000, 3_600_000, 3_661_001)]
     assert written == ["0s", "12ms", "1s", "1.5s", "1m0s", "6m0s", "1h0m0s", "1h1m1.001s"]
+
+
+def test_counters_that_a_store_has_not_or_that_end_apart_are_read_as_they_are() -> None:
+    nothing = TokenWindow(0, 0.0, 0, 0.0)  # as Redis says it
+    assert (nothing.used, nothing.reset_s(0), nothing.reset_s(1)) == (0, 0.0, 120.0)
+    assert [TokenWindow(0, 30.0, 0, 90.0).reset_s(held) for held in (0, 1)] == [0.0, 90.0]
+    assert TokenWindow(10, 30.0, 0, 90.0).reset_s(0) == 30.0
+    assert TokenWindow(10, 30.0, 0, 0.0).used == 5
+    assert TokenWindow(10, 5.0, 3, 90.0).used_in(20.0) == 3
