@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 from urllib.parse import urlsplit
@@ -33,6 +34,12 @@ def host_of(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def at_fault(error: OSError, port_setting: str) -> str:
+    """The setting to change where an address cannot be listened on: the port's, or its host's."""
+    is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+    return port_setting if is_port else port_setting.replace("PORT", "HOST")
 
 
 def is_loopback(host: str) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
+from process.host import at_fault
 from process.lifecycle import PortInUse
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)
     except OSError as error:
         listener.close()
-        wrong = setting if error.errno == errno.EADDRINUSE else setting.replace("PORT", "HOST")
+        wrong = at_fault(error, setting)
         raise PortInUse(f"{host}:{port} cannot be listened on ({error.strerror}): set {wrong} to another.") from None
-    listener.listen(2048)
     listener.setblocking(False)
     return listener
 

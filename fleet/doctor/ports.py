@@ -36,10 +36,8 @@ async def _check_port(address: Address) -> Finding:
     except CannotStart as problem:
         if await _is_ours(address):
             return ok(name, f"A role of ours serves {address.url} already.")
-        sentence = problem.lines[0].split(":", 1)[0]
-        return fail(
-            name, f"{sentence[:1].upper()}{sentence[1:]}.", f"Stop what listens there, or set {address.setting}."
-        )
+        sentence, _, remedy = problem.lines[0].partition(": ")
+        return fail(name, f"{sentence[:1].upper()}{sentence[1:]}.", f"{remedy[:1].upper()}{remedy[1:]}.")
     return ok(name, f"Port {address.port} on {address.host} is free.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.start.ending import CannotStart, Ending
+from process.host import at_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +64,6 @@ def _problem(address: Address) -> str | None:
                 f"stop what listens there, or wait until it has stopped, or set {address.setting} to a free port"
             )
         reason = error.strerror or error
-        return f"cannot listen on {address.host}:{address.port} ({address.role}): {reason}; see {address.setting}"
+        wrong = at_fault(error, address.setting)
+        return f"cannot listen on {address.host}:{address.port} ({address.role}; {reason}): set {wrong} to another"
     return None

@@ -397,6 +397,7 @@ def test_a_broker_that_nobody_runs_is_named(tmp_path: Path) -> None:
         ({"PULSAR_URL": "pulsar://[::1"}, 2, "PULSAR_URL=pulsar://[::1 is no service URL"),
         ({"PULSAR_URL": "pulsar://a..b:6650"}, 4, "a..b is no name of a host"),
         ({"HOST": "nonsense..host"}, 3, "nonsense..host is no name of a host (the gateway)"),
+        ({"NODE_HOST": "203.0.113.9"}, 3, "set NODE_HOST to another"),
     ],
 )
 def test_a_host_that_can_be_none_is_named(tmp_path: Path, wrong: dict[str, str], code: int, words: str) -> None:

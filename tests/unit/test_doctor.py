@@ -227,16 +227,25 @@ def test_the_list_of_models_stands_beside_the_completions(api_url: str, expected
     assert models_url(api_url) == expected
 
 
-async def test_a_port_that_something_else_holds_fails() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_port_that_something_else_holds_fails(host: str) -> None:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
         taken.settimeout(0)
         port = taken.getsockname()[1]
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr("fleet.doctor.ports._is_ours", _never)
-            (finding,) = await check_ports([Address("gateway", "127.0.0.1", port, "PORT")])
+            (finding,) = await check_ports([Address("gateway", host, port, "PORT")])
     assert finding.state == "fail"
-    assert str(port) in finding.sentence
-    assert "PORT" in (finding.remedy or "")
+    assert finding.sentence == f"Port {port} on {host} (gateway) is in use."
+    assert "set PORT to a free port" in (finding.remedy or "")
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "203.0.113.9"])
+async def test_a_host_that_is_not_this_machine_is_not_the_ports_fault(host: str) -> None:
+    (finding,) = await check_ports([Address("node", host, free_port(), "NODE_PORT")])
+    assert finding.state == "fail"
+    assert finding.sentence.startswith(f"Cannot listen on {host}:")
+    assert finding.remedy == "Set NODE_HOST to another."
 
 
 async def _never(_: Address) -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
+import pytest
+
 from process.http import bind
+from process.lifecycle import PortInUse
 
 
 async def test_small_packets_are_sent_at_once() -> None:
@@ -21,3 +25,29 @@ async def test_small_packets_are_sent_at_once() -> None:
         assert await asyncio.wait_for(told, 5), "else the body of an answer waits 40 ms for the receipt of its head"
         writer.close()
         await writer.wait_closed()
+
+
+def test_who_has_an_address_already_is_told_with_the_setting_that_changes_it() -> None:
+    with bind("127.0.0.1", 0, "PORT") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"^127.0.0.1:{port} .*: set MANAGEMENT_PORT to another"):
+            bind("127.0.0.1", port, "MANAGEMENT_PORT")
+
+
+@pytest.mark.parametrize(
+    ("refused", "setting"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "NODE_PORT"),  # below 1024, not as root
+        (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "NODE_HOST"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "NODE_HOST"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_the_fault_of_its_port_or_of_its_host(
+    monkeypatch: pytest.MonkeyPatch, refused: OSError, setting: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(PortInUse, match=rf"\({refused.strerror}\): set {setting} to another"):
+        bind("127.0.0.1", 80, "NODE_PORT")
