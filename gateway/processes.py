@@ -37,7 +37,7 @@ FIGURES_WAIT_S = 1.0
 STOP_EXTRA_S = 5.0
 """What leaving may take beside the clients: telling the last events, and letting go of the broker."""
 EXIT_UNCLEAN = 1
-_ASKED_TO_STOP = (0, -signal.SIGTERM, -signal.SIGINT)
+_ASKED_TO_STOP = (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 """By the signal itself ends who had not begun to serve."""
 
 

@@ -1,4 +1,4 @@
-"""How a process runs and ends: one event loop, SIGINT and SIGTERM as a wish to stop, tasks that tell of failure."""
+"""How a process runs and ends: one event loop, signals as a wish to stop, tasks that tell of failure."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run_role(
 
 
 def run_until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run on a loop of its own; SIGINT and SIGTERM set the event that the role gets."""
+    """Run on a loop of its own; SIGINT, SIGTERM and the end of its terminal set the event that the role gets."""
     # What the modules are made of stays for good: no look need go through it again.
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
@@ -87,8 +87,10 @@ def run_until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 async def _until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A terminal's end that whoever started us ignores, as nohup does, is not for us.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.set)
     await role(stop)
 
 
