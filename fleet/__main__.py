@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import signal
 import sys
 from pathlib import Path
 
@@ -40,6 +41,10 @@ LATE = {
     "cancel": ("fleet.operations.command", "cancel"),
 }
 """Commands by module and name that bring along what no role needs: read only by whoever asks for them."""
+
+
+UNTIL_STOPPED = {*ROLES, "controller", "up", "start", "container"}
+"""Commands that run until a signal asks them to stop."""
 
 
 class Commands(click.Group):
@@ -152,5 +157,13 @@ def doctor(*, as_json: bool, role: tuple[str, ...]) -> None:
     sys.exit(examine(role or ROLES, as_json=as_json))
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command. To read what one needs takes half a second, in which a signal asks it to stop as it does later."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if UNTIL_STOPPED.intersection(sys.argv[1:2]) and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
     main()
+
+
+if __name__ == "__main__":
+    run()

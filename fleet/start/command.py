@@ -10,7 +10,7 @@ import click
 
 from fleet.start import fleet_plan, image
 from fleet.start.broker_choice import ASKABLE, Broker, Choice, choose, find_home
-from fleet.start.ending import CannotStart, Ending
+from fleet.start.ending import CannotStart
 from fleet.start.environment import complete, names_in_files
 from fleet.start.greeting import greeting
 from fleet.start.ports import require_free
@@ -76,16 +76,14 @@ def told(action: Callable[[Printer], int]) -> int:
     """Run `action`; what kept it from starting goes to standard error, after everything else that was said."""
     printer = Printer(sys.stdout)
     try:
-        code = action(printer)
+        return action(printer)
     except CannotStart as problem:
         printer.close()
         for line in problem.lines:
             click.echo(line, err=True)
         return problem.ending
-    except KeyboardInterrupt:  # before the supervisor listens to signals nothing has been started
-        code = Ending.STOPPED
-    printer.close()
-    return code
+    finally:
+        printer.close()
 
 
 def _start(pulsar: str, where: str, printer: Printer) -> int:

@@ -420,6 +420,19 @@ def test_a_docker_command_without_a_daemon_is_not_enough(tmp_path: Path) -> None
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "library"), [("start", "dotenv"), ("container", "dotenv"), ("up", "uvloop"), ("node", "uvloop")]
+)
+def test_a_signal_that_comes_while_a_command_is_being_read_ends_it_with_0(
+    tmp_path: Path, command: str, library: str, number: signal.Signals
+) -> None:
+    """Process 1 of a container would never hear of SIGTERM, and Ctrl-C would end as a failure."""
+    (tmp_path / f"{library}.py").write_text(f"import os\nos.kill(os.getpid(), {number.value})\n")
+    ended = run_fleet((command,), tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_a_container_ends_with_the_code_of_a_role_that_died(tmp_path: Path) -> None:
     ended = run_fleet(("container", "node"), tmp_path, NODE_PORT="x")
     assert ended.returncode == 2
