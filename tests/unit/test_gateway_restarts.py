@@ -8,7 +8,7 @@ import pytest
 
 from gateway.restarts import EXIT_HOPELESS, STARTS_MAX, Restarts
 from process.lifecycle import EXIT_PORT_IN_USE, GivenUp
-from process.restarts import PAUSE_S_MAX, STEADY_S
+from process.restarts import PAUSE_S_MAX, STEADY_S, how
 from process.settings import EXIT_WRONG_SETTING
 
 KILLED = -signal.SIGKILL
@@ -55,3 +55,10 @@ def test_while_another_serves_or_after_it_did_nothing_is_given_up() -> None:
         for _ in range(STARTS_MAX - 1):
             restarts.ended(1, 1, None, others_ready=False)
         restarts.ready()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "with code 0"), (3, "with code 3"), (KILLED, "by SIGKILL"), (-200, "by signal 200")]
+)
+def test_how_a_process_ended_is_told_in_words(code: int, words: str) -> None:
+    assert how(code) == words

@@ -117,6 +117,19 @@ async def test_a_limit_ends_a_block_that_takes_longer_and_no_other() -> None:
     assert not task.cancelling()
 
 
+def test_a_limit_whose_block_has_ended_ends_nothing_more() -> None:
+    loop = MemoryLoop()
+
+    async def live() -> None:
+        with Timers(loop).limit(10) as limit:
+            await asyncio.sleep(1)
+        await asyncio.sleep(100)
+        assert not limit.over
+
+    loop.run_until_complete(live())
+    loop.close()
+
+
 @pytest.mark.parametrize("also_late", [False, True])
 async def test_whoever_is_cancelled_is_cancelled_within_a_limit_too(also_late: bool) -> None:
     limit = Timers(asyncio.get_running_loop()).limit(60)
