@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}(%\w+)?")
 """What may be one."""
+_PRIVATE = ("localhost", "local", "internal", "home.arpa")
+"""Below these nobody can have a name that all of the world finds (RFC 6761, 6762 and 8375; ICANN for internal)."""
 
 
 def check_host(host: str) -> str:
@@ -34,6 +36,16 @@ def host_of(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def is_public_name(host: str) -> bool:
+    """Whether this is a name that somebody else may have made, to point wherever he likes."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." in name and not name.endswith(tuple(f".{private}" for private in _PRIVATE))
+    return False
 
 
 def at_fault(error: OSError, port_setting: str) -> str:

@@ -259,3 +259,36 @@ async def test_without_keys_a_page_under_a_name_of_its_own_is_not_served(
             assert documented == set(paths) - {"/livez", "/readyz"}
     finally:
         await fleet.aclose()
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "status"),
+    [
+        ("host: evil.example:8081", {}, 403),
+        ("host: EVIL.example.", {}, 403),
+        ("host: localhost.evil.example", {}, 403),
+        ("host: evil.example", {"ALLOW_ANONYMOUS": "true"}, 200),
+        ("host: 127.0.0.1:8081", {}, 200),
+        ("host: 192.168.0.9:8081", {}, 200),
+        ("host: [::1]:8081", {}, 200),
+        ("host: localhost.", {}, 200),
+        ("host: gateway:8081", {}, 200),
+        ("host: host.docker.internal:8081", {}, 200),
+        ("accept: */*", {}, 200),
+    ],
+)
+async def test_without_keys_nothing_is_read_under_a_name_that_somebody_else_may_have_made(
+    host: str, more: dict[str, str], status: int
+) -> None:
+    """A page tells no origin when it reads from its own host. A program that calls us by such a name looks the same."""
+    server = MemoryServer()
+    fleet = InProcessFleet(lambda: MemoryBroker(server), {})
+    try:
+        running = await fleet.gateway(**more)
+        for method, path in (("GET", "/v1/models"), ("HEAD", "/v1/models"), ("GET", "/metrics")):
+            asked = f"{method} {path} HTTP/1.0\r\n{host}\r\n\r\n".encode()
+            answer = await exchange(running.port, asked, method=method)
+            assert answer.status == status, (method, path)
+        assert (await exchange(running.port, f"GET /livez HTTP/1.0\r\n{host}\r\n\r\n".encode())).status == 200
+    finally:
+        await fleet.aclose()
