@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,10 @@ log = Log("process")
 GC_OBJECTS = 20_000
 """New objects between two looks for garbage in cycles. Requests make next to none, and Python's own 700 would make each
 of them pay for a look at what the others hold."""
+
+
+FILES_MAX = (1_000_000, 10_240)
+"""Files that a process opens at most; the second is what macOS grants where it sets no limit."""
 
 
 class PortInUse(Exception):
@@ -78,6 +84,7 @@ def run_role(
 
 def run_until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run on a loop of its own; SIGINT, SIGTERM and the end of its terminal set the event that the role gets."""
+    _raise_file_limit()
     # What the modules are made of stays for good: no look need go through it again.
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
@@ -92,6 +99,18 @@ async def _until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> Non
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
     await role(stop)
+
+
+def _raise_file_limit() -> None:
+    """As far as this process may. Each client is a file, and the usual 1,024 are for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for files in FILES_MAX:
+        wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
 
 
 class Tasks:
