@@ -1,22 +1,302 @@
-"""The first of several processes: what it makes of one that hangs."""
+"""The first of several processes: whom it starts, replaces and kills, and what it puts together of them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.channel import Ask, Channel, Figures
-from gateway.processes import UNANSWERED_MAX, Process, Processes
+from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
+from gateway.figures import Family, Sample
+from gateway.processes import EXIT_UNCLEAN, UNANSWERED_MAX, Process, Processes
 from gateway.restarts import STARTS_MAX
 from gateway.settings import GatewaySettings
 from process.lifecycle import GivenUp
 from process.restarts import Backoff
 from process.settings import load
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SERVED = Family("served", "", "counter", [Sample("served_total", {}, 1.0)])
+BUSY = Family("busy", "", "gauge", [Sample("busy", {}, 1.0)])
+
+
+class Served:
+    """A process that the first one has started, as far as that one can see."""
+
+    def __init__(self, number: int, late: bool, end: socket.socket) -> None:
+        self.number = number
+        self.pid = 1000 + number
+        self.is_late = late
+        self.end = end
+        self.signals: list[int] = []
+        self.leaves = True
+        """Whether it obeys."""
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.channel: Channel
+
+    def send_signal(self, number: int) -> None:
+        if self._code.done():
+            raise ProcessLookupError
+        self.signals.append(number)
+        if number == signal.SIGKILL or self.leaves:
+            self.ends(0 if number == signal.SIGTERM else -number)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._code)
+
+    def ends(self, code: int) -> None:
+        self._code.set_result(code)
+        self.channel.close()
+
+    async def hears(self, *expected: object) -> None:
+        """Other questions than these it passes over."""
+        for word in expected:
+            while (heard := await asyncio.wait_for(self.channel.hear(), 10)) != word:
+                assert heard == Ask(), heard
+
+
+class Gateway:
+    """Runs the first of two processes, with what it starts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **env: str) -> None:
+        self.started: list[Served] = []
+        self.stop = asyncio.Event()
+        self.listener = socket.socket()
+        self.processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2", **env}), self.listener)
+        self.running: asyncio.Task[None]
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", self._start)
+
+    async def _start(self, *command: str, pass_fds: tuple[int, int], **_: Any) -> Served:
+        number, listener, channel, *late = command[3:]
+        assert (int(listener), int(channel)) == pass_fds
+        assert int(listener) == self.listener.fileno()
+        one = Served(int(number), late == ["late"], socket.socket(fileno=os.dup(int(channel))))
+        one.channel = await Channel.over(one.end)
+        self.started.append(one)
+        return one
+
+    async def count(self, count: int) -> list[Served]:
+        await until(lambda: len(self.started) == count or self.running.done())
+        assert not self.running.done(), self.running.exception()
+        return self.started
+
+    async def serving(self) -> list[Served]:
+        """Both, ready."""
+        await self.count(2)
+        for one in self.started:
+            one.channel.say(Ready())
+        for one in self.started:
+            await one.hears(AllReady())
+        return self.started
+
+
+@pytest.fixture
+async def gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
+    async with running(Gateway(monkeypatch)) as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
+    gateway.running = asyncio.ensure_future(gateway.processes.run(gateway.stop))
+    yield gateway
+    gateway.stop.set()
+    await asyncio.wait([gateway.running])
+    assert gateway.listener.fileno() == -1, "nobody must come who is never let in"
+
+
+def value(families: list[Family], name: str) -> float:
+    (found,) = [sample.value for family in families for sample in family.samples if sample.name == name]
+    return found
+
+
+async def test_both_are_told_once_when_both_are_ready(gateway: Gateway) -> None:
+    first, second = await gateway.count(2)
+    assert [first.number, second.number] == [1, 2]
+    first.channel.say(Ready())
+    first.channel.say(Enter("key", 1))
+    assert await first.channel.hear() == Entered(True)
+    second.channel.say(Ready())
+    for one in (first, second):
+        await one.hears(AllReady())
+    second.channel.say(Ready())
+    second.channel.say(Enter("other", 1))
+    await second.hears(Entered(True))
+
+
+async def test_one_that_ends_is_replaced_by_one_that_waits_until_it_is_ready(gateway: Gateway) -> None:
+    first, second = await gateway.serving()
+    assert not first.is_late
+    assert not second.is_late
+    first.ends(-signal.SIGSEGV)
+    third = (await gateway.count(3))[2]
+    assert (third.number, third.is_late) == (1, True)
+    await third.hears(AllReady())
+    assert second.signals == []
+
+
+async def test_where_none_serves_one_more_need_not_wait(gateway: Gateway) -> None:
+    first, second = await gateway.count(2)
+    first.ends(1)
+    third = (await gateway.count(3))[2]
+    assert (third.number, third.is_late) == (1, False)
+    assert second.signals == []
+
+
+async def test_what_one_says_of_its_settings_ends_the_other_and_is_the_exit_code(gateway: Gateway) -> None:
+    first, second = await gateway.count(2)
+    first.ends(2)
+    await asyncio.wait([gateway.running], timeout=10)
+    assert second.signals[:1] == [signal.SIGTERM]
+    error = gateway.running.exception()
+    assert isinstance(error, GivenUp)
+    assert error.exit_code == 2
+
+
+async def test_figures_are_those_of_all_with_what_those_have_counted_that_ended(gateway: Gateway) -> None:
+    first, second = await gateway.serving()
+
+    async def figures() -> list[Family]:
+        second.channel.say(AskAll())
+        for one in {gateway.started[-1], second}:
+            await one.hears(Ask())
+            one.channel.say(Figures([SERVED, BUSY]))
+        answer = await second.channel.hear()
+        assert isinstance(answer, AllFigures)
+        return answer.families
+
+    first.channel.say(AskAll())
+    for one in (first, second):
+        await one.hears(Ask())
+        one.channel.say(Figures([SERVED, BUSY]))
+    told = await first.channel.hear()
+    assert isinstance(told, AllFigures)
+    names = ("served_total", "busy", "gateway_processes", "gateway_process_restarts_total")
+    assert [value(told.families, name) for name in names] == [2, 2, 2, 0]
+    first.ends(-signal.SIGKILL)
+    third = (await gateway.count(3))[2]
+    await third.hears(AllReady())
+    assert [value(await figures(), name) for name in names] == [3, 2, 1, 1]
+    third.channel.say(Ready())
+    await until(lambda: len(gateway.processes._serving) == 2)
+    assert value(await figures(), "gateway_processes") == 2
+
+
+async def test_of_one_that_does_not_answer_in_time_the_last_figures_stand(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", 0.05)
+    first, second = await gateway.serving()
+    for answers in ((first, second), (first,)):
+        first.channel.say(AskAll())
+        for one in (first, second):
+            await one.hears(Ask())
+        for one in answers:
+            one.channel.say(Figures([SERVED]))
+        told = await first.channel.hear()
+        assert isinstance(told, AllFigures)
+        assert value(told.families, "served_total") == 2
+
+
+async def test_who_asks_for_figures_when_another_ends_does_not_wait_for_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", 60)
+    first, second = await gateway.serving()
+    first.channel.say(AskAll())
+    for one in (first, second):
+        await one.hears(Ask())
+    first.channel.say(Figures([SERVED]))
+    second.ends(-signal.SIGKILL)
+    assert isinstance(await asyncio.wait_for(first.channel.hear(), 10), AllFigures)
+
+
+async def test_a_keys_places_are_counted_over_all_and_those_of_one_that_ends_are_free(gateway: Gateway) -> None:
+    first, second = await gateway.serving()
+
+    async def enters(one: Served, name: str = "key") -> bool:
+        one.channel.say(Enter(name, 2))
+        word = await one.channel.hear()
+        assert isinstance(word, Entered)
+        return word.may
+
+    assert [await enters(first), await enters(second), await enters(first)] == [True, True, False]
+    assert await enters(first, "other")
+    second.channel.say(Leave("key"))
+    await until(lambda: not gateway.processes._running[2].inside)
+    assert [await enters(first), await enters(second)] == [True, False]
+    first.ends(-signal.SIGKILL)
+    await gateway.count(3)
+    assert [await enters(second), await enters(second), await enters(second)] == [True, True, False]
+
+
+async def test_who_obeys_is_only_asked_to_leave(gateway: Gateway) -> None:
+    both = await gateway.serving()
+    gateway.stop.set()
+    await asyncio.wait_for(gateway.running, 10)
+    assert [one.signals for one in both] == [[signal.SIGTERM]] * 2
+    assert len(gateway.started) == 2
+
+
+async def test_one_that_does_not_leave_in_its_time_is_killed_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.processes.STOP_EXTRA_S", 0.1)
+    async with running(Gateway(monkeypatch, LAME_DUCK_S="0.1", STOP_GRACE_S="0.2")) as gateway:
+        first, second = await gateway.serving()
+        second.leaves = False
+        began = asyncio.get_running_loop().time()
+        gateway.stop.set()
+        with pytest.raises(GivenUp, match=r": process 2 ended by SIGKILL\.$") as given_up:
+            await asyncio.wait_for(gateway.running, 10)
+        assert asyncio.get_running_loop().time() - began >= 0.1 + 2 * 0.2 + 0.1 - 0.01
+        assert given_up.value.exit_code == EXIT_UNCLEAN
+        assert (first.signals, second.signals) == ([signal.SIGTERM], [signal.SIGTERM, signal.SIGKILL])
+
+
+@pytest.mark.parametrize(
+    ("code", "clean"),
+    [(0, True), (-signal.SIGTERM, True), (-signal.SIGINT, True), (-signal.SIGHUP, True), (1, False), (2, False)],
+)
+async def test_who_was_asked_to_stop_before_it_could_serve_has_left_in_order(
+    gateway: Gateway, code: int, clean: bool
+) -> None:
+    first, second = await gateway.count(2)
+    first.leaves = False
+    gateway.stop.set()
+    await until(lambda: first.signals)
+    first.ends(code)
+    await asyncio.wait([gateway.running], timeout=10)
+    assert (gateway.running.exception() is None) == clean
+    assert second.signals == [signal.SIGTERM]
+
+
+async def test_one_that_is_started_at_the_very_end_is_asked_to_leave_too(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gateway.serving()
+    may_start = asyncio.Event()
+
+    async def late(*command: str, **more: Any) -> Served:
+        await may_start.wait()
+        return await gateway._start(*command, **more)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", late)
+    gateway.started[0].ends(-signal.SIGKILL)
+    await until(lambda: len(gateway.processes._running) == 1)
+    gateway.stop.set()
+    await until(lambda: gateway.started[1].signals)
+    may_start.set()
+    await asyncio.wait_for(gateway.running, 10)
+    assert len(gateway.started) == 2 or gateway.started[2].signals == [signal.SIGTERM]
 
 
 class Child:
