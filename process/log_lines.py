@@ -98,8 +98,9 @@ def _console(process: int | None, *, colours: bool) -> Callable[[dict[str, Any]]
             Column("time", lambda _, value: styled(DIM, str(value))),
             Column("level", lambda _, value: styled(levels.get(str(value), ""), f"{str(value).upper():7}")),
             Column("logger", lambda _, value: styled(DIM, f"{value}{which}:")),
-            Column("process", lambda name, value: field(name, value) if process is None else ""),
             Column("message", lambda _, value: styled(BRIGHT, str(value).translate(ESCAPES))),
+            # Of one among several it stands behind the logger's name already.
+            Column("process", lambda name, value: field(name, value, partial(styled, CYAN)) if process is None else ""),
             Column("exceptions", lambda _, value: field("at", _where(value))),
             Column("", lambda name, value: field(name, value, partial(styled, CYAN))),
         ],

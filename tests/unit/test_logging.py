@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+import gateway.keys
+import management.access
 from broker.log_fields import fields
-from process.log_lines import Format
+from process.log_lines import FRAMES_MAX, FRAMES_SHOWN, SECRET_CHARS_MIN, Format
 from process.logging import OTHERS, OURS, Log, set_up
 
 if TYPE_CHECKING:
@@ -121,6 +123,74 @@ def test_json_tells_an_error_with_its_cause_as_frames(written: Callable[..., str
     assert isinstance(frame["line"], int)
 
 
+def deep(log: Log) -> None:
+    def innermost() -> None:
+        raise ValueError
+
+    def down(depth: int) -> None:
+        if depth:
+            down(depth - 1)
+        innermost()
+
+    try:
+        down(2 * FRAMES_MAX)
+    except ValueError as error:
+        log.error("It failed.", error=error)
+
+
+def test_of_many_frames_the_innermost_are_told(written: Callable[..., str]) -> None:
+    (told,) = json.loads(written(deep, form="json"))["exceptions"]
+    assert [frame["function"] for frame in told["frames"]] == ["down"] * (FRAMES_MAX - 1) + ["innermost"]
+    at = written(deep).partition('at="')[2]
+    assert at.count("test_logging.py") == FRAMES_SHOWN
+    assert at.endswith(' innermost" error="ValueError"\n')
+
+
+def test_errors_that_name_one_another_as_cause_are_told_once_each(written: Callable[..., str]) -> None:
+    error = ValueError()
+    error.__cause__ = RuntimeError()
+    error.__cause__.__context__ = error
+    line = json.loads(written(lambda log: log.error("It failed.", error=error), form="json"))
+    assert [each["type"] for each in line["exceptions"]] == ["ValueError", "RuntimeError"]
+
+
+def test_a_cause_that_was_taken_back_is_not_told(written: Callable[..., str]) -> None:
+    def speak(log: Log) -> None:
+        try:
+            try:
+                raise KeyError
+            except KeyError:
+                raise ValueError from None
+        except ValueError as error:
+            log.error("It failed.", error=error)
+
+    assert [each["type"] for each in json.loads(written(speak, form="json"))["exceptions"]] == ["ValueError"]
+
+
+def test_no_field_takes_the_place_of_what_every_line_has(written: Callable[..., str]) -> None:
+    def speak(log: Log) -> None:
+        log.info("Heard.", time="never", level="forged", logger="forged", action="heard")
+
+    line = json.loads(written(speak, form="json"))
+    assert (line["level"], line["logger"], line["action"]) == ("info", "gateway", "heard")
+    assert line["time"].endswith("Z")
+
+
+def test_fields_stand_in_the_order_in_which_they_were_given(written: Callable[..., str]) -> None:
+    def speak(log: Log) -> None:
+        log.info("Heard.", action="heard", zone="z", apple="a")
+
+    assert written(speak).endswith('Heard. action="heard" zone="z" apple="a"\n')
+
+
+def test_which_of_several_processes_speaks_stands_behind_its_name(written: Callable[..., str]) -> None:
+    def speak(log: Log) -> None:
+        log.info("One ended.", action="ended", process=3)
+
+    assert written(speak, process=2).endswith(' gateway[2]: One ended. action="ended"\n')
+    assert written(speak).endswith(' gateway: One ended. process="3" action="ended"\n')
+
+
 def test_a_line_of_json_has_the_documented_fields_first(written: Callable[..., str]) -> None:
     text = written(lambda log: log.info("A node is gone.", action="node_lost", busy=3, no=None), form="json", process=2)
     line = json.loads(text)
@@ -148,6 +218,20 @@ def test_secrets_are_masked_wherever_they_stand(written: Callable[..., str], for
     assert "***" in text
     assert "none" in text
     assert "@host/db" in text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_secret_that_begins_with_another_one_nothing_is_left(written: Callable[..., str], order: int) -> None:
+    secrets = ["hunter2hunter2", "hunter2hunter2-and-more"][::order]
+    text = written(lambda log: log.info("Sent hunter2hunter2-and-more."), secrets=secrets)
+    assert text.endswith(" Sent ***.\n")
+
+
+def test_the_shortest_key_that_is_allowed_is_masked(written: Callable[..., str]) -> None:
+    assert min(gateway.keys.KEY_CHARS_MIN, management.access.KEY_CHARS_MIN) >= SECRET_CHARS_MIN
+    key, placeholder = "k" * SECRET_CHARS_MIN, "n" * (SECRET_CHARS_MIN - 1)
+    text = written(lambda log: log.info(f"Sent {key} and {placeholder}."), secrets=[key, placeholder])
+    assert text.endswith(f" Sent *** and {placeholder}.\n")
 
 
 def test_a_level_hides_what_is_below_it(written: Callable[..., str]) -> None:
