@@ -115,6 +115,4 @@ class _Shared:
         self._call = _nothing  # what it would have called often holds the timer: nobody shall have to look for that
 
     def ring(self) -> None:
-        # One that rang before may have cancelled this one.
-        if self in self._sharing:
-            self._call()
+        self._call()  # nothing, where one that rang before has cancelled this one

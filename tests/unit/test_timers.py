@@ -58,6 +58,15 @@ def test_those_of_one_moment_share_a_timer_of_the_loop() -> None:
     loop.close()
 
 
+def test_of_those_that_are_cancelled_nothing_is_kept_until_their_moment() -> None:
+    loop = MemoryLoop()
+    timers = Timers(loop)
+    for _ in range(1000):
+        timers.after(600.0, lambda: None).cancel()
+    assert [len(sharing) for sharing in timers._moments.values()] == [0]
+    loop.close()
+
+
 def test_one_that_fails_keeps_no_other_from_coming() -> None:
     loop = MemoryLoop()
     came, told = list[str](), list[str]()
