@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -76,6 +77,22 @@ def test_what_would_break_or_colour_a_line_is_escaped(
     assert evil not in text
     plain = re.sub(r"\x1b\[\d\d?m", "", text) if form == "colour" else text
     assert all(character.isprintable() for character in plain.rstrip("\n"))
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_of_all_of_unicode_no_character_breaks_a_line_or_turns_its_direction(
+    written: Callable[..., str], form: Format
+) -> None:
+    turning = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    characters = map(chr, [*range(0xD800), *range(0xE000, 0x110000)])
+    evil = {
+        each
+        for each in characters
+        if unicodedata.category(each) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(each) in turning
+    }
+    assert len(evil) == 65 + 2 + len(turning)
+    text = written(lambda log: log.info("Heard.", user="".join(evil)), form=form)
+    assert evil.intersection(text) <= ({"\n", "\x1b"} if form == "colour" else {"\n"})
 
 
 def test_a_value_cannot_pose_as_another_field(written: Callable[..., str]) -> None:
