@@ -90,13 +90,16 @@ async def serving(
     )
     server: uvicorn.Server = Server(config)
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]), name="http")
-    try:
-        await started.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    task.add_done_callback(lambda _: started.set())
+    with contextlib.closing(listener):
+        try:
+            await started.wait()
+            if task.done():
+                task.result()  # it could not even begin: its files may have changed since the settings were read
+            yield
+        finally:
+            server.should_exit = True
+            await task
 
 
 @contextlib.asynccontextmanager

@@ -1,15 +1,19 @@
-"""How a process listens."""
+"""How a process listens, and that it does not wait for a server that cannot begin."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
-from process.http import bind
+from process.http import bind, serving
 from process.lifecycle import PortInUse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 async def test_small_packets_are_sent_at_once() -> None:
@@ -25,6 +29,14 @@ async def test_small_packets_are_sent_at_once() -> None:
         assert await asyncio.wait_for(told, 5), "else the body of an answer waits 40 ms for the receipt of its head"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_certificate_that_was_taken_away_meanwhile_ends_the_wait(tmp_path: Path) -> None:
+    listener = bind("127.0.0.1", 0, "PORT")
+    served = serving(None, listener, stop_grace_s=1.0, ssl_certfile=tmp_path / "gone.pem", ssl_keyfile=None)
+    with pytest.raises(FileNotFoundError):
+        await asyncio.wait_for(served.__aenter__(), 10)
+    assert listener.fileno() == -1
 
 
 def test_who_has_an_address_already_is_told_with_the_setting_that_changes_it() -> None:
