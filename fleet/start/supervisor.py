@@ -219,7 +219,8 @@ class Supervisor:
             orphans.reap(own)
 
     def _asked_to_stop(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        # Of the end of its terminal a process hears twice, from the shell and from the kernel: that is no hurry.
+        if self._stop.is_set() and number != signal.SIGHUP:
             self._hurry.set()
         self._stop.set()
         self._say("fleet", f"{number.name}: stopping" + (" at once" if self._hurry.is_set() else ""))

@@ -285,6 +285,18 @@ def test_a_second_signal_stops_at_once(start: Start) -> None:
     start.assert_nothing_left()
 
 
+def test_the_end_of_a_terminal_is_told_twice_and_does_not_hurry(start: Start) -> None:
+    start.wave(start.role("node", "--deaf")).manner(stop_wait_s=600.0).begin().ready().send(signal.SIGHUP)
+    until("it was told to stop", lambda: start.journal("SIGTERM") == ["node"])
+    start.send(signal.SIGHUP)
+    until("it has heard that too", lambda: start.out.read_text().count("SIGHUP: stopping") == 2)
+    assert "at once" not in start.out.read_text()
+    assert start.alive
+    start.send(signal.SIGINT)
+    assert start.code() == 0
+    start.assert_nothing_left()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans come to the supervisor on Linux only")
 def test_a_process_that_a_role_left_in_a_session_of_its_own_is_ended_too(start: Start) -> None:
     start.wave(start.role("node", "--leave")).begin().ready().send(signal.SIGTERM)
