@@ -1,17 +1,21 @@
-"""What a role's process does by itself: which signals it heeds, and how many files it may open."""
+"""What a role's process does by itself: which signals it heeds, how it ends, and how many files it may open."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from process.http import bind
 from process.lifecycle import FILES_MAX, _raise_file_limit
-from tests.processes import Processes
+from tests.in_process import free_port
+from tests.processes import ROOT, Processes
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -101,3 +105,50 @@ def test_the_limit_of_files_is_never_lowered_nor_asked_for_beyond_what_is_grante
     monkeypatch.setattr(resource, "setrlimit", grant)
     _raise_file_limit()
     assert now == (wanted, limits[1])
+
+
+def ended(role: str, **env: str) -> tuple[int, list[str]]:
+    """The exit code of a role that cannot go on, and what it says."""
+    told = subprocess.run(
+        [sys.executable, "-m", "fleet", role],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PULSAR_URL": "memory:", "LOG_LEVEL": "error", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.stdout == ""
+    return told.returncode, told.stderr.splitlines()
+
+
+@pytest.mark.parametrize("role", ["gateway", "node", "management", "up"])
+def test_a_role_whose_port_is_taken_ends_with_3_and_names_the_setting(role: str, tmp_path: Path) -> None:
+    ports = {name: str(free_port()) for name in ("PORT", "NODE_PORT", "MANAGEMENT_PORT")}
+    setting = {"node": "NODE_PORT", "management": "MANAGEMENT_PORT"}.get(role, "PORT")
+    with bind("127.0.0.1", 0, "") as taken:
+        port = taken.getsockname()[1]
+        database = f"sqlite+aiosqlite:///{tmp_path}/ledger.db"
+        code, lines = ended(role, **(ports | {setting: str(port)}), DATABASE_URL=database)
+    assert code == 3
+    (line,) = lines
+    assert line.startswith(f"127.0.0.1:{port} cannot be listened on (")
+    assert line.endswith(f"): set {setting} to another.")
+
+
+@pytest.mark.parametrize(
+    ("role", "wrong"), [("gateway", "PORT"), ("node", "NODE_PORT"), ("management", "MANAGEMENT_PORT"), ("up", "PORT")]
+)
+def test_a_role_with_wrong_settings_ends_with_2_and_a_line_for_each(role: str, wrong: str) -> None:
+    code, lines = ended(role, LOG_FORMAT="pretty", **{wrong: "many"})
+    assert code == 2
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(["LOG_FORMAT", wrong])
+
+
+@pytest.mark.parametrize("role", ["gateway", "node"])
+def test_what_only_shows_when_a_setting_is_used_ends_a_role_with_2_as_well(role: str) -> None:
+    port = "PORT" if role == "gateway" else "NODE_PORT"
+    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "nonsense"}
+    code, lines = ended(role, **{port: str(free_port())}, **otel)
+    assert code == 2
+    assert [line.partition(":")[0] for line in lines] == ["OTEL_EXPORTER_OTLP_HEADERS"]
