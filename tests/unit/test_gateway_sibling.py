@@ -1,4 +1,4 @@
-"""The places of limited keys that a process takes from all processes of its gateway: none is kept by nobody."""
+"""What a process of a gateway tells the first one and hears of it; none of the places it takes is kept by nobody."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
-from gateway.channel import AskAll, Channel, Enter, Entered, Leave
+from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
+from gateway.figures import Family, Sample, collected
 from gateway.sibling import Sibling
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,3 +78,41 @@ async def test_nobody_waits_long_for_a_place_nor_for_figures(monkeypatch: pytest
         with pytest.raises(TimeoutError):
             await sibling.figures()
         assert await first.hear() == AskAll()
+
+
+async def test_it_tells_that_it_is_ready_and_hears_when_all_are() -> None:
+    async with paired() as (sibling, first):
+        sibling.tell_ready()
+        assert await first.hear() == Ready()
+        assert not sibling.all_ready
+        first.say(AllReady())
+        await until(lambda: sibling.all_ready)
+
+
+async def test_it_answers_each_question_with_what_it_has_counted_by_then() -> None:
+    async with paired() as (sibling, first):
+        first.say(Ask())
+        assert await first.hear() == Figures([]), "it has only begun, and lives"
+        sibling.registry = CollectorRegistry()
+        counter = Counter("served", "Requests.", registry=sibling.registry)
+        for _ in range(2):
+            counter.inc()
+            first.say(Ask())
+            assert await first.hear() == Figures(collected(sibling.registry))
+
+
+def families(value: float) -> list[Family]:
+    return [Family("served", "Requests.", "counter", [Sample("served_total", {}, value)])]
+
+
+async def test_of_those_who_want_the_figures_of_all_one_asks_at_a_time() -> None:
+    async with paired() as (sibling, first):
+        asking = [asyncio.ensure_future(sibling.figures()) for _ in range(2)]
+        for value in (1.0, 2.0):
+            assert await first.hear() == AskAll()
+            assert sum(task.done() for task in asking) == value - 1
+            first.say(AllFigures(families(value)))
+        assert [b"served_total 1.0" in await asking[0], b"served_total 2.0" in await asking[1]] == [True, True]
+        first.say(AllFigures(families(3.0)))  # nobody waits for these any more
+        first.say(Ask())
+        assert await first.hear() == Figures([])
