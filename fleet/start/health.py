@@ -31,14 +31,13 @@ def roles(argv: Sequence[str]) -> tuple[str, ...]:
 def address(role: str, environment: Mapping[str, str]) -> Address:
     """Where `role` listens."""
     host, port, default, certfile = PLACES[role]
-    certificate = environment.get(certfile, "").strip()
-    return Address(
-        role,
-        environment.get(host) or "127.0.0.1",
-        int(environment.get(port) or default),
-        port,
-        Path(certificate) if certificate else None,
-    )
+
+    def given(name: str, otherwise: str = "") -> str:
+        return environment.get(name, "").strip() or otherwise  # as the role itself reads it
+
+    certificate = given(certfile)
+    where = given(host, "127.0.0.1"), int(given(port, default))
+    return Address(role, *where, port, Path(certificate) if certificate else None)
 
 
 def ask(at: Address) -> None:

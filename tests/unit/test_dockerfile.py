@@ -199,6 +199,8 @@ def test_the_health_check_asks_where_the_role_listens() -> None:
     assert address("gateway", {}).url == "http://127.0.0.1:8081"
     assert address("management", {"MANAGEMENT_HOST": "0.0.0.0", "MANAGEMENT_PORT": "9"}).url == "http://127.0.0.1:9"
     assert address("node", {"NODE_HOST": "::"}).url == "http://[::1]:8083"
+    blank = {"HOST": "0.0.0.0 ", "PORT": " ", "SSL_CERTFILE": " "}  # a file for `docker run --env-file` is not trimmed
+    assert address("gateway", blank).url == "http://127.0.0.1:8081"
     certificates = {"SSL_CERTFILE": "a.pem", "MANAGEMENT_SSL_CERTFILE": "b.pem"}
     for role, expected in (("gateway", "a.pem"), ("management", "b.pem"), ("node", None)):
         at = address(role, certificates)
