@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.front import Front
+from gateway.front import SERVED, UNSERVED, Front, http_error
 from gateway.key import Key
 from gateway.keys import ApiKeys, digest_of
 from gateway.metrics import GatewayMetrics
@@ -154,3 +154,24 @@ async def test_who_is_not_let_in_is_counted_and_reaches_nothing(
     assert (client.told, client.messages[0]["status"]) == (["head", "body"], status)
     assert client.counted("gateway_errors_total", code=code) == 1
     assert client.metrics.take_refusals() == {str(status): 1}
+
+
+@pytest.mark.parametrize("family", UNSERVED)
+def test_who_asks_for_what_only_others_serve_hears_what_is_served_here(family: str) -> None:
+    error = http_error(404, f"/v1/{family}/more")
+    assert (error.http_status, error.message) == (404, f"This gateway does not serve /v1/{family}. It serves {SERVED}.")
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "code"),
+    [
+        (404, "/v1/nowhere", "not_found"),
+        (404, "/audio", "not_found"),
+        (405, "/v1/models", "method_not_allowed"),
+        (400, "/", InvalidRequest.code),
+    ],
+)
+def test_what_else_the_router_refuses_has_its_own_error(status: int, path: str, code: str) -> None:
+    error = http_error(status, path)
+    assert (error.http_status, error.own_code) == (status, code)
+    assert "does not serve /v1/" not in error.message

@@ -49,6 +49,9 @@ class Served:
         if number == signal.SIGKILL or self.leaves:
             self.ends(0 if number == signal.SIGTERM else -number)
 
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
     async def wait(self) -> int:
         return await asyncio.shield(self._code)
 
@@ -217,6 +220,48 @@ async def test_who_asks_for_figures_when_another_ends_does_not_wait_for_it(
     first.channel.say(Figures([SERVED]))
     second.ends(-signal.SIGKILL)
     assert isinstance(await asyncio.wait_for(first.channel.hear(), 10), AllFigures)
+
+
+async def test_the_last_words_of_one_that_ends_count(gateway: Gateway) -> None:
+    first, second = await gateway.serving()
+    second.channel.say(AskAll())
+    for one in (first, second):
+        await one.hears(Ask())
+    second.channel.say(Figures([]))
+    first.channel.say(Figures([SERVED]))
+    first.ends(-signal.SIGKILL)
+    assert isinstance(await second.channel.hear(), AllFigures)
+    third = (await gateway.count(3))[2]
+    await third.hears(AllReady())
+    second.channel.say(AskAll())
+    for one in (second, third):
+        await one.hears(Ask())
+        one.channel.say(Figures([]))
+    told = await second.channel.hear()
+    assert isinstance(told, AllFigures)
+    assert value(told.families, "served_total") == 1
+
+
+async def test_one_that_cannot_be_talked_to_is_ended_and_tried_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = await gateway.serving()
+
+    async def refused(_: socket.socket) -> Channel:
+        monkeypatch.undo()
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", gateway._start)
+        raise OSError
+
+    async def start(*command: str, **more: Any) -> Served:
+        one = await gateway._start(*command, **more)
+        monkeypatch.setattr(Channel, "over", refused)
+        return one
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    first.ends(-signal.SIGKILL)
+    third, fourth = (await gateway.count(4))[2:]
+    assert third.signals == [signal.SIGKILL]
+    await fourth.hears(AllReady())
 
 
 async def test_a_keys_places_are_counted_over_all_and_those_of_one_that_ends_are_free(gateway: Gateway) -> None:
