@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 from datetime import UTC, datetime
 
@@ -31,6 +32,8 @@ def top(*, every: float, once: bool) -> None:
             click.echo(str(why), err=True)
             sys.exit(why.exit_code)
         return
+    # By itself it would end on the spot, with the cursor hidden.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     click.echo(_ENTER, nl=False)
     try:
         with contextlib.suppress(KeyboardInterrupt):
