@@ -73,6 +73,7 @@ class Gateway:
         self.started: list[Served] = []
         self.stop = asyncio.Event()
         self.listener = socket.socket()
+        self._handed = self.listener.fileno()
         self.processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2", **env}), self.listener)
         self.running: asyncio.Task[None]
         monkeypatch.setattr(asyncio, "create_subprocess_exec", self._start)
@@ -80,7 +81,7 @@ class Gateway:
     async def _start(self, *command: str, pass_fds: tuple[int, int], **_: Any) -> Served:
         number, listener, channel, *late = command[3:]
         assert (int(listener), int(channel)) == pass_fds
-        assert int(listener) == self.listener.fileno()
+        assert int(listener) == self._handed
         one = Served(int(number), late == ["late"], socket.socket(fileno=os.dup(int(channel))))
         one.channel = await Channel.over(one.end)
         self.started.append(one)
@@ -328,20 +329,21 @@ async def test_one_that_is_started_at_the_very_end_is_asked_to_leave_too(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await gateway.serving()
-    may_start = asyncio.Event()
+    starts, may_start = asyncio.Event(), asyncio.Event()
 
     async def late(*command: str, **more: Any) -> Served:
+        starts.set()
         await may_start.wait()
         return await gateway._start(*command, **more)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", late)
     gateway.started[0].ends(-signal.SIGKILL)
-    await until(lambda: len(gateway.processes._running) == 1)
+    await asyncio.wait_for(starts.wait(), 10)
     gateway.stop.set()
     await until(lambda: gateway.started[1].signals)
     may_start.set()
     await asyncio.wait_for(gateway.running, 10)
-    assert len(gateway.started) == 2 or gateway.started[2].signals == [signal.SIGTERM]
+    assert [one.signals for one in gateway.started[1:]] == [[signal.SIGTERM]] * 2
 
 
 class Child:
