@@ -30,7 +30,7 @@ def check_pair(certificate: Path | None, key: Path | None, names: tuple[str, str
     try:
         # A password is refused by being wrong: without one OpenSSL would ask whoever sits at the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, OSError, ValueError):
+    except OSError:  # as errors of ssl are
         raise ValueError(
             f"{names[0]} and {names[1]} are not a certificate and its key: give PEM files that belong together, the "
             "key without a password"

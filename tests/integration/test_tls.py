@@ -7,6 +7,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import urllib.request
 from asyncio import to_thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from process.settings import Settings, WrongSettings, load
 from tests.in_process import InProcessFleet
+from tests.integration.test_top import Terminal
 from tests.raw_http import Connection, get
 
 if TYPE_CHECKING:
@@ -160,3 +162,19 @@ def test_files_that_do_not_belong_together_are_told(
         load(role, {certificate: good[certificate]})
     with pytest.raises(WrongSettings, match=f"^{key} is set without {certificate}: set both"):
         load(role, {key: good[key]})
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid command, which Linux has")
+def test_nobody_is_asked_for_a_keys_password(tmp_path: Path) -> None:
+    """OpenSSL would ask whoever sits at the terminal, and the gateway would wait for the answer."""
+    locked = make(tmp_path / "locked", "-passout", "pass:secret")
+    terminal = Terminal()
+    gateway = terminal.run("setsid", "--ctty", "--wait", sys.executable, "-m", "fleet", "gateway", **locked.env())
+    try:
+        terminal.read_until("SSL_CERTFILE and SSL_KEYFILE are not a certificate and its key")
+        assert gateway.wait(30) == 2
+        assert "phrase" not in terminal.shown
+    finally:
+        gateway.kill()
+        gateway.wait()
+        terminal.close()
