@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,6 +154,25 @@ async def test_where_none_serves_one_more_need_not_wait(gateway: Gateway) -> Non
     third = (await gateway.count(3))[2]
     assert (third.number, third.is_late) == (1, False)
     assert second.signals == []
+
+
+async def test_those_that_end_early_are_counted_anew_once_one_was_ready(gateway: Gateway) -> None:
+    gateway.processes._restarts._pauses = defaultdict(lambda: Backoff(0.001, 0.001))
+    await gateway.count(2)
+
+    async def end(times: int) -> None:
+        for _ in range(times):
+            count = len(gateway.started)
+            gateway.started[-1].ends(1)
+            await gateway.count(count + 1)
+
+    await end(STARTS_MAX - 1)
+    gateway.started[-1].channel.say(Ready())
+    await until(lambda: gateway.processes._serving)
+    await end(1 + STARTS_MAX - 1)
+    gateway.started[-1].ends(1)
+    with pytest.raises(GivenUp, match="have ended before they took requests"):
+        await asyncio.wait_for(gateway.running, 10)
 
 
 async def test_what_one_says_of_its_settings_ends_the_other_and_is_the_exit_code(gateway: Gateway) -> None:
