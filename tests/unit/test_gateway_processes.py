@@ -60,11 +60,10 @@ class Served:
         self._code.set_result(code)
         self.channel.close()
 
-    async def hears(self, *expected: object) -> None:
-        """Other questions than these it passes over."""
-        for word in expected:
-            while (heard := await asyncio.wait_for(self.channel.hear(), 10)) != word:
-                assert heard == Ask(), heard
+    async def hears(self, word: object) -> None:
+        """The next one is this; questions before it are passed over."""
+        while (heard := await asyncio.wait_for(self.channel.hear(), 10)) != word:
+            assert heard == Ask(), heard
 
 
 class Gateway:
@@ -78,6 +77,7 @@ class Gateway:
         self.processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2", **env}), self.listener)
         self.running: asyncio.Task[None]
         monkeypatch.setattr(asyncio, "create_subprocess_exec", self._start)
+        monkeypatch.setattr("gateway.processes.ASK_EVERY_S", 3600.0)
 
     async def _start(self, *command: str, pass_fds: tuple[int, int], **_: Any) -> Served:
         number, listener, channel, *late = command[3:]
@@ -217,9 +217,9 @@ async def test_figures_are_those_of_all_with_what_those_have_counted_that_ended(
 async def test_of_one_that_does_not_answer_in_time_the_last_figures_stand(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", 0.05)
     first, second = await gateway.serving()
-    for answers in ((first, second), (first,)):
+    for answers, wait_s in (((first, second), 60.0), ((first,), 0.05)):
+        monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", wait_s)
         first.channel.say(AskAll())
         for one in (first, second):
             await one.hears(Ask())
@@ -267,9 +267,10 @@ async def test_one_that_cannot_be_talked_to_is_ended_and_tried_again(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = await gateway.serving()
+    over = Channel.over
 
     async def refused(_: socket.socket) -> Channel:
-        monkeypatch.undo()
+        monkeypatch.setattr(Channel, "over", over)
         monkeypatch.setattr(asyncio, "create_subprocess_exec", gateway._start)
         raise OSError
 
