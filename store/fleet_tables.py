@@ -40,6 +40,7 @@ ACTIONS = Table(
     Column("state", String, nullable=False),
     Column("outcome", Text),
     Column("done_ms", BigInteger),
+    Index(None, "at_ms"),
     Index(None, "by", "action_id"),
     Index(None, "action", "action_id"),
     Index(None, "subject", "action_id"),
@@ -62,6 +63,9 @@ ALERTS = Table(
     Column("told", String),
     Column("telling", String, nullable=False),
     Column("claimed_until_ms", BigInteger, nullable=False),
+    # Those that are open, or over for long, and those of which something may have to be told, among all that were.
+    Index(None, "cleared_ms", "alert_id"),
+    Index(None, "told", "alert_id"),
     sqlite_autoincrement=True,
 )
 # Two managements that hear of the same trouble open one alert.

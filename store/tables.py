@@ -198,6 +198,7 @@ NODES = Table(
     Column("error_code", String),
     Column("until_ms", BigInteger),
     Index(None, "last_ms"),
+    Index(None, "model", "last_ms"),
 )
 
 QUARANTINE = Table(
@@ -210,6 +211,7 @@ QUARANTINE = Table(
     Column("first_seen_ms", BigInteger, nullable=False),
     Column("last_seen_ms", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
+    Index(None, "last_seen_ms"),
 )
 
 PROMPTS = Table(

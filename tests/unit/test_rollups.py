@@ -14,7 +14,7 @@ import store.rollups
 from management import fleet_queries, queries, sum_queries
 from management.books import Books
 from management.error_view import errors
-from management.fleet_questions import DeadLettersQuestion, ErrorsQuestion
+from management.fleet_questions import AlertsQuestion, DeadLettersQuestion, ErrorsQuestion
 from management.journal import read, write
 from management.opening import open_books
 from management.pages import usage_sums
@@ -211,6 +211,9 @@ async def test_dead_letters_of_a_model_are_found_without_looking_at_those_of_oth
         (queries.ends(EndsQuestion(status="expired", model="small")), "ix_ends_status_time_ms_position (status=?)"),
         (queries.ends(EndsQuestion(status="answered", key_id="key-a")), "ix_ends_key_id_time_ms_position (key_id=?)"),
         (fleet_queries.letters_by_model(), "ix_events_request_id (request_id=?)"),
+        (fleet_queries.alerts(AlertsQuestion(open=True)), "ix_alerts_cleared_ms_alert_id (cleared_ms=?)"),
+        (queries.nodes(20, "small"), "ix_nodes_model_last_ms (model=?)"),
+        (queries.quarantine(50), "ix_quarantine_last_seen_ms"),
         (events_told(OF_REQUESTS, {"model": "small"}, None), "ix_events_type_position (type=?)"),
     ],
 )
