@@ -105,7 +105,7 @@ async def run(
             log.info("Management listens.", action="listens", port=port)
             if listening is not None:
                 listening(port)
-            keepers = (partial(keep, engine, settings.retention, books), overseer.run, watch.run, teller.run)
+            keepers = (partial(keep, engine, settings.retention, books, registry), overseer.run, watch.run, teller.run)
             await _work(settings, engine, broker, persistence, ledger, listener, keepers, stop)
     finally:
         await actions.aclose()

@@ -78,6 +78,12 @@ class ManagementSettings(DatabaseSettings):
     retention_quarantine_days: int | None = Field(
         None, ge=1, le=DAYS_MAX, description="days that digests of unreadable messages are kept"
     )
+    retention_fleet_days: int | None = Field(
+        None,
+        ge=1,
+        le=DAYS_MAX,
+        description="days that nodes that are gone, alerts that are over and operators' actions are kept",
+    )
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -164,4 +170,5 @@ class ManagementSettings(DatabaseSettings):
             self.retention_requests_days,
             self.retention_prompts_days,
             self.retention_quarantine_days,
+            self.retention_fleet_days,
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Table, func, select
+from sqlalchemy.event import listen, remove
 
 from management import retention
 from management.books import Books
@@ -17,16 +19,18 @@ from management.journal import WrongTimeZone, read, write
 from management.opening import open_books
 from management.rebuild import ZoneIsFixed, rebuild, reprice
 from management.retention import Retention, sweep
-from store import database
-from store.database import reading
+from store import actions, alerts, database
+from store.database import reading, writing
+from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
 from store.migrate import upgrade
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED
 from store.prices import Price, PriceList
-from store.tables import CHARGES, ENDS, EVENTS, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
-from tests.billing import NOON_MS, billed, event, request_data, request_id_of
+from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
+from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -181,3 +185,85 @@ async def test_a_second_charge_of_a_request_whose_event_is_deleted_is_not_counte
     assert (written.quarantined, written.duplicates) == ({"too_old": 1}, 1)
     assert await _sums(engine) == before
     assert (await write(engine, [read(billed(1000, time=_time(9)))], NOW_MS, BOOKS)).stored["request.billed"] == 1
+
+
+async def _all(engine: AsyncEngine, column: Any) -> list[Any]:
+    async with reading(engine) as connection:
+        return list(await connection.scalars(select(column).order_by(column)))
+
+
+async def test_nodes_that_are_gone_for_long_are_forgotten_and_those_that_are_there_never(engine: AsyncEngine) -> None:
+    told = [
+        node_event(f"failed-{name}", "node.quota_exhausted", node=name, time=_time(day), error_code="quota_exhausted")
+        for name, day in (("node-gone", 0), ("node-silent", 0), ("node-late", 5), ("node-last", 6))
+    ]
+    await write(engine, [read(each) for each in told], NOW_MS, BOOKS)
+    assert not await sweep(engine, Retention(events_days=30, requests_days=30), BOOKS, NOW_MS)
+    deleted = await sweep(engine, Retention(fleet_days=3), BOOKS, NOW_MS, ["node-silent", "node-of-no-row"])
+    assert deleted == {"nodes": 2, "node_errors": 2}
+    for table in (NODES, NODE_ERRORS):
+        assert await _all(engine, table.c.node) == ["node-last", "node-silent"]
+    assert await _count(engine, ERRORS_DAILY) == 3, "sums stay: of three days"
+    assert await sweep(engine, Retention(fleet_days=3), BOOKS, NOW_MS) == {"nodes": 1, "node_errors": 1}
+
+
+async def test_an_alert_is_kept_until_it_is_over_for_long_and_that_was_told(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        for model, cleared_day, stage in (
+            ("open", None, "opened"),
+            ("open-untold", None, None),
+            ("untold", 0, None),
+            ("half-told", 0, "opened"),
+            ("over", 0, "cleared"),
+            ("over-late", 6, "cleared"),
+        ):
+            cause = alerts.Cause("quota_exhausted", model, "")
+            assert await alerts.open_alert(connection, cause, "It is so.", 1, NOON_MS)
+            if cleared_day is not None:
+                assert await alerts.clear_alert(connection, cause, NOON_MS + cleared_day * DAY_MS)
+            if stage is not None:
+                (alert_id,) = await connection.scalars(select(ALERTS.c.alert_id).where(ALERTS.c.model == model))
+                await alerts.mark_told(connection, alert_id, stage, "yes")
+    assert not await sweep(engine, Retention(events_days=30, quarantine_days=30), BOOKS, NOW_MS)
+    assert await sweep(engine, Retention(fleet_days=3), BOOKS, NOW_MS) == {"alerts": 1}
+    assert await _all(engine, ALERTS.c.model) == ["half-told", "open", "open-untold", "over-late", "untold"]
+
+
+async def test_what_operators_did_long_ago_is_forgotten_however_it_ended(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        for day in (0, 0, 5, 6, 9):
+            row = {"at_ms": NOON_MS + day * DAY_MS, "by": "alice", "action": "pause", "scope": "model", "subject": "m"}
+            action_id = await actions.begin(connection, row)
+            if day:
+                await actions.end(connection, action_id, "done", "It holds.", NOW_MS)
+    assert "actions" not in await sweep(engine, Retention(events_days=1, requests_days=1), BOOKS, NOW_MS)
+    assert await sweep(engine, Retention(fleet_days=3), BOOKS, NOW_MS) == {"actions": 3}
+    assert await _all(engine, ACTIONS.c.at_ms) == [NOON_MS + day * DAY_MS for day in (6, 9)]
+
+
+async def test_no_row_that_is_kept_is_read_for_those_that_go_or_are_untold(tmp_path: Path) -> None:
+    """As SQLite plans, which knows of no numbers."""
+    engine = database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+    await upgrade(engine)
+    asked: list[tuple[str, Any]] = []
+
+    def ask(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith(("SELECT", "DELETE")):
+            asked.append((statement, parameters))
+
+    listen(engine.sync_engine, "before_cursor_execute", ask)
+    await sweep(engine, Retention(quarantine_days=1, fleet_days=1), BOOKS, NOW_MS, ["node-a", "node-b"])
+    async with reading(engine) as connection:
+        await alerts.untold(connection, NOW_MS)
+    remove(engine.sync_engine, "before_cursor_execute", ask)
+    tables = {"nodes", "node_errors", "alerts", "actions", "quarantine"}
+    seen: set[str] = set()
+    async with reading(engine) as connection:
+        for statement, parameters in asked:
+            plan = str((await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all())
+            assert not re.search(rf"SCAN ({'|'.join(tables)})\b", plan), (statement, plan)
+            # Of all alerts nearly every one was told.
+            assert "cleared_ms<?" in plan or "DELETE FROM alerts" not in statement, plan
+            seen |= {table for table in tables if f"FROM {table}" in statement}
+    await engine.dispose()
+    assert seen == tables
