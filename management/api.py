@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "A parameter is wrong."},
     401: {"model": ErrorAnswer, "description": "The key is missing or wrong."},
+    429: {"model": ErrorAnswer, "description": "Too many wrong keys came from this address; see `retry-after`."},
     503: {"model": ErrorAnswer, "description": "The database cannot be read at the moment."},
 }
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from management.api import api
+from management.guesses import PLACES_MAX, place_of
 from process import __version__
 from process.http import NO_SPANS
 from process.http_errors import error_json
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from management.access import Access
+    from management.access import Access, Person
     from management.actions import Actions
     from management.books import Books
     from management.fleet_view import FleetView
+    from management.guesses import Guesses
     from management.metrics import Metrics
     from management.readiness import Readiness
 
@@ -50,6 +52,7 @@ def application(
     readiness: Readiness,
     metrics: Metrics,
     access: Access,
+    guesses: Guesses,
     books: Books,
 ) -> FastAPI:
     """Everything that management serves. Its document is at ``/openapi.json``."""
@@ -77,7 +80,7 @@ def application(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     app.add_middleware(BodyLimit)
-    app.add_middleware(KeyCheck, access=access)
+    app.add_middleware(KeyCheck, access=access, guesses=guesses)
     return app
 
 
@@ -123,20 +126,19 @@ class KeyCheck:
     Whose key it is stands in ``request.state.person``.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, guesses: Guesses) -> None:
         self._app = app
         self._access = access
+        self._guesses = guesses
+        self._known: dict[tuple[str, Person], None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        person = self._access.person(headers.get(b"authorization", b""))
-        if person is None:
-            await _answer(Unauthorized())(scope, receive, send)
-            return
         try:
+            person = self._recognised(headers.get(b"authorization", b""), place_of(scope.get("client")))
             self._access.check_host(headers.get(b"host", b"").decode("latin-1"))
         except FleetError as error:
             await _answer(error)(scope, receive, send)
@@ -144,9 +146,29 @@ class KeyCheck:
         scope.setdefault("state", {})["person"] = person
         await self._app(scope, receive, send)
 
+    def _recognised(self, authorization: bytes, place: str) -> Person:
+        """Who shows this header. Raises :class:`wire.errors.Unauthorized`, and
+        :class:`management.guesses.TooManyWrongKeys`, but for a key that was right there before: behind a proxy all
+        have one address, and whoever guesses must not lock out the others."""
+        person = self._access.person(authorization)
+        if person is not None and (place, person) in self._known:
+            return person
+        if authorization:  # nothing shown is nothing guessed
+            self._guesses.check(place)
+        if person is None:
+            if authorization:
+                self._guesses.add(place)
+            raise Unauthorized
+        if len(self._known) >= PLACES_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[place, person] = None
+        return person
+
 
 def _answer(error: FleetError) -> Response:
-    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else {}
+    if error.retry_after_ms is not None:
+        headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
     body = error_json(error.body())
     return Response(body, status_code=error.http_status, headers=headers, media_type="application/json")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from prometheus_client import Counter, Gauge, Histogram
 
 from management.facts import KINDS, OTHER, Reason
+from management.guesses import Result
 from process.identity import now_ms
 from process.metrics import at_zero
 from wire.presence import IRREVERSIBLE, NodeState
@@ -75,6 +76,15 @@ class Metrics:
         self.alerts_told = at_zero(
             Counter("management_alerts_told", "Alerts by how the webhook took them.", ["result"], registry=registry),
             ("yes", "failed", "nobody"),
+        )
+        self.wrong_keys = at_zero(
+            Counter(
+                "management_wrong_keys",
+                "Keys of management that were wrong, or were refused unseen after too many of them.",
+                ["result"],
+                registry=registry,
+            ),
+            get_args(Result),
         )
 
     def stored(self) -> dict[str, int]:

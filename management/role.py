@@ -12,6 +12,7 @@ from management.alerts import Watch
 from management.app import application
 from management.backlogs import Backlogs
 from management.fleet_view import FleetView
+from management.guesses import Guesses
 from management.journal import write
 from management.ledger import Ledger
 from management.metrics import Metrics
@@ -93,9 +94,9 @@ async def run(
         watch.heard(presence)
 
     listener.heard = heard
-    api = application(engine, view, actions, readiness, metrics, settings.access, books)
+    api = application(engine, view, actions, readiness, metrics, settings.access, Guesses(metrics.wrong_keys), books)
     sources = Sources(engine, view, actions, registry, readiness, metrics, books, stop)
-    app = Front(api, sources, settings.access)
+    app = Front(api, sources, settings.access, Guesses(metrics.wrong_keys))
     socket = bind(settings.management_host, settings.management_port, "MANAGEMENT_PORT")
     tls = tls_options(settings.management_ssl_certfile, settings.management_ssl_keyfile)
     try:

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 from starlette.responses import RedirectResponse, Response
 
+from management.guesses import TooManyWrongKeys, place_of
 from management.pages.door import COOKIE, check_host, check_origin, own_path, read_form
 from management.pages.session import SESSION_S
-from process.logging import Log
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from management.guesses import Guesses
     from management.pages.frame import Frame
     from management.pages.session import Sessions
     from management.pages.site import Visit
-
-WRONG_KEYS_PER_MIN = 10
-"""From one address, or one network of IPv6."""
-
-log = Log("management")
 
 
 class Login:
     """The page that asks for a key."""
 
-    def __init__(self, sessions: Sessions, frame: Frame) -> None:
+    def __init__(self, sessions: Sessions, frame: Frame, guesses: Guesses) -> None:
         self._sessions = sessions
         self._frame = frame
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._limit = RateLimitItemPerMinute(WRONG_KEYS_PER_MIN)
+        self._guesses = guesses
 
     async def show(self, request: Request) -> Response:
         """The form, or the first page for whoever needs none."""
@@ -48,15 +39,14 @@ class Login:
         """Set the cookie, or show the form again."""
         check_origin(request)
         form = await read_form(request)
-        wanted, place = own_path(form.get("next", "/")), _place(request)
-        if not await self._limiter.test(self._limit, place):
-            log.warning("Too many wrong management keys.", action="login_refused", address=place)
-            sentence = "Too many wrong keys came from your address. Wait a minute."
-            return self._form(request, wanted, sentence, 429)
+        wanted, place = own_path(form.get("next", "/")), place_of(request.client)
+        try:
+            self._guesses.check(place)
+        except TooManyWrongKeys as error:
+            return self._form(request, wanted, error.message, error.http_status)
         cookie = self._sessions.begin(form.get("key", ""))
         if cookie is None:
-            await self._limiter.hit(self._limit, place)
-            log.warning("A wrong management key was shown.", action="login_failed", address=place)
+            self._guesses.add(place)
             return self._form(request, wanted, "This is no management key.", 401)
         answer = RedirectResponse(wanted, 303)
         answer.set_cookie(
@@ -77,14 +67,3 @@ class Login:
 def is_secure(request: Request) -> bool:
     """Whether the browser speaks TLS, to us or to a proxy before us: whoever claims that harms only themselves."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-
-
-def _place(request: Request) -> str:
-    host = request.client.host if request.client else "unknown"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # a socket for both shows all of IPv4 in one network
-    return str(address) if address.version == 4 else str(ipaddress.ip_network(f"{address}/64", strict=False))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from management.access import Access
+    from management.guesses import Guesses
     from management.pages.door import Show
     from management.pages.site import Sources
 
@@ -67,9 +68,10 @@ log = Log("management")
 class Front:
     """Management's two faces: pages for people, and ``api`` for everything else."""
 
-    def __init__(self, api: ASGIApp, sources: Sources, access: Access) -> None:
+    def __init__(self, api: ASGIApp, sources: Sources, access: Access, guesses: Guesses) -> None:
+        """``guesses`` are those of the login."""
         self._api = api
-        self._pages = _pages(sources, access)
+        self._pages = _pages(sources, access, guesses)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -79,11 +81,11 @@ class Front:
         await (self._pages if is_page else self._api)(scope, receive, send)
 
 
-def _pages(sources: Sources, access: Access) -> Starlette:
+def _pages(sources: Sources, access: Access, guesses: Guesses) -> Starlette:
     static = StaticFiles()
     frame = Frame(sources.books.time_zone, static)
     sessions = Sessions(access, time.time)
-    door, login, live = Door(sessions, sources, frame), Login(sessions, frame), Live(sources)
+    door, login, live = Door(sessions, sources, frame), Login(sessions, frame, guesses), Live(sources)
     routes = [
         *(Route(path, door.shows(show), methods=["GET"], name=path) for path, show in SHOWN.items()),
         Route("/live", door.shows(live.stream), methods=["GET"]),

@@ -12,9 +12,11 @@ import msgspec
 import pytest
 
 import management.app
+import management.guesses
 from broker.memory import MemoryBroker
 from management.answers import Events, Nodes, RequestTimeline
 from management.app import OPEN_PATHS
+from management.guesses import WRONG_KEYS_PER_MIN
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from tests.counting_house import CountingHouse
 from tests.routes import caught, routes_of
@@ -220,24 +222,97 @@ async def test_the_roll_is_called_at_the_start(house: CountingHouse) -> None:
     await outside.aclose()
 
 
-async def test_no_route_but_the_probes_is_open_without_the_key(house: CountingHouse) -> None:
+async def test_no_route_but_the_probes_is_open_without_the_key(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management.guesses, "WRONG_KEYS_PER_MIN", 1_000_000)
     assert {"/livez", "/readyz"} == OPEN_PATHS
     with caught(management.app, "Documented") as made:
-        await house.start(MANAGEMENT_KEY="hunter2")
+        await house.start(MANAGEMENT_KEY="hunter-2")
     routes = [*routes_of(made[0], "req_1"), ("GET", "/nothing"), ("GET", "//api/v1/charges"), ("GET", "/livez/")]
     assert {("GET", "/api/v1/charges"), ("GET", "/api/v1/requests/req_1"), ("GET", "/metrics")} < set(routes)
-    strangers = ({}, *({"authorization": each} for each in ("Bearer hunter", "Basic hunter2", "hunter2", "Bearer", "")))
+    wrong = ("Bearer hunter-", "Basic hunter-2", "hunter-2", "Bearer", "")
+    strangers = ({}, *({"authorization": each} for each in wrong))
     for method, path in routes:
         for headers in strangers:
-            for where in (path, f"{path}?key=hunter2&api_key=hunter2"):
+            for where in (path, f"{path}?key=hunter-2&api_key=hunter-2"):
                 status, answer = await house.get(where, method=method, **headers)
                 if path in OPEN_PATHS:
                     assert status == 200, (method, where)
                 else:
                     assert status == 401, (method, where, headers)
                     assert method == "HEAD" or answer["error"]["code"] == "invalid_api_key"
-        known = await house.get(path, method=method, authorization="bearer hunter2")
+        known = await house.get(path, method=method, authorization="bearer hunter-2")
         assert known[0] in (200, 404, 400), (method, path)  # 400: the action has no body, or its number is none
+
+
+KEYS = "alice=operator:key-of-alice,grafana=reader:key-of-grafana"
+
+
+def _shown(key: str, **headers: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}", **headers}
+
+
+async def test_whoever_guesses_keys_has_to_wait_and_locks_out_nobody_who_was_there(house: CountingHouse) -> None:
+    """Also where all of them come from one address, as behind a proxy that nobody told management of."""
+    await house.start(MANAGEMENT_KEYS=KEYS)
+    assert (await house.get("/metrics", **_shown("key-of-grafana")))[0] == 200
+    for number in range(WRONG_KEYS_PER_MIN):
+        assert (await house.get("/api/v1/charges", **_shown(f"guess-{number}")))[0] == 401
+    for key in ("guess-again", "key-of-alice"):  # a right one looks like a guess, or guessing would go on
+        status, answer = await house.get("/api/v1/charges", **_shown(key))
+        assert (status, answer["error"]["code"], answer["error"]["type"]) == (
+            429,
+            "too_many_wrong_keys",
+            "rate_limit_error",
+        )
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{house.port}") as session,
+        session.get("/metrics", headers=_shown("guess-again")) as refused,
+    ):
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert (await house.get("/api/v1/charges"))[0] == 401, "who shows nothing guesses nothing"
+    status, metrics = await house.get("/metrics", **_shown("key-of-grafana"))
+    assert status == 200
+    assert f'management_wrong_keys_total{{result="wrong"}} {WRONG_KEYS_PER_MIN}.0' in metrics
+    assert 'management_wrong_keys_total{result="refused"} 3.0' in metrics
+    assert (await house.get("/readyz", **_shown("guess-again")))[0] == 200
+
+
+async def test_who_shows_no_key_at_all_is_not_counted(house: CountingHouse) -> None:
+    await house.start(MANAGEMENT_KEYS=KEYS)
+    for _ in range(WRONG_KEYS_PER_MIN + 1):
+        assert (await house.get("/api/v1/charges"))[0] == 401
+    assert (await house.get("/api/v1/charges", **_shown("key-of-alice")))[0] == 200
+
+
+async def test_behind_a_proxy_wrong_keys_are_counted_by_who_shows_them(house: CountingHouse) -> None:
+    await house.start(MANAGEMENT_KEYS=KEYS, MANAGEMENT_TRUSTED_PROXIES="127.0.0.0/8")
+
+    async def status(key: str, address: str) -> int:
+        return (await house.get("/api/v1/charges", **_shown(key, **{"x-forwarded-for": address})))[0]
+
+    for _ in range(WRONG_KEYS_PER_MIN):
+        assert await status("guess", "192.0.2.1") == 401
+    assert await status("key-of-alice", "192.0.2.1") == 429
+    assert await status("key-of-alice", "192.0.2.2") == 200
+    assert await status("key-of-alice", "192.0.2.1") == 429, "that it is right elsewhere says nothing here"
+
+
+async def test_who_was_there_is_remembered_up_to_a_bound(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(management.app, "PLACES_MAX", 2)
+    await house.start(MANAGEMENT_KEYS=KEYS, MANAGEMENT_TRUSTED_PROXIES="127.0.0.0/8")
+
+    async def status(key: str, address: str) -> int:
+        return (await house.get("/api/v1/charges", **_shown(key, **{"x-forwarded-for": address})))[0]
+
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        assert await status("key-of-alice", address) == 200
+        for _ in range(WRONG_KEYS_PER_MIN):
+            await status("guess", address)
+    assert await status("key-of-alice", "192.0.2.1") == 429
+    assert await status("key-of-alice", "192.0.2.2") == 200
+    assert await status("key-of-alice", "192.0.2.3") == 200
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/api/v1/charges", "/openapi.json", "/"])
@@ -308,7 +383,7 @@ async def test_the_answers_are_documented(house: CountingHouse) -> None:
     lines = {name: document["paths"].pop(f"/api/v1/export/{name}") for name in ("charges", "events")}
     assert all("application/jsonl" in path["get"]["responses"]["200"]["content"] for path in lines.values())
     for path in document["paths"].values():
-        assert set(path["get"]["responses"]) - {"403", "404"} == {"200", "400", "401", "503"}
+        assert set(path["get"]["responses"]) - {"403", "404"} == {"200", "400", "401", "429", "503"}
         for response in (response for operation in path.values() for response in operation["responses"].values()):
             schema = response["content"]["application/json"]["schema"]
             assert schema["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]

@@ -67,13 +67,13 @@ async def act(house: CountingHouse, body: Any = PAUSE, **headers: str) -> tuple[
 
 
 async def test_operators_act_readers_read_and_strangers_do_neither(house: CountingHouse) -> None:
-    await house.start(MANAGEMENT_KEYS=KEYS, MANAGEMENT_KEY="hunter2")
+    await house.start(MANAGEMENT_KEYS=KEYS, MANAGEMENT_KEY="hunter-2")
     assert (await act(house))[0] == 401
     assert (await house.get("/api/v1/actions"))[0] == 401
     status, answer = await act(house, **GRAFANA)
     assert (status, answer["error"]["code"]) == (403, "operator_required")
     assert (await act(house, **ALICE))[0] == 200
-    assert (await act(house, authorization="Bearer hunter2"))[0] == 200
+    assert (await act(house, authorization="Bearer hunter-2"))[0] == 200
     status, answer = await house.get("/api/v1/actions", **GRAFANA)
     shown = ActionsShown.model_validate(answer, extra="forbid").data
     assert [each.by for each in shown] == ["management", "alice"]

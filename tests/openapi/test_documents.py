@@ -33,6 +33,7 @@ async def ports(tmp_path: Path) -> AsyncIterator[dict[str, int]]:
     settings = {
         "API_KEYS": KEY,
         "MANAGEMENT_KEY": KEY,
+        "MANAGEMENT_TRUSTED_PROXIES": "127.0.0.1",
         "STORE_PROMPTS": "true",
         "DEFAULT_MODEL": "static",  # so that a request without a model is a good one, as the document says
         "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db",
