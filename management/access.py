@@ -95,14 +95,17 @@ def parse_keys(setting: str) -> dict[str, Person]:
         name, _, role = who.partition("=")
         if role not in get_args(Role) or not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
             raise ValueError(f"key number {number} is not written as name=reader:key or name=operator:key")
-        if len(key) < KEY_CHARS_MIN or not is_sendable(key):
-            raise ValueError(
-                f"key number {number} has fewer than {KEY_CHARS_MIN} characters, or some that cannot stand in a header"
-            )
+        check_key(key, f"key number {number}")
         if key in keys or name in (OWN_NAME, *(person.name for person in keys.values())):
             raise ValueError(f"key number {number} repeats a name or a key")
         keys[key] = Person(name, "operator" if role == "operator" else "reader")
     return keys
+
+
+def check_key(key: str, what: str) -> None:
+    """Raises ValueError for a key that is too easily guessed, or cannot be shown; its sentence says ``what`` it is."""
+    if len(key) < KEY_CHARS_MIN or not is_sendable(key):
+        raise ValueError(f"{what} has fewer than {KEY_CHARS_MIN} characters, or some that cannot stand in a header")
 
 
 def _digest(key: bytes) -> bytes:

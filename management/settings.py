@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from management.access import OWN_NAME, Access, Person, parse_keys
+from management.access import OWN_NAME, Access, Person, check_key, parse_keys
 from management.books import Books
 from management.database_settings import DatabaseSettings
 from management.retention import Retention
@@ -93,6 +93,13 @@ class ManagementSettings(DatabaseSettings):
             if not text.startswith(("http://", "https://")) or not text.isprintable() or " " in text:
                 raise ValueError("it must be an address that begins with https:// or http://")
         return url
+
+    @field_validator("management_key")
+    @classmethod
+    def _usable_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            check_key(key.get_secret_value(), "it")
+        return key
 
     @field_validator("management_keys")
     @classmethod

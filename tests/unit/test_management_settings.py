@@ -17,7 +17,7 @@ def test_it_listens_on_loopback_without_a_key_by_default() -> None:
 def test_it_does_not_listen_for_other_machines_without_a_key(host: str) -> None:
     with pytest.raises(WrongSettings, match="MANAGEMENT_KEY: it is not set, but MANAGEMENT_HOST="):
         load(ManagementSettings, {"MANAGEMENT_HOST": host})
-    assert load(ManagementSettings, {"MANAGEMENT_HOST": host, "MANAGEMENT_KEY": "k"}).management_host == host
+    assert load(ManagementSettings, {"MANAGEMENT_HOST": host, "MANAGEMENT_KEY": "a-long-key"}).management_host == host
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "127.1.2.3"])
@@ -31,6 +31,15 @@ def test_a_wrong_database_is_told_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["z", "seven-7", "with a space", "schlüssel-lang", "a-line\n-of-two"])
+@pytest.mark.parametrize("setting", ["MANAGEMENT_KEY={}", "MANAGEMENT_KEYS=alice=operator:{}"])
+def test_a_key_that_is_soon_guessed_or_cannot_be_sent_is_refused(key: str, setting: str) -> None:
+    name, _, value = setting.partition("=")
+    with pytest.raises(WrongSettings, match="fewer than 8 characters, or some that cannot stand in a header") as why:
+        load(ManagementSettings, {name: value.format(key)})
+    assert why.value.problems[0].startswith(f"{name}: ")
+
+
 def test_one_key_is_one_person() -> None:
     keys = {"MANAGEMENT_KEY": "opensesame", "MANAGEMENT_KEYS": "grafana=reader:opensesame"}
     with pytest.raises(WrongSettings, match="MANAGEMENT_KEY: it is one of MANAGEMENT_KEYS, too") as caught:
@@ -39,6 +48,8 @@ def test_one_key_is_one_person() -> None:
 
 
 def test_no_secret_is_shown_by_the_settings() -> None:
-    settings = load(ManagementSettings, {"MANAGEMENT_KEY": "hunter2", "DATABASE_URL": "postgresql+asyncpg://u:pw7@h/d"})
+    settings = load(
+        ManagementSettings, {"MANAGEMENT_KEY": "hunter2hunter2", "DATABASE_URL": "postgresql+asyncpg://u:pw7@h/d"}
+    )
     assert "hunter2" not in repr(settings)
     assert "pw7" not in repr(settings)
