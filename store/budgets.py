@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
+    Numeric,
     ScalarSelect,
     case,
     cast,
@@ -111,6 +112,32 @@ async def listed(connection: AsyncConnection) -> list[Budget]:
     """All of them, in the order of their ids."""
     statement = select(BUDGETS).order_by(BUDGETS.c.scope, BUDGETS.c.subject, BUDGETS.c.period)
     return [_budget(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def page(connection: AsyncConnection, after: BudgetId | None, limit: int) -> list[Budget]:
+    """The next of them behind this one, in the order of their ids."""
+    order = [BUDGETS.c[name] for name in BudgetId._fields]
+    statement = select(BUDGETS).order_by(*order).limit(limit)
+    if after is not None:
+        statement = statement.where(tuple_(*order) > tuple_(*map(literal, after)))
+    return [_budget(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def in_trouble(
+    connection: AsyncConnection, day: datetime.date, limit: int
+) -> tuple[list[tuple[Budget, str]], int]:
+    """Those that are nearly or wholly spent on a day, each with its state; the first of them, and how many there are.
+
+    One statement, for there may be ten thousand budgets of which three are in trouble.
+    """
+    spent = select(BUDGETS, func.coalesce(_spent(day), 0).label("spent")).subquery()
+    # Wider than 64 bits, into which a hundred times an amount might not fit.
+    part, whole = (cast(each, Numeric) for each in (spent.c.spent, spent.c.amount_max))
+    found = select(spent, func.count().over().label("count")).where(part * 100 >= whole * spent.c.warn_percent)
+    found = found.order_by(*(spent.c[name] for name in BudgetId._fields)).limit(limit)
+    rows = (await connection.execute(found)).mappings().all()
+    budgets = [(budget := _budget(row), Standing(row["spent"]).state(budget)) for row in rows]
+    return budgets, rows[0]["count"] if rows else 0
 
 
 async def of_subjects(connection: AsyncConnection, subjects: Iterable[tuple[Scope, str]]) -> list[Budget]:

@@ -11,7 +11,9 @@ from management.pages.filters import link, question_of
 from management.questions import UsageQuestion
 from process.identity import now_ms
 from store import budgets, keys
+from store.budgets import PERIODS, SCOPES, BudgetId
 from store.database import reading
+from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,9 +30,8 @@ async def show(visit: Visit) -> Response:
     now, asked, books = now_ms(), visit.asked, visit.sources.books
     async with reading(visit.sources.engine) as connection:
         found = await keys.page(connection, asked.get("after"), ROWS + 1)
-        all_budgets = await budgets.listed(connection)
-        first = _number(asked.get("budgets"))
-        shown = all_budgets[first : first + ROWS]
+        bounds = await budgets.page(connection, _budget_id(asked.get("budgets")), ROWS + 1)
+        more_budgets, shown = len(bounds) > ROWS, bounds[:ROWS]
         standing = await budgets.standings(connection, shown, await budgets.today(connection, now), now)
         more, found = len(found) > ROWS, found[:ROWS]
         used = await _used(connection, [key.name for key in found], books.day(now))
@@ -40,7 +41,7 @@ async def show(visit: Visit) -> Response:
         days=DAYS,
         budgets=[budget_shown(budget, standing[budget.id]) | _bar(budget, standing[budget.id]) for budget in shown],
         next_keys=link("/keys", asked, after=found[-1].name) if more else None,
-        next_budgets=link("/keys", asked, budgets=str(first + ROWS)) if len(all_budgets) > first + ROWS else None,
+        next_budgets=link("/keys", asked, budgets=_cursor(shown[-1].id)) if more_budgets else None,
         prices=prices_shown(books.prices.prices),
         costs=prices_shown(books.prices.costs),
         price_version=books.prices.version,
@@ -61,5 +62,15 @@ def _bar(budget: budgets.Budget, standing: budgets.Standing) -> dict[str, Any]:
     return {"spent_part": spent, "held_part": held, "percent": round(100 * standing.spent / whole) if whole else 100}
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else 0
+def _cursor(id_: BudgetId) -> str:
+    return f"{id_.scope}~{id_.period}~{id_.subject}"
+
+
+def _budget_id(cursor: str | None) -> BudgetId | None:
+    if cursor is None:
+        return None
+    scope, _, rest = cursor.partition("~")
+    period, _, subject = rest.partition("~")  # the last, for it may be any text
+    if scope not in SCOPES or period not in PERIODS:
+        raise InvalidRequest("budgets: it was not made by this page.")
+    return BudgetId(scope, subject, period)

@@ -52,7 +52,8 @@ async def show(visit: Visit) -> Response:
     latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
     models = await sources.view.models(now)
     troubles = _troubles(sources, await open_alerts(sources), sum(row["count"] for row in dead))
-    troubles += await _budget_troubles(sources, now)
+    spent, more_spent = await _budget_troubles(sources, now)
+    troubles += spent
     return visit.page(
         "overview.html",
         today=used.get(today),
@@ -67,7 +68,7 @@ async def show(visit: Visit) -> Response:
         busy=sum(model["busy"] for model in models),
         waiting=sum(model["waiting"] for model in models),
         troubles=troubles[:TROUBLES_MAX],
-        more_troubles=len(troubles[TROUBLES_MAX:]),
+        more_troubles=len(troubles[TROUBLES_MAX:]) + more_spent,
         latest=latest,
         charts=_charts(first, today, days, money) if days else [],
     )
@@ -98,15 +99,16 @@ def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list
     return found
 
 
-async def _budget_troubles(sources: Sources, now: int) -> list[Trouble]:
+async def _budget_troubles(sources: Sources, now: int) -> tuple[list[Trouble], int]:
+    """The first of them, and how many more there are."""
     async with reading(sources.engine) as connection:
-        found = await budgets.listed(connection)
-        standing = await budgets.standings(connection, found, await budgets.today(connection, now), now)
+        day = await budgets.today(connection, now)
+        found, count = await budgets.in_trouble(connection, day, TROUBLES_MAX)
     told = {"warning": "is nearly spent.", "exhausted": "is spent: requests are refused."}
     periods = {"day": "for the day", "month": "for the month", "total": "in all"}
-    return [
+    troubles = [
         Trouble(tone, word, budget.id.subject, f"The budget {periods[budget.id.period]} {told[state]}", "/keys")
-        for budget in found
-        if (state := standing[budget.id].state(budget)) in told
+        for budget, state in found
         for word, tone in (BUDGETS[state],)
     ]
+    return troubles, count - len(troubles)

@@ -12,6 +12,7 @@ import pytest
 import management.actions
 from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
+from management.pages.overview import TROUBLES_MAX
 from process.identity import now_ms
 from store import database
 from store.budgets import Budget, BudgetId, put
@@ -123,6 +124,30 @@ async def test_the_last_of_many_budgets_is_looked_at_too(house: CountingHouse, t
     await house.publish(billed(1, key_id="key-119", usage=Usage(prompt_tokens=100, completion_tokens=1)))
     await house.settled()
     assert "key-119 The budget in all is spent" in await text_of(house, "/")
+
+
+async def test_of_many_spent_budgets_the_first_are_named_and_the_others_counted(
+    house: CountingHouse, tmp_path: Path
+) -> None:
+    engine = database.open(house.url)
+    async with writing(engine) as connection:
+        for number in range(112):  # of nothing: all are spent
+            id_ = BudgetId(("key", "tag")[number % 2], f"a~b={number:03}&c", "total")
+            await put(connection, Budget(id=id_, currency="EUR", amount_max=0, warn_percent=80, created_ms=now_ms()))
+    await engine.dispose()
+    page = await text_of(house, "/")
+    assert page.count("The budget in all is spent") == TROUBLES_MAX
+    assert f"and {112 - TROUBLES_MAX} more: see" in page
+    found: list[str] = []
+    path: str | None = "/keys"
+    while path is not None:
+        _, page = await house.get(path)
+        found += re.findall(r'class="note">(?:key|tag)</small> (\S+)</td>', html.unescape(page))
+        link = re.search(r'href="([^"]+)">More budgets →', page)
+        path = html.unescape(link[1]) if link else None
+    assert found == [f"a~b={number:03}&c" for start in (0, 1) for number in range(start, 112, 2)]
+    for wrong in ("50", "key~year~a", "god~day~a", ""):
+        assert (await house.get(f"/keys?budgets={wrong}"))[0] == (400 if wrong else 200), wrong
 
 
 async def test_every_model_that_is_there_shows_what_was_used_today(house: CountingHouse) -> None:

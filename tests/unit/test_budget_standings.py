@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -15,6 +16,7 @@ from store.database import reading, writing
 from store.migrate import upgrade
 from store.money_tables import SPENT_DAILY
 
+BIG = 9 * 10**18
 TODAY = datetime.date(2026, 3, 31)
 NOW_MS = int(datetime.datetime(2026, 3, 31, 12, tzinfo=datetime.UTC).timestamp()) * 1000
 DAYS = {datetime.date(2026, 2, 28): 1000, datetime.date(2026, 3, 1): 100, TODAY: 10}
@@ -93,3 +95,64 @@ async def test_a_charge_reads_no_budgets_but_those_that_it_touches(
         await engine.dispose()
     assert (crossing.budget.id.subject, crossing.state) == ("b", "exhausted")
     assert read == ["b"]
+
+
+async def test_of_many_budgets_those_in_trouble_are_found_and_counted(database_url: str) -> None:
+    """As each of them stands, whatever the amounts: a hundred times the greatest one does not fit into 64 bits."""
+    engine = database.open(database_url)
+    await upgrade(engine)
+    wanted: dict[BudgetId, str] = {}
+    try:
+        async with writing(engine) as connection:
+            for number, (percent, amount_max) in enumerate((p, a) for p in range(78, 103) for a in (100, BIG)):
+                for period in PERIODS:
+                    id_ = BudgetId("key", f"key {number:03}", period)
+                    new = Budget(id=id_, currency="USD", amount_max=amount_max, warn_percent=80, created_ms=1)
+                    await budgets.put(connection, new)
+                    if percent >= 80:
+                        wanted[id_] = "warning" if percent < 100 else "exhausted"
+                    if period == "month" and number % 3:
+                        wanted.pop(id_, None)
+                        await budgets.put(connection, replace(new, amount_max=BIG, currency="EUR"))
+                spent = {"scope": "key", "subject": f"key {number:03}", "day": TODAY, "currency": "USD"}
+                await connection.execute(
+                    insert(SPENT_DAILY), [spent | {"amount": amount_max // 100 * percent + amount_max % 100}]
+                )
+            zero = Budget(id=BudgetId("tag", "a=b", "day"), currency="USD", amount_max=0, warn_percent=80, created_ms=1)
+            await budgets.put(connection, zero)
+            wanted[zero.id] = "exhausted"
+        async with reading(engine) as connection:
+            listed = await budgets.listed(connection)
+            standing = await budgets.standings(connection, listed, TODAY, NOW_MS)
+            assert {each.id: state for each in listed if (state := standing[each.id].state(each)) != "ok"} == wanted
+            found, count = await budgets.in_trouble(connection, TODAY, 1000)
+            assert ({budget.id: state for budget, state in found}, count) == (wanted, len(wanted))
+            assert [budget.id for budget, _ in found] == sorted(wanted)
+            first, count = await budgets.in_trouble(connection, TODAY, 7)
+            assert (first, count) == (found[:7], len(wanted))
+            later, _ = await budgets.in_trouble(connection, TODAY + datetime.timedelta(days=1), 1000)
+            assert {budget.id.period for budget, _ in later} == {"day", "total"}, "the next day is of another month"
+            assert [budget.id.subject for budget, _ in later if budget.id.period == "day"] == ["a=b"]
+    finally:
+        await engine.dispose()
+
+
+async def test_every_budget_is_on_one_page(database_url: str) -> None:
+    engine = database.open(database_url)
+    await upgrade(engine)
+    try:
+        async with writing(engine) as connection:
+            for number in range(30):
+                id_ = BudgetId(SCOPES[number % 3], f"a~{number % 5}", PERIODS[number // 10])
+                await budgets.put(
+                    connection, Budget(id=id_, currency="USD", amount_max=1, warn_percent=80, created_ms=1)
+                )
+        async with reading(engine) as connection:
+            listed, found = await budgets.listed(connection), await budgets.page(connection, None, 4)
+            while more := await budgets.page(connection, found[-1].id, 4):
+                assert len(more) <= 4
+                found += more
+        assert found == listed
+        assert len({each.id for each in found}) == len(found) > 20
+    finally:
+        await engine.dispose()
