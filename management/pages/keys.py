@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from management.pages.site import Visit
+    from store.prices import PriceList, Side
 
 ROWS = 50
 DAYS = 30
@@ -42,8 +43,8 @@ async def show(visit: Visit) -> Response:
         budgets=[budget_shown(budget, standing[budget.id]) | _bar(budget, standing[budget.id]) for budget in shown],
         next_keys=link("/keys", asked, after=found[-1].name) if more else None,
         next_budgets=link("/keys", asked, budgets=_cursor(shown[-1].id)) if more_budgets else None,
-        prices=prices_shown(books.prices.prices),
-        costs=prices_shown(books.prices.costs),
+        prices=_not_over(books.prices, "price", now),
+        costs=_not_over(books.prices, "cost", now),
         price_version=books.prices.version,
     )
 
@@ -53,6 +54,16 @@ async def _used(connection: AsyncConnection, names: list[str], today: datetime.d
     question = question_of(UsageQuestion, by=["key"], since=since, until=today.isoformat())
     found = (await connection.execute(usage_sums.of_names(question, names))).mappings()
     return {row["name"]: dict(row) for row in found}
+
+
+def _not_over(held: PriceList, side: Side, now: int) -> list[dict[str, Any]]:
+    """The prices that hold now, and those that will."""
+    prices = held.prices if side == "price" else held.costs
+    return prices_shown(
+        price
+        for price in prices
+        if price.valid_from > now or held.find(side, price.model, price.provider, now) is price
+    )
 
 
 def _bar(budget: budgets.Budget, standing: budgets.Standing) -> dict[str, Any]:

@@ -150,6 +150,30 @@ async def test_of_many_spent_budgets_the_first_are_named_and_the_others_counted(
         assert (await house.get(f"/keys?budgets={wrong}"))[0] == (400 if wrong else 200), wrong
 
 
+async def test_prices_that_are_over_are_not_shown_and_those_to_come_are_told_as_such(
+    house: CountingHouse, tmp_path: Path
+) -> None:
+    await house.end()
+    prices = tmp_path / "prices.toml"
+    usual = 'model = "small"\ncurrency = "EUR"\noutput = 0\n'
+    of_time = (("2000-01-01", 1), ("2001-01-01", 2), ("2998-01-01", 3), ("2999-01-01", 4))
+    prices.write_text(
+        f"[[price]]\n{usual}input = 5\n[[price]]\n{usual}provider = 'p'\ninput = 6\n"
+        + "".join(f"[[cost]]\n{usual}valid_from = {day}T00:00:00Z\ninput = {price}\n" for day, price in of_time)
+    )
+    await house.start(PRICES_FILE=str(prices))
+    page = (await text_of(house, "/keys")).partition("Currency")[2]
+    shown = re.findall(r"small (from 1 Jan \d+ on )?(the customer|you) (any|p) (\S+)", page)
+    assert shown == [
+        ("", "the customer", "any", "5.00"),
+        ("", "the customer", "p", "6.00"),
+        ("", "you", "any", "2.00"),
+        ("from 1 Jan 2998 on ", "you", "any", "3.00"),
+        ("from 1 Jan 2999 on ", "you", "any", "4.00"),
+    ], page
+    assert len((await house.get("/api/v1/prices"))[1]["costs"]) == 4
+
+
 async def test_every_model_that_is_there_shows_what_was_used_today(house: CountingHouse) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat()
     await house.publish(*(billed(number, time=now, model=f"m{number % 210}") for number in range(420)))
