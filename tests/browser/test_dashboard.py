@@ -67,6 +67,12 @@ async def widest(tab: Tab) -> int:
     return int(await tab.value("document.documentElement.scrollWidth"))
 
 
+async def cut(tab: Tab) -> list[str]:
+    """Tables of which a part is out of sight until somebody scrolls them sideways."""
+    wider = "[...document.querySelectorAll('.table')].filter(each => each.scrollWidth > each.clientWidth)"
+    return list(await tab.value(f"{wider}.map(each => each.ariaLabel + ' ' + (each.scrollWidth - each.clientWidth))"))
+
+
 async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Tab, house: DashboardHouse) -> None:
     await house.open(MANAGEMENT_KEY=KEY)
     await log_in(tab, house)
@@ -79,6 +85,7 @@ async def test_every_page_is_shown_light_dark_and_on_a_phone(tab: Tab, house: Da
         for path, title in {**PAGES, **requests, **prompt}.items():
             await shown(tab, house.address + path, title)
             assert await widest(tab) == width, (path, width)
+            assert await cut(tab) == [], (path, width)
             ink = await tab.value("getComputedStyle(document.body).color")
             assert ink == ("rgb(231, 234, 239)" if scheme == "dark" else "rgb(22, 26, 33)"), (path, scheme)
     await shown(tab, f"{house.address}/", "Overview")
