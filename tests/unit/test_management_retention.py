@@ -15,7 +15,7 @@ from management import retention
 from management.books import Books
 from management.fleet_queries import dead_letters
 from management.fleet_questions import DeadLettersQuestion
-from management.journal import WrongTimeZone, read, write
+from management.journal import Entry, WrongTimeZone, read, write
 from management.opening import open_books
 from management.rebuild import ZoneIsFixed, rebuild, reprice
 from management.retention import Retention, sweep
@@ -80,6 +80,25 @@ async def test_each_class_of_tables_has_its_own_age_and_sums_have_none(engine: A
     assert counts == [40, 60, 60, 60, 1]
     assert await _sums(engine) == before
     assert not await sweep(engine, Retention(events_days=3, requests_days=5), BOOKS, NOW_MS)
+
+
+async def test_the_days_that_are_kept_begin_at_midnight_and_not_a_moment_later(engine: AsyncEngine) -> None:
+    midnight = datetime.datetime(2026, 3, 7, tzinfo=BERLIN)
+    before = midnight - datetime.timedelta(milliseconds=1)
+
+    def told(number: int, time: datetime.datetime) -> Entry:
+        return read(billed(number, time=time.isoformat()))
+
+    last = read(billed(1004, time=_time(9)))  # what is old follows what was told last
+    await write(engine, [told(1000, midnight), told(1001, before), last], NOW_MS, BOOKS)
+    await write(engine, [read(b"rubbish")], int(midnight.timestamp() * 1000), BOOKS)
+    await sweep(engine, Retention(events_days=3, requests_days=3, quarantine_days=3), BOOKS, NOW_MS)
+    for table in (EVENTS, CHARGES, ENDS):
+        left = await _all(engine, table.c.request_id)
+        assert (request_id_of(1000) in left, request_id_of(1001) in left) == (True, False)
+    assert await _count(engine, QUARANTINE) == 2
+    written = await write(engine, [told(1002, midnight), told(1003, before)], NOW_MS, BOOKS)
+    assert (written.stored, written.quarantined) == ({"request.billed": 1}, {"too_old": 1})
 
 
 async def test_a_dead_letter_waits_for_a_person_and_a_decision_stands_as_long_as_its_end(engine: AsyncEngine) -> None:
