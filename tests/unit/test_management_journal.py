@@ -98,12 +98,22 @@ async def test_a_fault_of_the_database_quarantines_nothing_and_writes_nothing(en
         assert await rows(engine, table) == []
 
 
-async def test_an_older_event_of_a_node_does_not_replace_a_later_one(engine: AsyncEngine) -> None:
-    await write(engine, entries(node_event("b", "node.draining", time="2026-03-01T12:00:09Z")), now_ms=5)
-    await write(engine, entries(node_event("a", "node.started", message="Hello.")), now_ms=6)
+@pytest.mark.parametrize("together", [False, True])
+async def test_an_older_event_of_a_node_does_not_replace_a_later_one(engine: AsyncEngine, together: bool) -> None:
+    later = node_event("b", "node.draining", time="2026-03-01T12:00:09Z")
+    older = node_event("a", "node.started", message="Hello.")
+    for batch in [[later, older]] if together else [[later], [older]]:
+        await write(engine, entries(*batch), now_ms=5)
     (node,) = await rows(engine, NODES)
     assert (node["last_type"], node["message"]) == ("node.draining", None)
     assert (node["first_ms"], node["last_ms"]) == (NOON_MS, NOON_MS + 9_000)
+
+
+async def test_charges_whose_tokens_a_node_counted_itself_are_counted_as_such(engine: AsyncEngine) -> None:
+    told = [billed(number, usage=Usage(prompt_tokens=1, estimated=number < 3)) for number in range(5)]
+    await write(engine, entries(*told), now_ms=5)
+    (used,) = await rows(engine, USAGE_DAILY)
+    assert (used["requests"], used["estimated_requests"]) == (5, 3)
 
 
 async def test_a_rebuild_gives_the_same_projections(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, func, insert, select
 from sqlalchemy.event import listen, remove
 
 from management import retention
@@ -19,13 +19,16 @@ from management.journal import Entry, WrongTimeZone, read, write
 from management.opening import open_books
 from management.rebuild import ZoneIsFixed, rebuild, reprice
 from management.retention import Retention, sweep
+from management.settings import ManagementSettings
+from process.settings import load
 from store import actions, alerts, database
+from store.budgets import Ask, Budget, BudgetId, put, reserve
 from store.database import reading, writing
 from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
 from store.migrate import upgrade
-from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED
+from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED, RESERVATIONS
 from store.prices import Price, PriceList
-from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
+from store.tables import CHARGES, ENDS, EVENTS, NODES, PROMPTS, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 
 if TYPE_CHECKING:
@@ -286,3 +289,40 @@ async def test_no_row_that_is_kept_is_read_for_those_that_go_or_are_untold(tmp_p
             seen |= {table for table in tables if f"FROM {table}" in statement}
     await engine.dispose()
     assert seen == tables
+
+
+async def test_a_clock_that_is_far_ahead_deletes_nothing_and_has_nothing_refused(engine: AsyncEngine) -> None:
+    await write(engine, [read(billed(1000, time="2199-01-01T00:00:00Z"))], NOW_MS, BOOKS)
+    assert await sweep(engine, Retention(events_days=20, requests_days=20), BOOKS, NOW_MS) == {}
+    written = await write(engine, [read(billed(1001, time=_time(9)))], NOW_MS, BOOKS)
+    assert (written.stored, written.quarantined) == ({"request.billed": 1}, {})
+
+
+async def test_what_was_reserved_for_requests_that_never_ended_is_swept_when_it_has_expired(
+    engine: AsyncEngine,
+) -> None:
+    budget = Budget(id=BudgetId("key", "key-b", "total"), currency="USD", amount_max=100, warn_percent=80, created_ms=1)
+    async with writing(engine) as connection:
+        await put(connection, budget)
+        asks = [Ask(f"req_{after}", {budget.id: 1}, NOW_MS + after) for after in (-1, 0, 1)]
+        assert await reserve(connection, asks, NOON_MS) == [None, None, None]
+    await sweep(engine, Retention(), BOOKS, NOW_MS)
+    assert await _all(engine, RESERVATIONS.c.request_id) == ["req_1"]
+
+
+async def test_prompts_go_after_their_own_days_and_after_thirty_without_a_setting(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        for day in (-40, -20, 0, 7):
+            await connection.execute(
+                insert(PROMPTS).values(
+                    request_id=f"req_{day}",
+                    time_ms=NOON_MS + day * DAY_MS,
+                    model="small",
+                    endpoint="chat/completions",
+                    body=b"{}",
+                    body_bytes=2,
+                )
+            )
+    assert await sweep(engine, load(ManagementSettings, {}).retention, BOOKS, NOW_MS) == {"prompts": 1}
+    assert await sweep(engine, Retention(prompts_days=3), BOOKS, NOW_MS) == {"prompts": 2}
+    assert await _all(engine, PROMPTS.c.request_id) == ["req_7"]
