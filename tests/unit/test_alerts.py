@@ -18,9 +18,10 @@ from management.alerts import Watch, troubles
 from management.metrics import Metrics
 from management.nodes import NodeRegistry
 from management.webhook import Teller, message
+from process.identity import now_ms
 from store import database
-from store.alerts import Cause
-from store.database import reading
+from store.alerts import Cause, claim, mark_told, untold
+from store.database import reading, writing
 from store.fleet_tables import ALERTS
 from store.migrate import upgrade
 from wire.presence import NodeState, Presence
@@ -122,6 +123,12 @@ def test_nodes_with_one_trouble_have_it_together() -> None:
     assert found[Cause("misconfigured", "m", "api.example")].sentence == "Set MODEL_PATH."
 
 
+def test_a_flood_of_forged_nodes_has_no_more_than_so_many_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(management.alerts, "CAUSES_MAX", 2)
+    found = troubles([presence(f"node-{number}", model=f"m{number % 4}") for number in range(12)])
+    assert {cause.model: trouble.nodes for cause, trouble in found.items()} == {"m0": 3, "m1": 3}
+
+
 async def test_two_managements_open_one_alert_and_it_clears_when_the_node_has_recovered(engine: AsyncEngine) -> None:
     one, two = Office(engine), Office(engine)
     for office in (one, two):
@@ -174,6 +181,25 @@ async def test_who_hears_nobody_clears_nothing(engine: AsyncEngine) -> None:
     assert (await rows(engine))[0]["cleared_ms"] is not None
 
 
+async def test_who_has_heard_nobody_for_a_while_waits_for_all_nodes_before_it_clears_anything(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office, loop = Office(engine), asyncio.get_running_loop()
+    office.registry.hear(presence("node-a"))
+    await office.watch.look()
+    monkeypatch.setattr(management.alerts, "PRESENCE_LOST_S", 50.0)
+    office.watch._hears_since = loop.time() - 100  # it has been there for long
+    office.heard_at = float("-inf")
+    await office.watch.look()
+    office.registry.hear(presence("node-a", "stopped"))  # its heartbeat is not heard again yet
+    office.heard_at = loop.time()
+    await office.watch.look()
+    assert (await rows(engine))[0]["cleared_ms"] is None
+    office.watch._hears_since = loop.time() - 100
+    await office.watch.look()
+    assert (await rows(engine))[0]["cleared_ms"] is not None
+
+
 async def test_each_of_two_tellers_tells_something_else(engine: AsyncEngine) -> None:
     office, hook = Office(engine), Hook()
     for model in ("m", "n", "o"):
@@ -184,6 +210,26 @@ async def test_each_of_two_tellers_tells_something_else(engine: AsyncEngine) -> 
     assert sorted(got["alert"]["model"] for got in hook.got) == ["m", "n", "o"]
     assert {got["type"] for got in hook.got} == {"alert.opened"}
     assert {row["telling"] for row in await rows(engine)} == {"yes"}
+
+
+async def test_what_somebody_else_tells_or_has_told_is_left_to_them(engine: AsyncEngine) -> None:
+    office, hook = Office(engine), Hook()
+    for model in ("m", "n"):
+        office.registry.hear(presence(f"node-{model}", model=model))
+    await office.watch.look()
+    now = now_ms()
+    async with reading(engine) as connection:
+        first, second = await untold(connection, now)
+    async with writing(engine) as connection:
+        assert await claim(connection, first, now, now + 60_000)
+        assert not await claim(connection, first, now + 1, now + 120_000)
+        await mark_told(connection, second["alert_id"], "opened", "yes")
+        assert not await claim(connection, second, now + 1, now + 60_000), "it was told since it was read"
+    async with asyncio.timeout(10):
+        await telling(engine, hook)
+    assert hook.got == []
+    async with reading(engine) as connection:
+        assert [row["alert_id"] for row in await untold(connection, now + 60_001)] == [first["alert_id"]]
 
 
 async def test_an_alert_that_came_and_went_is_told_in_order(engine: AsyncEngine) -> None:
@@ -224,6 +270,9 @@ async def test_without_a_webhook_nobody_is_told_and_the_alert_stands(engine: Asy
     await office.watch.look()
     await Teller(engine, office.metrics, None, "generic").tell()
     assert [(row["telling"], row["cleared_ms"]) for row in await rows(engine)] == [("nobody", None)]
+    office.registry.hear(presence("node-a", "ready"))
+    await office.watch.look()
+    assert [row["telling"] for row in await rows(engine)] == ["not yet"], "its end is another thing to tell"
 
 
 def test_what_slack_is_told_calls_nobody_and_links_nowhere() -> None:

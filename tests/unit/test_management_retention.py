@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from management.books import Books
 from management.fleet_queries import dead_letters
 from management.fleet_questions import DeadLettersQuestion
 from management.journal import Entry, WrongTimeZone, read, write
+from management.nodes import NodeRegistry
 from management.opening import open_books
 from management.rebuild import ZoneIsFixed, rebuild, reprice
-from management.retention import Retention, sweep
+from management.retention import Retention, keep, sweep
 from management.settings import ManagementSettings
 from process.settings import load
 from store import actions, alerts, database
@@ -30,8 +32,11 @@ from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED, RESERVATIONS
 from store.prices import Price, PriceList
 from store.tables import CHARGES, ENDS, EVENTS, NODES, PROMPTS, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
+from tests.waiting import until
+from wire.presence import Presence
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -292,7 +297,8 @@ async def test_no_row_that_is_kept_is_read_for_those_that_go_or_are_untold(tmp_p
 
 
 async def test_a_clock_that_is_far_ahead_deletes_nothing_and_has_nothing_refused(engine: AsyncEngine) -> None:
-    await write(engine, [read(billed(1000, time="2199-01-01T00:00:00Z"))], NOW_MS, BOOKS)
+    ahead = await write(engine, [read(billed(1000, time="2099-01-01T00:00:00Z"))], NOW_MS, BOOKS)
+    assert ahead.stored == {"request.billed": 1}
     assert await sweep(engine, Retention(events_days=20, requests_days=20), BOOKS, NOW_MS) == {}
     written = await write(engine, [read(billed(1001, time=_time(9)))], NOW_MS, BOOKS)
     assert (written.stored, written.quarantined) == ({"request.billed": 1}, {})
@@ -326,3 +332,35 @@ async def test_prompts_go_after_their_own_days_and_after_thirty_without_a_settin
     assert await sweep(engine, load(ManagementSettings, {}).retention, BOOKS, NOW_MS) == {"prompts": 1}
     assert await sweep(engine, Retention(prompts_days=3), BOOKS, NOW_MS) == {"prompts": 2}
     assert await _all(engine, PROMPTS.c.request_id) == ["req_7"]
+
+
+async def test_it_sweeps_again_after_a_failure_and_knows_who_is_there(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = [node_event(f"started-{node}", "node.started", node=node, time=_time(0)) for node in ("node-a", "node-b")]
+    await write(engine, [read(each) for each in told], NOON_MS, BOOKS)
+    registry = NodeRegistry(nodes_max=10)
+    usual: dict[str, Any] = {"model": "small", "type": "static", "version": "1", "slots": 1, "sent_ms": 1}
+    registry.hear(Presence(node="node-a", name="a", state="ready", started_ms=1, **usual))
+    failures = [OSError("the database is away")]
+
+    async def failing(*asked: Any) -> Counter[str]:
+        if failures:
+            raise failures.pop()
+        return await sweep(*asked)
+
+    monkeypatch.setattr(retention, "FIRST_S", 0)
+    monkeypatch.setattr(retention, "EVERY_S", 0)
+    monkeypatch.setattr(retention, "sweep", failing)
+    keeper = asyncio.create_task(keep(engine, Retention(fleet_days=1), BOOKS, registry))
+
+    async def is_swept() -> bool:
+        return await _all(engine, NODES.c.node) == ["node-a"]
+
+    try:
+        await until(is_swept)
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+    assert 'action="retention_failed"' in caplog.text
+    assert await is_swept()
