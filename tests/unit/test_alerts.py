@@ -150,7 +150,8 @@ async def test_two_managements_open_one_alert_and_it_clears_when_the_node_has_re
     assert [row["cleared_ms"] is None for row in await rows(engine)] == [False, True]
 
 
-async def test_a_model_that_is_paused_has_not_recovered(engine: AsyncEngine) -> None:
+@pytest.mark.parametrize("state", ["ready", "rate_limited"])
+async def test_a_model_that_is_paused_has_not_recovered(engine: AsyncEngine, state: NodeState) -> None:
     office = Office(engine)
 
     async def is_over(*presences: Presence) -> bool:
@@ -165,7 +166,7 @@ async def test_a_model_that_is_paused_has_not_recovered(engine: AsyncEngine) -> 
     assert not await is_over(presence("node-a"))
     assert not await is_over(presence("node-a", "paused"))
     assert not await is_over(presence("node-a"))
-    assert await is_over(presence("node-a", "paused"), presence("node-b", "ready"))
+    assert await is_over(presence("node-a", "paused"), presence("node-b", state))
 
 
 async def test_who_hears_nobody_clears_nothing(engine: AsyncEngine) -> None:

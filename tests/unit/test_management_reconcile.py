@@ -16,6 +16,7 @@ from management.opening import open_books
 from management.reconcile import reconcile
 from store import database
 from store.database import writing
+from store.ledger_state import set_horizon
 from store.migrate import upgrade
 from tests.billing import NOON, NOON_MS, billed, event, request_data, request_id_of
 from wire import codec
@@ -122,3 +123,46 @@ async def test_a_sum_by_fewer_columns_that_was_changed_is_found(engine: AsyncEng
     async with writing(engine) as connection:
         await connection.execute(text("UPDATE usage_rollup SET requests = 9 WHERE rollup = 'key'"))
     assert await _found(engine) == {"sums that differ from their charges": ["key 2026-03-01 key-a"]}
+
+
+async def test_a_charge_or_a_sum_that_is_gone_or_was_made_up_is_found(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        await connection.execute(text(f"DELETE FROM charges WHERE request_id = '{request_id_of(4)}'"))
+        await connection.execute(text("DELETE FROM usage_rollup WHERE rollup = 'key'"))
+        columns = "requests, estimated_requests, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens"
+        await connection.execute(
+            text(
+                f"INSERT INTO usage_daily (tag, day, model, key_id, node, {columns}, body_bytes, answer_bytes)"
+                f" SELECT tag, day, 'made-up', key_id, node, {columns}, body_bytes, answer_bytes FROM usage_daily"
+            )
+        )
+    assert await _found(engine) == {
+        "charges that differ from their event": [request_id_of(4)],
+        "sums that differ from their charges": ["2026-03-01 made-up key-a node-a", "key 2026-03-01 key-a"],
+    }
+
+
+async def test_nothing_is_said_of_ends_that_are_young_or_whose_requests_may_be_deleted(
+    engine: AsyncEngine,
+) -> None:
+    young, early, deleted = "2026-03-03T12:00:01Z", "2026-03-01T23:00:00Z", "2026-02-01T12:00:00Z"
+    told = [read(billed(70, time=young)), read(billed(71, time=early)), read(billed(72, time=deleted))]
+    await write(engine, told, NOON_MS + DAY_MS, BOOKS)
+    until_ms = NOON_MS + 2 * DAY_MS
+
+    async def without_request(since_ms: int) -> list[str]:
+        return (await reconcile(engine, BOOKS, since_ms, until_ms)).without_request.examples
+
+    assert await without_request(NOON_MS - 40 * DAY_MS) == [request_id_of(72), request_id_of(71)]
+    async with writing(engine) as connection:
+        await set_horizon(connection, NOON_MS - DAY_MS // 2)
+    # Of what was accepted on the day before the horizon nothing is known: it may have ended on the day after.
+    assert await without_request(NOON_MS - 40 * DAY_MS) == []
+
+
+async def test_of_days_whose_events_are_deleted_the_sums_are_not_compared(engine: AsyncEngine) -> None:
+    async with writing(engine) as connection:
+        await set_horizon(connection, NOON_MS + DAY_MS // 2)
+        await connection.execute(text("DELETE FROM events"))
+    found = await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)
+    assert not any(finding.count for finding in found.findings.values())
