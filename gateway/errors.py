@@ -16,9 +16,6 @@ def error_headers(error: ErrorBody) -> list[tuple[bytes, bytes]]:
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.http_status == 408:
-        # The rest of the body may never come: without this the connection would be kept for it.
-        headers.append((b"connection", b"close"))
     if error.http_status in (408, 409, 429) or error.http_status >= 500:
         headers.append((b"x-should-retry", b"true" if error.retryable else b"false"))
     if error.retry_after_ms is not None:

@@ -71,11 +71,14 @@ class _HeadWithBody:
     """An answer's transport, on which the head waits for the first part of the body, at the latest until the loop's
     next turn: both go in one packet."""
 
-    __slots__ = ("_head", "_late", "_loop", "_transport")
+    __slots__ = ("_close", "_head", "_late", "_loop", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._close = close
         self._head: bytes | None = None
         self._late: asyncio.Handle | None = None
 
@@ -93,7 +96,7 @@ class _HeadWithBody:
 
     def close(self) -> None:
         self._let_go()
-        self._transport.close()
+        self._close()
 
     def _let_go(self, body: bytes = b"") -> None:
         if self._late is not None and self._head is not None:
@@ -228,10 +231,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.message_event = _Signal()  # type: ignore[assignment]
         if self.scope["method"] != "HEAD":  # which has no body to wait for
-            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
+            self.cycle.transport = _HeadWithBody(self.transport, self.loop, self._close)  # type: ignore[assignment]
         if self.scope["http_version"] == "1.0":
             # It knows no chunks: an answer whose length is not told ends with the connection.
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _UntilClosed()  # type: ignore[assignment]
+        self.cycle.keep_alive = False  # whoever is answered before all of the body has come is told that this ends it
         self._in_head, self._beside_bytes = False, 0
         self._head_came()
         self.headers = []  # what comes behind a chunked body is not let in among the headers of the head
@@ -244,6 +248,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self.scope["http_version"] != "1.0" and self.parser.should_keep_alive()
         self._in_head, self._head_bytes = True, 0
         if not self.pipeline:
             # It rests where much of a body came at once, and who has all of it asks for no more: a client that leaves
@@ -334,6 +340,11 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
         self._answer(error)
         self._end()
+
+    def _close(self) -> None:
+        """What uvicorn does with a connection after its last answer, unless something of the body is still to come."""
+        if self._in_head or self._running is not self.cycle:
+            self.transport.close()
 
     def _end(self) -> None:
         """Say no more, and be gone in a moment."""

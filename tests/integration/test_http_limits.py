@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -338,21 +340,43 @@ async def test_a_chunk_as_small_as_can_be_is_part_of_a_body_all_the_same() -> No
         assert (await connection.answer()).body == b"200000"
 
 
-async def test_a_body_that_was_answered_before_it_came_ends_the_connection() -> None:
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that reads no body."""
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
+
+async def test_a_body_that_was_answered_before_it_came_ends_the_connection_and_the_answer_says_so() -> None:
     listener = bind("127.0.0.1", 0, "PORT")
     async with (
         asyncio.timeout(20),
         serving(refuse, listener, stop_grace_s=1.0),
         Connection(listener.getsockname()[1]) as connection,
     ):
+        connection.send(post(b"x", "content-length: 1"))
+        whole = await connection.answer()
+        assert (whole.status, "connection" in whole.headers) == (401, False)
         connection.send(post(b"", "content-length: 1000000") + b"x")
-        assert (await connection.answer()).status == 401
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (401, "close"), "nobody shall ask here again"
         connection.send(b"y")
         assert await connection.closed()
+
+
+async def test_who_keeps_no_connection_can_send_all_and_hear_why_nobody_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As urllib does: a connection that breaks while it sends is all that its user would hear of."""
+    monkeypatch.setattr("process.http_protocol.LINGER_S", 20.0)
+    listener = bind("127.0.0.1", 0, "PORT")
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{listener.getsockname()[1]}/", data=bytes(8_000_000), method="POST"
+    )
+    async with asyncio.timeout(20), serving(refuse, listener, stop_grace_s=1.0):
+        with pytest.raises(urllib.error.HTTPError) as heard:
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=15)
+        with heard.value as answer:
+            assert answer.code == 401
 
 
 async def answers_of(connection: Connection) -> int:
