@@ -108,8 +108,9 @@ def build(
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:
-        response = refused(http_error(error.status_code, request.url.path))
-        response.headers.update(error.headers or {})  # `allow` beside a 405
+        headers = dict(error.headers or {})  # `allow` beside a 405
+        response = refused(http_error(error.status_code, request.url.path, headers.get("Allow")))
+        response.headers.update(headers)
         return response
 
     @app.exception_handler(RequestValidationError)

@@ -157,17 +157,35 @@ def _authorization(scope: Scope) -> bytes | None:
 
 
 SERVED = "POST /v1/chat/completions, /v1/completions and /v1/embeddings, and GET /v1/models"
-UNSERVED = ("audio", "images", "rerank", "moderations", "responses", "files", "batches", "fine_tuning", "assistants")
-"""What OpenAI's clients, or those of its imitators, ask for below ``/v1/`` and do not find here."""
+UNSERVED = (
+    "assistants",
+    "audio",
+    "batches",
+    "conversations",
+    "files",
+    "fine_tuning",
+    "images",
+    "messages",
+    "moderations",
+    "realtime",
+    "rerank",
+    "responses",
+    "threads",
+    "uploads",
+    "vector_stores",
+    "videos",
+)
+"""What OpenAI's clients, or those of its imitators and others, ask for below ``/v1/`` and do not find here."""
 
 
-def http_error(status: int, path: str = "") -> FleetError:
-    """The error for what the router refuses."""
+def http_error(status: int, path: str = "", allow: str | None = None) -> FleetError:
+    """The error for what the router refuses. ``allow``: the methods that the path takes, if it is one."""
     if status == 404:
         family = path.removeprefix("/v1/").partition("/")[0]
         if path.startswith("/v1/") and family in UNSERVED:
             return NotFound(f"This gateway does not serve /v1/{family}. It serves {SERVED}.")
-        return NotFound()
+        # Most who come here have left /v1 out of their base URL, or have the whole address in it.
+        return NotFound(f"There is nothing at this address. This gateway serves {SERVED}.")
     if status == 405:
-        return MethodNotAllowed()
+        return MethodNotAllowed(f"This address takes {allow} and no other HTTP method." if allow else None)
     return InvalidRequest("The request cannot be served.")

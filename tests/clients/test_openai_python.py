@@ -248,6 +248,28 @@ async def test_an_error_is_raised_by_its_status(
     assert (caught.value.request_id or "").startswith("req_")
 
 
+@pytest.mark.parametrize("base", ["", "/v1/v1", "/v1/chat/completions", "/openai/deployments/gpt-4"])
+async def test_who_has_a_wrong_base_url_is_told_what_there_is(client: Client, served: Served, base: str) -> None:
+    url = served.url.removesuffix("/v1") + base
+    with pytest.raises(openai.NotFoundError, match="This gateway serves POST /v1/chat/completions,") as caught:
+        await client.ask(lambda made: _chat(made.with_options(base_url=url)))
+    assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("family", "call"),
+    [
+        ("responses", lambda made: made.responses.create(model=MODEL, input="r1")),
+        ("vector_stores", lambda made: made.vector_stores.list()),
+        ("audio", lambda made: made.audio.transcriptions.create(model=MODEL, file=("r1.wav", b"RIFF"))),
+        ("files", lambda made: made.files.create(file=b"r1", purpose="batch")),
+    ],
+)
+async def test_what_is_not_served_is_named(client: Client, family: str, call: Callable[[Any], Any]) -> None:
+    with pytest.raises(openai.NotFoundError, match=f"does not serve /v1/{family}. It serves POST /v1/chat/compl"):
+        await client.ask(call)
+
+
 async def test_a_stream_that_breaks_is_an_error_and_no_end(client: Client) -> None:
     with pytest.raises(openai.APIError) as caught:
         await client.chat("r1 tokens=9 close-after=4", stream=True)
