@@ -63,7 +63,7 @@ def _read(decoder: msgspec.json.Decoder[Any], data: bytes, param: str) -> Any:
     except msgspec.ValidationError as error:
         raise invalid(str(error), within=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise not_json() from None
+        raise not_json(f"an escape in {param} stands for no character") from None
 
 
 def _check_texts(texts: list[str], param: str, empty: bool) -> None:

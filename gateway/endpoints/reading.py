@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Generic, TypeVar
 
@@ -29,6 +30,7 @@ REFUSED_FIELDS = (
 
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _ENUM = re.compile(r"Invalid enum value .*", re.DOTALL)
+_MALFORMED = "JSON is malformed: "
 _FIELD = re.compile(r"required field `([^`]+)`")
 
 
@@ -50,8 +52,8 @@ class BodyReader(Generic[S]):
             request = self._decoder.decode(body)
         except msgspec.ValidationError as error:
             raise invalid(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise not_json() from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise not_json(_why(body, error)) from None
         if nesting.is_too_deep(body):
             raise InvalidRequest(f"The body is nested deeper than {nesting.LEVELS_MAX} levels.", code="invalid_json")
         for name in REFUSED_FIELDS:
@@ -83,6 +85,22 @@ def lacking(sentence: str, param: str) -> InvalidRequest:
     return InvalidRequest(sentence, param=param, code="missing_required_parameter")
 
 
-def not_json() -> InvalidRequest:
+def not_json(why: str) -> InvalidRequest:
     """The error for a body that no reader of JSON takes."""
-    return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    return InvalidRequest(f"The body is not valid JSON: {why}.", code="invalid_json")
+
+
+def _why(body: bytes, error: Exception) -> str:
+    """What is wrong with it, as far as is known. The reader's own words tell a place and never a value."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    words = str(error)
+    if words.startswith(_MALFORMED):
+        return words.removeprefix(_MALFORMED)
+    return "it ends too early, or an escape in it is half of a surrogate pair"

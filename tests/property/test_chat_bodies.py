@@ -139,6 +139,25 @@ def test_a_body_that_breaks_off_is_refused(cut: int) -> None:
     assert isinstance(judged(whole[: min(cut, len(whole) - 1)]), FleetError)
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b" ", "it is empty"),
+        (b"\xef\xbb\xbf{}", "it begins with a byte order mark"),
+        (b"{'model': 'm'}", "object keys must be strings (byte 1)"),
+        (b'{"model": "m",}', "trailing comma in object (byte 14)"),
+        ('{"model": "\u00e9"}'.encode("latin-1"), "it is not UTF-8 (byte 11)"),
+        (b'{"model": "m"', "it ends too early, or an escape in it is half of a surrogate pair"),
+        (as_json(GOOD).replace(b"hi", b"\\ud83d"), "it ends too early, or an escape in it is half of a surrogate pair"),
+        (b'{"mine":' + b"[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_what_is_wrong_with_a_body_that_is_no_json_is_said(body: bytes, why: str) -> None:
+    error = judged(body)
+    assert isinstance(error, FleetError)
+    assert (error.own_code, error.message) == ("invalid_json", f"The body is not valid JSON: {why}.")
+
+
 @given(st.sampled_from(REFUSED_FIELDS), st.data())
 def test_a_refused_field_is_found_however_json_spells_it(name: str, data: st.DataObject) -> None:
     spelled = "".join(f"\\u{ord(c):04x}" if data.draw(st.booleans()) else c for c in name)
