@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT_HEADER = b"x-request-timeout-ms"
-LIBRARY_HEADER = b"x-stainless-read-timeout"
+READ_HEADER = b"x-stainless-read-timeout"
 """OpenAI's Python client says here for how many seconds it waits for the next byte: of an answer that comes in one
 piece, for all of it. A stream says something now and then, so that there it means nothing."""
+CALL_HEADER = b"x-stainless-timeout"
+"""OpenAI's clients in other languages say here for how many seconds they wait for the head, of which the fraction is
+left out. That of a stream comes early."""
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -32,7 +35,13 @@ def timeout_ms(headers: Mapping[bytes, bytes], limit_s: float, *, stream: bool) 
                 "x-request-timeout-ms must be a number of milliseconds, 1 or more.", param="x-request-timeout-ms"
             )
         limits.append(int(asked))
-    patience = headers.get(LIBRARY_HEADER, b"").rstrip()
-    if not stream and _SECONDS.fullmatch(patience) and (milliseconds := round(float(patience) * 1000)):
-        limits.append(milliseconds)
+    if not stream:
+        if read_ms := _milliseconds(headers.get(READ_HEADER, b"")):
+            limits.append(read_ms)
+        if call_ms := _milliseconds(headers.get(CALL_HEADER, b"")):
+            limits.append(call_ms + 1000)
     return min(limits)
+
+
+def _milliseconds(seconds: bytes) -> int:
+    return round(float(seconds) * 1000) if _SECONDS.fullmatch(seconds.rstrip()) else 0

@@ -7,7 +7,7 @@ import pytest
 from gateway.deadline import timeout_ms
 from wire.errors import InvalidRequest
 
-OWN, LIBRARY = b"x-request-timeout-ms", b"x-stainless-read-timeout"
+OWN, LIBRARY, CALL = b"x-request-timeout-ms", b"x-stainless-read-timeout", b"x-stainless-timeout"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ OWN, LIBRARY = b"x-request-timeout-ms", b"x-stainless-read-timeout"
         ({OWN: b"30000 \t", LIBRARY: b"20 "}, 20_000, 30_000),
         ({OWN: b"1"}, 1, 1),
         ({OWN: b"10000", LIBRARY: b"20"}, 10_000, 10_000),
+        ({CALL: b"20"}, 21_000, 600_000),
+        ({CALL: b"600"}, 600_000, 600_000),
+        ({CALL: b"20", LIBRARY: b"30"}, 21_000, 600_000),
     ],
 )
 def test_the_shortest_counts_and_a_library_is_heard_for_whole_answers(
@@ -34,6 +37,7 @@ def test_the_shortest_counts_and_a_library_is_heard_for_whole_answers(
 @pytest.mark.parametrize("said", [b"", b"None", b"-1", b"nan", b"inf", b"1e-9", b"0", b"0.0", b"9" * 400, b"1.5.2"])
 def test_what_a_library_says_in_another_form_is_no_fault_of_the_client(said: bytes) -> None:
     assert timeout_ms({LIBRARY: said}, 600.0, stream=False) == 600_000
+    assert timeout_ms({CALL: said}, 600.0, stream=False) == 600_000
 
 
 @pytest.mark.parametrize("asked", [b"", b"0", b"-1", b"1.5", b"1e3", b"1000000000000", b"soon"])
