@@ -2,8 +2,8 @@
 
 The answer is the last prompt's first word and ``tokens=N`` words after it: ``r17 t0 t1 … t(N-1)``; of several choices
 each ends with its number. With ``tools``, and ``calls=N`` in the prompt or a ``tool_choice`` that wants it, the answer
-is N calls instead, until a tool has spoken. With a ``response_format`` it is JSON. What stands in JSON or in a call's
-arguments is an example of its schema.
+is N calls instead, until a tool has spoken; with ``no-arguments`` they have none, not even ``{}``. With a
+``response_format`` it is JSON. What stands in JSON or in a call's arguments is an example of its schema.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _call(number: int, function: dict[str, Any], words: list[str]) -> dict[str, Any]:
-    arguments = json.dumps(example(function.get("parameters") or {}, words))
+    arguments = "" if "no-arguments" in words else json.dumps(example(function.get("parameters") or {}, words))
     named = {"name": function["name"], "arguments": arguments}
     return {"id": f"call_{number}", "type": "function", "function": named}
 

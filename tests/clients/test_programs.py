@@ -38,6 +38,7 @@ async def test_openai_node_gets_every_endpoint(served: Served, node_place: Path,
     assert got["stream"] == {"texts": oracle_choices(asked("r2 tokens=4", n=3)), "ids": 1}
     assert got["streamWithUsage"]["usage"] == oracle_usage(asked("r2"))
     assert [(call["name"], json.loads(call["arguments"])) for call in got["calls"]] == [("add", {"a": 7, "b": 7})] * 2
+    assert got["ran"] == [{"ran": [{}, {}], "text": oracle_text(asked("r6 calls=2 no-arguments"))}] * 2
     assert got["json"] == {"age": 7}
     assert got["texts"] == oracle_texts({"prompt": ["r1", "r2 tokens=2"]})
     assert [got["continued"]] == oracle_texts({"prompt": "r3 tokens=2"})

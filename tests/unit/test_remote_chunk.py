@@ -309,3 +309,37 @@ def test_an_answer_of_calls_without_an_end_ends_with_them() -> None:
     found = chunks()
     found.take([chunk({"tool_calls": [call(0, "call_1", "weather", "{}")]})])
     assert json.loads(found.endings())["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("nothing", [{"arguments": ""}, {"arguments": None}, {}])
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", None, "length", "content_filter"])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_function_that_is_called_without_arguments_gets_an_empty_object_if_the_call_is_whole(
+    nothing: dict[str, Any], finish: str | None, together: bool
+) -> None:
+    """Clients read arguments as JSON, of which no text at all is none."""
+    begun = [{"index": at, "id": f"call_{at}", "type": "function", "function": {"name": "now"}} for at in range(2)]
+    begun[1]["function"] |= nothing  # type: ignore[operator]
+    payloads = [chunk({"role": "assistant"}, index=1)]
+    if together:
+        payloads += [chunk({"tool_calls": begun[1:]}, finish)]
+    else:
+        payloads += [chunk({"tool_calls": [each]}) for each in begun]
+        payloads += [chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a":1}'}}]})]
+        payloads += [chunk({}, finish)] if finish else []
+    found = chunks()
+    lines = found.take(payloads) + found.endings()
+    told, ended = {0: "", 1: ""}, False
+    for line in lines.splitlines():
+        choice = json.loads(line)["choices"][0]
+        for each in choice["delta"].get("tool_calls", ()):
+            assert not ended, "clients take a call for whole once its choice has ended"
+            told[each["index"]] += each["function"].get("arguments") or ""
+        ended = ended or (choice["index"] == 0 and choice["finish_reason"] is not None)
+    assert told[0] == ("" if together else '{"a":1}')
+    assert told[1] == ("" if finish in ("length", "content_filter") else "{}")
+
+
+def test_what_is_no_function_is_called_as_it_is() -> None:
+    custom = {"index": 0, "id": "call_0", "type": "custom", "custom": {"name": "code", "input": "print()"}}
+    assert deltas(chunk({"tool_calls": [custom]}), chunk({}, "tool_calls"))[0]["tool_calls"] == [custom]

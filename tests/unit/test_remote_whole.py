@@ -216,3 +216,24 @@ def test_text_is_told_from_other_bytes_across_slices() -> None:
     assert not is_utf8(text[:-1])
     assert not is_utf8(text[:65536])
     assert not is_utf8(b"\xed\xa0\x80")
+
+
+@pytest.mark.parametrize(
+    ("given", "finish", "told"),
+    [
+        ({"arguments": ""}, "tool_calls", "{}"),
+        ({"arguments": None}, "stop", "{}"),
+        ({}, "tool_use", "{}"),
+        ({"arguments": ""}, "length", ""),
+        ({"arguments": " "}, "tool_calls", " "),
+        ({"arguments": '{"a": 1}'}, "tool_calls", '{"a": 1}'),
+    ],
+)
+def test_a_function_that_is_called_without_arguments_gets_an_empty_object_if_the_call_is_whole(
+    given: dict[str, Any], finish: str, told: str
+) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "now", **given}}
+    choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": finish}
+    body = json.loads(rewrite(json.dumps({"choices": [choice]}).encode()).body)
+    (shown,) = body["choices"][0]["message"]["tool_calls"]
+    assert shown["function"] == {"name": "now", "arguments": told}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workernode.remote.dialects.choices import Choices
+from workernode.remote.dialects.choices import COMPLETE, NO_ARGUMENTS, Choices
 from workernode.remote.dialects.finish import FinishReason
 from workernode.remote.dialects.request import NULL
 from workernode.remote.errors import Failure, failure_inside, strange
@@ -15,7 +15,7 @@ from workernode.remote.splice import Splice
 from workernode.remote.utf8 import is_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
     from workernode.remote.dialects.choices import Part
 
@@ -115,6 +115,8 @@ class Chunks:
         self._ended: set[int] = set()
         self._calls: set[tuple[int, int]] = set()
         """Tools' calls, by the index of their choice and their own."""
+        self._bare: set[tuple[int, int]] = set()
+        """Those of functions of which no argument has come."""
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
@@ -140,10 +142,13 @@ class Chunks:
                 self.done = True
                 break
             try:
-                lines.append(self._spliced(payload) or self._mended(payload))
+                line = self._spliced(payload) or self._mended(payload)
             except Failure as failure:
                 self.failure = failure
                 break
+            if self._bare:
+                lines += self._arguments(self._ended)
+            lines.append(line)
         return b"".join(lines)
 
     def endings(self) -> bytes:
@@ -152,15 +157,30 @@ class Chunks:
         for index in sorted(self._seen - self._ended):
             said: dict[str, Any] = {"text": ""} if self._part == "text" else {"delta": {}}
             self.finish_reason = "tool_calls" if any(choice == index for choice, _ in self._calls) else "stop"
-            choice = {"index": index, **said, "logprobs": None, "finish_reason": self.finish_reason}
-            chunk = {**self._own, "choices": [choice], **({"usage": None} if self._usage_asked else {})}
-            lines.append(_encoder.encode(chunk) + b"\n")
+            lines += self._arguments({index})
+            lines.append(self._line({"index": index, **said, "logprobs": None, "finish_reason": self.finish_reason}))
         return b"".join(lines)
 
     def last(self, usage: msgspec.Raw) -> bytes:
         """The line with the usage, after all others."""
         chunk = self._usage_chunk or self._own
         return _encoder.encode({**chunk, "choices": _NOTHING, "usage": usage}) + b"\n"
+
+    def _arguments(self, ended: Set[int]) -> list[bytes]:
+        """The lines with the arguments of calls in choices that have ended, where the upstream left them out."""
+        over = sorted(place for place in self._bare if place[0] in ended)
+        self._bare.difference_update(over)
+        if self.finish_reason not in COMPLETE:
+            return []
+        calls = ((index, {"index": call, "function": {"arguments": NO_ARGUMENTS}}) for index, call in over)
+        return [
+            self._line({"index": index, "delta": {"tool_calls": [call]}, "logprobs": None, "finish_reason": None})
+            for index, call in calls
+        ]
+
+    def _line(self, choice: dict[str, Any]) -> bytes:
+        chunk = {**self._own, "choices": [choice], **({"usage": None} if self._usage_asked else {})}
+        return _encoder.encode(chunk) + b"\n"
 
     def _spliced(self, payload: bytes) -> bytes | None:
         """The line of a chunk that is as OpenAI writes it and differs from others in its choices only."""
@@ -290,10 +310,18 @@ class Chunks:
                     self.texts.append(text)
             if choice.delta is not None and choice.delta.tool_calls:
                 for call in choice.delta.tool_calls:
-                    self._calls.add((index, call.index))
+                    self._note_call((index, call.index), call)
             if choice.finish_reason is not None:
                 self._ended.add(index)
                 self.finish_reason = choice.finish_reason
+
+    def _note_call(self, place: tuple[int, int], call: _ToolCall) -> None:
+        if call.function is not None:
+            if call.function.arguments:
+                self._bare.discard(place)
+            elif place not in self._calls:
+                self._bare.add(place)
+        self._calls.add(place)
 
 
 def _said(delta: _Delta) -> str:

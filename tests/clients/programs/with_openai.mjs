@@ -38,6 +38,14 @@ const whole = await client.chat.completions.create({ model, messages: messages("
 const called = await client.chat.completions
   .stream({ model, messages: messages("r4 calls=2"), tools })
   .finalChatCompletion();
+async function ran(stream) {
+  const ran = [];
+  const clock = { name: "now", parse: JSON.parse, parameters: { type: "object", properties: {} } };
+  const run = { type: "function", function: { ...clock, function: (given) => (ran.push(given), "12") } };
+  const params = { model, stream, messages: messages("r6 calls=2 no-arguments"), tools: [run] };
+  return { ran, text: await client.chat.completions.runTools(params).finalContent() };
+}
+
 const texts = await client.completions.create({ model, prompt: ["r1", "r2 tokens=2"] });
 const continued = [];
 for await (const chunk of await client.completions.create({ model, prompt: "r3 tokens=2", stream: true })) {
@@ -52,6 +60,7 @@ console.log(
     requestId: /^req_/.test(whole._request_id),
     stream: await streamed({ messages: messages("r2 tokens=4"), n: 3 }),
     streamWithUsage: await streamed({ messages: messages("r2"), stream_options: { include_usage: true } }),
+    ran: [await ran(false), await ran(true)],
     calls: called.choices[0].message.tool_calls.map((call) => call.function),
     json: JSON.parse(
       (

@@ -25,6 +25,10 @@ NAME_CHARS_MAX = 256
 _FUNCTION = msgspec.Raw(b'"function"')
 _ASSISTANT = msgspec.Raw(b'"assistant"')
 _EMPTY = msgspec.Raw(b'""')
+COMPLETE = ("tool_calls", "stop")
+"""The finish reasons of an answer of which nothing was cut off, as the arguments of its last call would be."""
+NO_ARGUMENTS = msgspec.Raw(b'"{}"')
+"""What a function without parameters is called with. Some providers say nothing, which no reader of JSON takes."""
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -93,7 +97,7 @@ class Choices:
             elif spoken != NULL:
                 self._messages.add(index)
         message = _object.decode(spoken) if spoken != NULL else {}
-        self._mend_message(message, index, whole=part == "message")
+        self._mend_message(message, index, whole=part == "message", ends=_value(choice, "finish_reason") in COMPLETE)
         choice[part] = _raw(message)
 
     def _mend_finish_reason(self, choice: Object) -> None:
@@ -106,7 +110,7 @@ class Choices:
         if reason != theirs:
             choice["finish_reason"] = _raw(reason)
 
-    def _mend_message(self, message: Object, index: int, *, whole: bool) -> None:
+    def _mend_message(self, message: Object, index: int, *, whole: bool, ends: bool) -> None:
         if whole or index not in self.begun:
             self.begun.add(index)
             role = message.get("role", NULL)
@@ -125,7 +129,7 @@ class Choices:
         for name in ("content", "reasoning_content"):
             self._mend_cumulative(message, index, name)
         if message.get("tool_calls", NULL) != NULL:
-            self._mend_calls(message, index, whole=whole)
+            self._mend_calls(message, index, whole=whole, ends=ends)
 
     def _mend_cumulative(self, holder: Object, index: int, name: str) -> None:
         if not self._cumulative or holder.get(name, NULL) == NULL:
@@ -136,7 +140,7 @@ class Choices:
             holder[name] = _raw(text[len(before) :])
             self._said[index, name] = text
 
-    def _mend_calls(self, message: Object, index: int, *, whole: bool) -> None:
+    def _mend_calls(self, message: Object, index: int, *, whole: bool, ends: bool) -> None:
         calls = _list.decode(message["tool_calls"])
         for call in calls:
             is_new = whole or self._mend_call_index(call, index)
@@ -150,6 +154,9 @@ class Choices:
                 arguments = function.get("arguments", NULL)
                 if begins(arguments, b"{"):
                     function["arguments"] = _raw(bytes(arguments).decode())
+                    mended = True
+                elif is_new and ends and arguments in (NULL, _EMPTY):
+                    function["arguments"] = NO_ARGUMENTS
                     mended = True
                 if mended:
                     call["function"] = _raw(function)
