@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 READ_HEADER = b"x-stainless-read-timeout"
 """OpenAI's Python client says here for how many seconds it waits for the next byte: of an answer that comes in one
-piece, for all of it. A stream says something now and then, so that there it means nothing."""
+piece, for all of it. A stream says something every ``KEEP_ALIVE_S``, so that there it means less."""
 CALL_HEADER = b"x-stainless-timeout"
 """OpenAI's clients in other languages say here for how many seconds they wait for the head, of which the fraction is
 left out. That of a stream comes early."""
