@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decisions import Break
-from gateway.exchange import Exchange
+from gateway.decisions import Break, Complete
+from gateway.exchange import Exchange, HungUp
 from process.timers import Timers
 from wire.errors import StreamInterrupted
+from wire.usage import Usage
 
 
 @given(st.lists(st.text("ab\n", max_size=6).map(str.encode)), st.booleans())
@@ -48,3 +50,38 @@ async def test_of_a_stream_that_breaks_off_half_a_line_is_not_shown() -> None:
     assert await exchange.news(60)
     assert exchange.take_lines() == b"{}\n"
     assert exchange.take_lines() == b""
+
+
+async def test_the_first_end_counts() -> None:
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
+    first = Complete("stop", Usage())
+    for end in (first, Break(StreamInterrupted().body())):
+        exchange.finish(end)
+    assert await exchange.ended() is first
+
+
+async def test_of_what_nobody_will_read_nothing_is_kept() -> None:
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
+    exchange.put(b"{}\n")
+    exchange.discard()
+    exchange.put(b"{}\n")
+    assert (exchange.pending_bytes, exchange.take_lines(), exchange.take()) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("shown", [b"", b"{}\n"])
+async def test_whoever_waits_for_news_for_a_client_that_has_left_hears_it_at_once(shown: bytes) -> None:
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
+    exchange.put(shown)
+    exchange.hang_up()
+    async with asyncio.timeout(10):
+        with pytest.raises(HungUp):
+            await exchange.news(60)
+
+
+async def test_a_client_that_leaves_while_its_last_part_comes_is_still_given_it() -> None:
+    exchange = Exchange(Timers(asyncio.get_running_loop()))
+    waiting = asyncio.ensure_future(exchange.news(60))
+    await asyncio.sleep(0)
+    exchange.finish(Complete("stop", Usage()))
+    exchange.hang_up()
+    assert await waiting
