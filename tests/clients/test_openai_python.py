@@ -157,6 +157,93 @@ async def test_an_answer_is_parsed_by_its_schema(client: Client) -> None:
     assert json.loads(in_json.choices[0].message.content) == {"answer": "r1"}
 
 
+async def test_the_clients_own_reader_of_streams_puts_answers_together(client: Client) -> None:
+    """It takes no event for granted: roles, indexes, and that a choice says nothing after its end."""
+    parts: list[Any] = [
+        ({"response_format": Person}, {"content.delta", "content.done"}),
+        ({"tools": TOOLS}, {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"}),
+        ({"logprobs": True, "n": 3}, {"content.done", "logprobs.content.delta", "logprobs.content.done"}),
+    ]
+    for fields, seen in parts:
+        events = await client.ask(_read_as_stream("r1 calls=2 tokens=2", fields))
+        assert seen <= {event.type for event in events}
+        final = [event.snapshot for event in events if event.type == "chunk"][-1]
+        whole = (await client.chat("r1 calls=2 tokens=2", **_plain(fields))).model_dump()
+        for got, expected in zip(final.choices, whole["choices"], strict=True):
+            assert got.finish_reason == expected["finish_reason"]
+            assert got.message.content == expected["message"]["content"]
+            calls = [(call.id, call.function.name, call.function.arguments) for call in got.message.tool_calls or ()]
+            assert calls == [
+                (call["id"], call["function"]["name"], call["function"]["arguments"])
+                for call in expected["message"]["tool_calls"] or ()
+            ]
+    assert final.choices[2].logprobs.content[0].token == "r1"
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what this client alone makes of a class."""
+    if "response_format" not in fields:
+        return fields
+    wanted = {"name": "Person", "schema": Person.model_json_schema()}
+    return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+
+
+def _read_as_stream(prompt: str, fields: dict[str, Any]) -> Callable[[Any], Any]:
+    def read(made: Any) -> Any:
+        opened = made.chat.completions.stream(model=MODEL, **asked(prompt), **fields)
+        if isinstance(made, OpenAI):
+            with opened as stream:
+                return list(stream)
+
+        async def later() -> list[Any]:
+            async with opened as stream:
+                return [event async for event in stream]
+
+        return later()
+
+    return read
+
+
+async def test_what_the_gateway_does_not_know_reaches_the_provider_as_it_is(client: Client, served: Served) -> None:
+    said: dict[str, Any] = {
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "name": "bob", "content": "r1"},
+            {"role": "assistant", "content": None, "refusal": "No.", "tool_calls": None},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "r1 tokens=1"},
+                    {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+                    {"type": "file", "file": {"filename": "r.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+                ],
+            },
+        ],
+        "stop": ["a", "b"],
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": True,
+        "service_tier": "flex",
+        "seed": -3,
+        "parallel_tool_calls": False,
+        "tools": TOOLS,
+        "tool_choice": "none",
+        "logit_bias": {"50256": -100},
+        "prediction": {"type": "content", "content": "r1"},
+        "reasoning_effort": "low",
+        "modalities": ["text", "audio"],
+        "audio": {"voice": "alloy", "format": "wav"},
+        "safety_identifier": "s",
+        "extra_body": {"mine": {"deep": [1.50, None]}},
+    }
+    answer = await client.ask(lambda made: made.chat.completions.create(model=MODEL, **said))
+    sent = served.upstream.requests[-1].json
+    said |= said.pop("extra_body")
+    assert {name: sent[name] for name in said} == said
+    assert answer.choices[0].message.content == "r1 t0"
+
+
 async def test_logprobs_come_whole_and_streamed(client: Client) -> None:
     whole = (await client.chat("r1 tokens=2", logprobs=True, top_logprobs=2)).choices[0].logprobs.content
     assert [(each.token, each.logprob, len(each.top_logprobs)) for each in whole] == [
