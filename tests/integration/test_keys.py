@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
+from tests.fake_upstream import FakeUpstream
 from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask, bearer, models
 from tests.raw_http import KEY, exchange, get, post
@@ -219,6 +220,35 @@ async def test_tokens_are_held_by_estimate_and_counted_as_used(tmp_path: Path, f
     assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
     assert 0 < int(refused.headers["retry-after-ms"]) <= 120_000
     assert await left() == 1000 - used, "a refused request holds nothing"
+
+
+@pytest.mark.parametrize(("begun", "counted"), [(False, range(1)), (True, range(900, 1000))])
+async def test_the_estimate_of_a_client_that_leaves_counts_if_a_node_had_its_request(
+    tmp_path: Path, fleet: InProcessFleet, begun: bool, counted: range
+) -> None:
+    """Else whoever leaves at the last word would have used nothing."""
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("hasty", "--tokens-per-min", "1000")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODELS="static")
+
+    async def left() -> int:
+        return int((await models(running.port, key)).headers["x-ratelimit-remaining-tokens"])
+
+    async def held() -> bool:
+        return await left() < 100
+
+    async with FakeUpstream() as upstream:
+        if begun:
+            await fleet.node(NODE_TYPE="remote", MODEL_NAME="static", API_URL=upstream.url)
+        upstream.may_answer.clear()
+        leaving = asyncio.ensure_future(ask(running.port, key, "static", max_tokens=900))
+        await until(held, within_s=5)
+        if begun:
+            await upstream.until(lambda upstream: upstream.running == 1)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await until(lambda: _inside(running, key, 0), within_s=5)
+        assert 1000 - await left() in counted
 
 
 async def _settled(left: object) -> bool:
