@@ -20,25 +20,15 @@ class Diverged(Exception):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    tool_calls: msgspec.Raw | None = None
-    function_call: msgspec.Raw | None = None
-    reasoning_content: msgspec.Raw | None = None
-    reasoning: msgspec.Raw | None = None
-    refusal: msgspec.Raw | None = None
-    audio: msgspec.Raw | None = None
+    """What a chunk adds, if that is nothing but text: a value where only null may be ends the reading."""
 
-    @property
-    def plain(self) -> bool:
-        # Asked for every chunk that is shown, so without a loop: in nearly all of them nothing else is there.
-        return (
-            (self.tool_calls is None or self.tool_calls == _NULL)
-            and (self.function_call is None or self.function_call == _NULL)
-            and (self.reasoning_content is None or self.reasoning_content == _NULL)
-            and (self.reasoning is None or self.reasoning == _NULL)
-            and (self.refusal is None or self.refusal == _NULL)
-            and (self.audio is None or self.audio == _NULL)
-        )
+    content: str | None = None
+    tool_calls: None = None
+    function_call: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    audio: None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -47,7 +37,7 @@ class _Choice(msgspec.Struct, gc=False):
     text: str | None = None
     """A completion's, which has no delta."""
     finish_reason: str | None = None
-    logprobs: msgspec.Raw | None = None
+    logprobs: None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -67,12 +57,11 @@ _encoder = msgspec.json.Encoder()
 
 
 def _text_of(chunk: _Chunk) -> str | None:
-    """The text that a chunk adds; None if it holds anything but plain text of one choice."""
+    """The text that a chunk adds; None if it is not of one choice."""
     if not chunk.choices:
         return ""
     choice = chunk.choices[0]
-    odd = len(chunk.choices) > 1 or choice.index != 0 or choice.logprobs not in (None, _NULL)
-    if odd or (choice.delta is not None and not choice.delta.plain):
+    if len(chunk.choices) > 1 or choice.index != 0:
         return None
     return (choice.delta.content if choice.delta is not None else choice.text) or ""
 

@@ -83,6 +83,11 @@ def test_an_attempt_that_says_something_else_is_noticed(text: str, other: str, d
     [
         line(None, tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]),
         line(None, reasoning_content="hm"),
+        line("x", reasoning="hm"),
+        line("x", function_call={"name": "f"}),
+        line("x", refusal="No."),
+        line("x", audio={"id": "a"}),
+        b'{"choices":[{"index":0,"delta":{"content":"x"}},{"index":0,"delta":{"content":"y"}}]}\n',
         b'{"choices":[{"index":1,"delta":{"content":"x"}}]}\n',
         b'{"choices":[{"index":0,"delta":{"content":"x"},"logprobs":{"content":[]}}]}\n',
         b"no json\n",
@@ -93,6 +98,15 @@ def test_what_is_not_plain_text_is_never_continued(chunk: bytes) -> None:
     shown.add(chunk)
     assert not shown.plain
     assert shown.text is None
+    with pytest.raises(Diverged):
+        Replay(ShownText(keep=True)).new(chunk)
+
+
+def test_what_is_null_beside_a_text_is_not_there() -> None:
+    nothing = dict.fromkeys(("tool_calls", "function_call", "reasoning_content", "reasoning", "refusal", "audio"), None)
+    shown = ShownText(keep=True)
+    shown.add(line("x", **nothing).replace(b'"finish_reason"', b'"logprobs": null, "finish_reason"'))
+    assert (shown.plain, shown.text) == (True, "x")
 
 
 def test_more_text_than_the_bound_is_not_kept_but_still_compared() -> None:
