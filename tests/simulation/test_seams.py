@@ -27,6 +27,7 @@ ELSEWHERE = {
     "gateway.limit_storage": "limits of keys in a database",
     "gateway.token_questions": "how many tokens prompts have, which nobody asks there",
     "management.backlogs": "its clock is an argument; only the fleet's view reads it",
+    "management.guesses": "keys of people, which nobody shows there",
     "management.nodes": "its clock is an argument, which the seams give",
     "process.identity": "replaced as a whole",
     "management.pages": "pages",
