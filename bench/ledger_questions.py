@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from itertools import combinations
 from typing import get_args
 
-from management.questions import By, CostBy, CostsQuestion, UsageQuestion
-from management.sum_queries import days_max
+from management.reading.questions import By, CostBy, CostsQuestion, UsageQuestion
+from management.reading.sum_queries import days_max
 
 SINCE, DAYS = date(2026, 6, 20), 90
 

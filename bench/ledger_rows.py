@@ -11,9 +11,9 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from management.books import Books
-from management.journal import read, write
-from management.opening import open_books
+from management.ledger.books import Books
+from management.ledger.journal import read, write
+from management.ledger.opening import open_books
 from process.identity import now_ms
 from store import database
 from store.migrate import upgrade

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 async def _role(settings: GatewaySettings, stop: asyncio.Event) -> None:
     if settings.gateway_processes > 1:
-        from gateway.processes import supervise
+        from gateway.processes.first import supervise
 
         await supervise(settings, stop)
         return

@@ -14,13 +14,13 @@ from starlette.routing import Route
 
 from gateway.endpoints import token_check
 from gateway.endpoints.table import ENDPOINTS
-from gateway.errors import error_headers
-from gateway.front import Front, http_error
-from gateway.model_list import listed, shown
-from gateway.openapi import document
+from gateway.http.errors import error_headers
+from gateway.http.front import Front, http_error
+from gateway.http.model_list import listed, shown
+from gateway.http.openapi import document
+from gateway.http.schemas import Model, ModelList, Ready
 from gateway.page import routes as page
 from gateway.reception import Window
-from gateway.schemas import Model, ModelList, Ready
 from process import __version__
 from process.http import NO_SPANS
 from process.http_errors import error_json
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from gateway.cors import Cors
-    from gateway.keys import ApiKeys
+    from gateway.http.cors import Cors
+    from gateway.keys.api_keys import ApiKeys
+    from gateway.keys.quota import Quota
     from gateway.metrics import GatewayMetrics
-    from gateway.model_names import ModelNames
-    from gateway.models import Models
-    from gateway.quota import Quota
+    from gateway.models.names import ModelNames
+    from gateway.models.register import Models
     from gateway.reception import Reception
     from gateway.token_counter import TokenCounter
 

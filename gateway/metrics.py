@@ -10,7 +10,7 @@ from process.metrics import WAIT_SECONDS, at_zero, registry, tokens
 from wire.errors import CODES, STATUSES
 
 OUTCOMES = ("answered", "failed", "cancelled", "expired", "poison")
-"""How a request ends for its client: :data:`gateway.decisions.State` but for ``open``."""
+"""How a request ends for its client: :data:`gateway.requests.decisions.State` but for ``open``."""
 OTHER = "other"
 """The code of an error that is not ours: a provider's own."""
 

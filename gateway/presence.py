@@ -19,8 +19,8 @@ from wire.presence import PRESENCE_EVERY_S, RollCall
 if TYPE_CHECKING:
     from broker.interface import Broker, Listener
     from gateway.metrics import GatewayMetrics
-    from gateway.models import Models
-    from gateway.queue import RequestQueue
+    from gateway.models.register import Models
+    from gateway.queue.request_queue import RequestQueue
     from wire.presence import Presence
     from wire.topics import Topics
 
@@ -35,7 +35,7 @@ PRESENCE_WAITING_MAX = 10_000
 
 
 class PresenceListener:
-    """Feeds :class:`gateway.models.Models` and opens the request topics of the models that become known."""
+    """Feeds :class:`gateway.models.register.Models` and opens the request topics of the models that become known."""
 
     def __init__(
         self, gateway: str, broker: Broker, topics: Topics, models: Models, queue: RequestQueue, metrics: GatewayMetrics

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.answering import Response, answer_stream, answer_whole, keep_alive, queue_headers
-from gateway.body import ClientGone, read_body
-from gateway.deadline import timeout_ms
-from gateway.exchange import HungUp
-from gateway.origin import origin
-from gateway.queue import NotPublished
-from gateway.traced import admitted, traced
+from gateway.http.answering import Response, answer_stream, answer_whole, keep_alive, queue_headers
+from gateway.http.body import ClientGone, read_body
+from gateway.http.deadline import timeout_ms
+from gateway.http.origin import origin
+from gateway.http.traced import admitted, traced
+from gateway.queue.request_queue import NotPublished
+from gateway.requests.exchange import HungUp
 from process import crash
 from process.connection import CONNECTION
 from process.identity import now_ms
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from gateway.accepted import Accepted
-    from gateway.admission import Admission, Place
-    from gateway.budgets import Budgets
-    from gateway.conversations import Conversations
     from gateway.endpoints.endpoint import Asked, Endpoint
-    from gateway.exchange import Exchange
+    from gateway.http.visit import Visit
+    from gateway.keys.budgets import Budgets
     from gateway.metrics import GatewayMetrics
-    from gateway.model_names import ModelNames
-    from gateway.models import Models
-    from gateway.queue import RequestQueue
+    from gateway.models.names import ModelNames
+    from gateway.models.register import Models
+    from gateway.queue.admission import Admission, Place
+    from gateway.queue.request_queue import RequestQueue
+    from gateway.requests.accepted import Accepted
+    from gateway.requests.conversations import Conversations
+    from gateway.requests.exchange import Exchange
     from gateway.settings import GatewaySettings
-    from gateway.visit import Visit
     from process.otel import Span, Traces
     from process.timers import Timers
 
@@ -52,7 +52,7 @@ class Window:
         self._endpoint = endpoint
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.front` to render."""
+        """Answer one request. Errors before its acceptance are raised, for :mod:`gateway.http.front` to render."""
         answering = self._reception.answer(self._endpoint, scope, receive, send)
         traces = self._reception.traces
         return answering if traces is None else traced(traces, self._endpoint, scope, answering)

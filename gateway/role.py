@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 
 from broker.reaching import Reach, Stopped, keep
-from gateway.accepted import Accepted
-from gateway.admission import Admission
 from gateway.app import build
-from gateway.backlog import Backlog
-from gateway.broker_wait import BrokerWait
-from gateway.conversations import Conversations
-from gateway.keys import ApiKeys, parse_keys
-from gateway.line import Lines
+from gateway.keys.api_keys import ApiKeys, parse_keys
 from gateway.metrics import GatewayMetrics
-from gateway.models import Models
-from gateway.neighbours import Neighbours
-from gateway.orders import Orders
+from gateway.models.register import Models
 from gateway.presence import PresenceListener
-from gateway.queue import RequestQueue
+from gateway.queue.admission import Admission
+from gateway.queue.backlog import Backlog
+from gateway.queue.broker_wait import BrokerWait
+from gateway.queue.neighbours import Neighbours
+from gateway.queue.request_queue import RequestQueue
 from gateway.reception import Reception
-from gateway.record import GatewayRecorder
-from gateway.refusals import Refusals
+from gateway.requests.accepted import Accepted
+from gateway.requests.conversations import Conversations
+from gateway.requests.line import Lines
+from gateway.requests.orders import Orders
+from gateway.requests.record import GatewayRecorder
+from gateway.requests.refusals import Refusals
 from gateway.token_counter import TokenCounter
 from gateway.token_questions import TokenQuestions
 from process.http import bind, serving
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.interface import Broker
-    from gateway.aimodels import AIModel, AIModels
-    from gateway.budgets import Budgets
-    from gateway.keyring import Keyring
-    from gateway.model_names import ModelNames
-    from gateway.quota import Quota
+    from gateway.keys.budgets import Budgets
+    from gateway.keys.keyring import Keyring
+    from gateway.keys.quota import Quota
+    from gateway.models.aimodels import AIModel, AIModels
+    from gateway.models.names import ModelNames
+    from gateway.processes.sibling import Sibling
     from gateway.settings import GatewaySettings
-    from gateway.sibling import Sibling
 
 log = Log("gateway")
 
@@ -233,9 +233,9 @@ def _of_database(
     Raises :class:`process.settings.WrongSettings` for a database that cannot be one.
     """
     # They bring libraries along that a gateway without a database has no use for: 22 MB, 0.2 s.
-    from gateway.budgets import Budgets
-    from gateway.keyring import Keyring
-    from gateway.quota import Quota
+    from gateway.keys.budgets import Budgets
+    from gateway.keys.keyring import Keyring
+    from gateway.keys.quota import Quota
     from store.database import UnusableDatabase
 
     try:
@@ -256,7 +256,7 @@ def _of_database(
 
 def _aimodels(settings: GatewaySettings, names: ModelNames, models: Models, queue: RequestQueue) -> AIModels:
     """What declares the cluster's models, once it runs."""
-    from gateway.aimodels import AIModels, created  # its HTTP client is not needed outside a cluster
+    from gateway.models.aimodels import AIModels, created  # its HTTP client is not needed outside a cluster
     from process.cluster import Cluster
 
     def declare(found: list[AIModel]) -> None:

@@ -8,13 +8,13 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from gateway.cors import ANY
-from gateway.disconnect import OnDisconnect, Policy, parse_policies
-from gateway.http_settings import MIB, HttpSettings
-from gateway.keys import parse_keys
-from gateway.limit_storage import MEMORY, check_storage, is_memory
-from gateway.model_names import ModelNames
-from gateway.models_file import DeclaredModel, check_model_name, read_models
+from gateway.http.cors import ANY
+from gateway.http.settings import MIB, HttpSettings
+from gateway.keys.api_keys import parse_keys
+from gateway.keys.limit_storage import MEMORY, check_storage, is_memory
+from gateway.models.file import DeclaredModel, check_model_name, read_models
+from gateway.models.names import ModelNames
+from gateway.requests.disconnect import OnDisconnect, Policy, parse_policies
 from process.host import is_loopback
 from process.settings import EMBEDDED_URL, SECONDS_MAX, ObjectName, split
 from store.prices import read_prices

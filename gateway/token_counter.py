@@ -6,20 +6,20 @@ import asyncio
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from gateway.body import ClientGone, read_body
 from gateway.endpoints import token_check
 from gateway.endpoints.fields import named
-from gateway.model_list import context_length
+from gateway.http.body import ClientGone, read_body
+from gateway.http.model_list import context_length
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from gateway.endpoints.token_check import PromptToCheck
-    from gateway.model_names import ModelNames
-    from gateway.models import Models
+    from gateway.http.visit import Visit
+    from gateway.models.names import ModelNames
+    from gateway.models.register import Models
     from gateway.settings import GatewaySettings
     from gateway.token_questions import TokenQuestions
-    from gateway.visit import Visit
     from process.timers import Timers
 
 
@@ -41,7 +41,7 @@ class TokenCounter:
         self._timers = timers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Errors are raised, for :mod:`gateway.front` to render."""
+        """Answer one request. Errors are raised, for :mod:`gateway.http.front` to render."""
         settings = self._settings
         try:
             headers = dict(scope["headers"])

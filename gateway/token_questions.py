@@ -12,8 +12,8 @@ from wire.control import COUNT_BYTES_MAX, COUNT_WAIT_S, CountTokens
 from wire.errors import InvalidName
 
 if TYPE_CHECKING:
-    from gateway.line import Lines
-    from gateway.models import Models
+    from gateway.models.register import Models
+    from gateway.requests.line import Lines
     from wire.piece import Counted
 
 log = Log("gateway")

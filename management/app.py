@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from management.api import api
+from management.api.requests import api
 from management.guesses import PLACES_MAX, place_of
 from process import __version__
 from process.http import NO_SPANS
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from management.access import Access, Person
-    from management.actions import Actions
-    from management.books import Books
-    from management.fleet_view import FleetView
+    from management.fleet.actions import Actions
+    from management.fleet.view import FleetView
     from management.guesses import Guesses
+    from management.ledger.books import Books
     from management.metrics import Metrics
     from management.readiness import Readiness
 

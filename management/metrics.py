@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from management.facts import KINDS, OTHER, Reason
 from management.guesses import Result
+from management.ledger.facts import KINDS, OTHER, Reason
 from process.identity import now_ms
 from process.metrics import at_zero
 from wire.presence import IRREVERSIBLE, NodeState
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from management.journal import Written
+    from management.ledger.journal import Written
 
 _COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, exists, not_, select
 
-from management.fleet_queries import IS_DISCARDED
-from management.queries import Unindexed
+from management.reading.fleet_queries import IS_DISCARDED
+from management.reading.queries import Unindexed
 from process.identity import now_ms
 from process.logging import Log
 from store.budgets import forget_expired
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from management.books import Books
-    from management.nodes import NodeRegistry
+    from management.fleet.nodes import NodeRegistry
+    from management.ledger.books import Books
+    from management.settings import Retention
 
 log = Log("management")
 
@@ -39,17 +39,6 @@ FIRST_S = 60.0
 BATCH_ROWS = 500
 BETWEEN_S = 0.05
 """Between two transactions, so that the ledger is written meanwhile."""
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Whole days that each class of tables is kept, today's not counted; None for ever."""
-
-    events_days: int | None = None
-    requests_days: int | None = None
-    prompts_days: int | None = None
-    quarantine_days: int | None = None
-    fleet_days: int | None = None
 
 
 async def keep(engine: AsyncEngine, retention: Retention, books: Books, registry: NodeRegistry) -> None:

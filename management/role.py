@@ -7,24 +7,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.open import open_broker
-from management.actions import Actions
-from management.alerts import Watch
 from management.app import application
-from management.backlogs import Backlogs
-from management.fleet_view import FleetView
+from management.fleet.actions import Actions
+from management.fleet.alerts import Watch
+from management.fleet.backlogs import Backlogs
+from management.fleet.nodes import FleetListener, NodeRegistry
+from management.fleet.overseer import Overseer
+from management.fleet.view import FleetView
+from management.fleet.webhook import Teller
 from management.guesses import Guesses
-from management.journal import write
-from management.ledger import Ledger
+from management.ledger.consumer import Ledger
+from management.ledger.journal import write
+from management.ledger.opening import open_books
 from management.metrics import Metrics
-from management.nodes import FleetListener, NodeRegistry
-from management.opening import open_books
-from management.overseer import Overseer
 from management.pages.pages import Front
 from management.pages.site import Sources
 from management.persistence import Persistence, Stopping
 from management.readiness import Readiness
 from management.retention import keep
-from management.webhook import Teller
 from process.http import bind, serving
 from process.identity import new_incarnation, now_ms
 from process.logging import Log
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from broker.interface import Broker
     from dead_letters.deciding import Replay
-    from management.journal import Entry, Written
+    from management.ledger.journal import Entry, Written
     from management.settings import ManagementSettings
     from wire.presence import Presence
 

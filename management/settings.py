@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from management.access import OWN_NAME, Access, Person, check_key, parse_keys
-from management.books import Books
 from management.database_settings import DatabaseSettings
-from management.retention import Retention
+from management.ledger.books import Books
 from process.host import check_proxies, is_loopback
 from process.tls import check_pair, check_readable
 from store.prices import PriceList, read_prices
@@ -21,6 +21,17 @@ DAYS_MAX = 36_500
 
 
 WebhookFormat = Literal["generic", "slack"]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Whole days that each class of tables is kept, today's not counted; None for ever."""
+
+    events_days: int | None = None
+    requests_days: int | None = None
+    prompts_days: int | None = None
+    quarantine_days: int | None = None
+    fleet_days: int | None = None
 
 
 class ManagementSettings(DatabaseSettings):

@@ -168,7 +168,7 @@ class UpstreamFailed(FleetError):
 class EngineDied(FleetError):
     """The engine of this model ended while it worked on the request."""
 
-    # Each of these counts against the request, as the death of its node does: see gateway/conversation.py.
+    # Each of these counts against the request, as the death of its node does: see gateway/requests/conversation.py.
     code, http_status, type, retryable = "engine_died", 502, "server_error", True
 
 

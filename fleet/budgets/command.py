@@ -10,7 +10,7 @@ import click
 
 from fleet.database_command import EXIT_NOT_DONE, run_with_database
 from fleet.table import table
-from management.money_api import budget_shown
+from management.api.money import budget_shown
 from store import amount, budgets
 from store.budgets import PERIODS, SCOPES, Budget, BudgetId
 from store.database import reading, writing

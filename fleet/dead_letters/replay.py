@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from dead_letters.deciding import Replayed
-from gateway.broker_wait import BrokerWait
-from gateway.conversations import Conversations
-from gateway.decisions import Break
-from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
-from gateway.models import Models
-from gateway.queue import RequestQueue
-from gateway.record import GatewayRecorder
+from gateway.models.register import Models
+from gateway.queue.broker_wait import BrokerWait
+from gateway.queue.request_queue import RequestQueue
+from gateway.requests.conversations import Conversations
+from gateway.requests.decisions import Break
+from gateway.requests.line import Lines
+from gateway.requests.record import GatewayRecorder
 from process.identity import new_incarnation, now_ms
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -25,7 +25,7 @@ from wire.topics import LEDGER
 
 if TYPE_CHECKING:
     from broker.interface import Broker
-    from gateway.exchange import Exchange
+    from gateway.requests.exchange import Exchange
     from wire.request import Request
     from wire.topics import Topics
 

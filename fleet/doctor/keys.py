@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.doctor.finding import Finding, fail, ok, warn
-from gateway.limit_storage import close_storage, is_memory, open_storage
+from gateway.keys.limit_storage import close_storage, is_memory, open_storage
 from store import database, keys
 from store.migrate import HEAD, revision
 

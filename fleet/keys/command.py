@@ -14,7 +14,7 @@ from fleet.keys.report import as_line
 from fleet.keys.secret import new_secret
 from fleet.keys.span import Span
 from gateway.endpoints.metadata import METADATA_TAGS_MAX, is_tag
-from gateway.keys import NAME_CHARS_MAX
+from gateway.keys.api_keys import NAME_CHARS_MAX
 from store import keys as table
 from store.database import reading, writing
 from store.keys import KeyLimits, NameTaken, NoSuchKey

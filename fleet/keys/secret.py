@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from gateway.keys import digest_of
+from gateway.keys.api_keys import digest_of
 from store.keys import NewSecret
 
 SECRET_BYTES = 32

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.database_command import EXIT_NOT_DONE, run_on, settings_or_none
-from management import export as exporting
-from management.journal import WrongTimeZone
-from management.rebuild import Rebuilt, ZoneIsFixed
-from management.rebuild import rebuild as make_anew
-from management.rebuild import reprice as price_anew
-from management.reconcile import Reconciled
-from management.reconcile import reconcile as compare
+from management.ledger.journal import WrongTimeZone
+from management.ledger.rebuild import Rebuilt, ZoneIsFixed
+from management.ledger.rebuild import rebuild as make_anew
+from management.ledger.rebuild import reprice as price_anew
+from management.ledger.reconcile import Reconciled
+from management.ledger.reconcile import reconcile as compare
+from management.reading import export as exporting
 from management.settings import ManagementSettings
 from process.settings import EXIT_WRONG_SETTING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from management.books import Books
+    from management.ledger.books import Books
 
 MINUTE_MS = 60_000
 POSITION_MAX = 2**62

@@ -15,7 +15,7 @@ from gateway.endpoints.fields import check_stream_options, named, usage_asked
 from gateway.endpoints.media_address import reachable_from_outside
 from gateway.endpoints.metadata import tags
 from gateway.endpoints.reading import BodyReader, JsonValue, lacking
-from gateway.schema_check import SchemaChecks
+from gateway.endpoints.schema_check import SchemaChecks
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import TypeAdapter
 from starlette.responses import RedirectResponse
 
-from management import fleet_queries
-from management.actions import action_shown
-from management.fleet_questions import ActionsQuestion, AnyAction
+from management.fleet.actions import action_shown
 from management.pages.door import own_path
 from management.pages.filters import checked, link, question_of
 from management.pages.site import TOLD
+from management.reading import fleet_queries
+from management.reading.fleet_questions import ActionsQuestion, AnyAction
 from process.identity import now_ms
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from management import fleet_queries, queries
-from management.facts import message_of
-from management.fleet_questions import DeadLettersQuestion
+from management.ledger.facts import message_of
 from management.pages.filters import link, question_of
+from management.reading import fleet_queries, queries
+from management.reading.fleet_questions import DeadLettersQuestion
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, union_all
 
-from management import error_view, queries
-from management.fleet_questions import ErrorsQuestion
 from management.pages.filters import chosen, link, question_of
 from management.pages.fleet import in_passing, open_alerts
+from management.reading import error_view, queries
+from management.reading.fleet_questions import ErrorsQuestion
 from process.identity import now_ms
 from store.tables import EVENTS
 from wire import codec

@@ -13,7 +13,7 @@ from wire.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from management.questions import Question
+    from management.reading.questions import Question
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound="Question")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from management import error_view
-from management.fleet_questions import AlertsQuestion
+from management.reading import error_view
+from management.reading.fleet_questions import AlertsQuestion
 from wire.presence import IRREVERSIBLE
 
 if TYPE_CHECKING:

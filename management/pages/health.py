@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from management import queries
+from management.reading import queries
 from store.tables import EVENTS
 
 if TYPE_CHECKING:

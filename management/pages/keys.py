@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from management.money_api import budget_shown, prices_shown
+from management.api.money import budget_shown, prices_shown
 from management.pages import usage_sums
 from management.pages.filters import link, question_of
-from management.questions import UsageQuestion
+from management.reading.questions import UsageQuestion
 from process.identity import now_ms
 from store import budgets, keys
 from store.budgets import PERIODS, SCOPES, BudgetId

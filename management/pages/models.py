@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from management.pages import usage_sums
 from management.pages.filters import question_of
-from management.questions import UsageQuestion
+from management.reading.questions import UsageQuestion
 from process.identity import now_ms
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from management.fleet_queries import LETTERS_COUNTED_MAX, letters_by_model
+from management.ledger.sums import UNPRICED
 from management.pages import usage_sums
 from management.pages.charts import Chart, filled, stacked
 from management.pages.filters import question_of
 from management.pages.fleet import in_passing, open_alerts
 from management.pages.requests import ends
 from management.pages.words import BUDGETS, NODES
-from management.questions import EndsQuestion, UsageQuestion
-from management.sum_queries import amount_of
-from management.sums import UNPRICED
+from management.reading.fleet_queries import LETTERS_COUNTED_MAX, letters_by_model
+from management.reading.questions import EndsQuestion, UsageQuestion
+from management.reading.sum_queries import amount_of
 from process.identity import now_ms
 from store import amount, budgets
 from store.database import reading

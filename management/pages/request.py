@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from management import queries
 from management.pages.timeline import SCALE, timeline_of
+from management.reading import queries
 from wire.errors import Forbidden, InvalidRequest, NotFound
 
 if TYPE_CHECKING:

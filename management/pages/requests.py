@@ -8,10 +8,10 @@ from urllib.parse import quote
 from sqlalchemy import select
 from starlette.responses import RedirectResponse
 
-from management import queries
 from management.pages.filters import link, moment, question_of
 from management.pages.words import ENDS as STATUSES
-from management.questions import EndsQuestion
+from management.reading import queries
+from management.reading.questions import EndsQuestion
 from store.money_tables import PRICED
 from store.tables import CHARGES
 from wire.errors import InvalidRequest

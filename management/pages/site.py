@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from management.actions import Actions
-    from management.books import Books
-    from management.fleet_view import FleetView
+    from management.fleet.actions import Actions
+    from management.fleet.nodes import NodeRegistry
+    from management.fleet.view import FleetView
+    from management.ledger.books import Books
     from management.metrics import Metrics
-    from management.nodes import NodeRegistry
     from management.pages.frame import Frame
     from management.pages.session import Viewer
     from management.readiness import Readiness

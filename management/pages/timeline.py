@@ -68,7 +68,7 @@ class Timeline:
 
 
 def timeline_of(rows: Sequence[dict[str, Any]]) -> Timeline:
-    """From rows of :func:`management.queries.timeline`, of which there is at least one."""
+    """From rows of :func:`management.reading.queries.timeline`, of which there is at least one."""
     told = [_read(row) for row in rows]
     attempts = _attempts(told)
     charge = next((one for one in told if one["kind"] == "request.billed"), None)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from management.export import csv_line, safe_cell
+from management.ledger.sums import UNPRICED
 from management.pages import usage_sums
 from management.pages.charts import Chart, filled, stacked
 from management.pages.filters import chosen, link, question_of
 from management.pages.usage_sums import COLUMNS, MEASURES
-from management.questions import UsageQuestion
-from management.sum_queries import amount_of
-from management.sums import UNPRICED
+from management.reading.export import csv_line, safe_cell
+from management.reading.questions import UsageQuestion
+from management.reading.sum_queries import amount_of
 from process.identity import now_ms
 from store import amount
 from wire.errors import InvalidRequest

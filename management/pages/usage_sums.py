@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, literal, select, tuple_
 
-from management.rollups import total
-from management.sum_queries import amount_sums, sums_for
+from management.ledger.rollups import total
+from management.reading.sum_queries import amount_sums, sums_for
 from store.money_tables import MONEY_DAILY
 from store.tables import USAGE_DAILY
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, FromClause
 
-    from management.questions import UsageQuestion
+    from management.reading.questions import UsageQuestion
 
 COLUMNS = {"model": "model", "key": "key_id", "tag": "tag", "node": "node", "day": "day"}
 MEASURES = ("tokens", "requests")

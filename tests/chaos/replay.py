@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from management.journal import read, write
-from management.sums import USAGE_SUMS
+from management.ledger.journal import read, write
+from management.ledger.sums import USAGE_SUMS
 from store import database
 from store.database import reading
 from store.migrate import upgrade

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from broker.memory import MemoryBroker, MemoryServer
 from fleet.__main__ import main
-from gateway.queue import NotPublished, RequestQueue
+from gateway.queue.request_queue import NotPublished, RequestQueue
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
 from store import budgets as table

@@ -18,7 +18,7 @@ from broker.pulsar import PulsarBroker
 from dead_letters.shelf import Shelf, ShelfTaken
 from dead_letters.trace import leave_trace, told_of
 from fleet.dead_letters.replay import replay
-from gateway import conversations
+from gateway.requests import conversations
 from process.identity import new_request_id, now_ms
 from process.settings import load
 from tests.fake_upstream import FakeUpstream, oracle_text, oracle_usage

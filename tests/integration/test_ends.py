@@ -150,7 +150,7 @@ async def test_a_gateway_that_leaves_tells_the_end_of_what_it_broke_off(
 async def test_a_cancelled_request_whose_node_dies_before_it_charges_has_its_end(
     fleet: InProcessFleet, upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.conversations.INSIST_MAX", 2)
+    monkeypatch.setattr("gateway.requests.conversations.INSIST_MAX", 2)
     gateway = await fleet.gateway()
     management = await fleet.management(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
     node = await fleet.node(**PUBLIC, API_URL=upstream.url)

@@ -36,9 +36,9 @@ os._exit(0)
 
 LEDGER = f"""
 import asyncio, gc, sys
-from management.journal import read, write
-from management.opening import open_books
-from management.books import Books
+from management.ledger.journal import read, write
+from management.ledger.opening import open_books
+from management.ledger.books import Books
 from store import database
 from store.migrate import upgrade
 from tests.billing import NOON_MS, billed, event, node_event, request_data

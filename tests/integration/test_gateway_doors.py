@@ -10,7 +10,7 @@ import pytest_asyncio
 
 import gateway.app
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.front import HEALTH_PATHS, OPEN_PATHS
+from gateway.http.front import HEALTH_PATHS, OPEN_PATHS
 from gateway.page.routes import POLICY
 from tests.in_process import InProcessFleet
 from tests.keys import Keys
@@ -215,7 +215,7 @@ async def test_a_fault_of_ours_is_a_500_in_openais_shape(doors: Doors, monkeypat
     def broken(_: object) -> None:
         raise ZeroDivisionError(KEY)
 
-    monkeypatch.setattr("gateway.models.Models.views", broken)
+    monkeypatch.setattr("gateway.models.register.Models.views", broken)
     answer = await doors.knock("GET", "/v1/models", f"authorization: Bearer {KEY}")
     assert (answer.status, answer.error["code"]) == (500, "server_error")
     assert KEY not in str(answer)

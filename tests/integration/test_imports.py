@@ -40,7 +40,7 @@ print(*sys.modules)
 """
 SUPERVISE = """
 import sys
-import fleet.__main__, gateway.__main__, gateway.processes
+import fleet.__main__, gateway.__main__, gateway.processes.first
 print(*sys.modules)
 """
 DATABASE = {"sqlalchemy", "aiosqlite", "asyncpg", "sqlite3"}

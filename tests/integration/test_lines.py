@@ -11,11 +11,11 @@ import aiohttp
 import msgspec
 import pytest
 
-import gateway.line
+import gateway.requests.line
 import workernode.role
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.line import Lines
 from gateway.metrics import GatewayMetrics
+from gateway.requests.line import Lines
 from tests.in_process import InProcessFleet
 from tests.integration.test_main_job import asked, client_of, known, whole
 from tests.scripted_engine import ScriptedEngine
@@ -50,7 +50,7 @@ async def test_an_answer_goes_on_after_its_gateway_has_forgotten_the_line(
     goes_on, again = asyncio.Event(), asyncio.Event()
     engine = ScriptedEngine("one ", goes_on, "two ", again, "three")
     monkeypatch.setattr(workernode.role, "_engine", lambda *_: engine)
-    monkeypatch.setattr(gateway.line, "LINE_FORGOTTEN_S", 0.3)
+    monkeypatch.setattr(gateway.requests.line, "LINE_FORGOTTEN_S", 0.3)
     lines: list[Lines] = []
     start = Lines.start
 
@@ -87,7 +87,7 @@ async def test_a_word_that_a_node_does_not_know_does_not_cost_it_the_others(
     def newer(*, sender: str, words: list[msgspec.Raw]) -> ControlMessage:
         return ControlMessage(sender=sender, words=[unknown, *words])
 
-    monkeypatch.setattr(gateway.line, "ControlMessage", newer)
+    monkeypatch.setattr(gateway.requests.line, "ControlMessage", newer)
     entry = await fleet.gateway()
     node = await fleet.node()
     await known(entry, "model")

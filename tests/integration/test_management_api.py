@@ -14,7 +14,7 @@ import pytest
 import management.app
 import management.guesses
 from broker.memory import MemoryBroker
-from management.answers import Events, Nodes, RequestTimeline
+from management.api.answers import Events, Nodes, RequestTimeline
 from management.app import OPEN_PATHS
 from management.guesses import WRONG_KEYS_PER_MIN
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of

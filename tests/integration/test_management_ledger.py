@@ -21,9 +21,9 @@ import management.metrics
 import management.role
 from broker.interface import PAYLOAD_BYTES_MAX
 from broker.memory import MemoryBroker
-from management.books import Books
-from management.journal import read, write
-from management.opening import open_books
+from management.ledger.books import Books
+from management.ledger.journal import read, write
+from management.ledger.opening import open_books
 from store import database
 from store.database import reading
 from store.migrate import upgrade
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from management.journal import Entry, Written
+    from management.ledger.journal import Entry, Written
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ async def test_it_starts_without_a_database_and_says_so(house: CountingHouse, mo
 async def test_a_consumer_that_is_closed_under_the_ledger_is_opened_again(
     house: CountingHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("management.ledger.REOPEN_S", 0.01)
+    monkeypatch.setattr("management.ledger.consumer.REOPEN_S", 0.01)
     await house.start()
     for consumer in list(house._broker.consumers):
         await consumer.aclose()

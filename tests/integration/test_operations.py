@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-import management.actions
-import management.alerts
+import management.fleet.actions
+import management.fleet.alerts
 from fleet.dead_letters.late_replay import replay
 from process.identity import new_request_id
 from tests.fake_upstream import FakeUpstream
@@ -190,7 +190,7 @@ async def test_the_only_node_of_a_fleet_in_one_process_leaves_and_the_others_go_
 async def test_a_cancelled_request_ends_for_its_client_whether_it_waits_or_runs(
     fleet: InProcessFleet, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(management.actions, "CANCEL_S", 2.0)
+    monkeypatch.setattr(management.fleet.actions, "CANCEL_S", 2.0)
     house = await fleet.management(database)
     async with FakeUpstream() as upstream, desk(house) as at, aiohttp.ClientSession() as session:
         gateway = await fleet.gateway()
@@ -295,7 +295,7 @@ async def test_a_dead_letter_is_replayed_or_discarded_once(fleet: InProcessFleet
 async def test_a_refused_key_is_an_alert_until_it_is_taken_again(
     fleet: InProcessFleet, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(management.alerts, "PRESENCE_LOST_S", 0.5)
+    monkeypatch.setattr(management.fleet.alerts, "PRESENCE_LOST_S", 0.5)
     async with FakeUpstream(api_key="the-right-key") as upstream:
         house, gateway = await fleet.management(database), await fleet.gateway()
         node = await fleet.node(**PUBLIC, API_URL=upstream.url, API_KEY="the-wrong-key")

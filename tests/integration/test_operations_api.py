@@ -11,12 +11,12 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-import management.actions
-import management.overseer
+import management.fleet.actions
+import management.fleet.overseer
 from broker.memory import MemoryBroker
 from fleet.__main__ import main
+from management.api.fleet_answers import ActionsShown, ErrorsShown, ModelsShown
 from management.app import BODY_BYTES_MAX
-from management.fleet_answers import ActionsShown, ErrorsShown, ModelsShown
 from process.identity import now_ms
 from store import database
 from store.actions import begin
@@ -138,8 +138,8 @@ async def test_a_name_that_two_nodes_have_is_refused_with_both(house: CountingHo
 async def test_a_node_that_does_not_hear_is_told_again_and_a_forged_name_is_told_nothing(
     house: CountingHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(management.overseer, "LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr(management.overseer, "REPEAT_S", 0.2)
+    monkeypatch.setattr(management.fleet.overseer, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(management.fleet.overseer, "REPEAT_S", 0.2)
     await house.start()
     heard: list[bytes] = []
     outside = MemoryBroker(house.server)
@@ -231,7 +231,7 @@ async def test_errors_are_grouped_filtered_and_paged(house: CountingHouse) -> No
 
 
 async def test_the_commands_act_and_show(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(management.actions, "CANCEL_S", 0.5)
+    monkeypatch.setattr(management.fleet.actions, "CANCEL_S", 0.5)
     await house.publish(node_event("n-1", "node.unreachable", node="node-a", message="Check API_URL."))
     await house.start(MANAGEMENT_KEYS=KEYS)
     await house.settled()

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from sqlalchemy import insert
 
-from management.books import Books
-from management.rollups import add_rolled_up
+from management.ledger.books import Books
+from management.ledger.rollups import add_rolled_up
 from process.identity import now_ms
 from store import database
 from store.database import writing

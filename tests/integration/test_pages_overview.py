@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import management.actions
+import management.fleet.actions
 from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
 from management.pages.overview import TROUBLES_MAX
@@ -97,7 +97,7 @@ async def test_what_the_broker_does_not_permit_is_told_as_that(
     async def forbidden(*_: object) -> None:
         raise BrokerForbidden("The token gives no permission.")
 
-    monkeypatch.setattr(management.actions, "discard_letter", forbidden)
+    monkeypatch.setattr(management.fleet.actions, "discard_letter", forbidden)
     status, done = await house.act(action="discard", request_id="req_dead1")
     assert (status, done["error"]["code"]) == (409, "not_permitted")
 

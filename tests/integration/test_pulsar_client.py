@@ -94,7 +94,7 @@ async def test_a_cancelled_receive_takes_a_message_along(client: pulsar.asyncio.
 async def test_a_death_is_no_redelivery_to_the_broker(
     client: pulsar.asyncio.Client, pulsar_server: PulsarServer, topic: str
 ) -> None:
-    """So the gateway counts the deaths of a request's holders: gateway/conversation.py."""
+    """So the gateway counts the deaths of a request's holders: gateway/requests/conversation.py."""
     await (await shared(client, topic)).close()
     await (await client.create_producer(topic)).send(b"poison")
     for _ in range(2):

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.key import Key
-from gateway.quota import Quota
+from gateway.keys.key import Key
+from gateway.keys.quota import Quota
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.in_process import InProcessFleet
@@ -46,7 +46,7 @@ async def fleet() -> AsyncIterator[InProcessFleet]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that got no core for a second takes its own silence for the store's, and lets everybody in."""
     for name in ("STORAGE_WAIT_S", "LINE_WAIT_S"):
-        monkeypatch.setattr(f"gateway.quota.{name}", 30.0)
+        monkeypatch.setattr(f"gateway.keys.quota.{name}", 30.0)
 
 
 async def two(fleet: InProcessFleet, keys: Keys, redis: RedisServer) -> list[Running]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.conversation import SILENT_DEATHS_MAX, Conversation
-from gateway.decisions import Break, Complete, Decision, Forget, Probe, Show, Tell, Verify
+from gateway.requests.conversation import SILENT_DEATHS_MAX, Conversation
+from gateway.requests.decisions import Break, Complete, Decision, Forget, Probe, Show, Tell, Verify
 from tests.property.stepwise_node import DEADLINE, REQUEST, TEXTS, Phase, SimAttempt, SimEngine, SimNode
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, Word
 from wire.piece import Alive, AttemptFrame, Content, Failed, Finished, Settled, Started
@@ -132,7 +132,7 @@ class RequestWorld:
         self._hear(node, frame)
 
     def _hear(self, node: SimNode, frame: AttemptFrame) -> None:
-        """As :meth:`gateway.conversations.Conversations.frame` does it."""
+        """As :meth:`gateway.requests.conversations.Conversations.frame` does it."""
         if not self.known:
             if isinstance(frame, Started | Content | Finished | Failed):
                 node.inbox.append(Stop(attempt_id=frame.attempt_id, reason="unknown"))

@@ -7,9 +7,9 @@ import math
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.admission import Standing, admit
-from gateway.backlog import Counts
-from gateway.capacity import GROUPS_MAX, Capacity, Group, ModelNodes
+from gateway.models.capacity import GROUPS_MAX, Capacity, Group, ModelNodes
+from gateway.queue.admission import Standing, admit
+from gateway.queue.backlog import Counts
 from wire.errors import Overloaded
 from wire.presence import Presence
 

@@ -15,7 +15,7 @@ from gateway.endpoints.chat_request import ChatRequest
 from gateway.endpoints.endpoint import Asked
 from gateway.endpoints.media_address import reachable_from_outside
 from gateway.endpoints.reading import REFUSED_FIELDS
-from gateway.errors import error_headers
+from gateway.http.errors import error_headers
 from process.http_errors import error_json
 from wire.errors import FleetError
 

@@ -17,8 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from gateway.conversation import Conversation
-from gateway.decisions import Complete
+from gateway.requests.conversation import Conversation
+from gateway.requests.decisions import Complete
 from tests.property.request_world import RequestWorld
 from tests.property.stepwise_node import DEADLINE, OUTCOMES, REQUEST, TEXTS, SimEngine, SimNode, engines
 from wire.control import Stop

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from gateway.decisions import Break, Complete
-from gateway.exchange import Exchange
-from gateway.key import Key
-from gateway.permits import Permits
-from gateway.quota import Quota, estimate
-from gateway.visit import Visit
+from gateway.http.visit import Visit
+from gateway.keys.key import Key
+from gateway.keys.permits import Permits
+from gateway.keys.quota import Quota, estimate
+from gateway.requests.decisions import Break, Complete
+from gateway.requests.exchange import Exchange
 from process.lifecycle import Tasks
 from process.logging import Log
 from process.timers import Timers
@@ -25,7 +25,7 @@ from wire.request import Request
 from wire.usage import Usage
 
 if TYPE_CHECKING:
-    from gateway.permits import Permit
+    from gateway.keys.permits import Permit
 
 CONCURRENT_MAX = 3
 KEYS = [Key(name=name, concurrent_max=CONCURRENT_MAX) for name in ("a", "b")]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from management.facts import REQUEST_TOKENS_MAX
-from management.journal import read, write
-from management.rebuild import rebuild
+from management.ledger.facts import REQUEST_TOKENS_MAX
+from management.ledger.journal import read, write
+from management.ledger.rebuild import rebuild
 from store import database
 from store.database import reading
 from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP

@@ -221,7 +221,7 @@ def test_the_gap_that_is_named_ends_at_the_first_frame_beyond_it(arrivals: list[
 
 
 class Gateway:
-    """What :class:`gateway.line.Lines` knows of one node, until it forgets it."""
+    """What :class:`gateway.requests.line.Lines` knows of one node, until it forgets it."""
 
     def __init__(self) -> None:
         self.passed_on: list[bytes] = []

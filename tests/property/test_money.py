@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from management.books import Books
-from management.journal import read, write
-from management.opening import open_books
-from management.rebuild import rebuild, reprice
+from management.ledger.books import Books
+from management.ledger.journal import read, write
+from management.ledger.opening import open_books
+from management.ledger.rebuild import rebuild, reprice
 from store import database
 from store.database import reading, writing
 from store.migrate import upgrade

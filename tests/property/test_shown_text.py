@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.shown import KEPT_CHARS_MAX, Diverged, Replay, ShownText
+from gateway.requests.shown import KEPT_CHARS_MAX, Diverged, Replay, ShownText
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

@@ -13,7 +13,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
-from gateway.token_window import WINDOW_S, TokenWindow, go_duration
+from gateway.keys.token_window import WINDOW_S, TokenWindow, go_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Management's ledger in memory, behind the interface of :func:`management.journal.write`.
+"""Management's ledger in memory, behind the interface of :func:`management.ledger.journal.write`.
 
 Messages are read by the product's own code, and its own pure projections add them up; only the database is not there.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from management.books import Books as HowToCount
-from management.facts import Fact, same_content
-from management.journal import Written, read
-from management.projections import weightiest_ends
-from management.sums import USAGE_SUMS, daily_usage
+from management.ledger.books import Books as HowToCount
+from management.ledger.facts import Fact, same_content
+from management.ledger.journal import Written, read
+from management.ledger.projections import weightiest_ends
+from management.ledger.sums import USAGE_SUMS, daily_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from management.journal import Entry
+    from management.ledger.journal import Entry
     from tests.simulation.life import Life
     from tests.simulation.trace import Trace
 
@@ -90,7 +90,7 @@ class Clerk:
         self._books, self._random, self._trace = books, random, trace
 
     async def write(self, life: Life, entries: Sequence[Entry]) -> Written:
-        """What :func:`management.journal.write` does. Raises :class:`DatabaseAway`."""
+        """What :func:`management.ledger.journal.write` does. Raises :class:`DatabaseAway`."""
         await asyncio.sleep(self._random.random() * COMMIT_S)
         if not life.alive:
             await life.silence()

@@ -11,7 +11,7 @@ import gateway.role
 import management.role
 import workernode.role
 from broker.interface import BrokerError
-from gateway.conversations import Conversations
+from gateway.requests.conversations import Conversations
 from gateway.settings import GatewaySettings
 from management.settings import ManagementSettings
 from process.settings import load
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from broker.memory_server import Subscription
-    from management.journal import Entry, Written
+    from management.ledger.journal import Entry, Written
     from tests.simulation.connection import Connection
     from tests.simulation.virtual_loop import VirtualLoop
     from tests.simulation.weather import Weather

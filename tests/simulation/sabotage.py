@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-import gateway.answering
-import gateway.conversation
-import management.journal
-from gateway.conversation import Conversation
-from gateway.conversations import Conversations
-from gateway.decisions import Break, Show
+import gateway.http.answering
+import gateway.requests.conversation
+import management.ledger.journal
+from gateway.requests.conversation import Conversation
+from gateway.requests.conversations import Conversations
+from gateway.requests.decisions import Break, Show
 from tests.chaos.sabotage import cheerful, mixing, no_unique_id
 from wire.control import Stop
 from wire.link import LinkReceiver
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from gateway.decisions import Decision
+    from gateway.requests.decisions import Decision
     from wire.errors import FleetError
     from wire.piece import Content
 
@@ -74,12 +74,12 @@ _publish = Recorder.publish
 DEFENCES: dict[str, tuple[Any, str, Any]] = {
     "the charge before the acknowledgement": (Recorder, "publish", _not_waiting),
     "comparing the text of a second attempt": (Conversation, "_show", mixing._unseen),
-    "no DONE after an error": (gateway.answering.Response, "end", cheerful._done_anyway),
-    "ids of events": (management.journal, "fact_of", no_unique_id._always_new),
+    "no DONE after an error": (gateway.http.answering.Response, "end", cheerful._done_anyway),
+    "ids of events": (management.ledger.journal, "fact_of", no_unique_id._always_new),
     "fencing": (Conversation, "content", _any_ones_pieces),
     "numbers of frames": (LinkReceiver, "receive", _as_they_come),
     "asking the holder": (Conversation, "_probe", _dead_at_once),
-    "the limit of deaths": (gateway.conversation, "SILENT_DEATHS_MAX", 6),
+    "the limit of deaths": (gateway.requests.conversation, "SILENT_DEATHS_MAX", 6),
     "looking for a node before giving up": (Conversations, "give_up", _always),
 }
 """What is switched off, and by what."""

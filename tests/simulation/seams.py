@@ -17,18 +17,18 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import broker.memory
-import gateway.answering
+import gateway.http.answering
 import gateway.presence
 import gateway.reception
 import gateway.role
-import management.ledger
+import management.ledger.consumer
 import management.metrics
 import management.role
 import process.crash
 import process.identity
 import workernode.role
-from gateway.conversations import Conversations
-from management.nodes import NodeRegistry
+from gateway.requests.conversations import Conversations
+from management.fleet.nodes import NodeRegistry
 from tests.simulation.virtual_loop import OWNER
 from workernode.node import Node
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from management.journal import Entry, Written
+    from management.ledger.journal import Entry, Written
     from tests.simulation.life import Life
     from tests.simulation.virtual_loop import VirtualLoop
     from workernode.engine import Engine
@@ -50,11 +50,11 @@ EPOCH_S = 1_750_000_000
 CLOCKS: tuple[tuple[ModuleType, str], ...] = (
     (process.identity, "time"),
     (broker.memory, "time"),
-    (gateway.answering, "time"),
+    (gateway.http.answering, "time"),
     (gateway.presence, "time"),
     (gateway.reception, "time"),
     (gateway.role, "time"),
-    (management.ledger, "time"),
+    (management.ledger.consumer, "time"),
     (management.metrics, "time"),
 )
 """Modules that read a clock of their own, and by which name."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gateway.admission import COLD_RETRY_MS, Admission, Standing
-from gateway.answering import keep_alive, queue_headers
-from gateway.backlog import GATEWAYS_MAX, Backlog, Counts
-from gateway.models import Models
+from gateway.http.answering import keep_alive, queue_headers
+from gateway.models.register import Models
+from gateway.queue.admission import COLD_RETRY_MS, Admission, Standing
+from gateway.queue.backlog import GATEWAYS_MAX, Backlog, Counts
 from wire.backlog import BACKLOG_LOST_S, BacklogReport, ModelBacklog
 from wire.errors import Overloaded
 from wire.presence import PRESENCE_LOST_S, Presence
@@ -19,7 +19,7 @@ from wire.presence import PRESENCE_LOST_S, Presence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.admission import Place
+    from gateway.queue.admission import Place
     from wire.presence import NodeState
 
 NOW_MS = 1_000_000_000

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.aimodels import PAUSE_S, AIModels, created, read
-from gateway.model_names import ModelNames
-from gateway.models import Models
-from gateway.models_file import DeclaredModel
+from gateway.models.aimodels import PAUSE_S, AIModels, created, read
+from gateway.models.file import DeclaredModel
+from gateway.models.names import ModelNames
+from gateway.models.register import Models
 from process.cluster import ClusterError
 from tests.waiting import until
 from wire.errors import ModelNotFound, ModelUnavailable
@@ -20,7 +20,7 @@ from wire.presence import Presence
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.aimodels import AIModel
+    from gateway.models.aimodels import AIModel
 
 
 def resource(name: str, model: str, created_at: str = "2026-01-02T03:04:05Z", **spec: Any) -> dict[str, Any]:
@@ -222,7 +222,7 @@ async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_
         if len(paused) == 3:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr("gateway.aimodels.asyncio.sleep", pause)
+    monkeypatch.setattr("gateway.models.aimodels.asyncio.sleep", pause)
     with pytest.raises(asyncio.CancelledError):
         await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
     assert paused == [PAUSE_S] * 3

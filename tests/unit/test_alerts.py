@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import select
 
-import management.alerts
-import management.webhook
+import management.fleet.alerts
+import management.fleet.webhook
 from broker.memory import MemoryBroker, MemoryServer
-from management.alerts import Watch, troubles
+from management.fleet.alerts import Watch, troubles
+from management.fleet.nodes import NodeRegistry
+from management.fleet.webhook import Teller, message
 from management.metrics import Metrics
-from management.nodes import NodeRegistry
-from management.webhook import Teller, message
 from process.identity import now_ms
 from store import database
 from store.alerts import Cause, claim, mark_told, untold
@@ -85,8 +85,8 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(management.alerts, "PRESENCE_LOST_S", 0.0)
-    monkeypatch.setattr(management.webhook, "TRIES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(management.fleet.alerts, "PRESENCE_LOST_S", 0.0)
+    monkeypatch.setattr(management.fleet.webhook, "TRIES_S", (0.0, 0.0, 0.0))
 
 
 async def rows(engine: AsyncEngine) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_nodes_with_one_trouble_have_it_together() -> None:
 
 
 def test_a_flood_of_forged_nodes_has_no_more_than_so_many_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(management.alerts, "CAUSES_MAX", 2)
+    monkeypatch.setattr(management.fleet.alerts, "CAUSES_MAX", 2)
     found = troubles([presence(f"node-{number}", model=f"m{number % 4}") for number in range(12)])
     assert {cause.model: trouble.nodes for cause, trouble in found.items()} == {"m0": 3, "m1": 3}
 
@@ -188,7 +188,7 @@ async def test_who_has_heard_nobody_for_a_while_waits_for_all_nodes_before_it_cl
     office, loop = Office(engine), asyncio.get_running_loop()
     office.registry.hear(presence("node-a"))
     await office.watch.look()
-    monkeypatch.setattr(management.alerts, "PRESENCE_LOST_S", 50.0)
+    monkeypatch.setattr(management.fleet.alerts, "PRESENCE_LOST_S", 50.0)
     office.watch._hears_since = loop.time() - 100  # it has been there for long
     office.heard_at = float("-inf")
     await office.watch.look()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from gateway.body import ClientGone, check_headers, read_body
+from gateway.http.body import ClientGone, check_headers, read_body
 from process.timers import Timers
 from wire.errors import BodyTooLarge, RequestTooSlow, UnsupportedMediaType
 

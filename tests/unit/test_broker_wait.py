@@ -18,8 +18,8 @@ from broker.interface import (
     SendUnknown,
 )
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.broker_wait import BrokerWait
-from gateway.queue import NotPublished, RequestQueue
+from gateway.queue.broker_wait import BrokerWait
+from gateway.queue.request_queue import NotPublished, RequestQueue
 from tests.passing_broker import PassingBroker
 from tests.waiting import until
 from wire import codec
@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_while_its_topic_is_opened_takes_nobody_along
 
 
 async def test_a_topic_that_is_not_opened_in_time_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.queue.OPEN_WITHIN_S", 0.01)
+    monkeypatch.setattr("gateway.queue.request_queue.OPEN_WITHIN_S", 0.01)
     async with opened(Desk(wait_s=0.0)) as desk:
         await desk.queue.close(MODEL)
         desk.broker.may_open.clear()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from sqlalchemy import insert
 
-from management.crossings import crossings
+from management.ledger.crossings import crossings
 from store import budgets, database
 from store.budgets import Ask, Budget, BudgetId, Period, Scope, Standing
 from store.database import reading, writing

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway import conversations, ends
-from gateway.conversations import Conversations
 from gateway.metrics import GatewayMetrics
-from gateway.models import Models
-from gateway.record import GatewayRecorder
+from gateway.models.register import Models
+from gateway.requests import conversations, ends
+from gateway.requests.conversations import Conversations
+from gateway.requests.record import GatewayRecorder
 from process.identity import now_ms
 from process.lifecycle import Tasks
 from process.logging import Log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.deadline import timeout_ms
+from gateway.http.deadline import timeout_ms
 from wire.errors import InvalidRequest
 
 OWN, LIBRARY, CALL = b"x-request-timeout-ms", b"x-stainless-read-timeout", b"x-stainless-timeout"

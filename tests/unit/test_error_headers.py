@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import error_headers
+from gateway.http.errors import error_headers
 from wire.errors import (
     BodyTooLarge,
     FleetError,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decisions import Break, Complete
-from gateway.exchange import Exchange, HungUp
+from gateway.requests.decisions import Break, Complete
+from gateway.requests.exchange import Exchange, HungUp
 from process.timers import Timers
 from wire.errors import StreamInterrupted
 from wire.usage import Usage

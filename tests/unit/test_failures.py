@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from management.facts import fact_of
-from management.journal import read, write
-from management.rebuild import rebuild
+from management.ledger.facts import fact_of
+from management.ledger.journal import read, write
+from management.ledger.rebuild import rebuild
 from management.remedies import remedy_of
 from store import database
 from store.database import reading

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.front import SERVED, UNSERVED, Front, http_error
-from gateway.key import Key
-from gateway.keys import ApiKeys, digest_of
+from gateway.http.front import SERVED, UNSERVED, Front, http_error
+from gateway.keys.api_keys import ApiKeys, digest_of
+from gateway.keys.key import Key
 from gateway.metrics import GatewayMetrics
 from process.connection import CONNECTION
 from process.log_event import Event

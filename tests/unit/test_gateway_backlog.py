@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.backlog import Backlog, Counts
+from gateway.queue.backlog import Backlog, Counts
 from wire.backlog import BacklogReport, ModelBacklog
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_how_many_were_taken_elsewhere_never_goes_back() -> None:
 
 
 def test_gateways_that_are_listened_to_are_heard_though_no_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.backlog.GATEWAYS_MAX", 1)
+    monkeypatch.setattr("gateway.queue.backlog.GATEWAYS_MAX", 1)
     backlog = Backlog("gateway-a")
     assert hear(backlog, 1, waiting=1)
     assert not hear(backlog, 1, waiting=10, name="gateway-c")

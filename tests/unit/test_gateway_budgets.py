@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.budgets import Budgets
-from gateway.keyring import Keyring
+from gateway.keys.budgets import Budgets
+from gateway.keys.keyring import Keyring
 from process.lifecycle import Tasks
 from process.logging import Log
 from store import budgets as table

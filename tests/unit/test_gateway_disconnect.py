@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.disconnect import OnDisconnect, parse_policies
+from gateway.requests.disconnect import OnDisconnect, parse_policies
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from gateway.figures import SEEN_BY_ALL, collected, lasting, merged, rendered
-from gateway.keyring import Keyring
-from gateway.limit_storage import MEMORY
+from gateway.keys.keyring import Keyring
+from gateway.keys.limit_storage import MEMORY
+from gateway.keys.quota import Quota
 from gateway.metrics import GatewayMetrics
-from gateway.quota import Quota
+from gateway.processes.figures import SEEN_BY_ALL, collected, lasting, merged, rendered
 from process.lifecycle import Tasks
 from process.logging import Log
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gateway.figures import Family
+    from gateway.processes.figures import Family
 
 
 def process(answered: int, *, nodes: int, seconds: float) -> GatewayMetrics:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
-from gateway.broker_wait import BrokerWait
 from gateway.metrics import GatewayMetrics
-from gateway.models import Models
+from gateway.models.register import Models
 from gateway.presence import PresenceListener
-from gateway.queue import RequestQueue
+from gateway.queue.broker_wait import BrokerWait
+from gateway.queue.request_queue import RequestQueue
 from process.identity import now_ms
 from tests.waiting import until
 from wire import codec

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
-from gateway.figures import Family, Sample
-from gateway.processes import EXIT_UNCLEAN, UNANSWERED_MAX, Process, Processes
-from gateway.restarts import STARTS_MAX
+from gateway.processes.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
+from gateway.processes.figures import Family, Sample
+from gateway.processes.first import EXIT_UNCLEAN, UNANSWERED_MAX, Process, Processes
+from gateway.processes.restarts import STARTS_MAX
 from gateway.settings import GatewaySettings
 from process.lifecycle import GivenUp
 from process.restarts import Backoff
@@ -77,7 +77,7 @@ class Gateway:
         self.processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2", **env}), self.listener)
         self.running: asyncio.Task[None]
         monkeypatch.setattr(asyncio, "create_subprocess_exec", self._start)
-        monkeypatch.setattr("gateway.processes.ASK_EVERY_S", 3600.0)
+        monkeypatch.setattr("gateway.processes.first.ASK_EVERY_S", 3600.0)
 
     async def _start(self, *command: str, pass_fds: tuple[int, int], **_: Any) -> Served:
         number, listener, channel, *late = command[3:]
@@ -219,7 +219,7 @@ async def test_of_one_that_does_not_answer_in_time_the_last_figures_stand(
 ) -> None:
     first, second = await gateway.serving()
     for answers, wait_s in (((first, second), 60.0), ((first,), 0.05)):
-        monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", wait_s)
+        monkeypatch.setattr("gateway.processes.first.FIGURES_WAIT_S", wait_s)
         first.channel.say(AskAll())
         for one in (first, second):
             await one.hears(Ask())
@@ -233,7 +233,7 @@ async def test_of_one_that_does_not_answer_in_time_the_last_figures_stand(
 async def test_who_asks_for_figures_when_another_ends_does_not_wait_for_it(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.processes.FIGURES_WAIT_S", 60)
+    monkeypatch.setattr("gateway.processes.first.FIGURES_WAIT_S", 60)
     first, second = await gateway.serving()
     first.channel.say(AskAll())
     for one in (first, second):
@@ -316,7 +316,7 @@ async def test_who_obeys_is_only_asked_to_leave(gateway: Gateway) -> None:
 async def test_one_that_does_not_leave_in_its_time_is_killed_and_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gateway.processes.STOP_EXTRA_S", 0.1)
+    monkeypatch.setattr("gateway.processes.first.STOP_EXTRA_S", 0.1)
     async with running(Gateway(monkeypatch, LAME_DUCK_S="0.1", STOP_GRACE_S="0.2")) as gateway:
         first, second = await gateway.serving()
         second.leaves = False
@@ -413,7 +413,7 @@ async def test_one_that_cannot_be_started_is_tried_again_while_the_others_serve(
 
 
 async def test_one_that_leaves_questions_unanswered_is_killed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.processes.ASK_EVERY_S", 0.02)
+    monkeypatch.setattr("gateway.processes.first.ASK_EVERY_S", 0.02)
     processes = Processes(load(GatewaySettings, {"GATEWAY_PROCESSES": "2"}), socket.socket())
     (awake, its_end), (hung, silent_end) = [await started(processes, number) for number in (1, 2)]
     answered = 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.interface import BrokerUnavailable, PayloadTooLarge
-from gateway import record
-from gateway.record import RETRIES_MAX, GatewayRecorder
+from gateway.requests import record
+from gateway.requests.record import RETRIES_MAX, GatewayRecorder
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until

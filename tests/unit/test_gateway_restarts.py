@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gateway.restarts import EXIT_HOPELESS, STARTS_MAX, Restarts
+from gateway.processes.restarts import EXIT_HOPELESS, STARTS_MAX, Restarts
 from process.lifecycle import EXIT_PORT_IN_USE, GivenUp
 from process.restarts import PAUSE_S_MAX, STEADY_S, how
 from process.settings import EXIT_WRONG_SETTING

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from gateway.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
-from gateway.figures import Family, Sample, collected
-from gateway.sibling import Sibling
+from gateway.processes.channel import AllFigures, AllReady, Ask, AskAll, Channel, Enter, Entered, Figures, Leave, Ready
+from gateway.processes.figures import Family, Sample, collected
+from gateway.processes.sibling import Sibling
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ async def test_a_place_that_is_given_at_the_moment_of_leaving_is_given_back() ->
 
 
 async def test_nobody_waits_long_for_a_place_nor_for_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sibling.ENTER_WAIT_S", 0.05)
-    monkeypatch.setattr("gateway.sibling.FIGURES_WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.processes.sibling.ENTER_WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.processes.sibling.FIGURES_WAIT_S", 0.05)
     async with paired() as (sibling, first):
         assert await sibling.enter("a", 1) is None
         assert await first.hear() == Enter("a", 1)

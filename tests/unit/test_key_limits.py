@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.key import Key
-from gateway.quota import Quota, estimate
+from gateway.keys.key import Key
+from gateway.keys.quota import Quota, estimate
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until
@@ -18,7 +18,7 @@ from wire.errors import RateLimited
 from wire.request import Request
 
 if TYPE_CHECKING:
-    from gateway.permits import Permit, Places
+    from gateway.keys.permits import Permit, Places
 
 REQUEST = Request(
     request_id="req_1", model="m", endpoint="chat/completions", body=b"{}", gateway="g", received_ms=1, deadline_ms=2
@@ -37,7 +37,7 @@ class Door:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, places: Places | None = None) -> None:
         self.now = MINUTE
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
-        monkeypatch.setattr("gateway.quota.time", clock)
+        monkeypatch.setattr("gateway.keys.quota.time", clock)
         monkeypatch.setattr("limits.aio.storage.memory.time", clock)
         self.tasks, self.registry = Tasks(Log("gateway")), CollectorRegistry()
         self.quota = Quota("async+memory://", self.tasks, self.registry, places)

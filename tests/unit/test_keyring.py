@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import delete, text
 
-from gateway.keyring import Keyring
-from gateway.keys import ApiKeys, digest_of
+from gateway.keys.api_keys import ApiKeys, digest_of
+from gateway.keys.keyring import Keyring
 from process.identity import now_ms
 from store import database
 from store import keys as table
@@ -115,7 +115,7 @@ async def test_a_key_is_over_at_its_last_moment_without_another_look(
     assert found.expires_ms is not None
     assert registry.get_sample_value("gateway_keys") == 1
     for moment, wanted in ((found.expires_ms - 1, found), (found.expires_ms, None)):
-        monkeypatch.setattr("gateway.keyring.now_ms", lambda moment=moment: moment)
+        monkeypatch.setattr("gateway.keys.keyring.now_ms", lambda moment=moment: moment)
         assert keyring.find(DIGEST) is wanted
     await keyring.aclose()
     await engine.dispose()
@@ -131,7 +131,7 @@ async def test_what_changed_without_a_new_version_is_seen_within_a_minute(
         await connection.execute(delete(API_KEYS))
     await keyring.refresh()
     assert keyring.find(DIGEST) is not None
-    monkeypatch.setattr("gateway.keyring.READ_ALL_S", 0.0)
+    monkeypatch.setattr("gateway.keys.keyring.READ_ALL_S", 0.0)
     await keyring.refresh()
     assert keyring.find(DIGEST) is None
     await keyring.aclose()

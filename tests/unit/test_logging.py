@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-import gateway.keys
+import gateway.keys.api_keys
 import management.access
 from broker.log_fields import fields
 from process.log_lines import FRAMES_MAX, FRAMES_SHOWN, SECRET_CHARS_MIN, Format
@@ -245,7 +245,7 @@ def test_of_a_secret_that_begins_with_another_one_nothing_is_left(written: Calla
 
 
 def test_the_shortest_key_that_is_allowed_is_masked(written: Callable[..., str]) -> None:
-    assert min(gateway.keys.KEY_CHARS_MIN, management.access.KEY_CHARS_MIN) >= SECRET_CHARS_MIN
+    assert min(gateway.keys.api_keys.KEY_CHARS_MIN, management.access.KEY_CHARS_MIN) >= SECRET_CHARS_MIN
     key, placeholder = "k" * SECRET_CHARS_MIN, "n" * (SECRET_CHARS_MIN - 1)
     text = written(lambda log: log.info(f"Sent {key} and {placeholder}."), secrets=[key, placeholder])
     assert text.endswith(f" Sent *** and {placeholder}.\n")

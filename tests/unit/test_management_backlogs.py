@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from management.backlogs import GATEWAYS_MAX, MODELS_MAX, WINDOW_S, Backlogs, Traffic
+from management.fleet.backlogs import GATEWAYS_MAX, MODELS_MAX, WINDOW_S, Backlogs, Traffic
 from wire.backlog import BACKLOG_LOST_S, BacklogReport, ModelBacklog
 
 

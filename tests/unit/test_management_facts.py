@@ -7,7 +7,7 @@ import pickle
 import msgspec
 import pytest
 
-from management.facts import Unreadable, fact_of, message_of, same_content
+from management.ledger.facts import Unreadable, fact_of, message_of, same_content
 from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id

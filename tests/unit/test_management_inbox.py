@@ -9,7 +9,7 @@ import pytest
 
 from broker.interface import ConsumerClosed, Kind
 from broker.memory import MemoryBroker
-from management.inbox import Inbox
+from management.ledger.inbox import Inbox
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Table, select, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from management import rebuild as rebuilding
-from management.journal import Entry, read, write
-from management.rebuild import Rebuilt, rebuild
+from management.ledger import rebuild as rebuilding
+from management.ledger.journal import Entry, read, write
+from management.ledger.rebuild import Rebuilt, rebuild
 from store import database
 from store.database import reading, writing
 from store.migrate import upgrade

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from management.nodes import NodeRegistry
+from management.fleet.nodes import NodeRegistry
 from wire.presence import PRESENCE_LOST_S, Presence
 
 

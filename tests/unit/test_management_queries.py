@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from management import queries, sum_queries
-from management.journal import count_quarantined, insert_events
-from management.projections import tell_end, tell_node
-from management.questions import ChargesQuestion, CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
-from management.sums import add_up
+from management.ledger.journal import count_quarantined, insert_events
+from management.ledger.projections import tell_end, tell_node
+from management.ledger.sums import add_up
+from management.reading import queries, sum_queries
+from management.reading.questions import ChargesQuestion, CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from store.tables import ENDS, METADATA, USAGE_DAILY
 from wire.errors import InvalidRequest
 

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 
-import management.reconcile
-from management.books import Books
-from management.journal import WrongTimeZone, read, write
-from management.opening import open_books
-from management.reconcile import reconcile
+import management.ledger.reconcile
+from management.ledger.books import Books
+from management.ledger.journal import WrongTimeZone, read, write
+from management.ledger.opening import open_books
+from management.ledger.reconcile import reconcile
 from store import database
 from store.database import writing
 from store.ledger_state import set_horizon
@@ -92,7 +92,7 @@ async def test_what_was_accepted_on_the_day_before_ends_rightly(engine: AsyncEng
 
 
 async def test_nobody_waits_for_it(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = management.reconcile._pages
+    pages = management.ledger.reconcile._pages
     written = 0
 
     async def slow(*asked: Any) -> AsyncIterator[list[tuple[int, str]]]:
@@ -103,7 +103,7 @@ async def test_nobody_waits_for_it(engine: AsyncEngine, monkeypatch: pytest.Monk
             written += 1
             yield page
 
-    monkeypatch.setattr(management.reconcile, "_pages", slow)
+    monkeypatch.setattr(management.ledger.reconcile, "_pages", slow)
     assert await _found(engine) == {}, "it sees one state"
     assert written
 

@@ -13,15 +13,15 @@ from sqlalchemy import Table, func, insert, select
 from sqlalchemy.event import listen, remove
 
 from management import retention
-from management.books import Books
-from management.fleet_queries import dead_letters
-from management.fleet_questions import DeadLettersQuestion
-from management.journal import Entry, WrongTimeZone, read, write
-from management.nodes import NodeRegistry
-from management.opening import open_books
-from management.rebuild import ZoneIsFixed, rebuild, reprice
-from management.retention import Retention, keep, sweep
-from management.settings import ManagementSettings
+from management.fleet.nodes import NodeRegistry
+from management.ledger.books import Books
+from management.ledger.journal import Entry, WrongTimeZone, read, write
+from management.ledger.opening import open_books
+from management.ledger.rebuild import ZoneIsFixed, rebuild, reprice
+from management.reading.fleet_queries import dead_letters
+from management.reading.fleet_questions import DeadLettersQuestion
+from management.retention import keep, sweep
+from management.settings import ManagementSettings, Retention
 from process.settings import load
 from store import actions, alerts, database
 from store.budgets import Ask, Budget, BudgetId, put, reserve

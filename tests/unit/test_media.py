@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from gateway.media import text_bytes
-from gateway.quota import IMAGE_TOKENS, estimate
+from gateway.keys.media import text_bytes
+from gateway.keys.quota import IMAGE_TOKENS, estimate
 from wire.request import Request
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.model_list import context_length, listed, shown
-from gateway.model_names import ModelNames
-from gateway.models import Models
-from gateway.models_file import DeclaredModel
+from gateway.http.model_list import context_length, listed, shown
+from gateway.models.file import DeclaredModel
+from gateway.models.names import ModelNames
+from gateway.models.register import Models
 from tests.unit.test_models import heartbeat
 
 

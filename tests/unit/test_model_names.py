@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.model_list import listed, shown
-from gateway.models import Models
+from gateway.http.model_list import listed, shown
+from gateway.models.register import Models
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
 from wire.errors import InvalidRequest, ModelNotFound, UnsupportedEndpoint

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.models import KNOWN_FOR_S, Models
+from gateway.models.register import KNOWN_FOR_S, Models
 from wire.errors import ModelNotFound, ModelUnavailable
 from wire.presence import PRESENCE_LOST_S, Presence
 

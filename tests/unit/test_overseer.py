@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from management.overseer import order_of, word_for
+from management.fleet.overseer import order_of, word_for
 from store.orders import Order
 from wire.control import Drain, Pause, Resume
 from wire.presence import NodeState, Presence

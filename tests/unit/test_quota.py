@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.key import Key
-from gateway.limit_memory import Memory
-from gateway.quota import Quota
+from gateway.keys.key import Key
+from gateway.keys.limit_memory import Memory
+from gateway.keys.quota import Quota
 from process.lifecycle import Tasks
 from process.logging import Log
 from tests.waiting import until
@@ -36,7 +36,7 @@ REQUEST = Request(
 async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
+    monkeypatch.setattr("gateway.keys.quota.AWAY_S", 0.0)
     registry, tasks = CollectorRegistry(), Tasks(Log("gateway"))
     quota = Quota("async+memory://", tasks, registry)
 
@@ -44,7 +44,7 @@ async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
         raise ConnectionError("redis://:hunter2@host")
 
     for name in QUESTIONS:
-        monkeypatch.setattr(f"gateway.limit_memory.Memory.{name}", away)
+        monkeypatch.setattr(f"gateway.keys.limit_memory.Memory.{name}", away)
     with caplog.at_level(logging.INFO, "gateway"):
         for _ in range(3):
             quota.end(await quota.admit(LIMITED, REQUEST), 10)
@@ -63,7 +63,7 @@ async def test_a_store_that_is_away_stops_nobody_and_is_told_of_once(
 async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 0.01)
+    monkeypatch.setattr("gateway.keys.quota.STORAGE_WAIT_S", 0.01)
     tasks, asked = Tasks(Log("gateway")), 0
     quota = Quota("async+memory://", tasks, CollectorRegistry())
 
@@ -74,7 +74,7 @@ async def test_a_store_that_says_nothing_is_waited_for_once_and_not_by_each_ques
         raise AssertionError
 
     for name in QUESTIONS:
-        monkeypatch.setattr(f"gateway.limit_memory.Memory.{name}", silent)
+        monkeypatch.setattr(f"gateway.keys.limit_memory.Memory.{name}", silent)
     for _ in range(2):
         permit = await quota.admit(LIMITED, REQUEST)
         assert await quota.headers(LIMITED) == []
@@ -93,8 +93,8 @@ class Silent:
     """A store of limits that is asked for the use of tokens and says nothing, until told to fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("gateway.quota.STORAGE_WAIT_S", 60.0)
-        monkeypatch.setattr("gateway.limit_memory.Memory.get_sliding_window", self._ask)
+        monkeypatch.setattr("gateway.keys.quota.STORAGE_WAIT_S", 60.0)
+        monkeypatch.setattr("gateway.keys.limit_memory.Memory.get_sliding_window", self._ask)
         self.waiting: list[asyncio.Future[None]] = []
         self.asked = 0
 
@@ -127,15 +127,15 @@ async def test_of_a_burst_fifty_questions_are_asked_at_once(
 
 
 async def test_nobody_waits_in_line_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.quota.LINE_WAIT_S", 0.01)
-    monkeypatch.setattr("gateway.quota.QUESTIONS_MAX", 1)
+    monkeypatch.setattr("gateway.keys.quota.LINE_WAIT_S", 0.01)
+    monkeypatch.setattr("gateway.keys.quota.QUESTIONS_MAX", 1)
     Silent(monkeypatch)
     quota = Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
     assert await asyncio.gather(*(quota.headers(BY_TOKENS) for _ in range(3))) == [[]] * 3
 
 
 async def test_whether_a_store_is_back_one_request_asks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
+    monkeypatch.setattr("gateway.keys.quota.AWAY_S", 0.0)
     store, quota = Silent(monkeypatch), Quota("async+memory://", Tasks(Log("gateway")), CollectorRegistry())
     for number in (1, 2):
         asking = [asyncio.ensure_future(quota.headers(BY_TOKENS)) for _ in range(5)]
@@ -160,7 +160,7 @@ async def test_whether_a_store_is_back_one_request_asks_for_all(monkeypatch: pyt
 async def test_a_store_that_answers_and_counts_nothing_is_told_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limited: Key, counts: str
 ) -> None:
-    monkeypatch.setattr("gateway.quota.AWAY_S", 0.0)
+    monkeypatch.setattr("gateway.keys.quota.AWAY_S", 0.0)
     tasks = Tasks(Log("gateway"))
     quota = Quota("async+memory://", tasks, CollectorRegistry())
 
@@ -173,13 +173,13 @@ async def test_a_store_that_answers_and_counts_nothing_is_told_of_once(
 
     with caplog.at_level(logging.INFO, "gateway"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"gateway.limit_memory.Memory.{counts}", full)
+            patched.setattr(f"gateway.keys.limit_memory.Memory.{counts}", full)
             for _ in range(3):
                 await use()
                 assert len(await quota.headers(limited)) == 3, "it still answers questions"
         assert len(caplog.records) == 1
         with monkeypatch.context() as patched:
-            patched.setattr(f"gateway.limit_memory.Memory.{counts}", refuses)
+            patched.setattr(f"gateway.keys.limit_memory.Memory.{counts}", refuses)
             with contextlib.suppress(RateLimited):
                 await use()
         assert len(caplog.records) == 1, "who is at its limit is not counted"
@@ -223,7 +223,7 @@ async def test_memory_looks_once_a_minute_for_what_it_may_forget(monkeypatch: py
     await used("abcabc")
     assert looks == 1, "at the first use"
     minute_later = time.monotonic() + 61, time.time() + 61
-    monkeypatch.setattr("gateway.limit_memory.time", SimpleNamespace(monotonic=lambda: minute_later[0]))
+    monkeypatch.setattr("gateway.keys.limit_memory.time", SimpleNamespace(monotonic=lambda: minute_later[0]))
     monkeypatch.setattr("limits.aio.storage.memory.time", SimpleNamespace(time=lambda: minute_later[1]))
     await used("dede")
     assert (looks, sorted(storage.events)) == (5, ["d", "e"])

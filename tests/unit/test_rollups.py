@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import select, text
 
 import store.rollups
-from management import fleet_queries, queries, sum_queries
-from management.books import Books
-from management.error_view import errors
-from management.fleet_questions import AlertsQuestion, DeadLettersQuestion, ErrorsQuestion
-from management.journal import read, write
-from management.opening import open_books
+from management.ledger.books import Books
+from management.ledger.journal import read, write
+from management.ledger.opening import open_books
+from management.ledger.rebuild import rebuild
 from management.pages import usage_sums
 from management.pages.errors import OF_REQUESTS, events_told
-from management.questions import CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
-from management.rebuild import rebuild
+from management.reading import fleet_queries, queries, sum_queries
+from management.reading.error_view import errors
+from management.reading.fleet_questions import AlertsQuestion, DeadLettersQuestion, ErrorsQuestion
+from management.reading.questions import CostsQuestion, EndsQuestion, EventsQuestion, UsageQuestion
 from store import database
 from store.database import reading, writing
 from store.fleet_tables import ERRORS_ROLLUP

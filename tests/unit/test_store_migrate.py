@@ -15,9 +15,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, select, text
 
-from management.books import Books
-from management.facts import fact_of
-from management.rebuild import rebuild
+from management.ledger.books import Books
+from management.ledger.facts import fact_of
+from management.ledger.rebuild import rebuild
 from store import database, migrate
 from store.database import UnusableDatabase, reading, writing
 from store.migrate import upgrade

@@ -8,7 +8,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-# As management.facts tells ends: a change there needs a rebuild, not a change here.
+# As management.ledger.facts tells ends: a change there needs a rebuild, not a change here.
 _FILL = """
 INSERT INTO ends (request_id, position, status, time_ms, model, key_id, node)
 SELECT events.request_id, events.position,

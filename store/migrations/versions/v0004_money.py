@@ -20,7 +20,7 @@ _USAGE = (
     "answer_bytes",
 )
 
-# As management.facts ranks ends: a change there needs a rebuild, not a change here.
+# As management.ledger.facts ranks ends: a change there needs a rebuild, not a change here.
 _FILL_ENDS = """
 INSERT INTO ends (request_id, position, rank, event_id, status, time_ms, model, key_id, node)
 SELECT request_id, position, rank, event_id, status, time_ms, model, key_id, node

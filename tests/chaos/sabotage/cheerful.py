@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import fleet.__main__
-from gateway import answering
+from gateway.http import answering
 
 if TYPE_CHECKING:
-    from gateway.answering import Response
+    from gateway.http.answering import Response
 
 _end = answering.Response.end
 

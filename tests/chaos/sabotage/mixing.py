@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import fleet.__main__
-from gateway.conversation import Conversation
+from gateway.requests.conversation import Conversation
 
 if TYPE_CHECKING:
-    from gateway.decisions import Decision
+    from gateway.requests.decisions import Decision
 
 _show = Conversation._show
 

@@ -7,10 +7,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 import fleet.__main__
-from management import facts, journal
+from management.ledger import facts, journal
 
 if TYPE_CHECKING:
-    from management.facts import Fact
+    from management.ledger.facts import Fact
 
 _fact_of = facts.fact_of
 

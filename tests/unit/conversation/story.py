@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.conversation import Conversation
-from gateway.decisions import Break, Complete, Decision, Probe, State, Tell
+from gateway.requests.conversation import Conversation
+from gateway.requests.decisions import Break, Complete, Decision, Probe, State, Tell
 from wire.control import Accepted, AreYouAlive, Go, Park, Settle, Stop, StopReason, Word
 from wire.errors import EngineDied, ErrorBody
 from wire.piece import Alive, Content, Failed, Finished, Settled, Started

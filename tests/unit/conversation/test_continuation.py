@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.decisions import Decision, Show
+from gateway.requests.decisions import Decision, Show
 from tests.unit.conversation.story import COMPLETE, Story, accepted, breaks, told
 from wire.control import Go, Stop
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from gateway.conversation import FAILING_S, FAILURES_MAX
-from gateway.decisions import Break, Complete, Decision, Forget, Show, State
+from gateway.requests.conversation import FAILING_S, FAILURES_MAX
+from gateway.requests.decisions import Break, Complete, Decision, Forget, Show, State
 from tests.unit.conversation.story import NOW, Story, accepted, breaks, park, probe, settle, stop, third_death, told
 from wire.control import Go, Stop
 from wire.errors import AnswerTooLarge, ErrorBody, UpstreamFailed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.decisions import Break, Forget, Show
+from gateway.requests.decisions import Break, Forget, Show
 from tests.unit.conversation.story import COMPLETE, DEADLINE, ERROR, Story, accepted, breaks, go, stop, told
 from wire.control import Go, Stop
 

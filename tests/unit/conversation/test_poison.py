@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.decisions import Verify
+from gateway.requests.decisions import Verify
 from tests.unit.conversation.story import DIED, NOW, Story, accepted, breaks, go, node, park, stop, third_death, told
 from wire.control import Stop
 

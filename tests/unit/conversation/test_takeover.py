@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.decisions import Probe, Show
+from gateway.requests.decisions import Probe, Show
 from tests.unit.conversation.story import COMPLETE, Story, accepted, breaks, go, node, park, probe, stop
 
 

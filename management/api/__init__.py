@@ -1,0 +1,1 @@
+"""The REST API: its routes, and the models of what they answer."""

@@ -1,0 +1,1 @@
+"""What the ledger may be asked, and the statements behind the answers."""
