@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 log = Log("gateway")
 
+APART_MS_MIN = 1000
+"""Clocks that seem to differ by less are taken for equal: a heartbeat is on its way for some of that, and who tries
+again in time shall not be thought to wait."""
+
 ROLL_CALL_S = 0.5
 """How long a gateway that starts waits for the nodes to answer the roll."""
 
@@ -101,6 +105,7 @@ class PresenceListener:
 
 def by_our_clock(presence: Presence, now_ms: int) -> Presence:
     """The heartbeat, with the time at which its node tries again as long from now as it was when the node said it."""
-    if presence.until_ms is None:
+    apart_ms = now_ms - presence.sent_ms
+    if presence.until_ms is None or abs(apart_ms) < APART_MS_MIN:
         return presence
-    return msgspec.structs.replace(presence, until_ms=max(0, now_ms + presence.until_ms - presence.sent_ms))
+    return msgspec.structs.replace(presence, until_ms=max(0, presence.until_ms + apart_ms))

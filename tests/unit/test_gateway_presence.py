@@ -7,7 +7,7 @@ import pytest
 from broker.memory import MemoryBroker, MemoryServer
 from gateway.metrics import GatewayMetrics
 from gateway.models.register import Models
-from gateway.presence import PresenceListener
+from gateway.presence import APART_MS_MIN, PresenceListener, by_our_clock
 from gateway.queue.broker_wait import BrokerWait
 from gateway.queue.request_queue import RequestQueue
 from process.identity import now_ms
@@ -17,6 +17,30 @@ from wire.presence import Presence
 from wire.topics import Topics
 
 HOUR_MS = 3_600_000
+
+
+def limited(*, sent_ms: int, until_ms: int) -> Presence:
+    """The heartbeat of a node that its provider limits."""
+    return Presence(
+        node="node",
+        name="node",
+        model="m",
+        type="remote",
+        version="1",
+        state="rate_limited",
+        slots=1,
+        sent_ms=sent_ms,
+        started_ms=0,
+        until_ms=until_ms,
+    )
+
+
+def test_how_long_a_heartbeat_was_on_its_way_makes_no_node_try_later() -> None:
+    now = 100 * HOUR_MS
+    said = limited(sent_ms=now - APART_MS_MIN + 1, until_ms=now + 20)
+    assert by_our_clock(said, now).until_ms == now + 20
+    behind = limited(sent_ms=now - APART_MS_MIN, until_ms=now + 20)
+    assert by_our_clock(behind, now).until_ms == now + 20 + APART_MS_MIN
 
 
 @pytest.mark.parametrize("ahead_ms", [0, HOUR_MS, -HOUR_MS])
@@ -30,18 +54,7 @@ async def test_a_node_tries_again_when_it_says_whatever_its_clock(
     listener = PresenceListener("gateway", broker, topics, models, queue, GatewayMetrics())
     await listener.start()
     before_ms = now_ms()
-    said = Presence(
-        node="node",
-        name="node",
-        model="m",
-        type="remote",
-        version="1",
-        state="rate_limited",
-        slots=1,
-        sent_ms=before_ms + ahead_ms,
-        started_ms=0,
-        until_ms=before_ms + ahead_ms + 20_000,
-    )
+    said = limited(sent_ms=before_ms + ahead_ms, until_ms=before_ms + ahead_ms + 20_000)
     producer = await broker.producer(topics.presence)
     await producer.send(codec.encode(said))
     await until(lambda: models.node_count == 1)
