@@ -116,8 +116,8 @@ class Keyring:
         if version == self._version and now - self._read_at < READ_ALL_S:
             return
         self._were_any = self._were_any or await table.count(connection) > 0
-        self._by_digest = {stored.digest: _key(stored) for stored in await table.usable(connection, now_ms())}
-        self.budgets = await _budgets(connection)
+        keys = {stored.digest: _key(stored) for stored in await table.usable(connection, now_ms())}
+        self._by_digest, self.budgets = keys, await _budgets(connection)
         if self._version is not None and version != self._version:
             log.info("The keys have changed.", action="keys_read", keys=len(self._by_digest))
         self._version, self._read_at = version, now
