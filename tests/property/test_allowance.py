@@ -196,6 +196,10 @@ def test_a_limit_that_refusals_lowered_comes_back(
         assert limit is None or limit >= PER_MIN_MIN
     if configured is not None:
         assert rate.limit(now + 24 * 3600) == configured
+    for days in (1, 10, 30, 60, 1000):
+        limit = rate.limit(now + days * 24 * 3600)
+        assert limit is None or math.isfinite(limit), "a node runs for as long"
+    assert limit == configured
 
 
 class Calls(RuleBasedStateMachine):

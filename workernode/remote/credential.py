@@ -116,7 +116,7 @@ class Credential:
         if not under_way:
             self._tries = 0 if self._episode is None else self._tries + 1
         if wait_s is None:
-            wait_s = min(WAIT_S_MIN * 2**self._tries, WAIT_S_MAX)
+            wait_s = min(WAIT_S_MIN * 2 ** min(self._tries, 10), WAIT_S_MAX)
         self.refused_until = max(self.refused_until, now + max(wait_s, WAIT_S_MIN))
         return self._wait_until(self.refused_until, now)
 

@@ -37,6 +37,8 @@ SURE_PART = 0.25
 """Two refusals in a row that show the same but for this part make sure what was a guess."""
 _KNOWN_GROWTH, _SURE_GROWTH, _GUESS_GROWTH = (1.01, 0.0), (1.02, 600.0), (2.0, 60.0)
 """How a limit that refusals lowered grows again: by this factor a minute, after so many seconds."""
+DOUBLINGS_MAX = 50.0
+"""After so many doublings it is no limit any more: nobody has one so great, and after a thousand no float holds it."""
 
 
 class Rate:
@@ -66,7 +68,10 @@ class Rate:
         if self._found is None:
             return self._bound
         factor, after_s = self._growth
-        found: float = self._found * factor ** (max(0.0, now - self._found_at - after_s) / MINUTE_S)
+        minutes = max(0.0, now - self._found_at - after_s) / MINUTE_S
+        if minutes * math.log2(factor) > DOUBLINGS_MAX:
+            return self._bound
+        found: float = self._found * factor**minutes
         return found if self._bound is None else min(found, self._bound)
 
     def limit(self, now: float) -> float | None:
