@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from workernode.outcome import Later, Refused
-from workernode.remote.errors import failure_inside, failure_of, provider_error
+from workernode.remote.errors import ProviderError, failure_inside, failure_of, provider_error
 from workernode.remote.rules import ROWS, row_for
 
 HTML = b"<html><body>Bad Gateway</body></html>"
@@ -410,3 +410,9 @@ def test_what_the_client_wrote_in_its_words_makes_no_row_fit() -> None:
     said = error("You said: the model does not exist, insufficient balance, maximum context length")
     assert row_for(500, provider_error(said)).name == "the provider's own fault"
     assert row_for(401, provider_error(said)).name == "not allowed"
+
+
+def test_of_a_message_that_repeats_the_request_only_its_beginning_is_searched() -> None:
+    """Or a client could write what takes minutes to search, and its node does nothing else meanwhile."""
+    long = ProviderError(message="context length " * 70_000 + "exceeded")
+    assert row_for(400, long).name == "the request's own fault"

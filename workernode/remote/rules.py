@@ -17,6 +17,9 @@ from wire.errors import BodyTooLarge, UpstreamFailed
 if TYPE_CHECKING:
     from workernode.remote.errors import ProviderError
 
+_SEARCHED_CHARS_MAX = 4000
+"""Of a message. Some repeat the whole request, and to look through a megabyte could keep a node busy for minutes."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -107,7 +110,7 @@ class Row:
         return bool({(error.code or "").lower(), (error.type or "").lower()} & self.words)
 
     def _found(self, error: ProviderError) -> re.Match[str] | None:
-        return None if self.says is None else self.says.search(error.message)
+        return None if self.says is None else self.says.search(error.message, 0, _SEARCHED_CHARS_MAX)
 
     def _covers(self, status: int) -> bool:
         return not (self.statuses or self.classes) or status in self.statuses or status // 100 in self.classes
