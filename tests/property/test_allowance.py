@@ -153,6 +153,15 @@ def test_a_limit_of_a_day_is_no_pace_but_its_end_is_heeded() -> None:
     assert rate.wait_s(1, 1.0) == REST_S_MAX
 
 
+def test_what_is_left_of_a_limit_without_a_period_is_heeded_where_it_is_nothing() -> None:
+    """OpenRouter's and the draft standard's headers: they are no pace."""
+    rate = Rate(None)
+    rate.learn(Stated("requests", None, None, 1, 30.0), 0.0)
+    assert (rate.limit(0.0), rate.wait_s(1, 0.0)) == (None, 0.0)
+    rate.learn(Stated("requests", None, None, 0, 30.0), 1.0)
+    assert (rate.limit(1.0), rate.wait_s(1, 1.0)) == (None, 30.0)
+
+
 def test_a_setting_bounds_what_is_stated_and_what_is_said_by_others() -> None:
     rate = Rate(100)
     rate.told = 1_000_000

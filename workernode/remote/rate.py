@@ -116,11 +116,11 @@ class Rate:
         per_min, limit, remaining, reset_s = said.per_min, said.limit, said.remaining, said.reset_s
         if per_min is not None:
             self._bound = per_min if self._configured is None else min(per_min, self._configured)
-        if limit is None or remaining is None or not reset_s or _is_bucket(limit, remaining, reset_s):
+        if remaining is None or not reset_s or said.is_bucket:
             return
         if remaining <= 0:
             self._rest_until = now + min(reset_s, REST_S_MAX)
-        elif per_min is not None and remaining <= limit * NEAR_PART:
+        elif limit is not None and per_min is not None and remaining <= limit * NEAR_PART:
             self._near_per_s, self._near_until = remaining / reset_s, now + reset_s
         else:
             self._near_per_s = None
@@ -171,9 +171,3 @@ class Rate:
 
 def _burst(per_s: float) -> float:
     return max(1.0, per_s * MINUTE_S * (1 / USED_PART - 1))
-
-
-def _is_bucket(limit: float, remaining: float, reset_s: float) -> bool:
-    """Whether the reset is when all is there again, at a limit per minute: a part of it is there much sooner."""
-    used = limit - remaining
-    return used > 0 and abs(reset_s * limit / used - MINUTE_S) < MINUTE_S * 0.1

@@ -45,12 +45,31 @@ class Stated:
     @property
     def per_min(self) -> float | None:
         """The limit if it is one per minute. Without a period in its name it is taken for one, as OpenAI's is, unless
-        its reset is further away than that. One per second counts as sixty times as many per minute."""
+        its reset tells that it is one per day, or is further away than a minute. One per second counts as sixty times
+        as many per minute."""
         if self.limit is None or self.limit <= 0 or (self.reset_s or 0.0) > MINUTE_S * 1.1:
+            return None
+        if self.period_s is None and self._may_be_of_a_day:
             return None
         period_s = self.period_s or MINUTE_S
         # Who has no limit states the greatest number that it knows.
         return min(self.limit * MINUTE_S / period_s, float(TOKENS_MAX)) if period_s <= MINUTE_S else None
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether the reset is when all is there again, at a limit per minute: a part of it is there much sooner."""
+        if self.limit is None or self.remaining is None or not self.reset_s:
+            return False
+        used = self.limit - self.remaining
+        return used > 0 and abs(self.reset_s * self.limit / used - MINUTE_S) < MINUTE_S * 0.1
+
+    @property
+    def _may_be_of_a_day(self) -> bool:
+        """Whether the reset is when a day's even refilling, as Groq's, has given back what is used, which is counted in
+        whole requests. The first request of a minute may look so too: then the second tells."""
+        if self.limit is None or self.remaining is None or not self.reset_s or self.is_bucket:
+            return False
+        return abs(self.reset_s * self.limit / _PERIODS_S["day"] - (self.limit - self.remaining)) < 1
 
 
 class _Name(NamedTuple):
