@@ -78,6 +78,14 @@ def test_numbers_and_escapes_keep_their_spelling() -> None:
     )
 
 
+def test_a_number_that_no_float_can_hold_passes_as_it_is() -> None:
+    choices = b'[{"index":0,"delta":{"role":"assistant","content":"a"},"p":-1E400}]'
+    taken = chunks()
+    line = taken.take([b'{"choices":%b}' % choices])
+    assert choices in line
+    assert taken.speaking
+
+
 def test_what_differs_before_or_after_the_choices_passes_as_it_is() -> None:
     said = [("1", "1"), ("1", "1"), ("2", "1"), ("1", "2"), ("1", "1")]
     choices = b'[{"index":0,"delta":{"role":"assistant","content":"a"}}]'
@@ -199,6 +207,7 @@ def test_an_answer_has_ended_when_all_its_choices_have() -> None:
         b'{"choices":7}',
         b'{"choices":[7]}',
         b'{"choices":[{"delta":{"content":"\xff"}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":"now"}]}}]}',
         b'{"x":"\xff","choices":[]}',
         b'{"error":{"message":"m"}}',
         b'{"error":"m","choices":[]}',

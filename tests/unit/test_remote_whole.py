@@ -55,6 +55,11 @@ def test_a_whole_answer_without_usage_gets_an_estimate_that_is_marked(rest: byte
     assert json.loads(whole.body)["usage"] == {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 
 
+def test_a_number_that_no_float_can_hold_passes_as_it_is() -> None:
+    data = answer(b"").replace(b'"finish_reason"', b'"p":-1E400,"finish_reason"')
+    assert b'"p":-1E400' in rewrite(data).body
+
+
 @pytest.mark.parametrize(
     "data",
     [

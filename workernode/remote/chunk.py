@@ -70,6 +70,7 @@ _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _any_choices = msgspec.json.Decoder(list[_AnyChoice])
 _groq = msgspec.json.Decoder(_Groq)
+_anything = msgspec.json.Decoder(float_hook=float)  # also a number that is too large for one, which passes as it is
 _encoder = msgspec.json.Encoder()
 
 
@@ -337,7 +338,7 @@ def _said(delta: _Delta) -> str:
 
 
 def _speaks(choices: bytes | msgspec.Raw) -> bool:
-    for choice in msgspec.json.decode(choices):
+    for choice in _anything.decode(choices):
         delta = choice.get("delta")
         if isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role"):
             return True

@@ -53,6 +53,7 @@ _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _endings = msgspec.json.Decoder(list[_Ending])
 _objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_anything = msgspec.json.Decoder(float_hook=float)  # also a number that is too large for one, which passes as it is
 _encoder = msgspec.json.Encoder()
 
 
@@ -119,7 +120,7 @@ def _rewritten(
     given = None if figures == NULL else figures
     usage = usage_of(given, text_chars=0, body=request_body)
     if usage.estimated or (usage.completion_tokens == 0 and b'"echo"' not in request_body):
-        texts = list(_texts(msgspec.json.decode(top["choices"])))
+        texts = list(_texts(_anything.decode(top["choices"])))
         usage = usage_of(given, text_chars=sum(map(len, texts)), body=request_body, texts=texts, counter=counter)
         if given is None:
             top["usage"] = as_json(usage)

@@ -180,7 +180,8 @@ class Choices:
         """Number a fragment that has no index; whether a call begins with it, which has an id and a name then."""
         begun = self._calls.setdefault(index, [])
         given, own = _value(call, "index"), str(_value(call, "id") or "")
-        names_function = bool((_value(call, "function") or {}).get("name"))
+        function = call.get("function", NULL)
+        names_function = function != NULL and bool(_value(_object.decode(function), "name"))
         if type(given) is int and given >= 0:
             at = self._places.get((index, given), given)
             if own and names_function and at < len(begun) and begun[at] not in ("", own):
