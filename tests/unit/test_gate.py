@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
+import pytest
+
 from tests.waiting import until
 from workernode.gate import Gate, Unpaced
 
@@ -82,3 +84,29 @@ async def test_a_dissolved_gate_lets_everyone_pass() -> None:
     await asyncio.sleep(0)
     gate.dissolve()
     assert await asyncio.gather(*waiting) == [False] * 5
+
+
+async def test_who_comes_later_takes_nobodys_turn() -> None:
+    pace = ScriptedPace([math.inf, math.inf])
+    gate = Gate(pace)
+    gate.open()
+    first = asyncio.ensure_future(gate.enter())
+    await asyncio.sleep(0)
+    pace.waits = [0.0, math.inf]
+    second = asyncio.ensure_future(gate.enter())
+    assert await first is False
+    assert (second.done(), gate.waiting) == (False, 1)
+    second.cancel()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+async def test_a_try_that_nobody_made_is_forgotten_when_the_gate_is_opened_or_closed(opened: bool) -> None:
+    gate = Gate()
+    gate.admit_one()
+    gate.close()
+    if opened:
+        gate.admit_one()
+        gate.open()
+    else:
+        gate.open()
+    assert await gate.enter() is False
