@@ -46,7 +46,8 @@ class ApiKeys:
         if key is None and self._stored is not None:
             key = self._stored.find(digest)
         if key is None:
-            raise Unauthorized("This API key is not valid here.")
+            # OpenAI's words: LiteLLM takes any other error of this type for a bad request, whatever its status.
+            raise Unauthorized("Incorrect API key provided: it is unknown here, expired or revoked.")
         return key
 
 

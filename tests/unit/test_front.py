@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,6 +155,17 @@ async def test_who_is_not_let_in_is_counted_and_reaches_nothing(
     assert (client.told, client.messages[0]["status"]) == (["head", "body"], status)
     assert client.counted("gateway_errors_total", code=code) == 1
     assert client.metrics.take_refusals() == {str(status): 1}
+
+
+async def test_a_wrong_key_is_called_so_in_the_words_that_litellm_looks_for() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    client = Client(app)
+    await client.asks("Bearer sk-unknown-unknown")
+    error = json.loads(client.messages[1]["body"])["error"]
+    assert error["message"].startswith("Incorrect API key provided")
+    assert "sk-unknown" not in error["message"]
 
 
 @pytest.mark.parametrize("family", UNSERVED)
