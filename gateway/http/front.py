@@ -183,7 +183,8 @@ def http_error(status: int, path: str = "", allow: str | None = None) -> FleetEr
     if status == 404:
         family = path.removeprefix("/v1/").partition("/")[0]
         if path.startswith("/v1/") and family in UNSERVED:
-            return NotFound(f"This gateway does not serve /v1/{family}. It serves {SERVED}.")
+            hint = " Set your client to chat completions." if family == "responses" else ""
+            return NotFound(f"This gateway does not serve /v1/{family}. It serves {SERVED}.{hint}")
         # Most who come here have left /v1 out of their base URL, or have the whole address in it.
         return NotFound(f"There is nothing at this address. This gateway serves {SERVED}.")
     if status == 405:
