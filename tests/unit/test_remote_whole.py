@@ -214,6 +214,29 @@ def test_the_prompt_is_its_text_and_not_its_pictures() -> None:
     assert prompt_texts(b"[]").texts == []
 
 
+@pytest.mark.parametrize("left_out", [{}, {"finish_reason": None}, {"finish_reason": ""}, {"finish_reason": "null"}])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"message": {"role": "assistant", "content": "a"}}, "stop"),
+        ({"message": {"role": "assistant", "content": None, "tool_calls": []}}, "stop"),
+        ({"message": {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}}, "tool_calls"),
+        ({"text": "a"}, "stop"),
+    ],
+)
+def test_a_whole_answer_has_the_finish_reason_that_a_stream_would_get(
+    left_out: dict[str, Any], said: dict[str, Any], told: str
+) -> None:
+    choices = [{"index": 0, **said, **left_out}, {"index": 1, **said, "finish_reason": "length"}]
+    part: Any = "text" if "text" in said else "message"
+    data = json.dumps({"choices": choices}).encode()
+    whole = rewritten(data, OWN, request_body=REQUEST, key=None, part=part)
+    shown = json.loads(whole.body)["choices"]
+    assert [choice["finish_reason"] for choice in shown] == [told, "length"]
+    if told == "tool_calls":
+        assert shown[0]["message"]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
 def test_text_is_told_from_other_bytes_across_slices() -> None:
     text = ("x" * 65535 + "日本").encode()
     assert is_utf8(text)

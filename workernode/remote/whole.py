@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workernode.remote.tokens import TokenCounter
 
 _BY_LENGTH = ByLength()
+_NO_REASON = (None, "", "null")
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -49,9 +50,14 @@ class _Ending(msgspec.Struct, gc=False):
     finish_reason: Any = None
 
 
+class _Calling(msgspec.Struct, gc=False):
+    tool_calls: list[msgspec.Raw] | None = None
+
+
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _endings = msgspec.json.Decoder(list[_Ending])
+_calling = msgspec.json.Decoder(_Calling | None)
 _objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _anything = msgspec.json.Decoder(float_hook=float)  # also a number that is too large for one, which passes as it is
 _encoder = msgspec.json.Encoder()
@@ -111,6 +117,9 @@ def _rewritten(
         raise strange()
     if not endings:
         raise empty()
+    if any(ending.finish_reason in _NO_REASON for ending in endings):
+        top["choices"] = _ended(top["choices"])
+        endings = _endings.decode(top["choices"])
     figures = top.get("usage", NULL)
     if choices.always or _is_odd(top["choices"], part):
         top["choices"] = choices.mended(top["choices"], part=part)
@@ -173,6 +182,24 @@ def _is_odd(choices: msgspec.Raw, part: Part) -> bool:
         ):
             return True
     return False
+
+
+def _ended(choices: msgspec.Raw) -> msgspec.Raw:
+    """Choices with the finish reasons that the upstream left out, as the end of a stream gets them: OpenAI's client for
+    .NET reads no whole answer without."""
+    read = _objects.decode(choices)
+    for choice in read:
+        if msgspec.json.decode(choice.get("finish_reason", NULL)) in _NO_REASON:
+            choice["finish_reason"] = msgspec.Raw(b'"tool_calls"' if _calls(choice) else b'"stop"')
+    return msgspec.Raw(_encoder.encode(read))
+
+
+def _calls(choice: dict[str, msgspec.Raw]) -> bool:
+    try:
+        said = _calling.decode(choice.get("message", NULL))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # who mends it says what it is
+    return said is not None and bool(said.tool_calls)
 
 
 def _texts(choices: Any) -> Iterator[str]:
