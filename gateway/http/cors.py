@@ -38,13 +38,15 @@ _CLIENTS_OWN = re.compile(r"x-stainless-[a-z-]{1,40}")
 MAX_AGE_S = 600
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_UNSENT_PORT = re.compile(r"http:.*:80|https:.*:443")
+"""Of its own scheme, which browsers leave out of an origin: one written with it is never met."""
 
 
 def parse_origins(text: str) -> frozenset[str]:
     """The origins between commas. Raises ValueError with a sentence."""
     origins = frozenset(each.strip() for each in text.split(",") if each.strip())
     for origin in origins - {ANY}:
-        if not _ORIGIN.fullmatch(origin):
+        if not _ORIGIN.fullmatch(origin) or _UNSENT_PORT.fullmatch(origin):
             raise ValueError(
                 "each origin is written as browsers send it, such as https://app.example:8443, or all as *"
             )
