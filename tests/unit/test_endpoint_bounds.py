@@ -1,0 +1,75 @@
+"""What stands at a bound is within it: the largest and the smallest of each field are taken."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.chat import ChatCompletions
+from gateway.endpoints.completions import Completions
+from gateway.endpoints.embeddings import Embeddings
+
+BOTH: dict[str, tuple[Any, ...]] = {
+    "n": (1, 128),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (-1, 2**31 - 1),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (1e-9, 10),
+    "seed": (-(2**63), 2**63 - 1),
+    "logit_bias": ({"0": -100, "9" * 10: 100}, {str(each): 1 for each in range(1024)}),
+    "stop": (["a"] * 16,),
+    "user": ("x" * 512,),
+    "model": ("x" * 256,),
+}
+CHAT: dict[str, tuple[Any, ...]] = {
+    "max_tokens": (1, 2**31 - 1),
+    "max_completion_tokens": (1, 2**31 - 1),
+    "best_of": (1,),
+    "tools": ([{"type": "function", "function": {"name": "f" * 256}}] * 128,),
+    "response_format": ({"type": "json_schema", "json_schema": {"name": "n" * 256, "schema": True}},),
+    "messages": ([{"role": "user", "content": "a"}] * 10_000,),
+}
+COMPLETIONS: dict[str, tuple[Any, ...]] = {
+    "max_tokens": (0, 2**31 - 1),
+    "best_of": (1, 128),
+    "logprobs": (0, 5),
+    "prompt": (["a"] * 2048, [0, 2**31 - 1], [1] * 300_000),
+}
+EMBEDDINGS: dict[str, tuple[Any, ...]] = {"dimensions": (1, 65_536), "input": (["a"] * 2048,), "user": ("x" * 512,)}
+
+
+def rows(fields: dict[str, tuple[Any, ...]]) -> list[Any]:
+    return [pytest.param({name: value}, id=f"{name}-{number}")
+            for name, values in fields.items() for number, value in enumerate(values)]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", rows(BOTH | CHAT))
+def test_a_conversation_takes_them(field: dict[str, Any]) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], **field}
+    ChatCompletions().parse(json.dumps(body).encode(), "/v1/chat/completions")
+
+
+@pytest.mark.parametrize("top_logprobs", [0, 20])
+def test_a_conversation_takes_as_many_likely_tokens(top_logprobs: int) -> None:
+    test_a_conversation_takes_them({"logprobs": True, "top_logprobs": top_logprobs})
+
+
+@pytest.mark.parametrize("field", rows(BOTH | COMPLETIONS))
+def test_a_text_takes_them(field: dict[str, Any]) -> None:
+    Completions().parse(json.dumps({"prompt": "hi", **field}).encode(), "/v1/completions")
+
+
+@pytest.mark.parametrize("field", rows(EMBEDDINGS))
+def test_an_input_takes_them(field: dict[str, Any]) -> None:
+    Embeddings().parse(json.dumps({"input": "hi", **field}).encode(), "/v1/embeddings")
+
+
+@pytest.mark.parametrize("characters", [1, 256])
+def test_a_model_in_the_path_is_as_long_as_one_in_the_body(characters: int) -> None:
+    model = "m" * characters
+    assert Embeddings().parse(b'{"input": "hi"}', f"/v1/engines/{model}/embeddings").model == model
