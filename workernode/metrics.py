@@ -50,7 +50,7 @@ class NodeMetrics:
             "workernode_tokens", "Tokens of attempts that were answered, or cut short by a client.", self.registry
         )
         self._queue = self._seconds(
-            "workernode_queue_seconds", "From a request's publication to its taking, by the clocks of broker and node."
+            "workernode_queue_seconds", "From a request's publication to its taking, by the clocks of gateway and node."
         )
         self._first_token = self._seconds(
             "workernode_first_token_seconds", "From taking a request to the first part of its answer."
