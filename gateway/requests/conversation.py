@@ -59,7 +59,7 @@ class Conversation:
         self.shown = False
         """Whether the client has seen any part of an answer."""
         self._deadline_ms = deadline_ms
-        self._shown = ShownText(keep=keep_text) if plain else None
+        self._shown_text = ShownText(keep=keep_text) if plain else None
         self._replay: Replay | None = None  # for a holder that answers after an earlier one was shown
         self._holder: _Party | None = None
         self._next_piece = 1
@@ -270,8 +270,8 @@ class Conversation:
         self.attempts += 1
         self._prefix = self._prefix_for(party) if not begun else None
         self._replay = None
-        if self.shown and self._shown is not None:
-            self._replay = Replay(self._shown, after=self._prefix is not None)
+        if self.shown and self._shown_text is not None:
+            self._replay = Replay(self._shown_text, after=self._prefix is not None)
         return [] if begun else [Tell(party.node, self._go(party, now_ms))]
 
     @property
@@ -287,13 +287,13 @@ class Conversation:
 
     @property
     def _continuable(self) -> bool:
-        return self._shown is not None and self._shown.plain
+        return self._shown_text is not None and self._shown_text.plain
 
     def _prefix_for(self, party: _Party) -> str | None:
         """The text to continue after, for an engine that can; others answer anew and are compared."""
-        if not (self.shown and self._shown is not None and party.continues) or self._shown.finished:
+        if not (self.shown and self._shown_text is not None and party.continues) or self._shown_text.finished:
             return None
-        return self._shown.text
+        return self._shown_text.text
 
     def _show(self, data: bytes) -> list[Decision]:
         """What is new to the client in a part of the holder's answer."""
@@ -305,8 +305,8 @@ class Conversation:
         if not data:
             return []
         self.shown = True
-        if self._shown is not None:
-            self._shown.add(data)
+        if self._shown_text is not None:
+            self._shown_text.add(data)
         return [Show(data)]
 
     def _go(self, party: _Party, now_ms: int) -> Go:
