@@ -6,15 +6,15 @@ from typing import Annotated
 
 import msgspec
 
+from wire.number import INTEGER_MAX
 from wire.request import Id, Millis
-from wire.usage import TOKENS_MAX
 
 BACKLOG_EVERY_S = 5.0
 """A gateway reports at least this often, and at every change, though not at once after the last report."""
 BACKLOG_LOST_S = 3 * BACKLOG_EVERY_S
 """What a gateway said does not count any more after this long without a report."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 
 
 class ModelBacklog(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from wire.number import INTEGER_MAX
 from wire.request import Endpoint, Id, Millis, Tags
-from wire.usage import TOKENS_MAX, Usage
+from wire.usage import Usage
 
 PREFIX = "io.workernode."
 
@@ -171,7 +172,7 @@ class GatewayData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     version: Short
     since_ms: Millis
     until_ms: Millis
-    refused: dict[Annotated[str, msgspec.Meta(max_length=3)], Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]]
+    refused: dict[Annotated[str, msgspec.Meta(max_length=3)], Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]]
 
 
 class AcceptedData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

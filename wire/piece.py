@@ -14,6 +14,7 @@ import msgspec
 
 from wire.control import COUNT_PROMPTS_MAX
 from wire.errors import ErrorBody
+from wire.number import INTEGER_MAX
 from wire.request import Id, Millis
 from wire.usage import Tokens, Usage
 
@@ -23,7 +24,7 @@ PIECE_BYTES_MAX = 64 * 1024
 FRAMES_MAX = 16_384
 """Of one message: more than its 256 KiB have room for, as of words on a control topic."""
 
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="started"):

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from wire.number import INTEGER_MAX
 from wire.request import Id, Millis
-from wire.usage import TOKENS_MAX, Tokens
+from wire.usage import Tokens
 
 PRESENCE_EVERY_S = 5.0
 """A heartbeat comes at least this often, and at every change of state."""
@@ -34,7 +35,7 @@ PLACES_MAX = 1_000_000
 RUNNING_TOLD_MAX = 20
 """Requests that a heartbeat names: the oldest ones."""
 Places = Annotated[int, msgspec.Meta(ge=0, le=PLACES_MAX)]
-PerMin = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
+PerMin = Annotated[int, msgspec.Meta(ge=1, le=INTEGER_MAX)]
 
 
 class RunningRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wire.usage import TOKENS_MAX
+from wire.number import INTEGER_MAX
 
 Endpoint = Literal["chat/completions", "completions", "embeddings"]
 """The path below ``/v1/`` that the body is meant for."""
 
-Millis = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Millis = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 """Unix time, or a duration, in milliseconds."""
 Id = Annotated[str, msgspec.Meta(min_length=4, max_length=96)]
 """An opaque id. What becomes part of a topic name is checked again by :mod:`wire.topics`."""

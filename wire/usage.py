@@ -6,10 +6,9 @@ from typing import Annotated
 
 import msgspec
 
-TOKENS_MAX = 2**53 - 1
-"""Above this a JSON reader may round, and no request ever used as many: a forged count."""
+from wire.number import INTEGER_MAX
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

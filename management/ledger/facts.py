@@ -27,7 +27,7 @@ from wire.event import (
     RequestEventType,
 )
 from wire.event import charge_id as charge_id_of
-from wire.usage import TOKENS_MAX
+from wire.number import INTEGER_MAX
 
 Reason = Literal[
     "too_large",
@@ -200,7 +200,7 @@ def _time_ms(text: str) -> int:
 
 def _request_fact(row: dict[str, Any], kind: str, data: RequestData) -> Fact:
     for number in (data.attempt, data.body_bytes, data.answer_bytes, data.n, data.max_tokens, data.images):
-        if number is not None and not 0 <= number <= TOKENS_MAX:
+        if number is not None and not 0 <= number <= INTEGER_MAX:
             raise Unreadable("number_out_of_range")
     used = data.usage
     if max(used.prompt_tokens, used.completion_tokens, used.cached_tokens, used.reasoning_tokens) > REQUEST_TOKENS_MAX:
@@ -230,7 +230,7 @@ def _use(time_ms: int, data: RequestData) -> Use:
 
 
 def _prompt_fact(row: dict[str, Any], data: PromptData) -> Fact:
-    if not 0 <= data.body_bytes <= TOKENS_MAX:
+    if not 0 <= data.body_bytes <= INTEGER_MAX:
         raise Unreadable("number_out_of_range")
     prompt = {
         "request_id": data.request_id,

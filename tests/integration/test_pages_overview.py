@@ -22,8 +22,9 @@ from tests.counting_house import CountingHouse
 from tests.waiting import until
 from wire import codec
 from wire.event import RequestData
+from wire.number import INTEGER_MAX
 from wire.presence import Presence
-from wire.usage import TOKENS_MAX, Usage
+from wire.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,7 +191,7 @@ async def test_every_model_that_is_there_shows_what_was_used_today(house: Counti
 
 
 async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: CountingHouse) -> None:
-    late = dict.fromkeys(("started_ms", "since_ms", "until_ms"), TOKENS_MAX)
+    late = dict.fromkeys(("started_ms", "since_ms", "until_ms"), INTEGER_MAX)
     sentence = "It is so."
     await beat(house, node="n_12345678", name="third", type="remote", state="unreachable", sentence=sentence, **late)
 

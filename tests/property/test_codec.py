@@ -28,17 +28,18 @@ from wire.control import (
 from wire.dead_letter import DeadLetter
 from wire.errors import ErrorBody, UndecodableMessage
 from wire.event import Durations, Event, GatewayData, NodeData, RequestData, Times
+from wire.number import INTEGER_MAX
 from wire.piece import Alive, Content, Echo, Failed, Finished, LinkMessage, Settled, Started
 from wire.presence import PLACES_MAX, Presence, RollCall
 from wire.request import HOPS_MAX, Endpoint, Origin, Request
-from wire.usage import TOKENS_MAX, Usage
+from wire.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=96)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
-numbers = st.integers(0, 2**53 - 1)
+numbers = st.integers(0, INTEGER_MAX)
 signed = st.integers(-(2**63), 2**64 - 1)
 places = st.integers(0, PLACES_MAX)
 
@@ -56,7 +57,7 @@ maybe_text = st.none() | text
 maybe_number = st.none() | numbers
 usages = of(
     Usage,
-    prompt_tokens=st.integers(0, TOKENS_MAX),
+    prompt_tokens=st.integers(0, INTEGER_MAX),
     completion_tokens=numbers,
     cached_tokens=numbers,
     reasoning_tokens=numbers,
@@ -161,8 +162,8 @@ presences = of(
     continues=st.booleans(),
     provider=maybe_text,
     credential=maybe_text,
-    requests_per_min=st.none() | st.integers(1, TOKENS_MAX),
-    tokens_per_min=st.none() | st.integers(1, TOKENS_MAX),
+    requests_per_min=st.none() | st.integers(1, INTEGER_MAX),
+    tokens_per_min=st.none() | st.integers(1, INTEGER_MAX),
     limited_until_ms=maybe_number,
 )
 roll_calls = of(RollCall, sender=ids)

@@ -11,7 +11,8 @@ from management.ledger.facts import Unreadable, fact_of, message_of, same_conten
 from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id
-from wire.usage import TOKENS_MAX, Usage
+from wire.number import INTEGER_MAX
+from wire.usage import Usage
 
 
 def _changed(payload: bytes, old: str, new: str) -> bytes:
@@ -117,7 +118,7 @@ HUGE = _changed(billed(1), '"prompt_tokens":10', f'"prompt_tokens":{2**63}')
         (NEGATIVE, "wrong_data"),
         (HUGE, "wrong_data"),
         (billed(1, attempt=-1), "number_out_of_range"),
-        (billed(1, answer_bytes=TOKENS_MAX + 1), "number_out_of_range"),
+        (billed(1, answer_bytes=INTEGER_MAX + 1), "number_out_of_range"),
         (billed(1, max_tokens=2**80), "number_out_of_range"),
         (billed(1, time="yesterday"), "wrong_time"),
         (billed(1, time="2026-03-01T12:00:00"), "wrong_time"),

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wire.usage import TOKENS_MAX
+from wire.number import INTEGER_MAX
 from workernode.remote.allowance import Allowance
 from workernode.remote.credential import Credential
 
@@ -240,4 +240,4 @@ class CredentialPace:
 
 def _whole(limit: float | None) -> int | None:
     """As a heartbeat may say it, or nobody could read that."""
-    return None if limit is None else round(min(max(1, limit), TOKENS_MAX))
+    return None if limit is None else round(min(max(1, limit), INTEGER_MAX))

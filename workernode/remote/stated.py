@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from wire.usage import TOKENS_MAX
+from wire.number import INTEGER_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Stated:
             return None
         period_s = self.period_s or MINUTE_S
         # Who has no limit states the greatest number that it knows.
-        return min(self.limit * MINUTE_S / period_s, float(TOKENS_MAX)) if period_s <= MINUTE_S else None
+        return min(self.limit * MINUTE_S / period_s, float(INTEGER_MAX)) if period_s <= MINUTE_S else None
 
     @property
     def is_bucket(self) -> bool:

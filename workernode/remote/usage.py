@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from wire.usage import TOKENS_MAX, Usage
+from wire.number import INTEGER_MAX
+from wire.usage import Usage
 from workernode.remote.tokens import ByLength
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from workernode.remote.tokens import TokenCounter
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] | None
+_Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)] | None
 _BY_LENGTH = ByLength()
 
 
