@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gateway.models.register import Models
     from gateway.queue.admission import Admission, Place
     from gateway.queue.request_queue import RequestQueue
-    from gateway.requests.accepted import Accepted
+    from gateway.requests.acceptances import Acceptances
     from gateway.requests.conversations import Conversations
     from gateway.requests.exchange import Exchange
     from gateway.settings import GatewaySettings
@@ -71,7 +71,7 @@ class Reception:
         queue: RequestQueue,
         conversations: Conversations,
         metrics: GatewayMetrics,
-        accepted: Accepted,
+        acceptances: Acceptances,
         timers: Timers,
     ) -> None:
         self.budgets: Budgets | None = None
@@ -92,7 +92,7 @@ class Reception:
         self._queue = queue
         self._conversations = conversations
         self._metrics = metrics
-        self._accepted = accepted
+        self._acceptances = acceptances
         self._tag_names = settings.tag_names
 
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
@@ -224,7 +224,7 @@ class Reception:
             # Perhaps it is in the topic after all. A node that has found it answers, and charges for that; one that
             # finds it later will be told that it has its end, which its client hears as that of any other.
             self._conversations.give_up(request.request_id, error)
-        self._accepted.add(request)
+        self._acceptances.add(request)
 
     def _release(self, request: Request) -> None:
         if self.budgets is not None:

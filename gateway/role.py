@@ -21,7 +21,7 @@ from gateway.queue.broker_wait import BrokerWait
 from gateway.queue.neighbours import Neighbours
 from gateway.queue.request_queue import RequestQueue
 from gateway.reception import Reception
-from gateway.requests.accepted import Accepted
+from gateway.requests.acceptances import Acceptances
 from gateway.requests.conversations import Conversations
 from gateway.requests.line import Lines
 from gateway.requests.orders import Orders
@@ -112,9 +112,9 @@ async def run(
     neighbours = Neighbours(gateway, broker, topics, models, backlog, metrics)
     orders = Orders(broker, topics, conversations, metrics)
     admission = Admission(models, backlog, cold_requests_max=settings.cold_requests_max)
-    accepted = Accepted(gateway, recorder, with_prompts=settings.store_prompts)
+    acceptances = Acceptances(gateway, recorder, with_prompts=settings.store_prompts)
     reception = Reception(
-        settings, gateway, model_names, models, admission, queue, conversations, metrics, accepted, timers
+        settings, gateway, model_names, models, admission, queue, conversations, metrics, acceptances, timers
     )
     stored = quota = None
     if settings.database_url is not None:
@@ -192,7 +192,7 @@ async def run(
             )
             recorder.producer = await reach(lambda: broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS))
             tasks.start(refusals.run(), "tell refusals")
-            tasks.start(accepted.run(), "tell accepted requests")
+            tasks.start(acceptances.run(), "tell accepted requests")
             if aimodels is not None:
                 tasks.start(aimodels.run(), "read AIModels")
             for part in (lines, presence, neighbours, orders):
@@ -220,7 +220,7 @@ async def run(
         await conversations.all_settled(SETTLE_S)
         conversations.close_books()
         refusals.tell()
-        accepted.tell()
+        acceptances.tell()
         await recorder.flushed(SETTLE_S)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 

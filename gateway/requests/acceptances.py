@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 
 
-class Accepted:
+class Acceptances:
     """Gathers requests into few events. Those of the last second are lost with the process."""
 
     def __init__(self, gateway: str, recorder: GatewayRecorder, *, with_prompts: bool) -> None:
