@@ -11,13 +11,13 @@ import contextlib
 import uuid
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.interface import PAYLOAD_BYTES_MAX, Kind
 from broker.pulsar.channel_members import ChannelConsumer, ChannelProducer, ChannelReader
+from broker.pulsar.connection import Connection
 from broker.pulsar.failure import PulsarFailure, Result
 from broker.pulsar.frames import (
-    FRAME_BYTES_MAX,
     PROTOCOL_VERSION,
     Command,
     Fields,
@@ -37,60 +37,30 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Member = ChannelProducer | ChannelConsumer | ChannelReader
 
-GATHER_S = 0.1
-"""Receipts that nobody waits for would wake the loop as often as all words do."""
 _KINDS = {Kind.EXCLUSIVE: 0, Kind.SHARED: 1, Kind.FAILOVER: 2}
 # Of these there are many, and a member of an enumeration is looked up slowly.
 _MESSAGE, _SEND_RECEIPT = int(Command.MESSAGE), int(Command.SEND_RECEIPT)
 _OK = Result.Ok
 _SUPPORTS_AUTH_REFRESH = number(1, 1)
 _TOKEN = b"token"
-_NO_BROKER = "what answers there is no Pulsar broker"
 
 
-class Traffic(NamedTuple):
-    """What has gone through a channel: pieces that came, and bytes that the kernel took, beside those that wait."""
-
-    came: int
-    taken: int
-    waiting: int
-
-    def since(self, before: Traffic) -> bool:
-        """Whether the other side shows that it lives. What the kernel took while nothing waited does not: for a dead
-        connection it takes megabytes too."""
-        return self.came > before.came or (before.waiting > 0 and self.taken > before.taken)
-
-
-class Channel(asyncio.Protocol):
+class Channel(Connection):
     """Made by a loop's ``create_connection``; usable after :meth:`welcome`, and until :attr:`lost`."""
 
     def __init__(
         self, limits: PulsarLimits, token: Callable[[], bytes | None], *, proxied_to: str | None, gathers: bool
     ) -> None:
         """``token`` is asked for each proof of who we are. ``proxied_to`` is the ``host:port`` of the broker where what
-        is connected to is a proxy. With ``gathers``, what nobody waits for is read :data:`GATHER_S` later, together
-        with all that came meanwhile.
+        is connected to is a proxy; for ``gathers`` see :class:`Connection`.
         """
-        self.lost = False
-        self.full = False
-        """Whether so much waits to be written that a further message must be dropped."""
+        super().__init__(pending_bytes_max=limits.pending_bytes_max, gathers=gathers)
         self.payload_bytes_max = PAYLOAD_BYTES_MAX
         self._limits = limits
         self._token = token
         self._proxied_to = proxied_to
-        self._gathers = gathers
-        self._heard = 0
-        self._written = 0
-        self._reads_later: asyncio.TimerHandle | None = None
-        self._reads_now = False
-        """Whether what came meanwhile is about to be read."""
-        self._awaited = 0
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._welcome: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._rest = bytearray()
-        self._needed = 0
         self._ids = count(1)
         self.silent_since: float | None = None
         """Loop time since which it gives no answer, as far as anybody asked."""
@@ -100,12 +70,6 @@ class Channel(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._producers: dict[int, ChannelProducer] = {}
         self._consumers: dict[int, ChannelConsumer | ChannelReader] = {}
-
-    @property
-    def traffic(self) -> Traffic:
-        """What has gone through it so far."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return Traffic(self._heard, self._written - waiting, waiting)
 
     async def welcome(self) -> None:
         """Wait until the broker lets us in. Raises :class:`PulsarFailure` if it refuses, and :class:`EOFError`."""
@@ -211,33 +175,6 @@ class Channel(asyncio.Protocol):
         except TimeoutError:
             raise PulsarFailure(Result.Timeout) from None
 
-    async def hear(self, future: asyncio.Future[Answer]) -> Answer:
-        """Wait for what the broker says, however long it takes."""
-        self._awaited += 1
-        self._read()
-        try:
-            return await future
-        finally:
-            self._awaited -= 1
-
-    def write(self, data: bytes) -> None:
-        """Have it written; what cannot be is lost with the connection."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._written += len(data)
-            self._transport.write(data)
-
-    def post(self, data: bytes) -> None:
-        """The same, for what the broker has an answer to that nobody waits for."""
-        self.write(data)
-        if self._gathers and self._reads_later is None and not self._reads_now:
-            self._read_later()
-
-    def abort(self) -> None:
-        """End at once: the other side does not answer any more."""
-        # asyncio's own transport raises once it is gone, if something was still to be written when it was closed.
-        if self._transport is not None and not self.lost:
-            self._transport.abort()
-
     async def aclose(self) -> None:
         """Write what waits, and end."""
         if self._transport is not None:
@@ -246,24 +183,14 @@ class Channel(asyncio.Protocol):
             self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(self._limits.pending_bytes_max)
+        super().connection_made(transport)
         try:
             self.write(frame(Command.CONNECT, self._introduction()))
         except PulsarFailure as failure:
             self._refuse(failure)
 
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
-
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
-        if self._reads_later is not None:
-            self._reads_later.cancel()
+        super().connection_lost(error)
         if not isinstance(error, OSError):
             error = EOFError("the connection was closed without an answer")
         self._refuse(error)
@@ -279,57 +206,7 @@ class Channel(asyncio.Protocol):
         if not self._gone.done():
             self._gone.set_result(None)
 
-    def data_received(self, data: bytes) -> None:
-        self._heard += 1
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        at, end = 0, len(data)
-        while end - at >= 4:
-            begin = at + 4
-            stop = begin + int.from_bytes(data[at:begin], "big")
-            if stop - begin > FRAME_BYTES_MAX:
-                self._refuse(EOFError(_NO_BROKER))
-                self.abort()
-                return
-            if stop > end:
-                break
-            try:
-                self._take(data, begin, stop)
-            except IndexError:  # a command that ends before its end
-                self._refuse(EOFError(_NO_BROKER))
-                self.abort()
-                return
-            at = stop
-        if at < end:
-            self._rest += data[at:]
-            self._needed = 4 if end - at < 4 else stop - at
-        if self._gathers and self._reads_later is None:
-            self._read_later()
-
-    def _read_later(self) -> None:
-        if self._transport is not None and not self._awaited and not self._transport.is_closing():
-            self._transport.pause_reading()
-            self._reads_later = self._loop.call_later(GATHER_S, self._read)
-
-    def _read(self) -> None:
-        if self._reads_later is not None:
-            self._reads_later.cancel()
-            self._reads_later = None
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
-                # The loop does so at the end of its next turn. Who posts in each would put that off for ever.
-                self._reads_now = True
-                self._loop.call_soon(self._loop.call_soon, self._has_read)
-
-    def _has_read(self) -> None:
-        self._reads_now = False
-
     def _take(self, data: bytes, at: int, stop: int) -> None:
-        """One frame without its size."""
         begin = at + 4
         end = begin + int.from_bytes(data[at:begin], "big")
         # The first field of every command is its number.

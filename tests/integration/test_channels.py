@@ -12,8 +12,8 @@ import pytest
 
 from broker.interface import BrokerUnavailable, Kind
 from broker.pulsar import PulsarBroker, patience, watch
-from broker.pulsar.channel import Traffic
 from broker.pulsar.channels import Channels, Route
+from broker.pulsar.connection import Traffic
 from broker.pulsar.failure import PulsarFailure, Result
 from broker.pulsar.frames import Command, frame, number, text
 from tests.channels import KEPT, LIMITS, PASSING, opened
