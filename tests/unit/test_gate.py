@@ -56,6 +56,7 @@ async def test_a_closed_gate_asks_no_pace_and_one_that_tries_waits_for_none() ->
 async def test_while_the_pace_holds_nobody_else_may_take_what_comes() -> None:
     pace = ScriptedPace([0.0])
     gate = Gate(pace)
+    assert not gate.is_open
     gate.open()
     assert gate.is_open
     pace.held_s = 5.0

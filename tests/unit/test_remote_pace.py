@@ -141,6 +141,21 @@ async def test_only_heartbeats_of_the_same_credential_are_read_and_the_roll_is_c
     await broker.aclose()
 
 
+def test_who_waits_hears_of_another_nodes_refusal_and_of_nodes_that_come() -> None:
+    pace, changes = paced(limits=Limits(requests_per_min=600)), Mock()
+    pace.changed = changes
+
+    def hear(**said: object) -> int:
+        changes.reset_mock()
+        pace.heard(codec.decode_credential(codec.encode(presence("node-2", "aaaa", **said))))
+        return int(changes.call_count)
+
+    assert hear() == 1
+    assert pace.rate("requests").nodes == 2
+    assert hear() == 0
+    assert hear(limited_until_ms=NOW_MS + 9000) == 1
+
+
 def test_an_operators_word_counts_for_its_credential_alone() -> None:
     pace = paced()
     pace.warned("bbbb", NOW_MS + 30_000)
