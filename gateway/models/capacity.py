@@ -183,7 +183,7 @@ class ModelNodes:
             if sums == _Sum():
                 del self._by_time[from_ms]
         self._continuing += sign * presence.continues
-        for endpoint in set(presence.endpoints):
+        for endpoint in presence.endpoints:
             _add(self._serving, endpoint, sign)
             if presence.state not in IRREVERSIBLE:
                 _add(self._in_order, endpoint, sign)
