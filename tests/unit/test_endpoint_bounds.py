@@ -10,6 +10,7 @@ import pytest
 from gateway.endpoints.chat import ChatCompletions
 from gateway.endpoints.completions import Completions
 from gateway.endpoints.embeddings import Embeddings
+from wire.errors import InvalidRequest
 
 BOTH: dict[str, tuple[Any, ...]] = {
     "n": (1, 128),
@@ -38,7 +39,7 @@ COMPLETIONS: dict[str, tuple[Any, ...]] = {
     "max_tokens": (0, 2**31 - 1),
     "best_of": (1, 128),
     "logprobs": (0, 5),
-    "prompt": (["a"] * 2048, [0, 2**31 - 1], [1] * 300_000),
+    "prompt": ("", ["a", ""], ["a"] * 2048, [0, 2**31 - 1], [1] * 300_000, [[1] * 150_000] * 2),
 }
 EMBEDDINGS: dict[str, tuple[Any, ...]] = {"dimensions": (1, 65_536), "input": (["a"] * 2048,), "user": ("x" * 512,)}
 
@@ -62,6 +63,11 @@ def test_a_conversation_takes_as_many_likely_tokens(top_logprobs: int) -> None:
 @pytest.mark.parametrize("field", rows(BOTH | COMPLETIONS))
 def test_a_text_takes_them(field: dict[str, Any]) -> None:
     Completions().parse(json.dumps({"prompt": "hi", **field}).encode(), "/v1/completions")
+
+
+def test_tokens_in_several_lists_are_no_more_than_in_one() -> None:
+    with pytest.raises(InvalidRequest, match="300000 tokens"):
+        test_a_text_takes_them({"prompt": [[1] * 150_000, [1] * 150_001]})
 
 
 @pytest.mark.parametrize("field", rows(EMBEDDINGS))

@@ -1,0 +1,77 @@
+"""Which JSON schemas of a request can be followed: what stands at each limit, and what a part of a schema is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.endpoints.schema_check import (
+    PATTERN_CHARS_MAX,
+    PATTERNS_CHARS_MAX,
+    SCHEMA_BYTES_MAX,
+    SCHEMA_DEPTH_MAX,
+    SCHEMA_NODES_MAX,
+    InvalidSchema,
+    SchemaChecks,
+)
+
+
+def check(*schemas: Any) -> None:
+    """All of one request."""
+    checks = SchemaChecks()
+    for schema in schemas:
+        checks.check(msgspec.Raw(json.dumps(schema).encode()), "tools")
+
+
+def refuse(*schemas: Any) -> None:
+    with pytest.raises(InvalidSchema):
+        check(*schemas)
+
+
+def test_a_schema_is_as_long_as_may_be() -> None:
+    longest = "x" * (SCHEMA_BYTES_MAX - len('{"title": ""}'))
+    check({"title": longest})
+    refuse({"title": longest + "x"})
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing", "levels"),
+    [('{"not":', "}", 1), ('{"properties":{"a":', "}}", 2), ('{"anyOf":[', "]}", 2), ('{"enum":[', "]}", 2)],
+    ids=lambda part: str(part),
+)
+def test_a_schema_is_as_deep_as_may_be(opening: str, closing: str, levels: int) -> None:
+    most = (SCHEMA_DEPTH_MAX - 1) // levels
+    check(json.loads(opening * most + "true" + closing * most))
+    refuse(json.loads(opening * (most + 1) + "true" + closing * (most + 1)))
+
+
+def test_all_schemas_of_a_request_have_as_many_parts_as_may_be() -> None:
+    half = {"enum": [0] * (SCHEMA_NODES_MAX // 2 - 2)}
+    check(half, half)
+    refuse(half, half, True)
+
+
+def test_all_patterns_of_a_request_are_as_long_as_may_be() -> None:
+    longest = {"pattern": "a" * PATTERN_CHARS_MAX}
+    all_of_them = [longest] * (PATTERNS_CHARS_MAX // PATTERN_CHARS_MAX)
+    check(*all_of_them)
+    refuse(*all_of_them, {"pattern": "a"})
+
+
+@pytest.mark.parametrize("keyword", ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"])
+def test_a_schema_may_have_the_name_of_a_keyword_and_is_looked_at(keyword: str) -> None:
+    check({keyword: {"pattern": {"type": "string"}, "default": {"pattern": "a+"}}})
+    refuse({keyword: {"default": {"pattern": "("}}})
+
+
+@pytest.mark.parametrize("keyword", ["const", "default", "enum", "example", "examples"])
+def test_data_is_no_schema_whatever_it_looks_like(keyword: str) -> None:
+    check({keyword: [{"pattern": "(", "items": {"$ref": "elsewhere"}}]})
+
+
+@pytest.mark.parametrize("reference", ["other.json", "other.json#", "http:", ""])
+def test_a_reference_to_another_document_is_refused(reference: str) -> None:
+    refuse({"properties": {"a": {"$ref": reference}}})
