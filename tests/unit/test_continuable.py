@@ -39,8 +39,16 @@ def test_a_form_that_binds_the_answer_cannot_begin_in_its_middle(fields: dict[st
 def test_a_text_can_go_on() -> None:
     assert plain(CHAT)
     assert plain(CHAT | {"continue_final_message": True})
+    assert plain(CHAT | {"n": 1})
     assert plain(TEXT)
-    assert not plain(TEXT | {"echo": True})
+    assert plain(TEXT | {"n": 1})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"echo": True}, {"suffix": "."}, {"logprobs": 0}, {"prompt": ["Hi", "Ho"]}, {"response_format": "json"}]
+)
+def test_a_text_that_comes_with_more_cannot_go_on(fields: dict[str, Any]) -> None:
+    assert not plain(TEXT | fields)
 
 
 @pytest.mark.parametrize("fields", BOUND[:-1], ids=lambda fields: next(iter(fields)))

@@ -79,3 +79,33 @@ def test_an_input_takes_them(field: dict[str, Any]) -> None:
 def test_a_model_in_the_path_is_as_long_as_one_in_the_body(characters: int) -> None:
     model = "m" * characters
     assert Embeddings().parse(b'{"input": "hi"}', f"/v1/engines/{model}/embeddings").model == model
+
+
+@pytest.mark.parametrize("characters", [0, 257])
+def test_a_model_in_the_path_of_another_length_is_refused(characters: int) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Embeddings().parse(b'{"input": "hi"}', f"/v1/engines/{'m' * characters}/embeddings")
+    assert refused.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"n": 2, "best_of": 3, "prompt": ["a", "b"]}, 6),
+        ({"best_of": 1, "stream": True}, 1),
+        ({"n": 2, "best_of": 2, "stream": True}, 2),
+        ({"n": 128, "prompt": ["a"] * 16}, 2048),
+        ({"best_of": 128, "prompt": ["a"] * 16}, 2048),
+    ],
+)
+def test_a_text_has_as_many_answers_as_are_made_for_all_its_prompts(fields: dict[str, Any], answers: int) -> None:
+    body = {"prompt": "hi", **fields}
+    assert Completions().parse(json.dumps(body).encode(), "/v1/completions").answers == answers
+
+
+def test_no_more_answers_are_made_to_choose_from_than_may_be_asked_for() -> None:
+    with pytest.raises(InvalidRequest, match="more than 2048 answers"):
+        test_a_text_takes_them({"best_of": 128, "prompt": ["a"] * 17})
