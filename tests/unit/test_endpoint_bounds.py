@@ -109,3 +109,27 @@ def test_a_text_has_as_many_answers_as_are_made_for_all_its_prompts(fields: dict
 def test_no_more_answers_are_made_to_choose_from_than_may_be_asked_for() -> None:
     with pytest.raises(InvalidRequest, match="more than 2048 answers"):
         test_a_text_takes_them({"best_of": 128, "prompt": ["a"] * 17})
+
+
+OPTIONS = {*BOTH, "stream", "stream_options"} - {"model"}
+
+
+@pytest.mark.parametrize("name", sorted((OPTIONS | {*CHAT, "logprobs", "top_logprobs"}) - {"messages"}))
+def test_an_option_of_a_conversation_may_be_null(name: str) -> None:
+    test_a_conversation_takes_them({name: None})
+
+
+@pytest.mark.parametrize("name", sorted((OPTIONS | {*COMPLETIONS, "echo", "suffix"}) - {"prompt"}))
+def test_an_option_of_a_text_may_be_null(name: str) -> None:
+    test_a_text_takes_them({name: None})
+
+
+@pytest.mark.parametrize("name", ["dimensions", "encoding_format", "user"])
+def test_an_option_of_an_input_may_be_null(name: str) -> None:
+    test_an_input_takes_them({name: None})
+
+
+def test_a_stop_may_be_one_text_and_a_stream_may_have_options() -> None:
+    fields = {"stop": "\n", "stream": True, "stream_options": {"include_usage": True}}
+    test_a_conversation_takes_them(fields)
+    test_a_text_takes_them(fields)
