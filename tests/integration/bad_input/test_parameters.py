@@ -33,7 +33,7 @@ ROWS = [
     *bad_field("top_logprobs", -1, 21, True, 5),
     *bad_field("stop", ["a"] * 17, 5, True, {}),
     bad("a_stop_that_is_a_number_is_refused", good(stop=["a", 1]), "stop[1]"),
-    *bad_field("logit_bias", [], {CANARY: 1}, {"5": 101}, {"5": True}, {str(i): 1 for i in range(1025)}),
+    *bad_field("logit_bias", [], {CANARY: 1}, {"5": 101}, {"5": -101}, {"5": True}, {str(i): 1 for i in range(1025)}),
     *bad_field("stream", 1, "true"),
     bad("stream_options_without_stream_is_refused", good(stream_options={"include_usage": True}), "stream_options"),
     *bad_field("user", "x" * 513, 5),
