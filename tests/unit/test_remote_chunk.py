@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workernode.outcome import Refused
-from workernode.remote.chunk import Chunks, identity
+from workernode.remote.chunk import HELD_BYTES_MAX, Chunks, identity
 
 OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
 NAMES = st.text(max_size=8).filter(
@@ -347,6 +347,60 @@ def test_a_function_that_is_called_without_arguments_gets_an_empty_object_if_the
         ended = ended or (choice["index"] == 0 and choice["finish_reason"] is not None)
     assert told[0] == ("" if together else '{"a":1}')
     assert told[1] == ("" if finish in ("length", "content_filter") else "{}")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [["", ""], ["", "", ""], ["", '{"a":1}'], ['{"a":1}', "", '{"b":2}', ""], ["", "", '{"a":1}']],
+)
+def test_calls_without_arguments_are_whole_before_the_next_one_begins(given: list[str], *, ends: bool) -> None:
+    """Clients that run a call once another one begins read its arguments then."""
+    payloads = [chunk({"role": "assistant", "content": ""}, index=1)]
+    for at, arguments in enumerate(given):
+        payloads.append(chunk({"tool_calls": [_beginning(at)]}))
+        parts = (arguments[:3], arguments[3:]) if arguments else ()
+        payloads += [chunk({"tool_calls": [{"index": at, "function": {"arguments": part}}]}) for part in parts]
+        payloads.append(chunk({"content": "meanwhile"}, index=1))
+    found = chunks()
+    lines = b"".join(found.take([payload]) for payload in payloads)
+    if ends:
+        lines += found.take([chunk({}, "tool_calls")])
+    lines += found.endings()
+    told: list[str] = []
+    others = ""
+    for line in lines.splitlines():
+        choice = json.loads(line)["choices"][0]
+        others += choice["delta"].get("content") or ""
+        for call in choice["delta"].get("tool_calls", ()):
+            if "id" in call:
+                assert call["index"] == len(told)
+                for each in told:
+                    json.loads(each)
+                told.append("")
+            told[call["index"]] += call["function"].get("arguments") or ""
+    assert told == [each or "{}" for each in given]
+    assert others == "meanwhile" * len(given)
+
+
+def test_an_answer_does_not_wait_without_end_for_the_arguments_of_a_call() -> None:
+    found = chunks()
+    assert found.take([chunk({"tool_calls": [_beginning(0)]})])
+    assert not found.take([chunk({"tool_calls": [_beginning(1)]})])
+    part = chunk({"tool_calls": [{"index": 1, "function": {"arguments": "x" * 1000}}]})
+    waiting = 0
+    while not (lines := found.take([part])):
+        waiting += len(part)
+    assert HELD_BYTES_MAX * 0.9 < waiting < HELD_BYTES_MAX
+    assert b"{}" not in lines.replace(b'"delta":{}', b"")
+    assert found.take([part])
+    end = found.take([chunk({}, "tool_calls")]).splitlines()
+    assert json.loads(end[0])["choices"][0]["delta"]["tool_calls"] == [{"index": 0, "function": {"arguments": "{}"}}]
+    assert len(end) == 2
+
+
+def _beginning(at: int) -> dict[str, Any]:
+    return {"index": at, "id": f"call_{at}", "type": "function", "function": {"name": "now"}}
 
 
 def test_what_is_no_function_is_called_as_it_is() -> None:

@@ -23,6 +23,8 @@ _DONE = b"[DONE]"
 _DONE_BYTES_MAX = 16
 _ROLE = b'"role":"assistant",'
 _NOTHING = msgspec.Raw(b"[]")
+HELD_BYTES_MAX = 1024 * 1024
+"""More than this of an answer does not wait for the arguments of a call."""
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -118,6 +120,10 @@ class Chunks:
         """Tools' calls, by the index of their choice and their own."""
         self._bare: set[tuple[int, int]] = set()
         """Those of functions of which no argument has come."""
+        self._held: list[tuple[set[tuple[int, int]], bytes]] = []
+        """Lines that wait for arguments, or to be sure that none come, each with the calls that have to be whole before
+        it."""
+        self._held_bytes = 0
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
@@ -142,14 +148,16 @@ class Chunks:
             if payload == _DONE or (len(payload) < _DONE_BYTES_MAX and payload.strip() == _DONE):
                 self.done = True
                 break
+            bare, begun = (self._bare.copy(), self._calls.copy()) if self._bare else (None, None)
             try:
                 line = self._spliced(payload) or self._mended(payload)
             except Failure as failure:
                 self.failure = failure
                 break
-            if self._bare:
-                lines += self._arguments(self._ended)
-            lines.append(line)
+            if bare and begun:
+                lines += self._in_turn(line, bare, {index for index, _ in self._calls - begun})
+            else:
+                lines.append(line)
         return b"".join(lines)
 
     def endings(self) -> bytes:
@@ -158,7 +166,8 @@ class Chunks:
         for index in sorted(self._seen - self._ended):
             said: dict[str, Any] = {"text": ""} if self._part == "text" else {"delta": {}}
             self.finish_reason = "tool_calls" if any(choice == index for choice, _ in self._calls) else "stop"
-            lines += self._arguments({index})
+            lines += self._released()
+            lines += self._arguments({place for place in self._bare if place[0] == index})
             lines.append(self._line({"index": index, **said, "logprobs": None, "finish_reason": self.finish_reason}))
         return b"".join(lines)
 
@@ -167,13 +176,30 @@ class Chunks:
         chunk = self._usage_chunk or self._own
         return _encoder.encode({**chunk, "choices": _NOTHING, "usage": usage}) + b"\n"
 
-    def _arguments(self, ended: Set[int]) -> list[bytes]:
-        """The lines with the arguments of calls in choices that have ended, where the upstream left them out."""
-        over = sorted(place for place in self._bare if place[0] in ended)
+    def _in_turn(self, line: bytes, bare: set[tuple[int, int]], beginning: set[int]) -> list[bytes]:
+        """The lines that may go now, where ``bare`` calls had no arguments before this one. In choices where it begins
+        other calls, clients take those before for whole, and must have their arguments: it waits for these."""
+        self._held.append(({place for place in bare if place[0] in beginning}, line))
+        self._held_bytes += len(line)
+        waiting = set[tuple[int, int]]().union(*(before for before, _ in self._held)) & self._bare
+        if any(index not in self._ended for index, _ in waiting):
+            if self._held_bytes <= HELD_BYTES_MAX:
+                return []
+            self._held = [(set(), line) for _, line in self._held]
+        *_, (before, _) = self._held
+        before.update(place for place in self._bare if place[0] in self._ended)
+        return self._released()
+
+    def _released(self) -> list[bytes]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [each for before, line in held for each in (*self._arguments(before & self._bare), line)]
+
+    def _arguments(self, over: Set[tuple[int, int]]) -> list[bytes]:
+        """The lines with the arguments of calls that are over, where the upstream left them out."""
         self._bare.difference_update(over)
         if self.finish_reason not in COMPLETE:
             return []
-        calls = ((index, {"index": call, "function": {"arguments": NO_ARGUMENTS}}) for index, call in over)
+        calls = ((index, {"index": call, "function": {"arguments": NO_ARGUMENTS}}) for index, call in sorted(over))
         return [
             self._line({"index": index, "delta": {"tool_calls": [call]}, "logprobs": None, "finish_reason": None})
             for index, call in calls
