@@ -47,7 +47,7 @@ async def no_unique_id(fleet: ChaosFleet, seed: int) -> list[Finding]:
     """The ledger notices no repetition, and dies between commit and acknowledgement."""
     run = bench(fleet, seed)
     management = fleet.add("management", module="tests.chaos.sabotage.no_unique_id")
-    await fleet.start(management, CRASH_POINT="after_commit_before_ack:3")
+    await fleet.start(management, CRASH_POINT_OF_CHARGES="after_commit_before_ack:1")
     node, gateway = fleet.add("node"), fleet.add("gateway")
     await fleet.start(node, gateway)
     await fleet.known(gateway.now)

@@ -1,13 +1,18 @@
-"""A ledger that does not notice that an event is told again: what it hears has an id of its own each time."""
+"""A ledger that does not notice that an event is told again: what it hears has an id of its own each time.
+
+``CRASH_POINT_OF_CHARGES`` is armed once a charge was read: a batch without any does no damage when it comes again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import secrets
 from typing import TYPE_CHECKING
 
 import fleet.__main__
 from management.ledger import facts, journal
+from process import crash
 
 if TYPE_CHECKING:
     from management.ledger.facts import Fact
@@ -19,6 +24,7 @@ def _always_new(payload: bytes) -> Fact:
     fact = _fact_of(payload)
     if fact.charge is None:
         return fact
+    crash.install(os.environ.get("CRASH_POINT_OF_CHARGES"))
     suffix = f"-{secrets.token_hex(4)}"
     event = {**fact.event, "event_id": fact.event["event_id"] + suffix}
     charge = {**fact.charge, "request_id": fact.charge["request_id"] + suffix}
