@@ -124,6 +124,8 @@ class Chunks:
         """Lines that wait for arguments, or to be sure that none come, each with the calls that have to be whole before
         it."""
         self._held_bytes = 0
+        self._held_for: set[tuple[int, int]] = set()
+        """All of these calls: to look through the lines for each further one would take longer and longer."""
         self.done = False
         self.failure: Failure | None = None
         self.speaking = False
@@ -179,19 +181,20 @@ class Chunks:
     def _in_turn(self, line: bytes, bare: set[tuple[int, int]], beginning: set[int]) -> list[bytes]:
         """The lines that may go now, where ``bare`` calls had no arguments before this one. In choices where it begins
         other calls, clients take those before for whole, and must have their arguments: it waits for these."""
-        self._held.append(({place for place in bare if place[0] in beginning}, line))
+        before = {place for place in bare if place[0] in beginning}
+        self._held.append((before, line))
         self._held_bytes += len(line)
-        waiting = set[tuple[int, int]]().union(*(before for before, _ in self._held)) & self._bare
-        if any(index not in self._ended for index, _ in waiting):
+        self._held_for |= before
+        if any(index not in self._ended for index, _ in self._held_for & self._bare):
             if self._held_bytes <= HELD_BYTES_MAX:
                 return []
-            self._held = [(set(), line) for _, line in self._held]
-        *_, (before, _) = self._held
+            for calls, _ in self._held:
+                calls.clear()
         before.update(place for place in self._bare if place[0] in self._ended)
         return self._released()
 
     def _released(self) -> list[bytes]:
-        held, self._held, self._held_bytes = self._held, [], 0
+        held, self._held, self._held_bytes, self._held_for = self._held, [], 0, set()
         return [each for before, line in held for each in (*self._arguments(before & self._bare), line)]
 
     def _arguments(self, over: Set[tuple[int, int]]) -> list[bytes]:
