@@ -116,6 +116,7 @@ class Credential:
         if not under_way:
             self._tries = 0 if self._episode is None else self._tries + 1
         if wait_s is None:
+            # The greatest wait comes long before the tenth try; after a thousand, no float would hold the power.
             wait_s = min(WAIT_S_MIN * 2 ** min(self._tries, 10), WAIT_S_MAX)
         self.refused_until = max(self.refused_until, now + max(wait_s, WAIT_S_MIN))
         return self._wait_until(self.refused_until, now)
