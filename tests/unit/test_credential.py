@@ -16,6 +16,7 @@ from workernode.remote.credential import (
     TELL_AFTER_S,
     TOLD_S_MAX,
     WAIT_S_MAX,
+    WAIT_S_MIN,
     Credential,
     credential_of,
 )
@@ -187,6 +188,57 @@ forged = st.builds(
     tokens_per_min=st.none() | numbers,
     limited_until_ms=st.none() | numbers.map(abs),
 )
+
+
+def test_a_provider_that_wants_no_wait_is_left_alone_for_a_moment_all_the_same() -> None:
+    credential = met()
+    credential.refused(0.0, 100.0, 100.0)
+    assert credential.until == 100.0 + WAIT_S_MIN
+
+
+def test_a_refusal_that_comes_after_the_wait_that_it_is_about_prolongs_nothing() -> None:
+    credential = met()
+    credential.refused(5.0, 100.0, 100.0)
+    assert not credential.refused(30.0, 101.0, 106.0)
+    assert credential.until == 105.0
+
+
+def test_the_least_that_other_nodes_have_learnt_counts_until_they_say_otherwise() -> None:
+    credential = met()
+    credential.heard(said("node-1", 100, requests_per_min=60, tokens_per_min=9000), 100.0)
+    credential.heard(said("node-3", 100, requests_per_min=40), 100.0)
+    assert credential.told == {"requests": 40, "tokens": 9000}
+    credential.heard(said("node-3", 101, requests_per_min=80), 101.0)
+    assert credential.told == {"requests": 60, "tokens": 9000}
+    credential.heard(said("node-1", 102, state="paused"), 102.0)
+    assert credential.told == {"requests": 80, "tokens": None}
+
+
+def test_after_a_try_that_failed_the_same_node_tries_again() -> None:
+    credential = met()
+    credential.refused(5.0, 100.0, 100.0)
+    assert (credential.probes(105.0), credential.probes(105.0)) == (True, False)
+    credential.refused(5.0, 105.0, 105.0)
+    assert (credential.probes(109.0), credential.probes(110.0)) == (False, True)
+
+
+def test_an_answer_from_before_a_refusal_ends_no_episode() -> None:
+    credential = met()
+    credential.refused(5.0, 100.0, 100.0)
+    credential.accepted(105.0)
+    credential.refused(5.0, 106.0, 106.0)
+    assert credential.tick(111.0 + STEADY_S) == "limited"
+    assert credential.tick(112.0 + STEADY_S) is None
+
+
+def test_an_operators_word_is_believed_for_some_minutes_and_never_shortens_a_wait() -> None:
+    credential = met()
+    assert not credential.warned(-1.0, 100.0)
+    assert credential.holds(100.0) is False
+    assert credential.warned(1e6, 100.0)
+    assert credential.until == 100.0 + TOLD_S_MAX
+    assert not credential.warned(1.0, 100.0)
+    assert credential.until == 100.0 + TOLD_S_MAX
 
 
 @given(st.lists(forged, max_size=30))
