@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from workernode.outcome import Later, Refused
-from workernode.remote.errors import ProviderError, failure_inside, failure_of, provider_error
+from workernode.remote.errors import failure_inside, failure_of
+from workernode.remote.provider_error import ProviderError, provider_error
 from workernode.remote.rules import ROWS, row_for
 
 HTML = b"<html><body>Bad Gateway</body></html>"

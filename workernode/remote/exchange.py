@@ -17,11 +17,11 @@ from workernode.remote.errors import (
     ERROR_BYTES_MAX,
     Failure,
     failure_of,
-    provider_error,
     too_slow,
     unreachable,
     unserved,
 )
+from workernode.remote.provider_error import provider_error
 from workernode.remote.rules import STRANGE, row_for
 
 if TYPE_CHECKING:

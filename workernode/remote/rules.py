@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wire.errors import BodyTooLarge, UpstreamFailed
 
 if TYPE_CHECKING:
-    from workernode.remote.errors import ProviderError
+    from workernode.remote.provider_error import ProviderError
 
 _SEARCHED_CHARS_MAX = 4000
 """Of a message. Some repeat the whole request, and to look through a megabyte could keep a node busy for minutes."""
