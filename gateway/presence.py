@@ -93,9 +93,14 @@ class PresenceListener:
         self._metrics.nodes.set(self._models.node_count)
 
     async def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
         while True:
             await asyncio.sleep(PRESENCE_EVERY_S)
-            for model in self._models.forget_the_silent(asyncio.get_running_loop().time()):
+            before, looked_at = looked_at, loop.time()
+            # Nobody is heard while the broker is away, nor by a process that stood still.
+            deaf_s = looked_at - before - (PRESENCE_EVERY_S if self._broker.connected else 0.0)
+            for model in self._models.forget_the_silent(looked_at, deaf_s=deaf_s):
                 log.info(
                     "A model is forgotten: no node of it was heard for long.", action="model_forgotten", model=model
                 )

@@ -135,8 +135,13 @@ class Models:
         """Whether a node of this fleet has that incarnation."""
         return node in self._nodes
 
-    def forget_the_silent(self, now: float) -> list[str]:
-        """Drop nodes without a heartbeat and models without a node for too long; returns the models."""
+    def forget_the_silent(self, now: float, *, deaf_s: float = 0.0) -> list[str]:
+        """Drop nodes without a heartbeat and models without a node for too long; returns the models.
+
+        ``deaf_s``: for so long since the last time no heartbeat could come, which says nothing of a model.
+        """
+        for known in self._known.values():
+            known.seen_at += deaf_s
         for seen in list(self._nodes.values()):
             if now - seen.at > PRESENCE_LOST_S:
                 self._drop(seen.presence)

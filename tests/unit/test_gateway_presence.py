@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
 from gateway.metrics import GatewayMetrics
-from gateway.models.register import Models
+from gateway.models.register import KNOWN_FOR_S, Models
 from gateway.presence import APART_MS_MIN, PresenceListener, by_our_clock
 from gateway.queue.broker_wait import BrokerWait
 from gateway.queue.request_queue import RequestQueue
 from process.identity import now_ms
+from tests.simulation.virtual_loop import VirtualLoop
 from tests.waiting import until
 from wire import codec
-from wire.presence import Presence
+from wire.presence import PRESENCE_EVERY_S, Presence
 from wire.topics import Topics
 
 HOUR_MS = 3_600_000
@@ -63,3 +66,36 @@ async def test_a_node_tries_again_when_it_says_whatever_its_clock(
     await listener.aclose()
     await queue.aclose()
     await broker.aclose()
+
+
+@pytest.mark.parametrize("trouble", ["the broker is away", "the gateway stands still"])
+def test_a_model_outlives_an_hour_without_heartbeats_that_is_not_its_nodes_doing(trouble: str) -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        server = MemoryServer()
+        broker, topics, models = MemoryBroker(server), Topics(), Models([], loop.time(), 0)
+        listener = PresenceListener(
+            "gateway", broker, topics, models, RequestQueue(broker, topics, BrokerWait(broker)), GatewayMetrics()
+        )
+        await listener.start()
+        said = limited(sent_ms=1, until_ms=2)
+        await (await broker.producer(topics.presence)).send(codec.encode(said))
+        await asyncio.sleep(1)
+        assert models.names == ["m"]
+        if trouble == "the broker is away":
+            server.set_available(False)
+            await asyncio.sleep(3600)
+            server.set_available(True)
+        else:
+            loop.now += 3600
+        await asyncio.sleep(2 * PRESENCE_EVERY_S)
+        assert (models.names, models.node_count) == (["m"], 0)
+        await asyncio.sleep(KNOWN_FOR_S + PRESENCE_EVERY_S)
+        assert models.names == []
+        await listener.aclose()
+
+    try:
+        loop.run_until_complete(scenario())
+    finally:
+        loop.close()

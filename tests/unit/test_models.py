@@ -76,6 +76,16 @@ def test_a_model_stays_known_for_ten_minutes_after_its_last_node() -> None:
         models.admit("m", "chat/completions", NOW_MS)
 
 
+def test_a_time_in_which_no_heartbeat_could_come_says_nothing_of_a_model() -> None:
+    models = Models([], 0.0, 0)
+    models.heard(heartbeat(), 0.0, 0)
+    assert models.forget_the_silent(2 * KNOWN_FOR_S, deaf_s=1.5 * KNOWN_FOR_S) == []
+    assert models.node_count == 0
+    models.admit("m", "chat/completions", NOW_MS)
+    assert models.forget_the_silent(2.5 * KNOWN_FOR_S) == []
+    assert models.forget_the_silent(2.5 * KNOWN_FOR_S + 1) == ["m"]
+
+
 def test_a_declared_model_is_never_forgotten() -> None:
     models = Models(["m"], 0.0, 0)
     assert models.forget_the_silent(100 * KNOWN_FOR_S) == []
