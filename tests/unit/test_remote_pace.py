@@ -120,6 +120,50 @@ def test_a_limit_of_tokens_is_a_pace_too() -> None:
     assert Allowance(Limits(), 0.0).per_s(0.0) is None
 
 
+@pytest.mark.parametrize("used", [2**32 - 1, 2**53 - 1])
+def test_no_call_counts_for_more_tokens_than_a_minute_has_whatever_its_provider_says(used: int) -> None:
+    now = 1000.0
+    limits = Limits(tokens_per_min=100_000)
+    pace = CredentialPace(lambda: "aaaa", "node-1", limits, clock=lambda: now, unix_ms=lambda: NOW_MS)
+    pace.permit()
+    pace.begin()
+    pace.settle(pace.reserve(100, 400), used)
+    pace.end(called=True)
+    assert 0 < pace.wait_s() <= 62
+    now += 62
+    assert pace.wait_s() == 0
+    learnt = pace.learnt()
+    service_ms = learnt.service_ms(128, 1000.0)
+    assert service_ms is not None
+    # One that nobody could read would make the node disappear.
+    said = presence("node-1", "aaaa", service_ms=round(service_ms))
+    assert codec.decode_presence(codec.encode(said)) == said
+    assert service_ms < 3_600_000
+
+
+def test_an_answer_without_a_known_limit_tells_nothing_of_the_next_ones_tokens() -> None:
+    now = 1000.0
+    pace = CredentialPace(lambda: "aaaa", "node-1", Limits(), clock=lambda: now, unix_ms=lambda: NOW_MS)
+    pace.settle(pace.reserve(100, None), 2**53 - 1)
+    now += 100
+    pace.learn(stated({"x-ratelimit-limit-tokens": "100000"}, 0.0))
+    assert (pace.wait_s(), pace.reserve(100, None)) == (0, 500)
+
+
+def test_a_client_that_asks_for_endless_answers_stops_a_node_for_no_more_than_a_minute() -> None:
+    now = 1000.0
+    limits = Limits(tokens_per_min=100_000)
+    pace = CredentialPace(lambda: "aaaa", "node-1", limits, clock=lambda: now, unix_ms=lambda: NOW_MS)
+    pace.permit()
+    pace.begin()
+    reserved = pace.reserve(100, 2**31 - 1)
+    assert reserved == 100_000
+    assert 0 < pace.wait_s() <= 62
+    pace.settle(reserved, 150)
+    now += 1
+    assert pace.wait_s() == 0
+
+
 async def test_only_heartbeats_of_the_same_credential_are_read_and_the_roll_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

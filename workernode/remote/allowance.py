@@ -125,15 +125,24 @@ class Allowance:
         """It goes to the provider once more."""
         self._requests.take(1, now)
 
-    def reserve(self, tokens: float, now: float) -> None:
-        """Keep what this request may use, rather than what one is expected to."""
-        self._tokens.take(tokens - self.tokens_expected, now)
+    def reserve(self, tokens: float, now: float) -> float:
+        """Keep what this request may use, rather than what one is expected to; returns how much is kept.
+
+        No more than a minute has: a client may ask for any number of tokens, and a provider say any number of them.
+        """
+        limit = self._tokens.limit(now)
+        kept = tokens if limit is None else min(tokens, limit)
+        self._tokens.take(kept - self.tokens_expected, now)
+        return kept
 
     def settle(self, reserved: float, used: float, now: float) -> None:
-        """It has used this, of what was reserved."""
+        """It has used this, of what was reserved. More than a minute has counts as that."""
+        limit = self._tokens.limit(now)
+        if limit is not None:
+            used = min(used, limit)
+            if used > 0:
+                self.tokens_expected += SMOOTHING * (used - self.tokens_expected)
         self._tokens.take(used - reserved, now)
-        if used > 0:
-            self.tokens_expected += SMOOTHING * (used - self.tokens_expected)
 
     def accepted(self) -> None:
         """The provider took a call."""

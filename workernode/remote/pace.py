@@ -144,8 +144,7 @@ class CredentialPace:
         """Keep what a call may use; returns how much that is. Without ``max_tokens``, what calls used lately."""
         expected = self._allowance.tokens_expected
         tokens = prompt_tokens + max_tokens if max_tokens is not None else max(expected, prompt_tokens)
-        self._allowance.reserve(tokens, self._clock())
-        return tokens
+        return self._allowance.reserve(tokens, self._clock())
 
     def settle(self, reserved: float, used: float) -> None:
         """The call has used this."""
