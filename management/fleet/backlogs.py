@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wire.backlog import BACKLOG_LOST_S, BacklogReport, ModelBacklog
@@ -19,6 +19,8 @@ MODELS_MAX = 2_000
 """Of each gateway; what is beyond is not shown."""
 WINDOW_S = 60
 """Over which rates are taken."""
+NAMED_S = 3600.0
+"""For so long after a gateway has named a model last, something is told of it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Traffic:
 class _Gateway:
     sent_ms: int
     at: float
-    models: dict[str, ModelBacklog] = field(default_factory=dict)
+    models: dict[str, ModelBacklog]
+    named_at: dict[str, float]
+    """When it last named each of them."""
 
 
 class _Window:
@@ -73,7 +77,8 @@ class Backlogs:
     def models(self) -> set[str]:
         """Every model that something is told of."""
         self._forget_silent()
-        return {model for gateway in self._gateways.values() for model in gateway.models}
+        since = self._clock() - NAMED_S
+        return {model for gateway in self._gateways.values() for model, at in gateway.named_at.items() if at >= since}
 
     def hear(self, report: BacklogReport) -> None:
         """Take a report."""
@@ -83,13 +88,15 @@ class Backlogs:
             return
         now = self._clock()
         models = {each.model: each for each in report.models[:MODELS_MAX] if _is_name(each.model)}
+        named_at = dict.fromkeys(models, now)
         if known is not None:
             for model, last in list(known.models.items())[: MODELS_MAX - len(models)]:
                 # Of what is not named nothing is open; what was let in has not changed.
                 models.setdefault(model, ModelBacklog(model=model, taken=last.taken, accepted=last.accepted))
             for model, told in models.items():
                 self._count(known.models.get(model) or ModelBacklog(model=model), told, now)
-        self._gateways[report.gateway] = _Gateway(report.sent_ms, now, models)
+            named_at = {model: at for model, at in (known.named_at | named_at).items() if model in models}
+        self._gateways[report.gateway] = _Gateway(report.sent_ms, now, models, named_at)
 
     def of(self, model: str) -> Traffic:
         """One model."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from management.fleet.backlogs import GATEWAYS_MAX, MODELS_MAX, WINDOW_S, Backlogs, Traffic
+from management.fleet.backlogs import GATEWAYS_MAX, MODELS_MAX, NAMED_S, WINDOW_S, Backlogs, Traffic
 from wire.backlog import BACKLOG_LOST_S, BacklogReport, ModelBacklog
 
 
@@ -79,3 +79,17 @@ def test_a_flood_of_forged_reports_takes_no_more_room_than_allowed(clock: Clock)
     assert len(backlogs.models) == MODELS_MAX + 1  # and "small" of the others
     backlogs.hear(report("gateway-0", 9, ModelBacklog(model=""), ModelBacklog(model="a\nb"), small()))
     assert not {"", "a\nb"} & backlogs.models
+
+
+def test_a_model_of_which_nothing_was_told_for_an_hour_is_none_of_the_fleets(clock: Clock) -> None:
+    backlogs = Backlogs(clock)
+    backlogs.hear(report("gateway-a", 1, small(waiting=1, accepted=100_000), ModelBacklog(model="old", accepted=7)))
+    hours = round(24 * NAMED_S / 10)
+    for sent_ms in range(2, hours):
+        clock.now += 10
+        backlogs.hear(report("gateway-a", sent_ms, small(waiting=1, accepted=100_000)))
+        assert backlogs.models == ({"small", "old"} if 10 * (sent_ms - 1) <= NAMED_S else {"small"})
+    # How many were let in before is remembered: that they come again is no burst.
+    backlogs.hear(report("gateway-a", hours, ModelBacklog(model="old", accepted=67, running=60)))
+    assert backlogs.models == {"small", "old"}
+    assert backlogs.of("old").in_per_s == 1.0
