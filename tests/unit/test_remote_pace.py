@@ -141,6 +141,13 @@ def test_no_call_counts_for_more_tokens_than_a_minute_has_whatever_its_provider_
     assert service_ms < 3_600_000
 
 
+def test_a_pace_that_is_next_to_nothing_is_told_so_that_it_can_be_read() -> None:
+    service_ms = Learnt("aaaa", None, None, None, per_s=1e-18).service_ms(128, 1000.0)
+    assert service_ms is not None
+    said = presence("node-1", "aaaa", service_ms=round(service_ms))
+    assert codec.decode_presence(codec.encode(said)) == said
+
+
 def test_an_answer_without_a_known_limit_tells_nothing_of_the_next_ones_tokens() -> None:
     now = 1000.0
     pace = CredentialPace(lambda: "aaaa", "node-1", Limits(), clock=lambda: now, unix_ms=lambda: NOW_MS)

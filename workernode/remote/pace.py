@@ -48,7 +48,7 @@ class Learnt:
         that gateways know how long a queue takes."""
         if self.per_s is None or service_ms is None:
             return service_ms
-        return max(service_ms, slots * 1000 / self.per_s)
+        return min(max(service_ms, slots * 1000 / self.per_s), INTEGER_MAX)  # or nobody could read the heartbeat
 
 
 class CredentialPace:
