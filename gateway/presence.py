@@ -62,7 +62,7 @@ class PresenceListener:
             self._listener = await self._broker.listen(
                 self._topics.presence, self._hear, waiting_max=PRESENCE_WAITING_MAX, gathers=True
             )
-            self._tasks.start(self._expire(), "expire nodes")
+            self._tasks.keep(self._expire, "expire nodes")
             for model in self._models.names:
                 self._queue.prepare(model)
         producer = await self._broker.producer(self._topics.roll_call)

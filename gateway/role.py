@@ -176,7 +176,7 @@ async def run(
         if stored is not None and quota is not None:
             stack.push_async_callback(stored.aclose)
             stack.push_async_callback(quota.aclose)
-            tasks.start(stored.run(), "read keys")
+            tasks.keep(stored.run, "read keys")
         stack.push_async_callback(_close, tasks, orders, presence, neighbours, queue, lines)
         if not is_late:
             await stack.enter_async_context(door)
@@ -191,10 +191,10 @@ async def run(
                 )
             )
             recorder.producer = await reach(lambda: broker.producer(topics.results, gather_ms=EVENTS_GATHER_MS))
-            tasks.start(refusals.run(), "tell refusals")
-            tasks.start(acceptances.run(), "tell accepted requests")
+            tasks.keep(refusals.run, "tell refusals")
+            tasks.keep(acceptances.run, "tell accepted requests")
             if aimodels is not None:
-                tasks.start(aimodels.run(), "read AIModels")
+                tasks.keep(aimodels.run, "read AIModels")
             for part in (lines, presence, neighbours, orders):
                 await reach(part.start)
             if stored is not None:

@@ -37,6 +37,8 @@ class PortInUse(Exception):
 
 
 EXIT_PORT_IN_USE = 3
+AGAIN_S = 1.0
+"""After so long a task that is kept, and has failed, begins anew."""
 
 
 class GivenUp(Exception):
@@ -130,10 +132,26 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """The same for work without end: what fails in it once, though nobody foresaw that, must not end it for as long
+        as the process lives, which may be months."""
+        return self.start(self._kept(work, name), name)
+
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                self._tell(error, name)
+            await asyncio.sleep(AGAIN_S)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("A background task failed.", error=error, action="task_failed", task=task.get_name())
+            self._tell(error, task.get_name())
+
+    def _tell(self, error: BaseException, name: str) -> None:
+        self._log.error("A background task failed.", error=error, action="task_failed", task=name)
 
     async def aclose(self) -> None:
         """Cancel what still runs and wait for it."""

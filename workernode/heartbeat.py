@@ -139,9 +139,11 @@ class Heartbeat:
                     pass
         finally:
             await roll_call.aclose()
-            # The last word: gateways need not wait for the silence to know.
-            await self.say(producer)
-            await producer.aclose()
+            try:
+                # The last word: gateways need not wait for the silence to know.
+                await self.say(producer)
+            finally:
+                await producer.aclose()
 
     async def say(self, producer: Producer) -> None:
         """Publish one heartbeat; a broker that is away is the next one's business."""

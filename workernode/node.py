@@ -120,7 +120,7 @@ class Node:
     def start(self, requests: Consumer, heartbeat: Heartbeat) -> None:
         """Begin to take work."""
         self._requests, self._heartbeat = requests, heartbeat
-        self._tasks.start(self._tend(), "tend links")
+        self._tasks.keep(self._tend, "tend links")
         self._intake.start(heartbeat)
         for _ in range(self.slots):
             self._start_pulling()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -160,10 +161,10 @@ async def _serve(settings: NodeSettings, broker: Broker, reach: Reach, stop: asy
         lambda: broker.listen(topics.control(identity.incarnation), node.hear, waiting_max=CONTROL_WAITING_MAX)
     )
     background = Tasks(log)
-    beating = background.start(heartbeat.run(broker, topics), "heartbeat")
+    beating = background.keep(partial(heartbeat.run, broker, topics), "heartbeat")
     entry = _entry(settings, heartbeat) if settings.aimodel_name else None
     if entry is not None:
-        background.start(entry.run(), "AIModel's status")
+        background.keep(entry.run, "AIModel's status")
     parts.state.node, parts.state.heartbeat = node, heartbeat
     parts.metrics.watch(node.load, lambda: heartbeat.state)
     if (local := parts.local) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from process.identity import now_ms
@@ -54,8 +55,8 @@ class Neighbours:
             )
         self._producer = await self._broker.producer(self._topics.backlog)
         self._backlog.on_change = self._changed.set
-        self._tasks.start(self._expire(), "expire gateways")
-        self._tasks.start(self._tell(self._producer), "tell backlog")
+        self._tasks.keep(self._expire, "expire gateways")
+        self._tasks.keep(partial(self._tell, self._producer), "tell backlog")
 
     async def aclose(self) -> None:
         """Tell what is left, so that nobody has to wait for the silence, and stop."""

@@ -193,7 +193,7 @@ class Lines:
         if self._listener is None:
             self._listener = await self._broker.listen(topic, self._hear, waiting_max=LINK_WAITING_MAX)
         self._own = await self._broker.producer(topic)
-        self._tasks.start(self._forget_the_silent(), "forget lines")
+        self._tasks.keep(self._forget_the_silent, "forget lines")
 
     async def aclose(self) -> None:
         """Leave the topic and every node."""

@@ -56,3 +56,26 @@ async def test_all_have_ended_when_their_owner_has_let_go_of_them(caplog: pytest
     assert sorted(ended) == ["first", "second", "third"]
     assert len(tasks) == 0
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_work_that_is_kept_begins_anew_after_a_failure_and_ends_with_its_owner(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("process.lifecycle.AGAIN_S", 0.0)
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise ZeroDivisionError
+        await asyncio.Event().wait()
+
+    tasks = Tasks(Log("gateway"))
+    kept = tasks.keep(work, "expire nodes")
+    await until(lambda: begun == 3)
+    told = [(record.msg["action"], record.msg["task"]) for record in caplog.records if isinstance(record.msg, Event)]
+    assert told == [("task_failed", "expire nodes")] * 2
+    assert not kept.done()
+    await tasks.aclose()
+    assert kept.cancelled()
