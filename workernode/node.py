@@ -204,6 +204,10 @@ class Node:
                 self._taken += 1
                 try:
                     await self._handle(requests, delivery, trying=trying)
+                except Exception as error:
+                    # Neither its slot nor its request shall be lost with it.
+                    log.error("An attempt failed in a way it should not.", error=error, action="attempt_fault")
+                    requests.nack(delivery)
                 finally:
                     self._taken -= 1
         finally:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.trace import Trace
 
-UNFORESEEN = ("fault", "task_failed", "engine_fault")
+UNFORESEEN = ("fault", "task_failed", "engine_fault", "attempt_fault")
 """Actions of log lines that tell of a fault in the code."""
 
 
