@@ -17,6 +17,8 @@ COMPACT_FROM = 100_000
 LAST_MS = 253_402_128_000_000
 """The 30th of December 9999: Python knows no later day in every zone, and nodes may tell of any time."""
 _STEPS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
+_MICRO_SMALL = amount.NANOS // 100_000
+"""Of a smaller amount six digits show one that counts, or none."""
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -90,8 +92,9 @@ def exact(value: str | int) -> str:
 
 
 def micro(value: int) -> str:
-    """Six digits behind the point, as single requests have them: one below the other they can be compared."""
-    return f"{Decimal(exact(value)):,.6f}"
+    """Six digits behind the point, as single requests have them: one below the other they can be compared. Of a very
+    small amount as many as it needs to be seen."""
+    return money(value) if 0 < abs(value) < _MICRO_SMALL else f"{Decimal(exact(value)):,.6f}"
 
 
 def percent(part: int, whole: int) -> int:

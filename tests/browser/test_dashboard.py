@@ -269,6 +269,30 @@ async def test_the_spreadsheet_is_about_what_is_shown(tab: Tab, house: Dashboard
     assert await tab.value("document.documentElement.dataset.theme") != theme
 
 
+async def test_the_parts_of_a_cent_are_shown_whole(tab: Tab, house: DashboardHouse, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text('[[price]]\nmodel = "small"\ncurrency = "USD"\ninput = 0.02\noutput = 0.02\n')
+    await house.start(PRICES_FILE=str(tmp_path / "prices.toml"))
+    await house.publish(billed(0, time=house.sample.iso))
+    await house.settled()
+    overflowing = "[...document.querySelectorAll('.figure')].filter(each => each.scrollWidth > each.clientWidth).length"
+    axis = "[...drawn.values()][1].axes[1]"
+    for width in (1280, PHONE, 320):
+        await tab.looks(width=width, height=900)
+        await shown(tab, f"{house.address}/", "Overview")
+        assert await tab.value(overflowing) == 0, width
+        assert await widest(tab) == width
+        drawing = "document.querySelector('canvas').getContext('2d')"
+        await tab.value(f"{drawing}.font = '11px Inter'")
+        room = f"{axis}._values.map(each => {axis}._size - {axis}.gap - {drawing}.measureText(each).width)"
+        assert min(await tab.value(room)) > 0, width
+    assert "0.00000030 USD" in await tab.text(".rows .paid")
+    await tab.value("[...drawn.values()][1].setCursor({left: [...drawn.values()][1].over.clientWidth - 8, top: 9})")
+    assert await tab.value("document.querySelectorAll('.chart b')[1].textContent") == "0.00000030"
+    # One request has no fifths.
+    assert await tab.value("[...drawn.values()][0].axes[1]._values.filter(Boolean)") == ["0", "1"]
+    assert tab.complaints == []
+
+
 async def act(tab: Tab, within: str, button: str, reason: str = "") -> None:
     await tab.click(f"{within} .act summary")
     if reason:

@@ -40,6 +40,15 @@ def test_an_amount_that_is_not_nothing_is_never_shown_as_nothing(amount: str | i
     assert formats.money(amount) == text
 
 
+@pytest.mark.parametrize(
+    ("nanos", "text"),
+    [(0, "0.000000"), (17_675_000, "0.017675"), (10_000, "0.000010"), (9_999, "0.0000100"), (340, "0.00000034"),
+     (1, "0.0000000010"), (1_234_500_000_000, "1,234.500000")],
+)  # fmt: skip
+def test_what_a_request_costs_is_never_shown_as_nothing(nanos: int, text: str) -> None:
+    assert formats.micro(nanos) == text
+
+
 def test_times_are_those_of_the_ledgers_zone() -> None:
     shown = formats.filters(ZoneInfo("Europe/Berlin"))
     new_year = int(datetime.datetime(2026, 12, 31, 23, 30, tzinfo=datetime.UTC).timestamp() * 1000)

@@ -16,9 +16,16 @@ const colour = (name) => {
 };
 
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-const full = { count: new Intl.NumberFormat("en"), money: new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 }) };
+const count = new Intl.NumberFormat("en");
+const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const small = new Intl.NumberFormat("en", { minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
+const money = (value) => (value === 0 || value >= 0.1 ? cents : small).format(value); // as the tables write it
+const full = { count: count.format, money };
 const months = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
 const day = (seconds) => months.format(new Date(seconds * 1000));
+
+// As wide as what stands there: the parts of a cent have many digits.
+const wide = (_, shown) => Math.max(48, ...(shown ?? []).map((each) => 12 + 6.5 * each.length));
 
 function options(data, width) {
   const axis = { stroke: colour("--soft"), font: "11px Inter, sans-serif", ticks: { show: false }, grid: { stroke: colour("--line"), width: 1 } };
@@ -34,7 +41,8 @@ function options(data, width) {
     scales: { x: { range: (_, low, high) => [low - DAY_S * 0.6, high + DAY_S * 0.6] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
       { ...axis, grid: { show: false }, size: 24, gap: 6, values: (_, at) => at.map(day), incrs: [1, 2, 3, 7, 14, 30, 60].map((days) => days * DAY_S), space: 60 },
-      { ...axis, size: 48, gap: 6, values: (_, at) => at.map((value) => short.format(value)) },
+      // There are no parts of requests or tokens.
+      { ...axis, size: wide, gap: 6, values: (_, at) => at.map((value) => (data.unit === "money" || value % 1 === 0 ? short.format(value) : "")) },
     ],
     series: [
       {},
@@ -56,7 +64,7 @@ function tell(plot, data) {
   figure.querySelector(".day").textContent = index == null ? "" : day(data.days[index]);
   figure.querySelectorAll(".legend b").forEach((shown, number) => {
     shown.dataset.sum ??= shown.textContent;
-    shown.textContent = index == null ? shown.dataset.sum : full[data.unit].format(data.series[number].values[index]);
+    shown.textContent = index == null ? shown.dataset.sum : full[data.unit](data.series[number].values[index]);
   });
 }
 
