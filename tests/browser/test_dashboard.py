@@ -293,6 +293,29 @@ async def test_the_parts_of_a_cent_are_shown_whole(tab: Tab, house: DashboardHou
     assert tab.complaints == []
 
 
+async def test_ages_grow_though_nothing_happens_and_who_is_logged_out_learns_it(
+    tab: Tab, house: DashboardHouse
+) -> None:
+    await house.start(MANAGEMENT_KEY=KEY)
+    await house.publish(billed(0, time=house.sample.iso))
+    await house.settled()
+    quicker = "const own = setInterval; setInterval = (does, ms) => own(does, ms / 100)"
+    await tab.call("Page.addScriptToEvaluateOnNewDocument", source=quicker)
+    await log_in(tab, house)
+    await shown(tab, f"{house.address}/health", "Health")
+    age = "document.querySelector('.facts time').textContent"
+    first = await tab.value(age)
+
+    async def is_older() -> bool:
+        return bool(await tab.value(age) != first)
+
+    await until(is_older)
+    port = house.port
+    await house.end()
+    await house.start(MANAGEMENT_KEY="another-key-than-before", MANAGEMENT_PORT=str(port))
+    await tab.reads("h1", "Log in")
+
+
 async def act(tab: Tab, within: str, button: str, reason: str = "") -> None:
     await tab.click(f"{within} .act summary")
     if reason:

@@ -5,6 +5,7 @@ const THEMES = ["auto", "light", "dark"];
 const THEME_S = 365 * 86400;
 const GO_MS = 1500;
 const REOPEN_MS = 5000;
+const AGAIN_MS = 30000;
 const html = document.documentElement;
 const find = (selector) => document.querySelector(selector);
 
@@ -51,6 +52,7 @@ function onKey(event) {
 // --- what is live
 
 let source = null;
+const LIVE = ["requests", "nodes", "health"];
 let missed = false; // whatever changed while no stream was open
 const suppressed = new Set();
 
@@ -70,7 +72,7 @@ function listen() {
   source = new EventSource("/live");
   source.addEventListener("ready", () => {
     showLive(true);
-    if (missed) announce(["requests", "nodes", "health"]);
+    if (missed) announce(LIVE);
     missed = false;
   });
   source.addEventListener("changed", (event) => announce(event.data.split(" ")));
@@ -80,6 +82,11 @@ function listen() {
     source = null;
     setTimeout(listen, REOPEN_MS);
   };
+}
+
+function lookAgain() {
+  // Ages grow though nothing happens; and who is logged out learns it, and does not read old figures as new ones.
+  if (!document.hidden) announce(LIVE);
 }
 
 function onVisibility() {
@@ -131,5 +138,6 @@ for (const form of document.querySelectorAll("form[method=get]")) {
 if (find("#live")) {
   document.addEventListener("visibilitychange", onVisibility);
   addEventListener("pagehide", () => source?.close());
+  setInterval(lookAgain, AGAIN_MS);
   listen();
 }
