@@ -11,6 +11,7 @@ from tests.billing import billed, event, node_event, request_data, request_id_of
 from tests.dashboard_house import DashboardHouse
 from tests.waiting import until
 from wire.presence import Presence
+from wire.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -290,6 +291,25 @@ async def test_the_parts_of_a_cent_are_shown_whole(tab: Tab, house: DashboardHou
     assert await tab.value("document.querySelectorAll('.chart b')[1].textContent") == "0.00000030"
     # One request has no fifths.
     assert await tab.value("[...drawn.values()][0].axes[1]._values.filter(Boolean)") == ["0", "1"]
+    assert tab.complaints == []
+
+
+async def test_a_name_from_right_to_left_turns_no_number_around(tab: Tab, house: DashboardHouse) -> None:
+    await house.start()
+    names = ("مدل-زبان-بزرگ/نسخه-۲", "\u202edetrever")
+    for number, name in enumerate(names):
+        await house.publish(billed(number, model=name, usage=Usage(prompt_tokens=10_900_000), time=house.sample.iso))
+        failed = request_data(number + 2, model=name, key_id=name, status="failed", error_code="1.5")
+        await house.publish(event(f"e-{number}", "request.failed", failed, time=house.sample.iso))
+    await house.settled()
+    await tab.looks(width=1280, height=900)
+    await shown(tab, f"{house.address}/usage", "Cost and usage")
+    at_its_side = "each.getBoundingClientRect().left >= each.previousElementSibling.getBoundingClientRect().right"
+    assert await tab.value(f"[...document.querySelectorAll('.legend b')].map(each => {at_its_side})") == [True, True]
+    parts = "[...document.querySelectorAll('.legend b')].map(each => each.getClientRects().length)"
+    assert await tab.value(parts) == [1, 1]
+    await shown(tab, f"{house.address}/errors", "Errors")
+    assert await tab.value("document.querySelectorAll('.tag bdi').length") == 4
     assert tab.complaints == []
 
 
