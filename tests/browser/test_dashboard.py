@@ -313,6 +313,25 @@ async def test_a_name_from_right_to_left_turns_no_number_around(tab: Tab, house:
     assert tab.complaints == []
 
 
+async def test_without_scripts_nothing_waits_for_one(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    await tab.call("Emulation.setScriptExecutionDisabled", value=True)
+
+    async def value(expression: str) -> object:
+        answer = await tab.call("Runtime.evaluate", expression=expression, returnByValue=True)  # waits for no promise
+        return answer["result"].get("value")
+
+    async def is_shown() -> bool:
+        return await value("document.readyState === 'complete' && document.querySelectorAll('.plot').length") == 2
+
+    await tab.open(f"{house.address}/usage")
+    await until(is_shown)
+    assert await value("[...document.querySelectorAll('.plot')].map(each => each.clientHeight)") == [0, 0]
+    assert await value("document.querySelector('.tools').checkVisibility()") is False
+    assert "gpt-4o" in str(await value("document.querySelector('.legend').textContent"))
+    assert tab.complaints == []
+
+
 async def test_ages_grow_though_nothing_happens_and_who_is_logged_out_learns_it(
     tab: Tab, house: DashboardHouse
 ) -> None:
