@@ -49,10 +49,9 @@ class Books:
 
     def begins_ms(self, day: datetime.date) -> int:
         """The first moment of a day."""
-        # Midnight may not exist on the day of a change of clocks; the moment that would be it is then the change.
+        # Midnight, or a whole day, may not exist where clocks change; the moment that would be it is then the change.
         midnight = datetime.datetime(day.year, day.month, day.day, tzinfo=self.time_zone)
-        begins_ms = int(midnight.timestamp()) * 1000
-        return begins_ms if self.day(begins_ms) == day else begins_ms + 3_600_000
+        return int(midnight.timestamp()) * 1000
 
 
 def price(use: Use, prices: PriceList, *, is_charged: bool) -> Priced:

@@ -189,6 +189,12 @@ def test_a_day_begins_where_the_day_before_ends(zone: str) -> None:
         day += datetime.timedelta(days=1)
 
 
+def test_a_day_that_a_zone_left_out_begins_with_the_one_after_it() -> None:
+    books = Books(ZoneInfo("Pacific/Apia"))
+    left_out, after = (datetime.date(2011, 12, day) for day in (30, 31))
+    assert books.begins_ms(left_out) == books.begins_ms(after)
+
+
 async def test_what_is_wasted_is_the_operators_cost_and_nobody_is_charged_for_it(database_url: str) -> None:
     books = Books(prices=prices(1000, 1000))
     engine = database.open(database_url)
