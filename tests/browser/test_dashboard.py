@@ -264,7 +264,6 @@ async def test_the_spreadsheet_is_about_what_is_shown(tab: Tab, house: Dashboard
     await tab.value("history.back()")
     await until(lambda: _is(tab, "location.search", ""))
     await until(lambda: _is(tab, link, ""))
-    await tab.reads("#live", "Live")
     theme = await tab.value("document.documentElement.dataset.theme")
     await tab.click("#theme")
     assert await tab.value("document.documentElement.dataset.theme") != theme
@@ -329,6 +328,19 @@ async def test_without_scripts_nothing_waits_for_one(tab: Tab, house: DashboardH
     assert await value("[...document.querySelectorAll('.plot')].map(each => each.clientHeight)") == [0, 0]
     assert await value("document.querySelector('.tools').checkVisibility()") is False
     assert "gpt-4o" in str(await value("document.querySelector('.legend').textContent"))
+    assert tab.complaints == []
+
+
+async def test_only_a_page_that_is_made_anew_by_itself_says_that_it_is_live(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    one = f"/requests/{house.sample.shown['answered']}"
+    for path in ("/usage", "/keys", "/actions", one, "/requests?cursor=9000000000000-9"):
+        await tab.open(house.address + path)
+        await tab.settled()
+        assert await tab.text("#live") == "", path
+    assert f"{house.address}/live" not in tab.requested
+    await shown(tab, f"{house.address}/requests", "Requests")
+    await tab.reads("#live", "Live")
     assert tab.complaints == []
 
 

@@ -135,9 +135,10 @@ for (const form of document.querySelectorAll("form[method=get]")) {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
 }
-if (find("#live")) {
+if (find("#part[hx-get], #list[hx-get]")) {
   document.addEventListener("visibilitychange", onVisibility);
   addEventListener("pagehide", () => source?.close());
   setInterval(lookAgain, AGAIN_MS);
+  find("#live").hidden = false;
   listen();
 }
