@@ -15,6 +15,7 @@ from management.ledger.journal import Entry, read, write
 from management.ledger.rebuild import Rebuilt, rebuild
 from store import database
 from store.database import reading, writing
+from store.fleet_tables import NODE_ERRORS
 from store.migrate import upgrade
 from store.tables import CHARGES, EVENTS, NODES, QUARANTINE, USAGE_DAILY
 from tests.billing import NOON_MS, billed, node_event
@@ -120,10 +121,13 @@ async def test_a_rebuild_gives_the_same_projections(engine: AsyncEngine, monkeyp
     payloads = [billed(number, model=f"m{number % 3}") for number in range(10)]
     payloads += [node_event("a", "node.started"), node_event("b", "node.stopped", time="2026-03-01T13:00:00Z")]
     await write(engine, entries(*payloads), now_ms=5)
-    before = [await rows(engine, table) for table in (CHARGES, USAGE_DAILY, NODES)]
+    before = [await rows(engine, table) for table in (CHARGES, USAGE_DAILY, NODES, NODE_ERRORS)]
     async with writing(engine) as connection:
         await connection.execute(text("UPDATE usage_daily SET requests = 1000"))
         await connection.execute(text("DELETE FROM charges WHERE position > 3"))
+        await connection.execute(
+            text("INSERT INTO node_errors (node, time_ms, event_id, scope, code) VALUES ('ghost', 5, 'e', 'node', 'c')")
+        )
         await connection.execute(
             text(
                 "INSERT INTO nodes SELECT 'ghost', name, model, node_type, version, host, provider,"
@@ -132,7 +136,7 @@ async def test_a_rebuild_gives_the_same_projections(engine: AsyncEngine, monkeyp
         )
     monkeypatch.setattr(rebuilding, "PAGE_EVENTS", 4)
     assert await rebuild(engine) == Rebuilt(events=12, charges=10, unreadable=0)
-    assert [await rows(engine, table) for table in (CHARGES, USAGE_DAILY, NODES)] == before
+    assert [await rows(engine, table) for table in (CHARGES, USAGE_DAILY, NODES, NODE_ERRORS)] == before
 
 
 async def test_a_stored_event_that_is_no_longer_read_is_told_by_a_rebuild(engine: AsyncEngine) -> None:

@@ -147,6 +147,26 @@ async def test_a_rebuild_leaves_the_sums_of_days_whose_events_are_gone(engine: A
         await rebuild(engine, Books(ZoneInfo("Asia/Tokyo")))
 
 
+@pytest.mark.parametrize("since", [None, datetime.date(2026, 3, 1), datetime.date(2026, 3, 8)])
+async def test_new_prices_leave_the_money_of_days_whose_events_are_gone(
+    engine: AsyncEngine, since: datetime.date | None
+) -> None:
+    horizon = datetime.date(2026, 3, 7)
+    await sweep(engine, Retention(events_days=3), BOOKS, NOW_MS)
+    dearer = Books(BERLIN, PriceList([Price(model="small", currency="USD", input=2 * 10**9, output=2 * 10**9)]))
+
+    async def amounts() -> dict[datetime.date, int]:
+        async with reading(engine) as connection:
+            wanted = select(MONEY_DAILY.c.day, MONEY_DAILY.c.amount).where(MONEY_DAILY.c.side == "charge")
+            return dict((await connection.execute(wanted)).all())
+
+    before = await amounts()
+    await reprice(engine, dearer, since)
+    changed = max(since or horizon, horizon)
+    assert await amounts() == {day: amount * (2 if day >= changed else 1) for day, amount in before.items()}
+    assert len(before) == 10
+
+
 async def test_what_is_told_again_of_a_deleted_time_is_not_counted_again(engine: AsyncEngine) -> None:
     before = await _sums(engine)
     await sweep(engine, Retention(events_days=3, requests_days=3), BOOKS, NOW_MS)
