@@ -97,6 +97,28 @@ async def test_a_charge_reads_no_budgets_but_those_that_it_touches(
     assert read == ["b"]
 
 
+@pytest.mark.parametrize("period", PERIODS)
+async def test_what_is_told_late_of_earlier_days_brings_no_budget_to_its_end_again(
+    database_url: str, period: Period
+) -> None:
+    before = datetime.date(2026, 2, 28)
+    spent = {"scope": "key", "subject": "a", "currency": "USD"}
+    engine = database.open(database_url)
+    await upgrade(engine)
+    try:
+        async with writing(engine) as connection:
+            id_ = BudgetId("key", "a", period)
+            await budgets.put(connection, Budget(id=id_, currency="USD", amount_max=10, warn_percent=80, created_ms=1))
+            rows = [{**spent, "day": TODAY, "amount": 10}, {**spent, "day": before, "amount": 9}]
+            await connection.execute(insert(SPENT_DAILY), rows)
+            late = ("key", "a", "USD", before, 9)
+            assert await crossings(connection, [late], NOW_MS) == []
+            both = [late, ("key", "a", "USD", TODAY, 1)]
+            assert [found.state for found in await crossings(connection, both, NOW_MS)] == ["exhausted"]
+    finally:
+        await engine.dispose()
+
+
 async def test_of_many_budgets_those_in_trouble_are_found_and_counted(database_url: str) -> None:
     """As each of them stands, whatever the amounts: a hundred times the greatest one does not fit into 64 bits."""
     engine = database.open(database_url)
