@@ -41,7 +41,8 @@ async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics
 
     def hear_owned(resource: Manifest) -> None:
         metadata = resource["metadata"]
-        if name := (metadata.get("labels") or {}).get(MODEL_LABEL):
+        name = (metadata.get("labels") or {}).get(MODEL_LABEL)
+        if name and not news.is_pulse((metadata["namespace"], name), resource):
             queue.add((metadata["namespace"], name))
 
     try:
@@ -57,10 +58,12 @@ async def work(cluster: Cluster, reconciler: Reconciler, namespace: str, metrics
 
 class News:
     """Tells what others have changed about an AIModel from what the controller itself wrote into its status: a look
-    that followed each of its own would read another backlog, write that, and be followed by the next."""
+    that followed each of its own would read another backlog, write that, and be followed by the next. And what is
+    changed about its objects from what KEDA writes at each poll."""
 
     def __init__(self) -> None:
         self._known: dict[Key, Any] = {}
+        self._scaled: dict[Key, tuple[Any, Any]] = {}
 
     def is_new(self, key: Key, resource: Manifest) -> bool:
         """Whether there is a reason to look."""
@@ -76,9 +79,23 @@ class News:
         self._known[key] = told
         return is_new
 
+    def is_pulse(self, key: Key, owned: Manifest) -> bool:
+        """Whether nothing is new about a ScaledObject but when its queue was last not empty: while requests run, KEDA
+        writes that every few seconds."""
+        status = owned.get("status") or {}
+        if "lastActiveTime" not in status:
+            return False
+        active, rest = status["lastActiveTime"], {**status, "lastActiveTime": None}
+        of_version = {"resourceVersion", "managedFields"}
+        metadata = {name: value for name, value in owned["metadata"].items() if name not in of_version}
+        told = {**owned, "metadata": metadata, "status": rest}
+        known, self._scaled[key] = self._scaled.get(key), (told, active)
+        return known is not None and known[0] == told and known[1] != active
+
     def forget(self, key: Key) -> None:
         """It is gone."""
         self._known.pop(key, None)
+        self._scaled.pop(key, None)
 
 
 def _tell(error: Exception, key: Key) -> None:

@@ -85,3 +85,25 @@ def test_what_the_controller_itself_tells_of_an_aimodel_is_no_reason_to_look_at_
     assert news.is_new(key, resource(generation=2, state="RateLimited", deletionTimestamp="2027-01-01T00:00:00Z"))
     news.forget(key)
     assert news.is_new(key, resource(generation=2, state="RateLimited", deletionTimestamp="2027-01-01T00:00:00Z"))
+
+
+def test_what_keda_writes_at_each_poll_is_no_reason_to_look() -> None:
+    """It would be a whole look every five seconds for each model that works."""
+    news, key = News(), ("space", "model")
+
+    def scaled(active: str = "", version: str = "1", ready: str = "True", most: int = 3) -> dict[str, Any]:
+        status: dict[str, Any] = {"conditions": [{"type": "Ready", "status": ready}]}
+        metadata = {"name": "aimodel-model", "resourceVersion": version, "managedFields": [{"time": active}]}
+        spec = {"maxReplicaCount": most}
+        return {"metadata": metadata, "spec": spec, "status": status | ({"lastActiveTime": active} if active else {})}
+
+    assert not news.is_pulse(key, scaled())
+    assert not news.is_pulse(key, scaled("10:00:00", "2"))
+    assert news.is_pulse(key, scaled("10:00:05", "3"))
+    assert not news.is_pulse(("space", "other"), scaled("10:00:05", "3"))
+    assert not news.is_pulse(key, scaled("10:00:10", "4", ready="False"))
+    assert not news.is_pulse(key, scaled("10:00:15", "5", ready="False", most=9))
+    assert news.is_pulse(key, scaled("10:00:20", "6", ready="False", most=9))
+    assert not news.is_pulse(key, scaled("10:00:20", "7", ready="False", most=9)), "as when it is deleted"
+    news.forget(key)
+    assert not news.is_pulse(key, scaled("10:00:25", "8", ready="False", most=9))
