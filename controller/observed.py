@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 TROUBLES = ("AuthenticationFailed", "QuotaExhausted", "Misconfigured", "RateLimited", "Unreachable")
 """States of nodes that do not work, the worst first."""
 
+_BEGINNINGS = ("ContainerCreating", "PodInitializing")
+"""What a container waits for before each start."""
+
 
 @dataclass(frozen=True)
 class NodeEntry:
@@ -37,6 +40,25 @@ def is_living(pod: Manifest) -> bool:
 def is_ready(pod: Manifest) -> bool:
     """Whether its probe says so."""
     return _condition(pod, "Ready").get("status") == "True"
+
+
+def hindrance(pod: Manifest) -> str:
+    """Why a Pod does not become ready, in Kubernetes' words; empty for one that is, leaves, or only takes its time."""
+    if is_ready(pod) or not is_living(pod) or pod["metadata"].get("deletionTimestamp"):
+        return ""
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return str(scheduled.get("message") or "it has no machine.")
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        if ended := (container.get("lastState") or {}).get("terminated"):
+            return (
+                f"its container ended with code {ended['exitCode']} ({ended.get('reason') or 'no reason is known'}), "
+                f"and this is restart {container['restartCount']}; `kubectl logs --previous` has its last words."
+            )
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, *_BEGINNINGS):
+            return f"{waiting['reason']}: {waiting.get('message') or 'no more is known.'}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,8 @@ class Observed:
     nodes: tuple[NodeEntry, ...] = ()
     failure: str = ""
     """Why the API server did not take an object, in its words."""
+    stuck: tuple[str, ...] = ()
+    """Which Pods do not become ready, and why."""
 
     @property
     def desired(self) -> int:

@@ -156,6 +156,26 @@ async def test_an_evicted_node_is_gone_although_its_pod_is_still_listed(
         await until(lambda: _is(names, [living]))
 
 
+async def test_a_pod_whose_image_cannot_be_pulled_is_told_of_though_another_one_works(
+    cluster: Controlled, spec: dict[str, Any]
+) -> None:
+    cluster.start()
+    async with StandIn(cluster.server, cluster.namespace):
+        await cluster.declare("model", spec, minReplicas=1)
+        await cluster.becomes("model", "Serving")
+    # As the kubelet would.
+    template = (await cluster.owned("Deployment", "model"))["spec"]["template"]
+    broken = {"metadata": {"name": "broken", "labels": template["metadata"]["labels"]}, "spec": template["spec"]}
+    await cluster.ask("POST", cluster.path("Pod"), broken)
+    waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image."}
+    container = {"name": "node", "image": "it", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"containerStatuses": [container | {"state": {"waiting": waiting}}]}
+    await cluster.ask("PATCH", f"{cluster.path('Pod')}/broken/status", {"status": status})
+    told = await cluster.becomes("model", "NodesNotStarted", "Degraded")
+    assert told == "broken: ImagePullBackOff: Back-off pulling image."
+    assert (await cluster.condition("model"))[:2] == ("True", "Serving")
+
+
 async def _two(cluster: Controlled) -> list[str] | None:
     found = await pods(cluster)
     return found if len(found) == 2 else None

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from controller.aimodel import AIModel, read
-from controller.conditions import Condition, conditions, with_times
-from controller.observed import NodeEntry, Observed, Topics
+from controller.conditions import SENTENCES_MAX, Condition, conditions, with_times
+from controller.observed import NodeEntry, Observed, Topics, hindrance
 
 WELL = Topics(True, backlog=0)
 
@@ -87,6 +87,12 @@ READY = [
         "No node works now. n0: It is so: RateLimited.",
     ),
     (
+        Observed(WELL, True, deployment(1, 0, "Too late."), nodes=nodes("Loading"), stuck=("n0: ErrImagePull.",)),
+        "WaitingForNodes",
+        "Waiting for 1 node. n0: ErrImagePull.",
+    ),
+    (Observed(WELL, True, deployment(2, 1), stuck=("n1: ErrImagePull.",)), "Serving", "1 node of 2 ready."),
+    (
         Observed(WELL, True, deployment(1, 1), failure="No quota."),
         "NotApplied",
         "refuses an object of this model: No quota.",
@@ -141,6 +147,50 @@ def test_a_number_that_does_not_count_beside_keda_is_said_not_to() -> None:
 )
 def test_a_number_outside_its_bounds_is_said_to_be(replicas: int, words: str) -> None:
     assert words in told(Observed(WELL, False, deployment(3, 3)), replicas=replicas)["ScalingActive"].message
+
+
+def test_pods_that_do_not_become_ready_are_told_of_beside_those_that_work() -> None:
+    stuck = tuple(f"n{place}: No machine." for place in range(SENTENCES_MAX + 1))
+    found = told(Observed(WELL, True, deployment(9, 1, "Too late."), WORKS, stuck=stuck))["Degraded"]
+    assert (found.status, found.reason, found.is_wrong) == ("True", "NodesNotStarted", True)
+    assert found.message == " ".join(stuck[:SENTENCES_MAX])
+
+
+def pod(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]
+    return {
+        "metadata": {"name": "n0"},
+        "status": {"conditions": conditions, "containerStatuses": [*containers], **more},
+    }
+
+
+def waits(reason: str, **more: Any) -> dict[str, Any]:
+    return {"restartCount": 0, "state": {"waiting": {"reason": reason, **more}}}
+
+
+ENDED = {"restartCount": 3, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient GPU."}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (pod(conditions=[UNPLACED]), "0/3 nodes are available: 3 Insufficient GPU."),
+        (pod(waits("ImagePullBackOff", message="Back-off pulling it.")), "ImagePullBackOff: Back-off pulling it."),
+        (pod(waits("CreateContainerConfigError")), "CreateContainerConfigError: no more is known."),
+        (pod(ENDED | {"state": {"running": {}}}), "ended with code 137 (OOMKilled), and this is restart 3;"),
+        (pod(waits("CrashLoopBackOff") | ENDED), "ended with code 137"),
+        (pod(waits("ContainerCreating")), None),
+        (pod(waits("PodInitializing")), None),
+        (pod({"state": {"running": {}}}), None),
+        (pod(ENDED, conditions=[{"type": "Ready", "status": "True"}]), None),
+        (pod(ENDED, phase="Failed"), None),
+        (pod(ENDED) | {"metadata": {"name": "n0", "deletionTimestamp": "2030-01-01T00:00:00Z"}}, None),
+        ({"metadata": {"name": "n0"}}, None),
+    ],
+)
+def test_why_a_pod_does_not_become_ready_is_said_in_kubernetes_words(found: dict[str, Any], words: str | None) -> None:
+    assert words in hindrance(found) if words else not hindrance(found)
 
 
 def test_a_broker_that_goes_away_leaves_the_topics_made() -> None:
