@@ -102,6 +102,14 @@ async def test_a_change_is_told_and_the_state_keeps_since_when(heartbeat: Heartb
     assert second["since"] == third["since"] >= first["since"]
 
 
+async def test_an_entry_is_told_again_without_a_change(heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Scripted()
+    monkeypatch.setattr(workernode.aimodel, "APPLY_EVERY_S", 0.02)
+    running = asyncio.create_task(entry_of(cluster, heartbeat).run())
+    await until(lambda: len(cluster.taken) >= 3)
+    running.cancel()
+
+
 async def test_changes_are_told_no_faster_than_the_pause_allows(
     heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
