@@ -39,9 +39,9 @@ async def watch(
             objects, version = await cluster.listing(kind, namespace, labels)
             for each in objects:
                 hear(each)
-            said = ""
             async for _, changed in cluster.watch(kind, version, namespace, labels):
                 hear(changed)
+            said = ""  # not after the list: who may list and not watch would say so every two seconds
         except ClusterError as error:
             if error.status == 404 and kind.optional:
                 pause_s = ABSENT_AGAIN_S
