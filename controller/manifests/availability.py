@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from broker.pulsar.address import Address
 from controller.manifests.naming import head, selector
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 HEALTH_PORT = 8083
 """The node's port of health and metrics; NODE_PORT's default."""
-_SCHEME_PORTS = {"pulsar": 6650, "pulsar+ssl": 6651, "http": 80, "https": 443}
+_SCHEME_PORTS = {"http": 80, "https": 443}
 _API_SERVER_PORTS = (443, 6443, 8443)
 
 
@@ -34,7 +35,7 @@ def network_policy(model: AIModel, place: Place) -> Manifest:
 
     By ports alone: a policy knows no host names, and what is outside a cluster is written differently for each network.
     """
-    tcp = {_port(url) for url in place.pulsar_url.split(",")} | set(_API_SERVER_PORTS)
+    tcp = _addressed(place.pulsar_url) | set(_API_SERVER_PORTS)
     if model.spec.remote is not None:
         tcp.add(_port(model.spec.remote.api_url))
     for entry in model.spec.env:
@@ -66,7 +67,7 @@ def _addressed(value: str) -> set[int]:
     try:
         match scheme:
             case "pulsar" | "pulsar+ssl":
-                return set(map(_port, value.split(",")))
+                return {port for _, port in Address(value).endpoints}
             case "http" | "https":
                 return {_port(value)}
             case _:
@@ -76,5 +77,5 @@ def _addressed(value: str) -> set[int]:
 
 
 def _port(url: str) -> int:
-    parts = urlsplit(url if "://" in url else f"pulsar://{url}")
+    parts = urlsplit(url)
     return parts.port or _SCHEME_PORTS[parts.scheme]

@@ -231,6 +231,7 @@ def test_a_value_with_a_dollar_reaches_the_node_as_it_is() -> None:
         ("http://collector", {80}),
         ("https://hub.example/path?of=a,b", set()),  # 443 is open
         ("pulsar://a:7650,b:7651,c", {7650, 7651}),
+        ("pulsar+ssl://a:7651,b/", {7651, 6651}),
         ("http://proxy:none", set()),
         ("http://[proxy", set()),
         ("30", set()),
