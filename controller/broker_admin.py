@@ -60,6 +60,11 @@ class BrokerAdmin:
     async def _ask(self, method: str, path: str, body: object = None, *, fine: tuple[int, ...] = ()) -> Any:
         try:
             token = self._token()
+        except (OSError, ValueError) as error:
+            raise BrokerAdminError(
+                f"The token for the broker cannot be read ({type(error).__name__}): check PULSAR_TOKEN_FILE."
+            ) from None
+        try:
             # The broker refuses even a request without body that does not name its type.
             headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
             url = f"{self._url}/admin/v2/{path}"
