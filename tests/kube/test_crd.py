@@ -63,6 +63,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "an address without a host": ("m", remote(apiURL="https:///v1"), "apiURL must name a host"),
     "an address with port 0": ("m", remote(apiURL="https://a.example:0/v1"), "a port between 1 and 65535"),
     "an address with a large port": ("m", remote(apiURL="https://a.example:65536/v1"), "a port between 1 and 65535"),
+    "an address with a space": ("m", remote(apiURL="https://a.example/v 1"), "apiURL must hold no space"),
+    "an address with a fragment": ("m", remote(apiURL="https://a.example/v1#a"), "no space, and no '#'"),
     "a name with a line break": ("m", STATIC | {"model": "a\nb"}, "spec.model in body should match"),
     "a name with a space at its end": ("m", STATIC | {"model": "m "}, "spec.model must not begin or end with a space"),
     "a name of nothing but a wide space": ("m", STATIC | {"model": "\u3000"}, "must not begin or end with a space"),
