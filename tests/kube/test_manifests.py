@@ -129,6 +129,17 @@ def test_every_role_has_probes_resources_a_budget_and_nothing_it_could_misuse(na
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_the_pods_of_a_role_that_has_several_are_on_different_machines_where_there_are_some(name: str) -> None:
+    for each in overlay(name):
+        if each["kind"] == "Deployment" and each["spec"].get("replicas") != 1:
+            template = each["spec"]["template"]
+            (spread,) = template["spec"]["topologySpreadConstraints"]
+            labels = spread["labelSelector"]["matchLabels"]
+            assert labels == each["spec"]["selector"]["matchLabels"]
+            assert spread["topologyKey"] == "kubernetes.io/hostname"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_every_pod_is_shut_off_but_for_what_a_policy_names(name: str) -> None:
     policies = [each["spec"] for each in overlay(name) if each["kind"] == "NetworkPolicy"]
     assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
