@@ -23,6 +23,8 @@ class OneCluster:
         self.objects = objects
         self.written: list[tuple[str, Any]] = []
         self.lists = True
+        self.steps: list[Any] = []
+        """Of the last patch."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         return self.objects.get(kind.name)
@@ -43,6 +45,7 @@ class OneCluster:
 
     async def patch(self, kind: Kind, namespace: str, name: str, steps: Any, subresource: str = "") -> None:
         self.written.append(("released", name))
+        self.steps = steps
 
     def told(self) -> Any:
         """The status that was written last."""
@@ -104,9 +107,36 @@ async def test_a_node_that_leaves_is_waited_for_by_its_pod_or_before_it_has_one(
     model, broker = read(seen), OneBroker()
     deployment = of(model, spec={"replicas": 0}, status={"replicas": counted})
     pods = [] if counted else [{"metadata": {"name": "a"}, "status": {"phase": "Running"}}]
-    removal = Removal(OneCluster(Deployment=deployment, Pods=pods), broker)  # type: ignore[arg-type]
+    cluster = OneCluster(Deployment=deployment, Pods=pods)
+    removal = Removal(cluster, broker)  # type: ignore[arg-type]
     assert await removal.look(model, seen, keda=True) == LOOK_AGAIN_S
     assert not broker.deleted
+    assert [kind for kind, _ in cluster.written] == [AIMODEL.name], "it is told to leave once"
+
+
+async def test_an_evicted_pod_holds_nobody_up() -> None:
+    seen = resource()
+    pods = [{"metadata": {"name": "a"}, "status": {"phase": "Failed", "reason": "Evicted"}}]
+    assert await Removal(OneCluster(Pods=pods), OneBroker()).look(read(seen), seen, keda=True) is None  # type: ignore[arg-type]
+
+
+async def test_of_several_finalizers_only_the_controllers_own_is_taken_away() -> None:
+    seen = resource()
+    seen["metadata"]["finalizers"] = ["example.com/backup", FINALIZER]
+    cluster, broker = OneCluster(), OneBroker()
+    assert await Removal(cluster, broker).look(read(seen), seen, keda=True) is None  # type: ignore[arg-type]
+    path = "/metadata/finalizers/1"
+    # Where the list has changed meanwhile, the test fails, and nothing is taken away.
+    assert cluster.steps == [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
+
+
+async def test_an_aimodel_that_somebody_else_holds_is_left_to_them() -> None:
+    seen = resource()
+    seen["metadata"]["finalizers"] = ["example.com/backup"]
+    model, broker = read(seen), OneBroker()
+    cluster = OneCluster(**at_work(model))
+    assert await Removal(cluster, broker).look(model, seen, keda=True) is None  # type: ignore[arg-type]
+    assert (cluster.written, broker.deleted) == ([], [])
 
 
 async def test_while_nodes_finish_the_rest_of_the_status_stays() -> None:
