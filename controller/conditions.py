@@ -36,7 +36,7 @@ class Condition:
 
 def conditions(model: AIModel, seen: Observed) -> list[Condition]:
     """All four, in the order in which they are asked for."""
-    return [_ready(model, seen), _topics(model, seen), _scaling(model, seen), _degraded(seen)]
+    return [_ready(model, seen), _topics(model, seen), _scaling(model, seen), _degraded(model, seen)]
 
 
 def removal_condition(message: str, *, reason: str) -> Condition:
@@ -149,7 +149,7 @@ def _scaling(model: AIModel, seen: Observed) -> Condition:
     return Condition("ScalingActive", "True", "ByQueue", sentence)
 
 
-def _degraded(seen: Observed) -> Condition:
+def _degraded(model: AIModel, seen: Observed) -> Condition:
     sentences = [f"{node.name}: {_told(node)}" for node in seen.troubled]
     if seen.failure:
         return Condition("Degraded", "True", "NotApplied", f"The API server refuses an object: {seen.failure}")
@@ -159,6 +159,10 @@ def _degraded(seen: Observed) -> Condition:
         return Condition("Degraded", "True", "NodesNotStarted", " ".join(seen.stuck[:SENTENCES_MAX]))
     if seen.rollout_failures:
         return Condition("Degraded", "True", "RolloutFailed", seen.rollout_failures[0])
+    if seen.rollout_paused:
+        resume = f"kubectl -n {model.namespace} rollout resume deployment/{model.object_name}"
+        sentence = f"The Deployment is paused, so that no change reaches the nodes: `{resume}`."
+        return Condition("Degraded", "True", "RolloutPaused", sentence)
     if seen.topics.why:
         return Condition("Degraded", "True", "BrokerAway", seen.topics.why)
     if seen.keda and seen.scaler.state == "failing":

@@ -155,6 +155,11 @@ class Observed:
         return Scaler("unknown", str(ready.get("message") or "nothing yet. Does its operator run?"))
 
     @property
+    def rollout_paused(self) -> bool:
+        """Whether somebody holds the Deployment, so that nodes stay as they are whatever it says."""
+        return bool((self.deployment.get("spec") or {}).get("paused"))
+
+    @property
     def rollout_failures(self) -> list[str]:
         """What the Deployment says is wrong."""
         return [

@@ -193,6 +193,15 @@ def test_why_a_pod_does_not_become_ready_is_said_in_kubernetes_words(found: dict
     assert words in hindrance(found) if words else not hindrance(found)
 
 
+def test_a_paused_deployment_is_told_with_what_ends_that() -> None:
+    held = deployment(1, 1)
+    held["spec"]["paused"] = True
+    found = told(Observed(WELL, True, held, WORKS))
+    assert found["Degraded"].reason == "RolloutPaused"
+    assert "`kubectl -n default rollout resume deployment/aimodel-m`" in found["Degraded"].message
+    assert found["Ready"].status == "True"
+
+
 def test_a_broker_that_goes_away_leaves_the_topics_made() -> None:
     found = told(Observed(Topics(True, "It is away."), True, deployment(1, 1)))
     assert (found["TopicReady"].status, found["TopicReady"].reason) == ("Unknown", "BrokerAway")
