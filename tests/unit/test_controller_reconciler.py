@@ -1,0 +1,209 @@
+"""One look after the other at one AIModel, at a cluster that is a dictionary."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from controller.aimodel import FINALIZER, AIModel, read
+from controller.broker_admin import BrokerAdminError
+from controller.cluster import ClusterError
+from controller.kinds import AIMODEL, POD, Kind
+from controller.manifests.naming import labels
+from controller.reconciler import NotYet, Reconciler
+from controller.settings import ControllerSettings
+from process.settings import load
+
+KEY = ("ns", "m")
+SETTINGS = load(ControllerSettings, {"PULSAR_ADMIN_URL": "http://pulsar.workernode:8080", "RESYNC_S": "7"})
+
+
+class OneCluster:
+    """Keeps what is applied, by kind; ``refuses`` is raised for objects of these kinds."""
+
+    def __init__(self, **status: Any) -> None:
+        metadata = {"name": "m", "namespace": "ns", "uid": "u", "generation": 1, "finalizers": [FINALIZER]}
+        spec = {"type": "static", "model": "m", "maxReplicas": 3}
+        self.objects: dict[str, Any] = {AIMODEL.name: {"metadata": metadata, "spec": spec, "status": status}}
+        self.pods: list[Any] = []
+        self.refuses: dict[str, ClusterError] = {}
+        self.deleted: list[str] = []
+        self.patched: list[Any] = []
+        self.events: list[Any] = []
+        self.told = 0
+        """How often the status was written."""
+
+    @property
+    def model(self) -> AIModel:
+        return read(self.objects[AIMODEL.name])
+
+    @property
+    def status(self) -> Any:
+        return self.objects[AIMODEL.name]["status"]
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Truth and reason."""
+        return next((each["status"], each["reason"]) for each in self.status["conditions"] if each["type"] == kind)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        return copy.deepcopy(self.objects.get(kind.name))
+
+    async def all(self, kind: Kind, namespace: str = "", labels: Any = None) -> Any:
+        return self.pods if kind == POD else []
+
+    async def knows(self, kind: Kind, namespace: str) -> bool:
+        return kind.name != "PodMonitor"
+
+    async def apply(self, kind: Kind, manifest: Any, *, manager: str, subresource: str = "") -> Any:
+        if kind.name in self.refuses:
+            raise self.refuses[kind.name]
+        if subresource:
+            self.told += 1
+            self.objects[kind.name]["status"] = {**manifest["status"], "nodes": self.status.get("nodes", [])}
+        else:
+            self.objects[kind.name] = manifest
+
+    async def patch(self, kind: Kind, namespace: str, name: str, steps: Any, *, subresource: str = "") -> None:
+        self.patched.append(steps)
+
+    async def create(self, kind: Kind, namespace: str, manifest: Any) -> None:
+        if kind.name in self.refuses:
+            raise self.refuses[kind.name]
+        self.events.append(manifest)
+
+    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        self.deleted.append(kind.name)
+
+
+class OneBroker:
+    """Has a queue of three, once it is made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.away = False
+
+    async def backlog(self, model: str) -> int | None:
+        if self.away:
+            raise BrokerAdminError("It is away.")
+        return 3 if self.made else None
+
+    async def ensure(self, model: str) -> None:
+        self.made += 1
+
+
+def looking(cluster: OneCluster, broker: OneBroker) -> Reconciler:
+    return Reconciler(cluster, broker, SETTINGS)  # type: ignore[arg-type]
+
+
+async def test_while_the_broker_is_away_all_else_is_put_right_again_and_again() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    reconciler = looking(cluster, broker)
+    for _ in range(2):
+        assert await reconciler.look(KEY) == SETTINGS.resync_s
+    assert (broker.made, cluster.status["waitingRequests"]) == (1, 3)
+    broker.away = True
+    for _ in range(3):
+        del cluster.objects["Role"]
+        assert await reconciler.look(KEY) == SETTINGS.resync_s
+        assert "Role" in cluster.objects
+        assert cluster.condition("TopicReady") == ("Unknown", "BrokerAway")
+        assert cluster.status["waitingRequests"] == 3, "the last that was known"
+    broker.away = False
+    await reconciler.look(KEY)
+    assert cluster.condition("Degraded") == ("False", "Well")
+    assert cluster.status["lastError"] == "It is away."
+
+
+async def test_without_a_queue_there_is_nothing_and_it_is_tried_again_soon() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    broker.away = True
+    for _ in range(2):
+        with pytest.raises(NotYet):
+            await looking(cluster, broker).look(KEY)
+        assert cluster.objects.keys() == {AIMODEL.name}
+    assert cluster.condition("Ready") == ("False", "WaitingForTopics")
+
+
+@pytest.mark.parametrize("status", [400, 403, 422, 500])
+async def test_an_object_that_is_refused_is_told_and_tried_again_soon(status: int) -> None:
+    cluster = OneCluster()
+    cluster.refuses["Deployment"] = ClusterError(status, "No.")
+    with pytest.raises(NotYet):
+        await looking(cluster, OneBroker()).look(KEY)
+    assert cluster.condition("Degraded") == ("True", "NotApplied")
+
+
+@pytest.mark.parametrize("status", [0, 409, 429, 503])
+async def test_an_api_server_that_has_no_time_is_no_trouble_of_the_model(status: int) -> None:
+    cluster = OneCluster()
+    cluster.refuses["Deployment"] = ClusterError(status, "Not now.")
+    with pytest.raises(ClusterError):
+        await looking(cluster, OneBroker()).look(KEY)
+    assert "conditions" not in cluster.status
+
+
+async def test_entries_of_nodes_that_are_gone_are_taken_out_from_the_end_and_only_if_they_are_still_there() -> None:
+    cluster = OneCluster(nodes=[{"name": name, "state": "Ready"} for name in ("a", "b", "c")])
+    cluster.pods = [{"metadata": {"name": "b"}, "status": {"phase": "Running"}}]
+    await looking(cluster, OneBroker()).look(KEY)
+    assert cluster.patched == [
+        [
+            {"op": "test", "path": f"/status/nodes/{place}/name", "value": name},
+            {"op": "remove", "path": f"/status/nodes/{place}"},
+        ]
+        for place, name in ((2, "c"), (0, "a"))
+    ]
+
+
+@pytest.mark.parametrize(("ours", "deleted"), [(True, ["TriggerAuthentication"]), (False, [])])
+async def test_what_a_model_does_not_need_any_more_is_deleted_if_it_is_the_models(
+    *, ours: bool, deleted: list[str]
+) -> None:
+    cluster = OneCluster()
+    cluster.objects["TriggerAuthentication"] = {"metadata": {"labels": labels(cluster.model) if ours else {}}}
+    await looking(cluster, OneBroker()).look(KEY)
+    assert cluster.deleted == deleted
+
+
+async def test_a_new_aimodel_is_held_before_anything_is_made_for_it() -> None:
+    cluster = OneCluster()
+    cluster.objects[AIMODEL.name]["metadata"]["finalizers"] = ["example.com/backup"]
+    cluster.refuses["AIModel"] = ClusterError(0, "Not now.")
+    broker = OneBroker()
+    with pytest.raises(ClusterError):
+        await looking(cluster, broker).look(KEY)
+    assert (broker.made, cluster.objects.keys()) == (0, {AIMODEL.name})
+
+
+async def test_what_is_new_is_written_and_told_as_an_event_once() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    reconciler = looking(cluster, broker)
+    for _ in range(2):
+        await reconciler.look(KEY)
+    cluster.events.clear()
+    cluster.told = 0
+    await reconciler.look(KEY)
+    assert (cluster.told, cluster.events) == (0, [])
+    broker.away = True
+    for _ in range(2):
+        await reconciler.look(KEY)
+    assert cluster.told == 1
+    assert [(each["type"], each["reason"]) for each in cluster.events] == [
+        ("Normal", "BrokerAway"),
+        ("Warning", "BrokerAway"),
+    ]
+    assert {each["involvedObject"]["uid"] for each in cluster.events} == {"u"}
+
+
+async def test_an_event_is_no_longer_than_kubernetes_takes_and_may_fail() -> None:
+    cluster = OneCluster()
+    cluster.refuses["Deployment"] = ClusterError(422, "No. " * 1000)
+    with pytest.raises(NotYet):
+        await looking(cluster, OneBroker()).look(KEY)
+    assert max(len(each["message"]) for each in cluster.events) == 1024
+    cluster = OneCluster()
+    cluster.refuses["Event"] = ClusterError(403, "You may make no events.")
+    assert await looking(cluster, OneBroker()).look(KEY) == SETTINGS.resync_s
+    assert cluster.condition("TopicReady") == ("True", "Made")
