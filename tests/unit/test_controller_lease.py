@@ -92,6 +92,19 @@ async def test_another_one_leads_when_the_lease_has_not_changed_for_its_length_b
     assert server.holder == "two"
 
 
+async def test_a_lease_is_as_long_as_its_holder_says() -> None:
+    """Controllers whose LEASE_S is being changed run side by side for a while."""
+    server, clock = OneLease(), Clock()
+    long = Lease(server, "ns", "lease", "long", 60, Clock())  # type: ignore[arg-type]
+    short = Lease(server, "ns", "lease", "short", 15, clock)  # type: ignore[arg-type]
+    await long.try_once()
+    assert not await short.try_once()
+    clock.now += 59
+    assert not await short.try_once()
+    clock.now += 2
+    assert await short.try_once()
+
+
 async def test_of_two_who_write_at_once_one_has_it(server: OneLease) -> None:
     (one, _), (two, clock) = member(server, "one"), member(server, "two")
     await one.try_once()
@@ -143,6 +156,29 @@ async def test_who_cannot_renew_leads_no_more_before_another_one_may(*, hangs: b
         await leader.keep()
     assert not leader.held
     assert time.monotonic() - began >= LEASE_S / 2, "one refusal is no reason yet"
+
+
+class Slow(OneLease):
+    """One that takes the whole length of the Lease to answer its first look."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def get(self, *args: object) -> dict[str, Any] | None:
+        if self.version == 0:
+            self._clock.now += LEASE_S
+        await asyncio.sleep(0)  # as every answer that comes over a network
+        return await super().get(*args)
+
+
+async def test_a_lease_holds_from_when_it_was_asked_for_and_not_from_the_answer() -> None:
+    clock = Clock()
+    leader = Lease(Slow(clock), "ns", "lease", "one", LEASE_S, clock)  # type: ignore[arg-type]
+    await leader.take()
+    async with asyncio.timeout(LEASE_S):
+        await leader.keep()
+    assert not leader.held
 
 
 async def test_who_finds_another_holder_leads_no_more_and_gives_nothing_back(server: OneLease) -> None:

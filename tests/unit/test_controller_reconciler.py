@@ -83,11 +83,13 @@ class OneBroker:
     def __init__(self) -> None:
         self.made = 0
         self.away = False
+        self.missing = False
+        """Whether somebody has deleted it."""
 
     async def backlog(self, model: str) -> int | None:
         if self.away:
             raise BrokerAdminError("It is away.")
-        return 3 if self.made else None
+        return 3 if self.made and not self.missing else None
 
     async def ensure(self, model: str) -> None:
         self.made += 1
@@ -207,3 +209,18 @@ async def test_an_event_is_no_longer_than_kubernetes_takes_and_may_fail() -> Non
     cluster.refuses["Event"] = ClusterError(403, "You may make no events.")
     assert await looking(cluster, OneBroker()).look(KEY) == SETTINGS.resync_s
     assert cluster.condition("TopicReady") == ("True", "Made")
+
+
+async def test_an_aimodel_that_is_gone_is_not_looked_at_again() -> None:
+    cluster = OneCluster()
+    del cluster.objects[AIMODEL.name]
+    assert await looking(cluster, OneBroker()).look(KEY) is None
+
+
+async def test_a_queue_that_somebody_deletes_is_made_again() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    await looking(cluster, broker).look(KEY)
+    broker.missing = True
+    for made in (2, 3):
+        await looking(cluster, broker).look(KEY)
+        assert broker.made == made
