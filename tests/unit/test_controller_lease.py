@@ -68,11 +68,14 @@ async def test_whoever_comes_first_leads_and_renews(server: OneLease) -> None:
     (one, clock), (two, _) = member(server, "one"), member(server, "two")
     assert await one.try_once()
     assert not await two.try_once()
+    assert server.lease is not None
+    taken = server.lease["spec"]
     clock.now += 10
     assert await one.try_once()
     assert server.holder == "one"
-    assert server.lease is not None
-    assert server.lease["spec"]["leaseTransitions"] == 0
+    renewed = server.lease["spec"]
+    assert (renewed["leaseTransitions"], renewed["acquireTime"]) == (0, taken["acquireTime"])
+    assert renewed["renewTime"] > taken["renewTime"]
 
 
 async def test_another_one_leads_when_the_lease_has_not_changed_for_its_length_by_its_own_clock(
@@ -90,6 +93,8 @@ async def test_another_one_leads_when_the_lease_has_not_changed_for_its_length_b
     assert await two.try_once()
     assert not await one.try_once()
     assert server.holder == "two"
+    assert server.lease is not None
+    assert server.lease["spec"]["leaseTransitions"] == 1
 
 
 async def test_a_lease_is_as_long_as_its_holder_says() -> None:
@@ -156,6 +161,20 @@ async def test_who_cannot_renew_leads_no_more_before_another_one_may(*, hangs: b
         await leader.keep()
     assert not leader.held
     assert time.monotonic() - began >= LEASE_S / 2, "one refusal is no reason yet"
+
+
+async def test_who_waits_for_a_lease_says_once_why_it_cannot_ask(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = [ClusterError(403, "You may not.")] * 3
+
+    class Refusing(OneLease):
+        async def get(self, *args: object) -> dict[str, Any] | None:
+            if refusals:
+                raise refusals.pop()
+            return await super().get(*args)
+
+    waiting = Lease(Refusing(), "ns", "lease", "one", 0, time.monotonic)  # type: ignore[arg-type]
+    await waiting.take()
+    assert caplog.text.count("The Lease cannot be asked for: You may not.") == 1
 
 
 class Slow(OneLease):
