@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from controller.loop import News
-from controller.work_queue import RETRY_S_MIN, WorkQueue
+from controller.work_queue import RETRY_S_MAX, RETRY_S_MIN, WorkQueue
 from tests.waiting import until
 
 
@@ -48,6 +48,16 @@ async def test_a_look_that_fails_is_repeated_later_and_later_until_one_succeeds(
     await queue.take()
     queue.failed("a")
     assert round((queue.due_at("a") - loop.time()) / RETRY_S_MIN) == 1
+    queue.close()
+
+
+async def test_a_look_that_always_fails_is_repeated_for_ever_and_no_later_than_that() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(2000):
+        queue.add("a")
+        await queue.take()
+        queue.failed("a")
+    assert round(queue.due_at("a") - asyncio.get_running_loop().time()) == RETRY_S_MAX
     queue.close()
 
 
