@@ -9,7 +9,7 @@ import pytest
 
 import controller.watching
 from controller.cluster import ClusterError
-from controller.kinds import DEPLOYMENT
+from controller.kinds import AIMODEL, DEPLOYMENT, SCALED_OBJECT, Kind
 from controller.watching import watch
 from tests.waiting import until
 
@@ -40,16 +40,16 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PAUSE_S", "AGAIN_S"):
+    for name in ("PAUSE_S", "AGAIN_S", "ABSENT_AGAIN_S"):
         monkeypatch.setattr(controller.watching, name, 0.001)
 
 
-async def heard(cluster: Watched) -> list[str]:
+async def heard(cluster: Watched, kind: Kind = DEPLOYMENT) -> list[str]:
     """All that is heard until the last watch hangs."""
     names: list[str] = []
     wanted = len(cluster.watches) + 1
     hear = lambda found: names.append(found["metadata"]["name"])  # noqa: E731
-    watching = asyncio.create_task(watch(cluster, DEPLOYMENT, "ns", None, hear))  # type: ignore[arg-type]
+    watching = asyncio.create_task(watch(cluster, kind, "ns", None, hear))  # type: ignore[arg-type]
     await until(lambda: cluster.lists == wanted)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
@@ -80,3 +80,11 @@ async def test_after_a_watch_that_is_too_old_all_is_listed_again_without_a_word(
         "listed",
     ]
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("kind", "told"), [(AIMODEL, 1), (SCALED_OBJECT, 0)])
+async def test_a_kind_that_is_missing_is_told_unless_a_cluster_may_lack_it(
+    caplog: pytest.LogCaptureFixture, kind: Kind, told: int
+) -> None:
+    assert await heard(Watched(*[ClusterError(404, "There is none.")] * 2), kind) == ["listed"] * 3
+    assert caplog.text.count("cannot be watched: There is none.") == told
