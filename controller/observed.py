@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ TROUBLES = ("AuthenticationFailed", "QuotaExhausted", "Misconfigured", "RateLimi
 
 _BEGINNINGS = ("ContainerCreating", "PodInitializing")
 """What a container waits for before each start."""
+_RECENTLY = timedelta(minutes=15)
+"""One that ended longer ago has come up since: what it is not ready for now is something else."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def is_ready(pod: Manifest) -> bool:
     return _condition(pod, "Ready").get("status") == "True"
 
 
-def hindrance(pod: Manifest) -> str:
+def hindrance(pod: Manifest, now: datetime) -> str:
     """Why a Pod does not become ready, in Kubernetes' words; empty for one that is, leaves, or only takes its time."""
     if is_ready(pod) or not is_living(pod) or pod["metadata"].get("deletionTimestamp"):
         return ""
@@ -50,7 +53,9 @@ def hindrance(pod: Manifest) -> str:
     if scheduled.get("status") == "False":
         return str(scheduled.get("message") or "it has no machine.")
     for container in (pod.get("status") or {}).get("containerStatuses") or []:
-        if ended := (container.get("lastState") or {}).get("terminated"):
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        ended_at = ended.get("finishedAt")  # none where the kubelet has missed it
+        if ended_at and now - datetime.fromisoformat(ended_at) < _RECENTLY:
             return (
                 f"its container ended with code {ended['exitCode']} ({ended.get('reason') or 'no reason is known'}), "
                 f"and this is restart {container['restartCount']}; `kubectl logs --previous` has its last words."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from controller.aimodel import FINALIZER, WrongModel, read, unreadable
@@ -103,7 +104,7 @@ class Reconciler:
         where = model.namespace, model.object_name
         found = await self._cluster.all(POD, model.namespace, selector(model))
         runs = {pod["metadata"]["name"]: is_ready(pod) for pod in found if is_living(pod)}
-        entries = status.get("nodes") or []
+        entries, now = status.get("nodes") or [], datetime.now(UTC)
         return Observed(
             topics,
             keda,
@@ -111,7 +112,7 @@ class Reconciler:
             of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) if keda else None,
             tuple(NodeEntry.of(entry, runs=runs[entry["name"]]) for entry in entries if entry["name"] in runs),
             failure,
-            tuple(f"{pod['metadata']['name']}: {why}" for pod in found if (why := hindrance(pod))),
+            tuple(f"{pod['metadata']['name']}: {why}" for pod in found if (why := hindrance(pod, now))),
         )
 
     async def _make(self, model: AIModel, seen: Observed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -168,7 +169,14 @@ def waits(reason: str, **more: Any) -> dict[str, Any]:
     return {"restartCount": 0, "state": {"waiting": {"reason": reason, **more}}}
 
 
-ENDED = {"restartCount": 3, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def ended(at: str | None = "2030-01-01T11:46:00Z") -> dict[str, Any]:
+    return {"restartCount": 3, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": at}}}
+
+
+ENDED = ended()
 UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient GPU."}
 
 
@@ -180,6 +188,9 @@ UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are
         (pod(waits("CreateContainerConfigError")), "CreateContainerConfigError: no more is known."),
         (pod(ENDED | {"state": {"running": {}}}), "ended with code 137 (OOMKilled), and this is restart 3;"),
         (pod(waits("CrashLoopBackOff") | ENDED), "ended with code 137"),
+        (pod(ended("2030-01-01T11:44:00Z") | {"state": {"running": {}}}), None),  # not ready for another reason
+        (pod(ended(None) | {"state": {"running": {}}}), None),
+        (pod(waits("CrashLoopBackOff") | ended(None)), "CrashLoopBackOff: no more is known."),
         (pod(waits("ContainerCreating")), None),
         (pod(waits("PodInitializing")), None),
         (pod({"state": {"running": {}}}), None),
@@ -190,7 +201,7 @@ UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are
     ],
 )
 def test_why_a_pod_does_not_become_ready_is_said_in_kubernetes_words(found: dict[str, Any], words: str | None) -> None:
-    assert words in hindrance(found) if words else not hindrance(found)
+    assert words in hindrance(found, NOW) if words else not hindrance(found, NOW)
 
 
 def test_a_paused_deployment_is_told_with_what_ends_that() -> None:
