@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import json
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -98,3 +99,57 @@ async def test_a_kubeconfig_that_is_none_is_told_as_such(tmp_path: Path, text: s
     path.write_text(text)
     with pytest.raises(ClusterError, match="There is no way to a cluster"):
         await Cluster.connect(path)
+
+
+async def test_a_list_of_several_pages_is_read_to_its_end() -> None:
+    asked = []
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.query.get("continue"))
+        page = len(asked)
+        metadata = {"resourceVersion": f"{page}"} | ({"continue": f"after-{page}"} if page < 3 else {})
+        return web.json_response({"items": [{"page": page}], "metadata": metadata})
+
+    async with server(answer) as url:
+        cluster = Cluster(ApiClient(Configuration(host=url)))
+        try:
+            assert await cluster.listing(AIMODEL) == ([{"page": 1}, {"page": 2}, {"page": 3}], "3")
+            assert asked == [None, "after-1", "after-2"]
+        finally:
+            await cluster.aclose()
+
+
+@pytest.mark.parametrize(("status", "raises"), [(404, False), (422, False), (403, True)])
+async def test_a_patch_of_what_is_gone_or_has_changed_is_none(status: int, *, raises: bool) -> None:
+    async with server(lambda _: web.json_response({"message": "No."}, status=status)) as url:
+        cluster = Cluster(ApiClient(Configuration(host=url)))
+        try:
+            with pytest.raises(ClusterError) if raises else nullcontext():
+                await cluster.patch(AIMODEL, "ns", "m", [])
+        finally:
+            await cluster.aclose()
+
+
+LARGE = {"type": "MODIFIED", "object": {"status": {"nodes": [{"message": "x" * 1024}] * 200}}}
+GONE = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "status"),
+    [
+        (json.dumps(LARGE) + "\n" + json.dumps(GONE) + "\n", [("MODIFIED", LARGE["object"])], 410),
+        (json.dumps(LARGE)[:-1], [], 0),
+    ],
+    ids=["too old", "broken off"],
+)
+async def test_a_watch_tells_large_objects_and_why_it_ended(text: str, heard: list[Any], status: int) -> None:
+    async with server(lambda _: web.Response(text=text)) as url:
+        cluster = Cluster(ApiClient(Configuration(host=url)))
+        events = cluster.watch(AIMODEL, "1")
+        try:
+            assert [await anext(events) for _ in heard] == heard
+            with pytest.raises(ClusterError) as ended:
+                await anext(events)
+            assert ended.value.status == status
+        finally:
+            await cluster.aclose()
