@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.aimodel import AIModel, read
-from controller.conditions import SENTENCES_MAX, Condition, conditions, with_times
+from controller.conditions import SENTENCES_MAX, Condition, conditions, removal_condition, with_times
 from controller.observed import NodeEntry, Observed, Topics, hindrance
 
 WELL = Topics(True, backlog=0)
@@ -202,6 +202,18 @@ UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are
 )
 def test_why_a_pod_does_not_become_ready_is_said_in_kubernetes_words(found: dict[str, Any], words: str | None) -> None:
     assert words in hindrance(found, NOW) if words else not hindrance(found, NOW)
+
+
+def test_nodes_that_a_quota_forbids_are_told() -> None:
+    refused = deployment(2, 1)
+    refused["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]
+    found = told(Observed(WELL, True, refused, WORKS))["Degraded"]
+    assert (found.reason, found.message) == ("RolloutFailed", "exceeded quota")
+
+
+def test_what_is_in_the_way_of_a_deletion_is_a_warning_and_waiting_for_nodes_is_none() -> None:
+    assert removal_condition("Waiting for the topics.", reason="DeletingTopics").is_wrong
+    assert not removal_condition("Waiting for 2 nodes.", reason="Draining").is_wrong
 
 
 def test_a_paused_deployment_is_told_with_what_ends_that() -> None:

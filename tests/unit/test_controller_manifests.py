@@ -190,6 +190,14 @@ def test_a_ceiling_keeps_keda_from_going_up_and_never_below_the_least(
     assert scaled["triggers"][0]["metadata"]["msgBacklogThreshold"] == "12"
 
 
+def test_a_long_cooldown_asks_for_no_longer_window_than_an_autoscaler_takes() -> None:
+    model = read({"metadata": {"name": "m"}, "spec": _scaled(cooldownSeconds=86400)})
+    place = Place.of(load(ControllerSettings, ENVIRON), keda=True, pod_monitors=False)
+    scaled = next(each for each in render(model, place) if each["kind"] == "ScaledObject")["spec"]
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert (scaled["cooldownPeriod"], behavior["scaleDown"]) == (86400, {"stabilizationWindowSeconds": 3600})
+
+
 def test_keda_shows_a_token_only_where_there_is_one() -> None:
     kinds = [each["kind"] for each in manifests("remote")]
     assert "TriggerAuthentication" not in kinds
@@ -274,6 +282,8 @@ def test_the_golden_files_are_yaml_that_says_the_same() -> None:
         ("m", {"type": "static", "model": "a\nb"}, "must not contain control characters. It is 'a\\nb'."),
         ("m", {"type": "static", "model": "m", "aliases": ["a\tb"]}, "must not contain control characters"),
         ("m", {"type": "static", "model": "\u6a21" * 100}, "this one has 300"),
+        ("m", {"type": "static", "model": " m"}, "spec.model must not begin or end with a space"),
+        ("m", REMOTE | {"remote": REMOTE["remote"] | {"apiURL": "https://a:0"}}, "spec.remote.apiURL is no address"),
         ("m", None, "AIModel m: Expected `object`, got `null`"),
     ],
 )
