@@ -32,6 +32,13 @@ SQLITE = "sqlite+aiosqlite"
 POSTGRESQL = "postgresql+asyncpg"
 
 
+POSTGRESQL_OPTIONS = {
+    *("host", "port", "user", "password", "database", "passfile", "service", "servicefile", "krbsrvname", "gsslib"),
+    *("ssl", "direct_tls", "target_session_attrs", "command_timeout", "prepared_statement_cache_size"),
+}
+"""What may stand behind the ``?`` of PostgreSQL's URL: of asyncpg's options those that are texts, and SQLAlchemy's."""
+
+
 class UnusableDatabase(Exception):
     """The database cannot be used as it is named: the sentence says what to change."""
 
@@ -40,15 +47,21 @@ def check(url: str) -> URL:
     """The parsed URL. Raises :class:`UnusableDatabase` for a wrong one, without its password."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter with a part of a password that has an @
         raise UnusableDatabase(
             "it is not a database URL; write sqlite+aiosqlite:///data/workernode.db for a file, "
-            "or postgresql+asyncpg://user:password@host/database"
+            "or postgresql+asyncpg://user:password@host/database, with %40 for an @ in the password"
         ) from None
     if parsed.drivername not in (SQLITE, POSTGRESQL):
         raise UnusableDatabase(f"it must begin with {SQLITE}:/// or {POSTGRESQL}://, not with {parsed.drivername}")
     if parsed.drivername == POSTGRESQL and not parsed.database:
         raise UnusableDatabase("it names no database: write one after the host, as in …@host/workernode")
+    # Nothing is repeated: behind a ? in a password may stand the rest of it.
+    if parsed.drivername == POSTGRESQL and parsed.query.keys() - POSTGRESQL_OPTIONS:
+        raise UnusableDatabase(
+            "behind its ? stands an option that asyncpg does not have: for TLS write ssl=require instead of "
+            "sslmode=require, and leave out channel_binding and the like"
+        )
     # A file: URI could name a database in memory in too many ways.
     if parsed.drivername == SQLITE and (parsed.database or ":memory:").startswith((":memory:", "file:")):
         raise UnusableDatabase("it names no file, and a database in memory would forget every charge")

@@ -98,7 +98,8 @@ SPECIAL = {
     "local_command": ["serve 'x"],
     "local_arguments": ["--x 'y"],
     "api_key": [f"{CANARY} x", f"{CANARY}\u00e9", f"{CANARY}\x01"],
-    "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://"],
+    "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://",
+                     f"postgresql+asyncpg://u:p@ss:{CANARY}@host/db", "postgresql+asyncpg://u:p@[::1/db"],
 }  # fmt: skip
 
 

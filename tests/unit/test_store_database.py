@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
@@ -31,12 +33,21 @@ ROW = {"digest": "d", "size_bytes": 1, "reason": "nul", "first_seen_ms": 1, "las
         ("sqlite+aiosqlite:///:memory:", "in memory would forget"),
         ("sqlite+aiosqlite:///file:x?mode=memory&uri=true", "in memory would forget"),
         ("postgresql+asyncpg://someone:hunter2@host", "names no database"),
+        ("postgresql+asyncpg://someone:p@ss:hunter2@host/ledger", "it is not a database URL"),
+        ("postgresql+asyncpg://someone:hunter2@host/ledger?sslmode=require", "for TLS write ssl=require"),
+        ("postgresql+asyncpg://someone:p@ss?hunter2=@host/ledger", "names no database"),
     ],
 )
 def test_an_unusable_url_is_told_in_a_sentence_without_its_password(url: str, sentence: str) -> None:
     with pytest.raises(UnusableDatabase, match=sentence) as caught:
         database.open(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_options_of_a_url_are_those_of_the_driver() -> None:
+    assert database.check("postgresql+asyncpg://host/ledger?ssl=require&prepared_statement_cache_size=0")
+    known = {*inspect.signature(asyncpg.connect).parameters, "prepared_statement_cache_size"}
+    assert known >= database.POSTGRESQL_OPTIONS
 
 
 def test_a_path_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
