@@ -15,7 +15,9 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 def check_readable(path: Path | None) -> Path | None:
     """The path itself, if there is a file to read. Raises ValueError with a sentence."""
-    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+    # Not by Path.is_file, which raises where the file's contents are given instead: they are too long for a name, and
+    # what it raises has them in it.
+    if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
         raise ValueError("it names a file that cannot be read")
     return path
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROLES: tuple[type[Settings], ...] = (GatewaySettings, NodeSettings, ManagementSettings)
 CANARY = "CANARY-0123456789"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY * 20}\n-----END PRIVATE KEY-----"
+"""What somebody may give instead of its file: longer than the name of one can be."""
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
 FREE_TEXT = {
     *("static_answer", "management_host", "pulsar_token_file", "api_key_file", "tokenizer"),
@@ -49,7 +51,7 @@ SPECIAL = {
         "pulsar://a b",
         "pulsar://[::1",
     ],
-    "pulsar_tls_trust_certs": ["/nowhere/ca.pem", "/"],
+    "pulsar_tls_trust_certs": ["/nowhere/ca.pem", "/", PEM],
     "pulsar_tenant": ["a/b", "-a", "a b", "x" * 200],
     "pulsar_namespace_requests": ["public/default", "é"],
     "pulsar_namespace_links": ["*"],
@@ -69,10 +71,10 @@ SPECIAL = {
                            f"async+mongodb://u:{CANARY}@host"],
     "prices_file": ["/nowhere/prices.toml", "/"],
     "time_zone": ["Nowhere/Land", "/etc/passwd", "Europe"],
-    "ssl_certfile": ["/nowhere/cert.pem", "/"],
-    "ssl_keyfile": ["/nowhere/key.pem", "/"],
-    "management_ssl_certfile": ["/nowhere/cert.pem", "/"],
-    "management_ssl_keyfile": ["/nowhere/key.pem", "/"],
+    "ssl_certfile": ["/nowhere/cert.pem", "/", PEM],
+    "ssl_keyfile": ["/nowhere/key.pem", "/", PEM],
+    "management_ssl_certfile": ["/nowhere/cert.pem", "/", PEM],
+    "management_ssl_keyfile": ["/nowhere/key.pem", "/", PEM],
     "management_trusted_proxies": ["*", "proxy.example", "10.0.0.1/8"],
     "trusted_proxies": ["*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80", "127.0.0.1,unix:"],
     "cors_origins": ["app.example", "https://app.example/", "https://", "*,https://a.example", "null", "HTTPS://A", "https://*.a",
