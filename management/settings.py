@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from management.access import OWN_NAME, Access, Person, check_key, parse_keys
 from management.database_settings import DatabaseSettings
 from management.ledger.books import Books
-from process.host import check_proxies, is_loopback
+from process.host import check_host, check_proxies, is_loopback
 from process.tls import check_pair, check_readable
 from store.prices import PriceList, read_prices
 
@@ -134,6 +134,11 @@ class ManagementSettings(DatabaseSettings):
         if path is not None:
             read_prices(path)
         return path
+
+    @field_validator("management_host")
+    @classmethod
+    def _usable_host(cls, host: str) -> str:
+        return check_host(host)
 
     @field_validator("management_trusted_proxies")
     @classmethod

@@ -26,7 +26,7 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY * 20}\n-----END PRIVATE KEY-----"
 """What somebody may give instead of its file: longer than the name of one can be."""
 SECRETS_THAT_CANNOT_BE_WRONG = {"pulsar_token", "management_key"}
 FREE_TEXT = {
-    *("static_answer", "management_host", "pulsar_token_file", "api_key_file", "tokenizer"),
+    *("static_answer", "pulsar_token_file", "api_key_file", "tokenizer"),
     "service_account_dir",
     "metadata_tags",
     *("model_path", "local_program", "local_log", "lora", "revision", "chat_template"),
@@ -59,6 +59,7 @@ SPECIAL = {
     "res_topic_name": ["a/b", "non-persistent://public/default/results", "persistent://a/b", "x y", "x" * 300],
     "host": ["not a host", "http://127.0.0.1", "gateway:8081", "127.0.0.1\n"[:9] + "/8", "é"],
     "node_host": ["not a host", "::zz"],
+    "management_host": ["not a host", "http://127.0.0.1", "a\nb"],
     "api_keys": [CANARY[:7], f"{CANARY},", f"{CANARY},{CANARY}", f"a:{CANARY},a:{CANARY}x", f":{CANARY}", f"{CANARY} x",
                  f"{CANARY}é", f"{'n' * 65}:{CANARY}"],
     "management_keys": [CANARY, f"a:{CANARY}", f"a=owner:{CANARY}", f"=reader:{CANARY}", f"a=reader:{CANARY[:7]}",
