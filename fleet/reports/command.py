@@ -117,6 +117,7 @@ def _timeline_rows(answer: Any) -> list[dict[str, Any]]:
                 "node": data.get("node"),
                 "tokens": used.get("prompt_tokens", 0) + used.get("completion_tokens", 0),
                 "error": data.get("error_code"),
+                "message": data.get("message"),
             }
         )
     return rows

@@ -22,6 +22,7 @@ def node_rows(answer: Any) -> list[Row]:
             "busy": f"{row['busy']}/{row['slots']}" if row["present"] else None,
             "oldest": _age(min((each["taken_ms"] for each in row["running"]), default=None), now_ms),
             "service_ms": row["service_ms"],
+            "node": row["node"],
             "host": row["host"],
             "version": row["version"],
             "last_error": row["last_error"]["code"] if row["last_error"] else None,

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fleet.__main__ import main
+from fleet.reports.management import Management
 from fleet.start.printer import Printer
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +134,14 @@ def test_an_address_of_management_that_can_be_none_is_a_wrong_setting(tmp_path: 
     code, said = run(tmp_path, subprocess.DEVNULL, "nodes", MANAGEMENT_URL=url)
     assert (code, said.partition(":")[0]) == (2, "MANAGEMENT_URL")
     assert "secret" not in said
+
+
+def test_the_timeline_of_a_request_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"status": "refused", "error_code": "upstream_refused", "message": "No such voice."}
+    event = {"time": "2026-01-31T12:00:00Z", "type": "io.workernode.request.failed", "data": data}
+    monkeypatch.setattr(Management, "get", lambda *_: {"events": [{"event": event}]})
+    result = CliRunner().invoke(main, ["requests", "req_x"])
+    assert result.output.splitlines()[1].endswith("upstream_refused  No such voice.")
 
 
 def test_the_file_of_a_database_that_nobody_named_is_told_whole(tmp_path: Path) -> None:

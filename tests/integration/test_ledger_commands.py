@@ -104,7 +104,9 @@ async def test_usage_money_and_tags_are_shown_as_tables_and_as_json(house: House
     assert await house.run("requests", "--status", "failed") == "No such request has ended.\n"
     timeline = await house.run("requests", ends[0]["request_id"])
     assert "request.billed" in timeline
-    assert "static" in await house.run("nodes")
+    nodes = await house.run("nodes")
+    assert "static" in nodes
+    assert ends[0]["node"] in nodes  # what orders name where two nodes have one name
     assert json.loads(await house.run("nodes", "--json"))["data"][0]["state"] == "ready"
     assert "day" in await house.run("usage", "--by", "day")
     with contextlib.closing(sqlite3.connect(house.path, isolation_level=None)) as another:
