@@ -186,4 +186,7 @@ def _tell_failure(sentence: str, error: Exception) -> None:
 
 def _no_room(budget: Budget) -> str:
     size = f"{amount.shown(budget.amount_max)} {budget.currency}"
-    return f"The budget of {budget.id} has no room for this request. It is {size}."
+    return (
+        f"The budget of {budget.id} has no room for this request. It is {size}, and less of it is left than the "
+        "request may cost at most; max_tokens bounds that."
+    )
