@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.start.ending import CannotStart, Ending
+from process.settings import SECONDS_MAX
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -43,10 +44,14 @@ class StartSettings(BaseModel):
     )
 
     start_wait_s: float = Field(
-        90.0, gt=0, alias="START_WAIT_S", description="seconds that broker and roles may each take to be ready"
+        90.0,
+        gt=0,
+        le=SECONDS_MAX,
+        alias="START_WAIT_S",
+        description="seconds that broker and roles may each take to be ready",
     )
     stop_wait_s: float = Field(
-        40.0, gt=0, alias="STOP_WAIT_S", description="seconds to stop everything, before it is killed"
+        40.0, gt=0, le=SECONDS_MAX, alias="STOP_WAIT_S", description="seconds to stop everything, before it is killed"
     )
 
     @property

@@ -119,6 +119,14 @@ def test_nothing_is_started_for_a_broker_of_somebody_else(tmp_path: Path) -> Non
     assert [at.setting for at in fleet_plan.addresses(choice, settings)] == ["PORT", "MANAGEMENT_PORT", "NODE_PORT"]
 
 
+@pytest.mark.parametrize("value", ["1e999", "nan", "86401", "0"])
+@pytest.mark.parametrize("name", ["START_WAIT_S", "STOP_WAIT_S"])
+def test_a_start_waits_for_a_day_at_most(name: str, value: str) -> None:
+    with pytest.raises(CannotStart, match=f"{name}={value}: ") as wrong:
+        StartSettings.read({name: value})
+    assert wrong.value.ending is Ending.SETTING
+
+
 def test_a_directory_is_run_with_our_conf_and_left_as_it_is(tmp_path: Path, tools: None) -> None:
     home = pulsar_in(tmp_path / "apache-pulsar")
     settings = StartSettings.read({"PULSAR_PORT": "16650"})
