@@ -62,7 +62,7 @@ class NodeSettings(LocalSettings, InCluster):
         ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
     )
     context_length: int | None = Field(
-        None, ge=1, description="tokens that prompt and answer may have together, if it is known"
+        None, ge=1, le=10**9, description="tokens that prompt and answer may have together, if it is known"
     )
     static_answer: str = Field(
         "This is the static responder of WorkerNode: the way from your client to a node and back works.",

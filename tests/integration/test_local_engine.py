@@ -274,12 +274,19 @@ async def test_an_engine_that_cannot_start_is_given_up_with_a_sentence_and_recov
     assert kinds.count("node.misconfigured") == 1
 
 
-@pytest.mark.parametrize("metrics", ["ÿ", "vllm:num_requests_running NaN\n", "vllm:kv_cache_usage_perc +Inf\n"])
+@pytest.mark.parametrize(
+    ("metrics", "model"),
+    [
+        ("ÿ", '"no object"'),
+        ("vllm:num_requests_running NaN\n", '{"max_model_len": -1}'),
+        ("vllm:kv_cache_usage_perc +Inf\n", '{"max_model_len": 1000000000000000019884624838656}'),
+    ],
+)
 async def test_an_engine_may_tell_of_itself_what_it_likes(
-    local: LocalModel, fleet: InProcessFleet, looked: list[Figures], metrics: str
+    local: LocalModel, fleet: InProcessFleet, looked: list[Figures], metrics: str, model: str
 ) -> None:
     local.say("metrics", metrics)
-    local.say("models", '{"data": ["no object"]}')
+    local.say("models", f'{{"data": [{model}]}}')
     gateway, node = await fleet.gateway(), await fleet.node(**local.program("vllm"))
     await known(gateway, node.model)
     await until(lambda: len(looked) > 2)

@@ -267,6 +267,7 @@ def _told(details: EngineDetails, models: Any) -> EngineDetails:
         endpoints = tuple(name for name in endpoints if name in model["endpoints"]) or endpoints
     return replace(
         details,
-        context_length=details.context_length or (context if isinstance(context, int) else None),
+        # Whatever it says where there is no limit (-1, or 10^30): a heartbeat with that would be read by nobody.
+        context_length=details.context_length or (context if type(context) is int and 0 < context < 10**9 else None),
         endpoints=endpoints,
     )
