@@ -10,7 +10,7 @@ import click
 from broker import access as rules
 from fleet.access.admin import Admin, Refused, patiently
 from fleet.admin_settings import AdminSettings
-from process.settings import WrongSettings, load
+from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
 from wire.errors import InvalidName
 
 
@@ -45,6 +45,9 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
         patiently(grant, wait_s, lambda why: click.echo(f"{why} Trying again.", err=True))
     except WrongSettings as wrong:
         raise click.UsageError(str(wrong)) from None
-    except (Refused, InvalidName, ValueError, OSError) as error:
+    except (InvalidName, ValueError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_WRONG_SETTING)
+    except (Refused, OSError) as error:
         click.echo(str(error), err=True)
         sys.exit(1)

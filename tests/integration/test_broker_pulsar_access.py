@@ -226,7 +226,7 @@ async def test_what_is_not_granted_is_refused(granted_server: PulsarServer, role
 def test_access_needs_a_namespace_for_each_kind_of_word() -> None:
     ran = _access("--show", PULSAR_NAMESPACE_LINKS="requests")
     assert (ran.returncode, ran.stderr) == (
-        1,
+        2,
         "Set PULSAR_NAMESPACE_REQUESTS, PULSAR_NAMESPACE_LINKS and PULSAR_NAMESPACE_RESULTS to three namespaces: "
         "in one that they share a role would get more than it needs.\n",
     )
