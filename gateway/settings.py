@@ -19,6 +19,8 @@ from process.host import is_loopback
 from process.settings import EMBEDDED_URL, SECONDS_MAX, ObjectName, split
 from store.prices import read_prices
 
+_NAMED_BY = "MODELS, MODEL_ALIASES or MODELS_FILE"
+
 
 class GatewaySettings(HttpSettings):
     """Whom to let in, what to serve, and how much of anything to hold."""
@@ -188,9 +190,13 @@ class GatewaySettings(HttpSettings):
         names, aliases = self.model_names, self.model_names.aliases
         for alias, model in aliases.items():
             if alias in names.declared:
-                raise ValueError(f"{alias!r} is declared as a model and as an alias of {model!r}: keep one of the two")
+                raise ValueError(
+                    f"{alias!r} is declared as a model and as an alias of {model!r}: keep one of the two in {_NAMED_BY}"
+                )
             if model in aliases:
-                raise ValueError(f"{alias!r} is an alias of {model!r}, which is one itself: name the model behind it")
+                raise ValueError(
+                    f"{alias!r} is an alias of {model!r}, which is one itself: name the model behind it in {_NAMED_BY}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -275,7 +281,9 @@ class GatewaySettings(HttpSettings):
         aliases: dict[str, str] = {}
         for alias, name in pairs:
             if aliases.setdefault(alias, name) != name:
-                raise ValueError(f"{alias!r} is an alias of {aliases[alias]!r} and of {name!r}: keep one of the two")
+                raise ValueError(
+                    f"{alias!r} is an alias of {aliases[alias]!r} and of {name!r}: keep one of the two in {_NAMED_BY}"
+                )
         default = aliases.get(self.default_model, self.default_model)
         return ModelNames(declared, aliases, default or None)
 

@@ -97,6 +97,7 @@ def test_without_a_default_a_model_must_be_named() -> None:
 )
 def test_names_that_mean_two_things_are_refused(env: dict[str, str], words: str) -> None:
     assert words in problem(**env)
+    assert "MODEL_ALIASES" in problem(**env)
 
 
 @pytest.mark.parametrize(
