@@ -74,7 +74,7 @@ async def _check_round_trip(broker: Broker, topic: str) -> Finding:
     if took_ms < SLOW_MS:
         return ok(name, f"A message goes there and back in {took_ms:.1f} ms.", took_ms)
     sentence = f"A message takes {took_ms:.1f} ms there and back, as it does with Pulsar's default of 10 ms."
-    return warn(name, sentence, f"If it is not the way to the broker: {DELAY_REMEDY}", took_ms)
+    return warn(name, sentence, f"If neither the way to the broker nor a busy machine is why: {DELAY_REMEDY}", took_ms)
 
 
 async def _round_trip_ms(broker: Broker, topic: str) -> float:
