@@ -11,7 +11,7 @@ from tests.model_ready import ready
 from workernode.local.server.flags import read as read_flags
 from workernode.local.server.front.asked import Chat, read
 from workernode.local.server.front.problem import Problem
-from workernode.local.server.front.tokens import Tokens
+from workernode.local.server.front.tokens import Prompt, Tokens
 from workernode.local.server.front.tools import HERMES, format_of
 
 PLAIN = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
@@ -47,6 +47,42 @@ def test_of_two_templates_the_one_for_tools_is_for_requests_with_them() -> None:
         ready(tool_template="<tool_call>"), read_flags(["--model", "m", "--chat-template", PLAIN + "{{ 1 }}"], {})
     )
     assert own.tool_template == PLAIN + "{{ 1 }}"
+
+
+def test_tools_of_another_type_than_functions_are_refused_and_not_called_as_functions() -> None:
+    custom: Any = {"type": "custom", "custom": {"name": "f", "description": "Anything."}}
+    tokens = made("{{ tools | length }} <tool_call>")
+    with pytest.raises(Problem, match="of the type function only") as raised:
+        rendered(tokens, ("user", "hi"), tools=[TOOL, custom])
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "tools")
+    assert rendered(tokens, ("user", "hi"), tools=[{"function": {"name": "f"}}]) == "1 <tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("function_call", {"name": "f", "arguments": "{}"}), ("audio", {"id": "audio_1"})]
+)
+def test_what_a_message_holds_that_no_template_is_given_is_refused_and_null_is_nothing(name: str, value: Any) -> None:
+    def read_with(given: Any) -> Prompt:
+        said = {"role": "assistant", "content": "a", name: given}
+        return made().of_chat(read(msgspec.json.encode({"messages": [said]}), Chat))
+
+    assert made().text(read_with(None).tokens) == "[assistant]a"
+    with pytest.raises(Problem, match=f"reads no {name}") as raised:
+        read_with(value)
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", f"messages[0].{name}")
+
+
+@pytest.mark.parametrize("name", ["audio", "functions", "function_call", "moderation", "modalities", "verbosity", "x"])
+def test_an_option_that_is_not_supported_may_be_written_down_as_null(name: str) -> None:
+    assert rendered(made(), ("user", "hi"), **{name: None}) == "[user]hi"
+    with pytest.raises(Problem, match=f"does not support '{name}'") as raised:
+        rendered(made(), ("user", "hi"), **{name: "anything"})
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", name)
+
+
+def test_options_that_change_no_text_may_be_there() -> None:
+    options = {"prompt_cache_options": {"mode": "implicit"}, "prediction": {"type": "content", "content": "hi"}}
+    assert rendered(made(), ("user", "hi"), **options, safety_identifier="s", modalities=["text"]) == "[user]hi"
 
 
 def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> None:

@@ -18,11 +18,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 N = TypeVar("N", int, float)
 
 _WITHOUT_EFFECT = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+    {"user", "metadata", "store", "service_tier", "safety_identifier", "prediction"}
+    | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
     | {"best_of", "suffix", "modalities", "verbosity"}
 )
 """Fields beside the declared ones that may stand there; some of them only with certain values, see :func:`read`."""
-_ONLY = {"modalities": (None, ["text"]), "verbosity": (None, "medium"), "suffix": (None, "")}
+_ONLY = {"modalities": ["text"], "verbosity": "medium", "suffix": ""}
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Choices = Annotated[int, Meta(ge=1, le=128)]
@@ -69,6 +70,8 @@ class Message(msgspec.Struct, omit_defaults=True):
     tool_calls: list[dict[str, Any]] | None = None
     reasoning_content: str | None = None
     refusal: Any = None
+    function_call: Any = None
+    audio: Any = None
 
 
 class Chat(Asked, kw_only=True):
@@ -129,10 +132,12 @@ def read(body: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem("The body is no JSON object.") from None
     known = kind.__struct_fields__
-    for name in fields:
+    for name, value in fields.items():
+        if value is None:
+            continue  # what clients write down that do not use an option
         if name not in known and name not in _WITHOUT_EFFECT:
             raise unsupported(name)
-        if name in _ONLY and fields[name] not in _ONLY[name]:
+        if name in _ONLY and value != _ONLY[name]:
             raise unsupported(name)
     try:
         return msgspec.convert(fields, kind)

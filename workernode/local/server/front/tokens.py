@@ -114,6 +114,8 @@ class Tokens:
             )
         if tools and "tools" not in template.text:
             raise Problem("This model's chat template knows no tools.", code="unsupported_parameter", param="tools")
+        if any(tool.get("type") not in (None, "function") for tool in tools or ()):
+            raise unsupported("tools", "This model server knows tools of the type function only.")
         if effort is not None and "reasoning_effort" not in template.text:
             raise unsupported("reasoning_effort")
         if continues and messages[-1].role != "assistant":
@@ -208,6 +210,10 @@ def _template_of(setting: str) -> str:
 
 def _plain(message: Message, number: int) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(message)
+    for name in ("function_call", "audio"):
+        if name in fields:
+            where = f"messages[{number}].{name}"
+            raise unsupported(where, f"This model server reads no {name} in a message.")
     fields.setdefault("content", "")
     content = fields["content"]
     if isinstance(content, list):
