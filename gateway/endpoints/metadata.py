@@ -25,10 +25,10 @@ def tags(metadata: JsonValue) -> dict[str, str]:
 
     What cannot is no error: providers may know more forms.
     """
-    if metadata is UNSET or not bytes(metadata).startswith(b"{"):
-        return {}
     found: dict[str, str] = {}
-    with contextlib.suppress(msgspec.DecodeError):  # an escape that stands for no character, which nobody read so far
+    if metadata is UNSET:
+        return found
+    with contextlib.suppress(msgspec.DecodeError):  # no object, or half of a character, which nobody looked for so far
         for name, value in _fields.decode(metadata).items():
             if (
                 len(found) < METADATA_TAGS_MAX
