@@ -37,7 +37,7 @@ def test_a_providers_host_tells_its_dialect(host: str, name: str) -> None:
 
 
 def test_a_dialect_may_be_named_with_more_adapters_or_made_of_them_alone() -> None:
-    assert dialect_named("") is None
+    assert dialect_named("") is dialect_named(" , ") is None
     vllm = dialect_named("vllm")
     assert vllm is not None
     assert vllm.adapters == {"system-role"}
@@ -64,6 +64,17 @@ def test_the_page_tells_every_dialect_and_every_adapter() -> None:
     for dialect in DIALECTS:
         assert told[dialect.name] & set(get_args(Adapter)) == dialect.adapters, dialect.name
     assert set(get_args(Adapter)) <= set(told)
+
+
+def test_the_page_tells_the_hosts_of_every_dialect() -> None:
+    _, _, table = PAGE.read_text(encoding="utf-8").partition("| dialect | adapters | chosen for |\n")
+    rows = re.findall(r"^\| `(\S+)` \|.*\| (.*) \|$", table.partition("\n\n")[0], re.M)
+    told = {name: set(re.findall(r"`\*?([a-z.]+)`", hosts)) for name, hosts in rows}
+    assert told.pop(DIALECTS[0].name) == {"api.openai.com"}
+    assert told == {dialect.name: set(dialect.hosts) for dialect in DIALECTS[1:]}
+    for dialect in DIALECTS:
+        for host in dialect.hosts:
+            assert dialect_at(f"ours{host}" if host.startswith(".") else host) is dialect
 
 
 def sent(fields: dict[str, Any], *adapters: Adapter, endpoint: Any = "chat/completions", stream: bool = False) -> Any:

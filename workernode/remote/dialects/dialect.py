@@ -42,7 +42,7 @@ def _dialect(name: str, *adapters: Adapter, hosts: tuple[str, ...] = ()) -> Dial
 
 
 DIALECTS = (
-    _dialect("openai", hosts=("api.openai.com", ".api.openai.com")),
+    _dialect("openai"),
     _dialect(
         "azure",
         "api-key-header",
@@ -65,7 +65,7 @@ DIALECTS = (
     _dialect("vllm", "system-role"),
     _dialect("gateway", "time-left"),
 )
-"""The first is what a provider is taken for that nothing is known of."""
+"""The first is what a provider is taken for whose host is none of theirs."""
 
 _BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
 
