@@ -31,6 +31,8 @@ def test_every_header_of_the_api_may_be_sent_and_of_others_openais_clients_own_a
     assert answer is not None
     assert answer[b"access-control-allow-headers"].decode().split(", ") == [*sorted(SENT), "x-stainless-os"]
     assert {"authorization", "content-type", "traceparent", "x-client-request-id", "x-request-timeout-ms"} <= SENT
+    of_openais_clients = {"accept", "idempotency-key", "openai-beta", "openai-organization", "openai-project"}
+    assert of_openais_clients | {"tracestate", "user-agent"} <= SENT
 
 
 def test_only_a_browsers_question_is_a_preflight() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.http.model_list import listed, shown
+from gateway.models.file import FILE_BYTES_MAX
 from gateway.models.register import Models
 from gateway.settings import GatewaySettings
 from process.settings import WrongSettings, load
@@ -119,6 +120,35 @@ def test_a_models_file_that_cannot_be_used_is_named(text: str, tmp_path: Path) -
     path = tmp_path / "models.toml"
     path.write_text(text, errors="surrogateescape")
     assert problem(MODELS_FILE=str(path)).startswith("MODELS_FILE: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("owned_by", ["x", "x" * 256], ["", "x" * 257]),
+        ("description", ["", "x" * 1000], ["x" * 1001]),
+        ("context_length", [1, 10_000_000], [0, -1, 1.5]),
+    ],
+)
+def test_what_is_declared_of_a_model_has_its_bounds(
+    field: str, good: list[object], bad: list[object], tmp_path: Path
+) -> None:
+    path = tmp_path / "models.toml"
+    for value in good:
+        path.write_text(f'[[model]]\nname = "a"\n{field} = {value!r}\n')
+        settings(MODELS_FILE=str(path))
+    for value in bad:
+        path.write_text(f'[[model]]\nname = "a"\n{field} = {value!r}\n')
+        assert f"$.model[0].{field}" in problem(MODELS_FILE=str(path))
+
+
+def test_a_models_file_that_is_not_there_or_is_too_large_is_told_as_such(tmp_path: Path) -> None:
+    assert "cannot be read" in problem(MODELS_FILE=str(tmp_path / "none"))
+    path = tmp_path / "models.toml"
+    path.write_text('[[model]]\nname = "a"\n'.ljust(FILE_BYTES_MAX))
+    settings(MODELS_FILE=str(path))
+    path.write_text('[[model]]\nname = "a"\n'.ljust(FILE_BYTES_MAX + 1))
+    assert f"more than {FILE_BYTES_MAX} bytes" in problem(MODELS_FILE=str(path))
 
 
 def test_models_are_listed_with_what_was_declared_and_what_their_nodes_say(file: Path) -> None:
