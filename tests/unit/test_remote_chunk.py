@@ -406,3 +406,38 @@ def _beginning(at: int) -> dict[str, Any]:
 def test_what_is_no_function_is_called_as_it_is() -> None:
     custom = {"index": 0, "id": "call_0", "type": "custom", "custom": {"name": "code", "input": "print()"}}
     assert deltas(chunk({"tool_calls": [custom]}), chunk({}, "tool_calls"))[0]["tool_calls"] == [custom]
+
+
+def test_what_stands_beside_the_usage_comes_with_it_and_what_stands_alone_at_its_place() -> None:
+    moderated = json.dumps({"id": "a", "choices": [], "moderation": {"input": {"type": "moderation_results"}}}).encode()
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    cited = json.dumps({"id": "a", "choices": [], "usage": usage, "citations": ["https://a"]}).encode()
+    taken = chunks(usage_asked=True)
+    (line,) = taken.take([moderated, cited]).splitlines()
+    assert json.loads(line)["moderation"] == {"input": {"type": "moderation_results"}}
+    assert taken.usage is not None
+    last = json.loads(taken.last(taken.usage))
+    assert (last["usage"], last["citations"], last["choices"]) == (usage, ["https://a"], [])
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [
+            {"tool_calls": [{"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": ""}}]},
+            {"tool_calls": [{"index": 0, "custom": {"input": "any "}}]},
+            {"tool_calls": [{"index": 0, "custom": {"input": "text"}}]},
+        ],
+        [{"audio": {"id": "a", "transcript": "hi"}}, {"audio": {"data": "AAAA"}}, {"audio": {"expires_at": 1}}],
+        [{"content": "a", "annotations": [{"type": "url_citation", "url_citation": {"url": "https://a"}}]}],
+        [{"refusal": "No"}, {"refusal": "."}],
+    ],
+    ids=["custom_tool", "audio", "annotations", "refusal"],
+)
+def test_what_openai_streams_beside_text_passes_as_it_is(deltas: list[dict[str, Any]]) -> None:
+    said = [{"role": "assistant", "content": None}, *deltas]
+    taken = chunks()
+    lines = taken.take([*(chunk(delta, obfuscation="x" * n) for n, delta in enumerate(said)), chunk(finish="stop")])
+    shown = [json.loads(line) for line in (lines + taken.endings()).splitlines()]
+    assert [each["choices"][0]["delta"] for each in shown] == [*said, {}]
+    assert [each["obfuscation"] for each in shown[:-1]] == ["x" * n for n in range(len(said))]
