@@ -79,7 +79,7 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
     }
     if try_it:
         _say("Trying one prompt.")
-        _say(f"It says: {trial({**environ, **values}, _say)!r}")
+        _say(trial({**environ, **values}, _say))
     env_file.write(ENV_FILE, values)
     _say(f"{ENV_FILE} is written. ./start.sh serves the model as {name!r}.")
 

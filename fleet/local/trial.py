@@ -13,10 +13,17 @@ from workernode.static.engine import StaticEngine
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from wire.request import Endpoint
     from workernode.local.supervisor import Report
 
 PROMPT = "Say hello in one short sentence."
 TOKENS_MAX = 24
+QUESTIONS: dict[Endpoint, dict[str, Any]] = {
+    "chat/completions": {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": TOKENS_MAX},
+    "completions": {"prompt": PROMPT, "max_tokens": TOKENS_MAX},
+    "embeddings": {"input": PROMPT},
+}
+"""The first that the model serves: one without a chat template takes no chats, an encoder makes vectors only."""
 ANSWER_WAIT_S = 300.0
 
 
@@ -25,7 +32,7 @@ class TrialFailed(Exception):
 
 
 def trial(environ: Mapping[str, str], say: Callable[[str], None]) -> str:
-    """Start the model, ask it, stop it. Returns what it said. Raises :class:`TrialFailed`."""
+    """Start the model, ask it, stop it. Returns what it said, as a sentence. Raises :class:`TrialFailed`."""
     return asyncio.run(_trial(environ, say))
 
 
@@ -55,9 +62,17 @@ async def _trial(environ: Mapping[str, str], say: Callable[[str], None]) -> str:
 
 
 async def _ask(engine: LocalEngine, model: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": TOKENS_MAX}
-    told: Any = await engine.ask("POST", "/v1/chat/completions", body, wait_s=ANSWER_WAIT_S)
+    endpoint = next(name for name in QUESTIONS if name in engine.details.endpoints)
+    question = {"model": model, **QUESTIONS[endpoint]}
+    told: Any = await engine.ask("POST", f"/v1/{endpoint}", question, wait_s=ANSWER_WAIT_S)
     try:
-        return str(told["choices"][0]["message"]["content"])
+        return _answer(endpoint, told)
     except (TypeError, KeyError, IndexError):
         raise TrialFailed("The model came up, but did not answer a prompt.") from None
+
+
+def _answer(endpoint: Endpoint, told: Any) -> str:
+    if endpoint == "embeddings":
+        return f"It makes vectors of {len(told['data'][0]['embedding'])} numbers."
+    choice = told["choices"][0]
+    return f"It says: {choice['text'] if endpoint == 'completions' else choice['message']['content']!r}"

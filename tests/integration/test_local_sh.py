@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from fleet.local import env_file, hub
 from fleet.local.machine import Machine, NotEnough, require_disk, require_memory
 from fleet.local.model import NoSuchModel, model_of
+from fleet.local.trial import _ask
 from fleet.start.environment import complete
 from tests.local_model import LocalModel
 
@@ -51,6 +54,27 @@ def test_a_model_that_does_not_come_up_is_told_and_nothing_is_written(tmp_path: 
     assert "The engine does not know this model's architecture." in done.stderr
     assert not (tmp_path / ".env.local").exists()
     assert local.left() == []
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "answer", "said"),
+    [
+        (("chat/completions", "completions"), {"choices": [{"message": {"content": "Hi"}}]}, "It says: 'Hi'"),
+        (("completions", "embeddings"), {"choices": [{"text": " there"}]}, "It says: ' there'"),
+        (("embeddings",), {"data": [{"embedding": [0.6, 0.8]}]}, "It makes vectors of 2 numbers."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_model_is_tried_at_an_endpoint_that_it_serves(endpoints: Any, answer: Any, said: str) -> None:
+    asked = []
+
+    async def ask(method: str, path: str, body: Any, *, wait_s: float) -> Any:
+        asked.append((method, path, body["model"]))
+        return answer
+
+    engine: Any = SimpleNamespace(details=SimpleNamespace(endpoints=endpoints), ask=ask)
+    assert asyncio.run(_ask(engine, "m")) == said
+    assert asked == [("POST", f"/v1/{endpoints[0]}", "m")]
 
 
 def test_weights_that_a_model_has_twice_are_counted_and_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
