@@ -50,7 +50,6 @@ def _bytes_in(place: Path) -> int:
 
 def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.file_download import repo_folder_name
 
     place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=flags.model, repo_type="model")
@@ -64,5 +63,5 @@ def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path
             return Path(
                 snapshot_download(flags.model, revision=flags.revision, allow_patterns=patterns, ignore_patterns=TWICE)
             )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # what clients of HTTP raise has no class in common with what the hub's library does
         raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {first_line(error)}") from None
