@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from array import array
 from concurrent.futures import ThreadPoolExecutor
@@ -168,21 +169,50 @@ def test_an_encoder_reads_no_more_than_it_has_positions(
     assert model.embed([[5] * model.ready.context_length])
 
 
-def test_an_input_that_breaks_the_model_is_refused_and_harms_nobody(tmp_path: Path, tiny_folder: Path) -> None:
-    made(tmp_path, tiny_folder, "bert")
-    model = loaded(tmp_path)
+def said_of(model: Any, *asked: Embed) -> list[Any]:
+    """What the step process tells of requests, until the last one has its vectors."""
     ours, theirs = socket.socketpair()
     frames, said = Frames(Report), list[Any]()
     with ours, theirs, ThreadPoolExecutor() as threads:
         running = threads.submit(step_process.StepProcess(theirs).run, model)
-        ours.sendall(framed([Embed(1, [[5] * 200]), Embed(2, [[5]])], msgspec.msgpack.Encoder()))
+        ours.sendall(framed(list(asked), msgspec.msgpack.Encoder()))
         while not any(isinstance(each, Vectors) for each in said):
             said += frames.feed(ours.recv(2**20))
         ours.shutdown(socket.SHUT_WR)
         assert isinstance(running.exception(), step_process.PipeClosed)
+    assert [each.request for each in said if isinstance(each, Vectors)] == [asked[-1].request]
+    return said
+
+
+def test_an_input_that_breaks_the_model_is_refused_and_harms_nobody(tmp_path: Path, tiny_folder: Path) -> None:
+    made(tmp_path, tiny_folder, "bert")
+    said = said_of(loaded(tmp_path), Embed(1, [[5] * 200]), Embed(2, [[5]]))
     (refused,) = (each for each in said if isinstance(each, Refusal))
     assert (refused.request, refused.http_status, refused.code) == (1, 500, "internal_error")
-    assert [each.request for each in said if isinstance(each, Vectors)] == [2]
+
+
+@pytest.mark.parametrize("family", ["bert", "decoder"])
+def test_numbers_that_overflow_are_no_vector(tmp_path: Path, tiny_folder: Path, family: str) -> None:
+    """As T5's do in float16: in JSON they would be null."""
+    from safetensors.torch import load_file, save_file
+
+    if family == "decoder":
+        shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    else:
+        made(tmp_path, tiny_folder, family)
+    weights = load_file(tmp_path / "model.safetensors")
+    (name,) = (name for name in weights if name.endswith(("word_embeddings.weight", "embed_tokens.weight")))
+    weights[name][7] = torch.inf
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    said = said_of(loaded(tmp_path), Embed(1, [[5], [5, 7]]), Embed(2, [[5]]))
+    (refused,) = (each for each in said if isinstance(each, Refusal))
+    assert (refused.request, refused.http_status, refused.code) == (1, 500, "server_error")
+    assert "DTYPE=bfloat16 or float32" in refused.message
+    weights[name][:] = torch.inf
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CannotServe, match="The model's numbers overflow here") as raised:
+        loaded(tmp_path)
+    assert raised.value.kind == "usage"
 
 
 def test_a_chat_model_embeds_by_its_last_token(tiny_folder: Path) -> None:

@@ -106,6 +106,14 @@ class Refusal(msgspec.Struct, tag="refusal", array_like=True):
     param: str | None = None
 
 
+OVERFLOW = "The model's numbers overflow here. If its dtype is float16, DTYPE=bfloat16 or float32 helps."
+
+
+def overflown(request: int) -> Refusal:
+    """The model's numbers are none: there is nothing to answer with."""
+    return Refusal(request, "server_error", OVERFLOW, 500)
+
+
 class Progress(msgspec.Struct, tag="progress", array_like=True):
     """Not ready yet. ``share`` is 0 to 1."""
 

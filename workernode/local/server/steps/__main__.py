@@ -23,7 +23,18 @@ from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import Flags
 from workernode.local.server.pipe import Frames, framed
 from workernode.local.server.steps.files import find_folder
-from workernode.local.server.words import Cancel, Command, Embed, Ended, Figures, Progress, Refusal, Submit, Vectors
+from workernode.local.server.words import (
+    Cancel,
+    Command,
+    Embed,
+    Ended,
+    Figures,
+    Progress,
+    Refusal,
+    Submit,
+    Vectors,
+    overflown,
+)
 
 if TYPE_CHECKING:
     from workernode.local.server.steps.model import Model
@@ -112,7 +123,9 @@ class StepProcess:
         try:
             done += model.embed(inputs)
         except Exception as error:
-            if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            if isinstance(error, OverflowError):
+                refusal = overflown(asked.request)
+            elif isinstance(error, MemoryError) or "memory" in str(error).lower():
                 refusal = Refusal(asked.request, "out_of_memory", _NO_MEMORY, 503)
             elif model.ready.device == "cpu":
                 logging.getLogger(__name__).exception("The model could not be asked for embeddings.")

@@ -20,7 +20,7 @@ from workernode.local.server.steps.growth import growing
 from workernode.local.server.steps.row import Row
 from workernode.local.server.steps.schedule import Schedule
 from workernode.local.server.steps.steps import Steps
-from workernode.local.server.words import Defaults, Ready
+from workernode.local.server.words import OVERFLOW, Defaults, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,7 +179,10 @@ def _encoder(
     def embed(inputs: list[list[int]]) -> list[bytes]:
         return pooling.embed(inputs, lambda texts: pooling.encode(model, padding, texts), pool)
 
-    embed([tokenizer.encode("warm")])
+    try:
+        embed([tokenizer.encode("warm")])
+    except OverflowError:
+        raise CannotServe("usage", OVERFLOW) from None
     ready = _ready(tokenizer, model, flags, context, row_invariant=None, pool=pool, device=device)
     return Model(ready, None, embed)
 
@@ -269,6 +272,8 @@ def _compare(model: Any, forward: Forward, attention: str) -> None:
             "architecture",
             f"{type(model).__name__} cannot be batched here: {str(error)[:200] or type(error).__name__}.",
         ) from None
+    if not own.isfinite().all():
+        raise CannotServe("usage", OVERFLOW)
     difference = float((ours - own).norm() / own.norm())
     if not difference <= _DIFFERENCE_MAX.get(model.dtype, 0.1):
         raise CannotServe(

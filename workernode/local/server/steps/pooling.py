@@ -152,6 +152,12 @@ def encode(model: Any, padding: int, inputs: list[list[int]]) -> list[torch.Tens
 def embed(
     inputs: list[list[int]], states_of: Callable[[list[list[int]]], list[torch.Tensor]], pooling: Pooling
 ) -> list[bytes]:
-    """A vector for each input, as little-endian float32. Whoever joins chunks of a text normalises it."""
+    """A vector for each input, as little-endian float32. Whoever joins chunks of a text normalises it.
+
+    Raises OverflowError where the model's numbers are none.
+    """
     with torch.inference_mode():
-        return [pooling.vector(states).cpu().numpy().astype("<f4").tobytes() for states in states_of(inputs)]
+        vectors = [pooling.vector(states).cpu() for states in states_of(inputs)]
+    if not all(vector.isfinite().all() for vector in vectors):
+        raise OverflowError
+    return [vector.numpy().astype("<f4").tobytes() for vector in vectors]

@@ -14,7 +14,7 @@ from workernode.local.server.steps.row import Row
 from workernode.local.server.steps.sampler import Taste, choose
 from workernode.local.server.steps.speech import Speech, logprobs_of
 from workernode.local.server.steps.stops import Stops
-from workernode.local.server.words import Figures, Logprob, Piece, Pieces, PromptLogprobs, Refusal
+from workernode.local.server.words import Figures, Logprob, Piece, Pieces, PromptLogprobs, Refusal, overflown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from workernode.local.server.words import Report, Submit
 
 _RATE_WINDOW_S = 5.0
-_OVERFLOW = "The model's numbers overflow here. If its dtype is float16, DTYPE=bfloat16 or float32 helps."
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
@@ -182,13 +181,17 @@ class Steps:
             last += len(places)
             if row.computed == len(row.tokens):
                 ends += [(each, last) for each in (row, *self._schedule.share(row))]
-        silent = [_Following(self._speeches[row]) for row, _ in ends if row.max_tokens == 0]
+        silent = [
+            _Following(self._speeches[row], overflown=bool(logits[place, 0].isnan()))
+            for row, place in ends
+            if row.max_tokens == 0
+        ]
         ends = [(row, place) for row, place in ends if row.max_tokens > 0]
         if not ends:
             return silent
         speeches = [self._speeches[row] for row, _ in ends]
         own = logits[[place for _, place in ends]]
-        overflown = own[:, 0].isnan().tolist()  # where one is NaN, all are
+        overflows = own[:, 0].isnan().tolist()  # where one is NaN, all are
         # By how many are told, and not the most for all: which of equally likely ones are found depends on it.
         telling: dict[int, list[int]] = {}
         for number, speech in enumerate(speeches):
@@ -204,7 +207,7 @@ class Steps:
             found = logprobs_of(untouched[top], [tokens[number] for number in numbers], top)
             logprobs.update(zip(numbers, found, strict=True))
         return silent + [
-            _Following(speech, tokens[number], logprobs.get(number), overflown[number])
+            _Following(speech, tokens[number], logprobs.get(number), overflows[number])
             for number, speech in enumerate(speeches)
         ]
 
@@ -224,7 +227,7 @@ class Steps:
                 continue
             except _Overflow:
                 self.cancel(row.request)
-                refusals.append(Refusal(row.request, "server_error", _OVERFLOW, 500))
+                refusals.append(overflown(row.request))
                 continue
             if piece is None:
                 continue
