@@ -60,6 +60,22 @@ def copied(tiny_folder: Path, folder: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, folder, dirs_exist_ok=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("config.json", '{"model_type": "llama", "max_position_embeddings": null}', "architecture"),
+        ("config.json", '{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 3}', "architecture"),
+        ("tokenizer_config.json", "[]", "model_files"),
+        ("generation_config.json", "[]", "architecture"),
+    ],
+)
+def test_a_file_of_a_form_that_transformers_does_not_expect_is_told(
+    tmp_path: Path, tiny_folder: Path, name: str, text: str, kind: str
+) -> None:
+    (copied(tiny_folder, tmp_path) / name).write_text(text)
+    assert problem(tmp_path) == kind
+
+
 def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path, tiny_folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

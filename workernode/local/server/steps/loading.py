@@ -63,7 +63,7 @@ def load_tokenizer(files: Files, *, trust: bool) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # transformers takes files for what they should be, and stumbles over what they are
         raise CannotServe("model_files", f"The tokenizer cannot be read: {first_line(error)}") from None
 
 
@@ -99,12 +99,12 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str 
         raise out_of_memory(files) from None
     except (OSError, SafetensorError) as error:
         raise CannotServe("model_files", f"The weights cannot be read: {first_line(error)}") from None
-    except (ValueError, KeyError, ImportError, AttributeError) as error:
-        raise CannotServe("architecture", f"This model cannot be built: {first_line(error)}") from None
     except RuntimeError as error:
         if "alloc" in str(error) or "out of memory" in str(error):
             raise out_of_memory(files) from None
         raise CannotServe("model_files", f"The weights do not fit the model: {first_line(error)}") from None
+    except Exception as error:  # a model's own code may raise anything
+        raise CannotServe("architecture", f"This model cannot be built: {first_line(error)}") from None
 
 
 def _require_weights(told: dict[str, Any]) -> None:
@@ -139,10 +139,10 @@ def _config(folder: Path, flags: Flags) -> Any:
             )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=flags.trust_remote_code)
-    except (ValueError, KeyError) as error:
-        raise CannotServe("architecture", f"transformers does not know this model: {first_line(error)}") from None
     except (OSError, ImportError) as error:
         raise CannotServe("model_files", f"The model's own code cannot be used: {first_line(error)}") from None
+    except Exception as error:  # of a value that it does not expect, a class of the hub's library
+        raise CannotServe("architecture", f"transformers does not know this model: {first_line(error)}") from None
 
 
 def _encoder_maker(files: Files) -> Any:
@@ -170,5 +170,7 @@ def _with_lora(model: Any, folder: str, *, merges: bool) -> Any:
         adapted = PeftModel.from_pretrained(model, folder)
         # Quantized weights would lose by it: there the adapter is computed beside them.
         return adapted.merge_and_unload() if merges else adapted.get_base_model()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         raise CannotServe("model_files", f"The LoRA adapter cannot be used: {first_line(error)}") from None
