@@ -232,6 +232,35 @@ def test_a_model_that_reckons_long_texts_in_another_way_is_served_up_to_these(
         loaded(tmp_path, "--max-context", "128")
 
 
+def test_a_model_whose_body_has_another_name_than_it_says_is_served_and_embeds(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    """Llama 4, up to the texts in which its chunks show."""
+    from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+    sizes: Any = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 64, "intermediate_size_mlp": 64}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    config = Llama4TextConfig(num_local_experts=2, attention_chunk_size=64, pad_token_id=0, **sizes)
+    Llama4ForCausalLM(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    model = loaded(tmp_path)
+    assert model.ready.context_length == 64
+    assert [len(vector) for vector in model.embed([[5, 6], [7]])] == [64 * 4] * 2
+
+
+def test_a_model_with_an_attention_of_its_own_is_told_so(tmp_path: Path, tiny_folder: Path) -> None:
+    from transformers import FalconConfig, FalconForCausalLM
+
+    config = FalconConfig(vocab_size=512, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, alibi=False)
+    FalconForCausalLM(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    with pytest.raises(CannotServe, match="FalconForCausalLM cannot be batched here: its attention") as raised:
+        loaded(tmp_path)
+    assert raised.value.kind == "architecture"
+
+
 def test_of_several_templates_that_for_tools_is_told_too(tmp_path: Path, tiny_folder: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -62,8 +62,11 @@ class Forward:
             batch.positions.extend(range(len(tokens)))
         padding = -len(batch.ids) % self._multiple
         self._attention.begin(batch, None)
+        body = self._model.base_model
+        if body is self._model:
+            body = self._model.model  # Llama 4 calls its body by a name that it does not have
         with torch.inference_mode():
-            output = self._model.base_model(
+            output = body(
                 input_ids=self._flat(batch.ids, padding),
                 position_ids=self._flat(batch.positions, padding),
                 use_cache=False,

@@ -104,6 +104,10 @@ def load_model(files: Files, flags: Flags, device: torch.device, attention: str 
             raise out_of_memory(files) from None
         raise CannotServe("model_files", f"The weights do not fit the model: {first_line(error)}") from None
     except Exception as error:  # a model's own code may raise anything
+        if isinstance(error, KeyError) and error.args == (attention,):  # as GPT-J and Falcon, which know their own only
+            name = (files.config.architectures or [files.config.model_type])[0]
+            sentence = f"{name} cannot be batched here: its attention is not called as others' is."
+            raise CannotServe("architecture", sentence) from None
         raise CannotServe("architecture", f"This model cannot be built: {first_line(error)}") from None
 
 
