@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workernode.local.server.steps.extents import Extent, Extents, size_for
 from workernode.local.server.steps.row import Row
-from workernode.local.server.steps.schedule import Schedule
+from workernode.local.server.steps.schedule import REGROW_STEPS, Schedule
 
 
 @given(st.integers(64, 8192), st.lists(st.tuples(st.integers(1, 1000), st.booleans()), max_size=60))
@@ -67,6 +67,25 @@ def test_every_row_gets_its_tokens_in_any_cache_and_after_any_shortage(
                     schedule.leave(part.row)
     assert all(row.generated == row.max_tokens for row in rows if row not in refused)
     assert schedule.extents.used == 0
+
+
+def test_a_batch_that_was_shrunk_has_one_more_after_each_so_many_good_steps() -> None:
+    schedule = Schedule(rows_max=8, kv_tokens=8192, prefill_tokens=64)
+    for number in range(8):
+        schedule.add(Row(number, 0, [1], 1000))
+
+    def good_step() -> int:
+        plan = schedule.plan()
+        schedule.computed(plan)
+        for row in schedule.running:
+            row.tokens.append(2)
+        return len(plan.parts)
+
+    assert [good_step() for _ in range(3)] == [8] * 3
+    schedule.plan()
+    assert schedule.out_of_memory() is None
+    found = [good_step() for _ in range(6 * REGROW_STEPS)]
+    assert found == [min(8, 4 + number // REGROW_STEPS) for number in range(6 * REGROW_STEPS)]
 
 
 @given(st.integers(0, 2))
