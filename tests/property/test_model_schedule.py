@@ -202,6 +202,7 @@ def test_a_prompt_is_computed_once_for_all_choices(prompt: int, choices: int) ->
     assert computed == prompt
 
 
+@example(128, 3, 2)  # no part of it is a chunk begun
 @given(st.integers(65, 1000), st.integers(2, 8), st.integers(1, 3))
 def test_a_choice_that_finds_a_place_later_computes_the_last_chunk_of_its_prompt_only(
     prompt: int, choices: int, rows_max: int
@@ -215,6 +216,7 @@ def test_a_choice_that_finds_a_place_later_computes_the_last_chunk_of_its_prompt
     computed = 0
     while any(row.generated < row.max_tokens for row in others) and rows_max > 1:
         plan = schedule.plan()
+        assert all(part.end > part.start for part in plan.parts)
         computed += sum(part.end - part.start for part in plan.parts if not part.row.decodes)
         schedule.computed(plan)
         for row in [part.row for part in plan.parts if part.yields]:
@@ -222,6 +224,56 @@ def test_a_choice_that_finds_a_place_later_computes_the_last_chunk_of_its_prompt
             if row.generated == row.max_tokens:
                 schedule.leave(row)
     assert computed <= 64 * len(others)
+
+
+def test_a_choice_that_has_begun_its_answer_takes_nothing_that_follows_from_the_prompt() -> None:
+    """It was postponed, and computes its own tokens anew."""
+    schedule = Schedule(rows_max=8, kv_tokens=1024, prefill_tokens=64)
+    first, begun, other = (Row(0, choice, [1] * 9, 5) for choice in range(3))
+    begun.tokens += [2, 2]
+    for row in (first, begun, other):
+        schedule.add(row)
+    schedule.computed(schedule.plan())
+    assert schedule.share(first) == [other]
+
+
+def test_choices_that_shared_a_prompt_are_computed_anew_where_nothing_could_follow_from_it() -> None:
+    schedule = Schedule(rows_max=8, kv_tokens=1024, prefill_tokens=64)
+    rows = [Row(0, choice, [1] * 9, 5) for choice in range(3)]
+    for row in rows:
+        schedule.add(row)
+    plan = schedule.plan()
+    schedule.computed(plan)
+    assert schedule.share(rows[0]) == rows[1:]
+    schedule.take_back(plan)
+    assert [row.computed for row in rows] == [0, 8, 8]
+    parts = schedule.plan().parts
+    assert all(part.yields and part.start < part.end for part in parts)
+    assert {part.row.choice for part in parts} == {0, 1, 2}
+
+
+def test_rows_that_are_postponed_wait_before_those_that_came_later() -> None:
+    schedule = Schedule(rows_max=4, kv_tokens=1024, prefill_tokens=64)
+    rows = [Row(number, 0, [1], 5) for number in range(8)]
+    for row in rows:
+        schedule.add(row)
+    schedule.plan()
+    schedule.out_of_memory()
+    assert (schedule.running, schedule.waiting) == (rows[:2], rows[2:])
+
+
+def test_no_step_has_two_chunks_of_prompts() -> None:
+    """Who waits for a next token would wait for all of them."""
+    schedule = Schedule(rows_max=8, kv_tokens=2**16, prefill_tokens=64)
+    for number in range(8):
+        schedule.add(Row(number, 0, [1] * (100 * number + 1), 5))
+    while schedule.running or schedule.waiting:
+        parts = schedule.plan().parts
+        assert sum(part.end - part.start for part in parts if not part.row.decodes) < 2 * 64
+        for part in parts:
+            part.row.computed = part.end
+            if part.yields:
+                schedule.leave(part.row)
 
 
 def _step(schedule: Schedule) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,19 @@ async def test_a_refusal_and_a_client_that_goes_leave_nothing_to_wait_for(
         call.submit(make)
         assert client.is_stuck
     assert not client.is_stuck
+
+
+async def test_one_more_than_may_wait_is_refused_until_a_place_is_free(client: StepClient) -> None:
+    async with AsyncExitStack() as calls:
+        for _ in range(3):
+            await calls.enter_async_context(client.call())
+        async with client.call():
+            with pytest.raises(Problem) as raised:
+                await calls.enter_async_context(client.call())
+            assert (raised.value.code, raised.value.status) == ("overloaded", 503)
+        await calls.enter_async_context(client.call())
+    assert client.open_calls == 0
+    assert client.idle.is_set()
 
 
 async def test_vectors_are_all_that_an_embedding_waits_for(client: StepClient) -> None:

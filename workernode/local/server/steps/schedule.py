@@ -111,7 +111,7 @@ class Schedule:
             self.leave(row)
             return row
         self._rows_now = max(1, len(self.running) // 2)
-        for row in self.running[self._rows_now :][::-1]:
+        for row in self.running[self._rows_now :]:
             self._postpone(row)
         return None
 
