@@ -92,3 +92,20 @@ def test_a_too_long_prompt_is_refused_by_its_own_name() -> None:
     with pytest.raises(Problem, match="your prompt resulted in 1000 tokens") as raised:
         answered(answer, room_of(of_pieces(), ScriptedSteps()), prompt=[THE] * 1000)
     assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
+
+
+@pytest.mark.parametrize("token", ["1000", "-1", "+1", "1.0", "a", "", "٣", "9" * 5000])
+def test_a_bias_is_for_a_token_that_the_model_has(token: str) -> None:
+    with pytest.raises(Problem, match="logit_bias names tokens, from 0 to 999") as raised:
+        answered(answer, room_of(of_pieces(), ScriptedSteps()), prompt=[THE], logit_bias={token: 1})
+    assert raised.value.param == "logit_bias"
+    steps = ScriptedSteps(said("", FOX, "length"))
+    answered(answer, room_of(of_pieces(), steps), prompt=[THE], logit_bias={"999": 1, "0": -1})
+    assert steps.asked[0].sampling.logit_bias == {999: 1.0, 0: -1.0}
+
+
+@pytest.mark.parametrize(("fields", "seed"), [({}, 7), ({"seed": 0}, 0), ({"seed": None}, 7)])
+def test_the_seed_that_is_set_is_for_requests_without_one(fields: Any, seed: int) -> None:
+    steps = ScriptedSteps(said("", FOX, "length"))
+    answered(answer, room_of(of_pieces(), steps, "--seed", "7"), prompt=[THE], **fields)
+    assert steps.asked[0].sampling.seed == seed

@@ -117,3 +117,27 @@ def test_a_templates_settings_take_no_fields_place(name: str) -> None:
 def test_a_templates_settings_may_have_the_names_of_our_own_code() -> None:
     settings = {"begins": 5, "names": 6}
     assert rendered(made("{{ begins }} {{ names }}"), ("user", "hi"), chat_template_kwargs=settings) == "5 6"
+
+
+def test_the_models_tokens_are_those_below_the_size_of_its_vocabulary() -> None:
+    """The next one would end the steps of all: there is no row for it."""
+    of_a = Tokens(ready(), read_flags(["--model", "m"], {})).of_text("a")[0]
+    assert made(vocabulary=of_a + 1).of_text("a") == [of_a]
+    with pytest.raises(Problem, match="and the model does not"):
+        made(vocabulary=of_a).of_text("a")
+
+
+@pytest.mark.parametrize(
+    ("names", "first"), [({"bos_token": "<s>", "eos_token": "</s>"}, "<s>"), ({"eos_token": "</s>"}, "</s>")]
+)
+def test_an_empty_text_begins_with_the_token_that_there_is(names: dict[str, str], first: str) -> None:
+    tokens = made(special_tokens=names)
+    assert tokens.or_begin([]) == list(tokens.ids_of(first))
+    with pytest.raises(Problem, match="no token that begins a text"):
+        made(special_tokens={}).or_begin([])
+
+
+def test_only_an_assistants_message_is_continued() -> None:
+    with pytest.raises(Problem) as raised:
+        rendered(made(), ("user", "hi"), continue_final_message=True)
+    assert raised.value.param == "continue_final_message"
