@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tokenizers import Tokenizer, processors
 
 from tests.model_ready import ready
 from workernode.local.server.flags import read as read_flags
@@ -141,3 +142,24 @@ def test_only_an_assistants_message_is_continued() -> None:
     with pytest.raises(Problem) as raised:
         rendered(made(), ("user", "hi"), continue_final_message=True)
     assert raised.value.param == "continue_final_message"
+
+
+def test_nothing_is_added_to_a_conversation_and_no_text_is_cut_or_padded() -> None:
+    """Files of tokenizers may say all three; a template writes its own first token."""
+    tokenizer = Tokenizer.from_str(ready().tokenizer)
+    begin = tokenizer.token_to_id("<s>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=32)
+    tokens = made(tokenizer=tokenizer.to_str())
+    text = [tokenizer.token_to_id(char) for char in "longer"]
+    assert tokens.of_text("longer") == [begin, *text]
+    asked = read(msgspec.json.encode({"messages": [{"role": "user", "content": "longer"}]}), Chat)
+    assert tokens.of_chat(asked).tokens[-len(text) :] == text
+    assert begin not in tokens.of_chat(asked).tokens
+
+
+def test_tools_are_refused_where_the_template_would_leave_them_out() -> None:
+    with pytest.raises(Problem) as raised:
+        rendered(made(), ("user", "hi"), tools=[TOOL])
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "tools")
