@@ -85,6 +85,22 @@ def test_a_thought_is_no_part_of_the_answer_and_calls_nothing(template: str) -> 
     assert (joined(chunks, "reasoning_content"), joined(chunks, "content")) == (THOUGHT, "The fox")
 
 
+@pytest.mark.parametrize(("ended", "told"), [("stop", "tool_calls"), ("length", "length")])
+def test_an_answer_that_was_cut_is_told_so_whatever_it_has_called(ended: str, told: str) -> None:
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    room = room_of(ready(chat_template=HERMES), ScriptedSteps(Piece(0, 0, call, 1, None, ended)))
+    (choice,) = answered(answer, room, messages=MESSAGES, tools=TOOLS)["choices"]
+    assert [each["function"]["name"] for each in choice["message"]["tool_calls"]] == ["f"]
+    assert choice["finish_reason"] == told
+
+
+@pytest.mark.parametrize("fields", [{"max_completion_tokens": 5, "max_tokens": 9}, {"max_tokens": 5}])
+def test_the_newer_name_of_the_limit_wins(fields: Any) -> None:
+    steps = ScriptedSteps(*pieces("a"))
+    answered(answer, room_of(ready(chat_template=HERMES), steps), messages=MESSAGES, **fields)
+    assert steps.asked[0].sampling.max_tokens == 5
+
+
 def test_what_must_have_a_form_is_an_answer_from_its_first_word_on() -> None:
     known = ready("<think>", chat_template="<think>")
     steps = ScriptedSteps(*pieces("{", "}"))
