@@ -247,13 +247,23 @@ class Channel(Connection):
                 self._fail(fields)
             case Command.SEND_ERROR:
                 if (producer := self._producers.get(fields.number(1))) is not None:
-                    producer.receipt(fields.number(2), refused(fields.number(3), "").result)
+                    self._not_published(producer, fields)
             case Command.CLOSE_PRODUCER:
                 self._end(fields.number(1), self._producers)
             case Command.CLOSE_CONSUMER:
                 self._end(fields.number(1), self._consumers)
             case Command.AUTH_CHALLENGE:
                 self._prove()
+
+    def _not_published(self, producer: ChannelProducer, fields: Fields) -> None:
+        result = refused(fields.number(3), "").result
+        if result is Result.BrokerPersistenceError:
+            # So it says of what comes while it moves a topic, too. Joined anew, the producer publishes once more what
+            # has no receipt, as Pulsar's own clients do.
+            self._leave(Command.CLOSE_PRODUCER, self._producers, producer.id)
+            producer.lose()
+        else:
+            producer.receipt(fields.number(2), result)
 
     def _fail(self, fields: Fields) -> None:
         failure = refused(fields.number(2), fields.text(3))

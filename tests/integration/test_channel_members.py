@@ -283,6 +283,29 @@ async def test_a_message_that_the_broker_refuses_is_refused(
         await producer.aclose()
 
 
+async def test_what_the_broker_cannot_write_now_is_published_again_in_order(peer: PulsarPeer) -> None:
+    """So it says of what comes while it moves the topic to another broker."""
+    receipt = peer.answers[Command.SEND]
+
+    def refuse(visitor: Visitor, sent: Fields) -> None:
+        words = number(1, sent.number(1)) + number(2, sent.number(2)) + number(3, 2) + text(4, b"Producer is closed")
+        visitor.tell(Command.SEND_ERROR, words)
+
+    peer.answers[Command.SEND] = refuse
+    async with opened(peer.url) as channels:
+        producer = PulsarProducer(broker_of(channels, peer.url), KEPT)
+        await producer.join()
+        sends = [asyncio.ensure_future(producer.send(b"%d" % n)) for n in range(2)]
+        await until(lambda: not producer.connected)
+        (visitor,) = peer.visitors
+        assert await until(lambda: visitor.said(Command.CLOSE_PRODUCER))
+        peer.answers[Command.SEND] = receipt
+        await producer.join()
+        await asyncio.gather(*sends)
+        assert visitor.payloads == [b"0", b"1", b"0", b"1"]
+        await producer.aclose()
+
+
 async def test_of_what_nobody_waits_for_no_more_is_kept_than_may_be(peer: PulsarPeer) -> None:
     room, size = 4 * 2**20, 2**19
     async with opened(peer.url, limits=replace(LIMITS, pending_bytes_max=room)) as channels:
