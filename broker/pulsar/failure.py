@@ -62,13 +62,16 @@ _UNAVAILABLE = {
     Result.LookupError: "the broker of the topic could not be looked up",
     Result.ServiceUnitNotReady: "the topic is being loaded",
     Result.TooManyLookupRequestException: "too many lookups are under way",
-    Result.ProducerBusy: "an earlier producer of this name is still there",
+    Result.ProducerBusy: "the topic takes no further producer",
     Result.AlreadyClosed: "it was closed meanwhile",
     Result.BrokerMetadataError: "the broker cannot read its metadata",
     Result.BrokerPersistenceError: "the broker cannot write to its storage",
-    Result.UnknownError: "the broker gave no reason",
+    Result.UnknownError: "the broker met with an error",
     Result.Interrupted: "the call was interrupted",
 }
+
+_SAYS_MORE = {Result.ConnectError, Result.LookupError, Result.ProducerBusy, Result.UnknownError}
+"""Of these the message tells why: an address that leads nowhere from here, a limit, a policy of the namespace."""
 
 _REFUSED = {
     Result.NotAllowedError: "the broker does not allow it",
@@ -117,8 +120,7 @@ def explain(failure: PulsarFailure, doing: str) -> BrokerError:
     if result in FORBIDDEN:
         return BrokerForbidden(f"{doing} was refused: {FORBIDDEN[result]}.")
     if result in _UNAVAILABLE:
-        # Where to, the broker may have said: an address of its own that leads nowhere from here.
-        detail = f" ({failure.message})" if result == Result.ConnectError and failure.message else ""
+        detail = f" ({failure.message})" if result in _SAYS_MORE and failure.message else ""
         return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}{detail}.")
     reason = failure.message or result.name
     return BrokerError(f"{doing} failed: {reason}.")

@@ -179,6 +179,20 @@ async def test_a_broker_that_reads_no_more_from_a_channel_is_given_time(peer: Pu
         await until(lambda: channel.lost)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(16, "Topic reached max producers limit"), (0, "Policies are not there"), (12, "Subscription does not exist")],
+)
+async def test_why_the_broker_opens_nothing_is_told_in_its_words(peer: PulsarPeer, code: int, message: str) -> None:
+    peer.answers[Command.PRODUCER] = lambda visitor, asked: visitor.tell(
+        Command.ERROR, number(1, asked.number(3)) + number(2, code) + text(3, message.encode())
+    )
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    with pytest.raises(BrokerUnavailable, match=message):
+        await broker.producer(KEPT)
+    await broker.aclose()
+
+
 @pytest.mark.parametrize("command", [Command.PRODUCER, Command.SUBSCRIBE])
 async def test_what_the_broker_closes_while_it_is_opened_is_not_waited_for(peer: PulsarPeer, command: Command) -> None:
     close = Command.CLOSE_PRODUCER if command == Command.PRODUCER else Command.CLOSE_CONSUMER
