@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from workernode.remote.allowance import AT_ONCE_MIN, LISTEN_S, Allowance, Limits
+from workernode.remote.allowance import AT_ONCE_MIN, LISTEN_S, MORE_EVERY_S, TAKEN_S, Allowance, Limits
 from workernode.remote.bucket import Bucket
 from workernode.remote.minute import Minute
 from workernode.remote.rate import FOUND_PART_MIN, GUESS_MIN, PER_MIN_MIN, REST_S_MAX, Rate
@@ -285,6 +285,30 @@ def test_of_an_unknown_provider_each_call_that_it_takes_allows_one_more() -> Non
         for _ in range(calls):
             allowance.accepted()
             allowance.end(1.0, called=True)
+
+
+def test_of_an_unknown_provider_that_refuses_nothing_more_calls_go_out_one_by_one() -> None:
+    allowance = Allowance(Limits(), 0.0)
+    for _ in range(AT_ONCE_MIN):
+        assert allowance.wait_s(10.0) == 0
+        allowance.permit(10.0)
+    # Slots that wait for requests show nothing of the provider.
+    assert allowance.wait_s(100.0) == math.inf
+    for _ in range(AT_ONCE_MIN):
+        allowance.withdraw()
+        allowance.begin(100.0)
+    assert allowance.wait_s(100.0) == TAKEN_S
+    now = 100.0 + TAKEN_S
+    for _ in range(3):
+        assert allowance.wait_s(now) == 0
+        allowance.permit(now)
+        allowance.withdraw()
+        allowance.begin(now)
+        assert allowance.wait_s(now) == MORE_EVERY_S
+        now += MORE_EVERY_S
+    # Of another credential, nothing that was learnt holds a call up.
+    allowance.forget()
+    assert allowance.wait_s(now) == 0
 
 
 def test_tokens_are_reserved_before_and_settled_after() -> None:

@@ -115,7 +115,11 @@ async def test_trouble_is_told_once_however_often_it_is_met_again(shown: Shown, 
 
 
 async def test_a_new_key_is_tried_at_once_and_only_where_the_old_one_was_the_trouble(shown: Shown) -> None:
-    for code, tries in (("upstream_authentication_failed", True), ("upstream_model_unknown", False)):
+    for code, tries in (
+        ("upstream_authentication_failed", True),
+        ("upstream_quota_exhausted", True),
+        ("upstream_model_unknown", False),
+    ):
         pace = Pace()
         made = intake(shown, pace=pace)
         made.judge(Later(ErrorBody(code=code, message="No.", retry_after_ms=600_000)), trying=False)
