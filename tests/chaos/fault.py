@@ -18,6 +18,11 @@ Kind = Literal[
     "freeze",
     "drain",
     "later",
+    "mute",
+    "deaf",
+    "slow disk",
+    "blocked",
+    "clock",
 ]
 
 

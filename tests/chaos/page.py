@@ -50,7 +50,8 @@ compare, one that says `[DONE]` after an error, a ledger without unique ids) the
 A **simulation** is the same roles in one process, over the memory broker with Pulsar's ugly sides, on a clock that
 jumps to whatever comes next. A seed decides the weather (messages that are late, lost, stored twice or without a
 receipt, acknowledgements that are lost) and the faults: processes killed between any two steps or at a crash point,
-frozen, cut off or stopped in order; topics unloaded, brokers restarted; clients that leave, read slowly or send poison;
+frozen, for 90 s too, cut off, heard or hearing no more, or stopped in order; clocks that are set; topics unloaded, or
+that take nothing for 40 s; brokers restarted, or with a slow disk; clients that leave, read slowly or send poison;
 providers and databases that fail. The same seed is the same run to the byte, so that a violation can be looked at again
 and again. Beside the invariants above S1 to S3 are checked. Excused there are also an accepted charge that is lost with
 the gateway and the node, which both died before it was stored, or with a gateway that was stopped while it could not be

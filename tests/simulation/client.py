@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chaos.asked import UNREACHED
 from tests.chaos.client import STALL_S
+from tests.simulation.trouble import LONG_S
 
 if TYPE_CHECKING:
     from tests.chaos.asked import Asked
@@ -23,7 +24,8 @@ async def ask(fleet: Fleet, connection: Connection, asked: Asked, leaves_s: floa
         asked.error = {"code": UNREACHED}
     else:
         try:
-            async with asyncio.timeout(leaves_s if leaves_s is not None else asked.timeout_s + STALL_S):
+            # A gateway may stand still meanwhile. Whether its end came too late the judge says.
+            async with asyncio.timeout(leaves_s if leaves_s is not None else asked.timeout_s + STALL_S + LONG_S):
                 await _read(connection, asked)
         except TimeoutError:
             asked.hung_up = leaves_s is not None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROLES: tuple[Role, ...] = ("management", "gateway", "gateway", "node", "node", "node")
 REQUESTS = (20, 30)
-FAULTS = (2, 6)
+FAULTS = (3, 7)
 ROUGH_S = 8.0
 """Requests are asked, and faults befall, within so long."""
 TIMEOUT_S = 60.0

@@ -33,6 +33,10 @@ class RoughBroker:
         self.up = sea.server.available
         self.since_up = 0
         """Counts the connections: what was under way on an earlier one never arrives by it."""
+        self.mute_until = 0.0
+        """Loop time until which nothing that it sends gets through; it arrives then."""
+        self.deaf_until = 0.0
+        """The same of what it should hear."""
         self._known_lost = not self.up
         self._found = asyncio.Event()
         self._producers: list[RoughProducer] = []
@@ -110,6 +114,28 @@ class RoughBroker:
             producer.broke()
         for consumer in self._consumers:
             consumer.unsettle()
+
+    def mute(self, seconds: float) -> None:
+        """The network carries nothing from here for so long."""
+        self.sea.trace.add(self.life.name, f"is mute for {seconds:.3f} s")
+        self.mute_until = self.sea.loop.now + seconds
+
+    def deafen(self, seconds: float) -> None:
+        """The network carries nothing to here for so long."""
+        self.sea.trace.add(self.life.name, f"is deaf for {seconds:.3f} s")
+        self.deaf_until = self.sea.loop.now + seconds
+
+    def blocked(self, topic: str) -> None:
+        """A topic takes nothing more."""
+        for producer in self._producers:
+            if producer.topic.name == topic:
+                producer.broke()
+
+    def taken_again(self, topic: str) -> None:
+        """It takes messages again."""
+        for producer in self._producers:
+            if producer.topic.name == topic:
+                producer.resume()
 
     def unsettle(self, topic: str) -> None:
         """The same for one topic, which moves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from broker.memory_server import NON_PERSISTENT
@@ -10,8 +11,6 @@ from tests.simulation.virtual_loop import WORLD
 from tests.simulation.words import told
 
 if TYPE_CHECKING:
-    import asyncio
-
     from broker.interface import Delivery
     from broker.memory import MemoryConsumer, MemoryDelivery
     from tests.simulation.rough_broker import RoughBroker
@@ -38,6 +37,7 @@ class RoughConsumer:
 
     async def receive(self) -> MemoryDelivery:
         delivery = await self._inner.receive()
+        await asyncio.sleep(max(0.0, self._broker.deaf_until - self._sea.loop.now))
         trace = self._sea.trace
         if trace.wanted:
             trace.add(self._broker.life.name, f"hears from {short(self.topic)}: {told(delivery.payload)}")
@@ -47,7 +47,7 @@ class RoughConsumer:
         sea = self._sea
         if self._passing or not self._broker.life.alive or delivery.sequence in self._acks:
             return
-        sent_at = sea.loop.now + sea.some(sea.weather.acks_gathered_s)
+        sent_at = max(self._broker.mute_until, sea.loop.now + sea.some(sea.weather.acks_gathered_s))
         late_s = sea.some(sea.weather.late_s) if sea.happens(sea.weather.acks_late) else 0.0
         timer = sea.loop.call_at(sent_at + late_s, self._write, delivery, context=WORLD)
         self._acks[delivery.sequence] = _Ack(delivery, sent_at, timer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.sea import short
+from tests.simulation.virtual_loop import WORLD
 from tests.simulation.words import told
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class RoughListener:
 
     def arrive(self, payload: bytes) -> None:
         """A message has come over the network."""
+        broker = self._broker
+        if broker.deaf_until > broker.sea.loop.now:
+            broker.sea.loop.call_at(broker.deaf_until, self._arrive_late, payload, broker.since_up, context=WORLD)
+            return
         if self._waiting < self._waiting_max:
             self._waiting += 1
             self._broker.life.soon(self._heard, payload)
@@ -33,6 +38,10 @@ class RoughListener:
     async def aclose(self) -> None:
         if self._broker.life.alive and self.inner is not None:
             await self.inner.aclose()
+
+    def _arrive_late(self, payload: bytes, since_up: int) -> None:
+        if since_up == self._broker.since_up:
+            self.arrive(payload)
 
     def _heard(self, payload: bytes) -> None:
         self._waiting -= 1

@@ -35,6 +35,9 @@ class Sea:
         self.doubled = 0
         """Persistent messages that were stored once more."""
         self._deaf: dict[str, float] = {}
+        self._slow_until = 0.0
+        self._slow_s = 0.0
+        self._blocked: dict[str, float] = {}
 
     def some(self, at_most_s: float) -> float:
         """A time."""
@@ -68,6 +71,27 @@ class Sea:
         else:
             self.server.unload(name)
 
+    def slow_down(self, seconds: float, at_most_s: float) -> None:
+        """The broker's disk is slow for so long: what is kept takes up to ``at_most_s`` longer to be written."""
+        self.trace.add("broker", f"has a slow disk for {seconds:.3f} s")
+        self._slow_until, self._slow_s = self.loop.now + seconds, at_most_s
+
+    def writing_s(self) -> float:
+        """How long the disk takes now for a message."""
+        return self.some(self._slow_s) if self._slow_until > self.loop.now else 0.0
+
+    def block(self, name: str, seconds: float) -> None:
+        """A topic takes nothing for so long, as one whose quota is used up: its producers are closed."""
+        self.trace.add("broker", f"blocks {short(name)} for {seconds:.3f} s")
+        self._blocked[name] = self.loop.now + seconds
+        for connection in self.connections:
+            connection.blocked(name)
+        self.loop.call_later(seconds, self._take_again, name, context=WORLD)
+
+    def takes(self, topic: Topic) -> bool:
+        """Whether it may be published to now."""
+        return self._blocked.get(topic.name, 0.0) <= self.loop.now
+
     def restart(self, seconds: float) -> float:
         """The broker dies and is back after so long. Returns when the last one is connected again."""
         self.trace.add("broker", "dies")
@@ -82,6 +106,10 @@ class Sea:
         self.server.unload_all()
         self.loop.call_later(seconds, self._back, context=WORLD)
         return last
+
+    def _take_again(self, name: str) -> None:
+        for connection in self.connections:
+            connection.taken_again(name)
 
     def _back(self) -> None:
         self.trace.add("broker", "is back")

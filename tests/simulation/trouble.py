@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tests.chaos.fault import Fault
 from tests.chaos.points import points
+from tests.simulation.virtual_loop import WORLD
 
 if TYPE_CHECKING:
     from random import Random
@@ -26,6 +27,11 @@ SHARES: dict[str, int] = {
     "freeze": 3,
     "drain": 2,
     "broker": 1,
+    "mute": 1,
+    "deaf": 1,
+    "slow disk": 1,
+    "blocked": 1,
+    "clock": 1,
 }
 """How often each happens. ``point``: somebody dies at a crash point."""
 AWAY_S = 4.0
@@ -35,6 +41,14 @@ GONE_S = 5.0
 CUT_OFF = 0.2
 """Share of lost connections, and of freezes, that last longer."""
 OUTAGE_S = 6.0
+LONG_S = 90.0
+LONG = 0.1
+"""Share of freezes that last so long, far beyond any patience; then the process goes on as if nothing had been."""
+SLOW_S = 8.0
+"""A slow disk is slow for so long, and takes so long for a message."""
+BLOCKED_S = 40.0
+SET_MS = 3_600_000
+"""A clock is set by so much, either way."""
 START_S = 2.0
 DRAIN_S = 12.0
 UNSETTLED_S = 1.5
@@ -74,6 +88,14 @@ class Trouble:
                 self._freeze()
             case "drain":
                 self._drain()
+            case "mute" | "deaf" as which:
+                self._one_way(which)
+            case "slow disk":
+                self._slow_down()
+            case "blocked":
+                self._block()
+            case "clock":
+                self._set_clock()
             case _:
                 self._restart_broker()
 
@@ -118,10 +140,51 @@ class Trouble:
         place = self._someone("node", "gateway", "management")
         if place is None or place.now.frozen:
             return
-        seconds = self._away_s()
-        self._fleet.trace.add(place.now.name, f"freezes for {seconds:.3f} s")
-        place.now.freeze(seconds)
-        self._note_absence("freeze", place.now, seconds, self._fleet.held(place.now))
+        seconds = self._random.uniform(0.0, LONG_S) if self._random.random() < LONG else self._away_s()
+        life, held = place.now, self._fleet.held(place.now)
+        self._fleet.trace.add(life.name, f"freezes for {seconds:.3f} s")
+        life.freeze(seconds)
+        self._note_absence("freeze", life, seconds, held)
+        keep_alive_s = self._fleet.sea.weather.keep_alive_s
+        if seconds > keep_alive_s:
+            # The broker takes it for dead, and what it held goes to others.
+            connection = self._fleet.connection(life)
+            self._fleet.loop.call_later(keep_alive_s, connection.lose, seconds - keep_alive_s, context=WORLD)
+
+    def _one_way(self, which: Literal["mute", "deaf"]) -> None:
+        place = self._someone("node", "node", "gateway", "management")
+        if place is None:
+            return
+        life, seconds = place.now, self._random.uniform(0.05, AWAY_S)
+        connection = self._fleet.connection(life)
+        if which == "mute":
+            connection.mute(seconds)
+        else:
+            connection.deafen(seconds)
+        self._note_absence(which, life, seconds, self._fleet.held(life))
+
+    def _slow_down(self) -> None:
+        seconds = self._random.uniform(1.0, SLOW_S)
+        fault = self._note("slow disk", len(self._open()), 0)
+        fault.whom, fault.until = "disk", fault.at + seconds + SLOW_S
+        self._fleet.sea.slow_down(seconds, SLOW_S)
+
+    def _block(self) -> None:
+        topics = self._fleet.topics
+        topic = self._random.choice([topics.requests("model"), topics.results])
+        seconds = self._random.uniform(1.0, BLOCKED_S)
+        fault = self._note("blocked", len(self._open()), 0)
+        fault.whom, fault.until = "topic", fault.at + seconds
+        self._fleet.sea.block(topic, seconds)
+
+    def _set_clock(self) -> None:
+        place = self._someone("node", "gateway", "management")
+        if place is None:
+            return
+        by_ms = self._random.randint(-SET_MS, SET_MS)
+        self._fleet.trace.add(place.now.name, f"has its clock set by {by_ms} ms")
+        place.now.skew_ms += by_ms
+        self._note("clock", len(self._open()), 0).whom = place.now.name
 
     def _away_s(self) -> float:
         if self._random.random() < CUT_OFF:

@@ -37,7 +37,7 @@ class Weather:
     @staticmethod
     def by(random: Random) -> Weather:
         """The weather of a seed: in a third of them nothing is lost and nothing comes twice."""
-        weather = Weather(latency_s=random.choice((0.001, 0.005, 0.03)))
+        weather = Weather(latency_s=random.choice((0.001, 0.005, 0.03)), late_s=random.choice((1.0, 1.0, 60.0)))
         if random.random() < 1 / 3:
             return weather
         return replace(
