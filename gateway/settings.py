@@ -16,7 +16,7 @@ from gateway.models.file import DeclaredModel, check_model_name, read_models
 from gateway.models.names import ModelNames
 from gateway.requests.disconnect import OnDisconnect, Policy, parse_policies
 from process.host import is_loopback
-from process.settings import EMBEDDED_URL, SECONDS_MAX, ObjectName, split
+from process.settings import COUNT_MAX, EMBEDDED_URL, SECONDS_MAX, ObjectName, split
 from store.prices import read_prices
 
 _NAMED_BY = "MODELS, MODEL_ALIASES or MODELS_FILE"
@@ -54,7 +54,10 @@ class GatewaySettings(HttpSettings):
         "while that database is away for too long; those of 'fleet budgets' hold without it too",
     )
     budget_answer_tokens: int = Field(
-        4096, ge=1, le=10**9, description="tokens that a budget reserves for an answer that its request does not bound"
+        4096,
+        ge=1,
+        le=COUNT_MAX,
+        description="tokens that a budget reserves for an answer that its request does not bound",
     )
     metadata_tags: str = Field(
         "*", description="names in a request's metadata that become tags, by commas, or * for all"

@@ -30,6 +30,8 @@ S = TypeVar("S", bound="Settings")
 
 SECONDS_MAX = 86_400
 """A day: no setting in seconds means more, and a timer of the event loop takes no infinite one."""
+COUNT_MAX = 10**9
+"""No setting in tokens or requests means more; nodes tell theirs in heartbeats, whose numbers have a bound."""
 
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 

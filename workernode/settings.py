@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 
 from process.host import check_host
 from process.model_name import model_name
-from process.settings import SECONDS_MAX, InCluster, ObjectName, is_sendable
+from process.settings import COUNT_MAX, SECONDS_MAX, InCluster, ObjectName, is_sendable
 from wire.errors import InvalidName
 from wire.request import Endpoint
 from wire.topics import segment
@@ -62,7 +62,7 @@ class NodeSettings(LocalSettings, InCluster):
         ",".join(get_args(Endpoint)), description="what the model serves, by commas: all of its nodes alike"
     )
     context_length: int | None = Field(
-        None, ge=1, le=10**9, description="tokens that prompt and answer may have together, if it is known"
+        None, ge=1, le=COUNT_MAX, description="tokens that prompt and answer may have together, if it is known"
     )
     static_answer: str = Field(
         "This is the static responder of WorkerNode: the way from your client to a node and back works.",
@@ -70,10 +70,16 @@ class NodeSettings(LocalSettings, InCluster):
     )
     max_process_num: int = Field(128, ge=1, le=4096, description="how many requests this node works on at once")
     rpm_max: int | None = Field(
-        None, ge=1, description="requests per minute to the provider, of all nodes with the same key together"
+        None,
+        ge=1,
+        le=COUNT_MAX,
+        description="requests per minute to the provider, of all nodes with the same key together",
     )
     tpm_max: int | None = Field(
-        None, ge=1, description="tokens per minute, of prompts and answers, likewise of all nodes together"
+        None,
+        ge=1,
+        le=COUNT_MAX,
+        description="tokens per minute, of prompts and answers, likewise of all nodes together",
     )
     concurrency_max: int | None = Field(
         None,

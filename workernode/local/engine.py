@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from process.logging import Log
+from process.settings import COUNT_MAX
 from wire.errors import EngineAway, EngineDied, InvalidRequest, StreamInterrupted, UpstreamFailed
 from workernode.engine import Engine, EngineDetails
 from workernode.local.continuing import continued
@@ -262,12 +263,9 @@ def _told(details: EngineDetails, models: Any) -> EngineDetails:
         context = model.get("context_length") or model.get("max_model_len") or meta.get("n_ctx")
     except (TypeError, KeyError, IndexError, AttributeError):
         return details
+    if type(context) is not int or not 0 < context <= COUNT_MAX:
+        context = None  # -1 or 10^30 where there is no limit: a heartbeat with that would be read by nobody
     endpoints: tuple[Endpoint, ...] = details.endpoints
     if isinstance(model.get("endpoints"), list):
         endpoints = tuple(name for name in endpoints if name in model["endpoints"]) or endpoints
-    return replace(
-        details,
-        # Whatever it says where there is no limit (-1, or 10^30): a heartbeat with that would be read by nobody.
-        context_length=details.context_length or (context if type(context) is int and 0 < context < 10**9 else None),
-        endpoints=endpoints,
-    )
+    return replace(details, context_length=details.context_length or context, endpoints=endpoints)
