@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.database import reading
+from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,8 +75,14 @@ class Visit:
 
     @property
     def asked(self) -> dict[str, str]:
-        """The parameters of the address; those that are empty count as absent, and of several the last counts."""
+        """The parameters of the address; those that are empty count as absent, and of several the last counts.
+
+        Raises :class:`InvalidRequest` for what PostgreSQL has no place for.
+        """
         asked = self.request.query_params
+        for name, value in asked.items():
+            if "\0" in value:
+                raise InvalidRequest(f"{name}: it must not contain U+0000.")
         return {name: value.strip() for name, value in asked.items() if value.strip() and name != TOLD}
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:

@@ -120,7 +120,7 @@ def _after(cursor: str | None, by: str) -> tuple[int, str | datetime.date] | Non
         return None
     number, _, name = cursor.partition("~")
     try:
-        if not (number.isascii() and number.isdigit() and len(number) < 19) or "\0" in name:
+        if not (number.isascii() and number.isdigit() and len(number) < 19):
             raise ValueError
         return int(number), datetime.date.fromisoformat(name) if by == "day" else name
     except ValueError:

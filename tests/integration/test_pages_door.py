@@ -288,6 +288,11 @@ async def test_without_a_key_pages_are_shown_to_this_machine_only(house: Countin
         "/dead-letters?cursor=1-2-3",
         "/requests/a%00b",
         "/requests?model=a%00b",
+        "/nodes?model=a%00b",
+        "/errors?of=requests&model=a%00b",
+        "/keys?after=a%00b",
+        "/keys?budgets=key~day~a%00b",
+        "/usage?by=key&cursor=1~a%00b",
         "/usage.csv?by=nobody",
     ],
 )
