@@ -210,12 +210,15 @@ class Reception:
                 if not self._on_disconnect.finishes(request.model, request.key_id):
                     # Else who has gone would wait for a broker that is away, with what its key may have at once.
                     exchange.on_hang_up = limit.end
+                exchange.on_taken = limit.end
                 try:
                     await self._queue.publish(request)
                 finally:
-                    exchange.on_hang_up = None
+                    exchange.on_hang_up = exchange.on_taken = None
         except TimeoutError:
-            pass  # its deadline or its client's leaving has ended it, receipt or not: that is what becomes of it
+            # Its deadline or its client's leaving has ended it, receipt or not, and that is what becomes of it; or a
+            # node has it, whose answer shall not wait for a receipt that was lost.
+            pass
         except (NotPublished, Overloaded, BodyTooLarge):
             self._conversations.never_published(request.request_id)
             self._release(request)

@@ -214,6 +214,8 @@ async def run(
         reception.leaving = reception.closed = True
         wait.end()
         log.info("The gateway finishes what is open and leaves.", action="draining", open=conversations.open_count)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + settings.stop_grace_s
         if not await conversations.all_answered(settings.stop_grace_s):
             conversations.break_all(ShuttingDown(retry_after_ms=1000))
         # Nodes that have just heard a verdict still publish by it; what they leave untold is told here.
@@ -221,7 +223,9 @@ async def run(
         conversations.close_books()
         refusals.tell()
         acceptances.tell()
-        await recorder.flushed(SETTLE_S)
+        # While the broker takes nothing, what answers cost is waited for as answers would be.
+        if lost := await recorder.flushed(max(SETTLE_S, until - loop.time())):
+            log.error("Events were lost: the broker did not take them in time.", action="event_lost", events=lost)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 
 

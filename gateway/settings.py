@@ -118,7 +118,11 @@ class GatewaySettings(HttpSettings):
         "then end, so that clients and proxies find another gateway first",
     )
     stop_grace_s: float = Field(
-        8.0, gt=0, le=SECONDS_MAX, description="seconds that open answers may take to finish at shutdown"
+        8.0,
+        gt=0,
+        le=SECONDS_MAX,
+        description="seconds that open answers may take to finish at shutdown, and what they cost to be told to a "
+        "broker that is away",
     )
 
     @field_validator("api_keys")

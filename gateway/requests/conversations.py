@@ -39,8 +39,8 @@ log = Log("gateway")
 PROBE_S = 0.5
 """A holder that says nothing for this long after ``alive?`` is dead, if our own echo was heard meanwhile."""
 VERIFY_S = PRESENCE_EVERY_S + 1.0
-"""A node that was silent and sends no heartbeat for this long is dead for certain. After a restart of the broker it may
-be back later than we are, and was never dead."""
+"""A node that was silent and of which nothing comes for this long, not even a heartbeat, is dead for certain. After a
+restart of the broker it may be back later than we are, and was never dead."""
 INSIST_S = 0.5
 """A node that should stop and does not settle is told again this often."""
 INSIST_MAX = 20
@@ -218,6 +218,7 @@ class Conversations:
                     return
                 if frame.attempt_id not in owned.attempts:
                     owned.attempts += (frame.attempt_id,)
+                    owned.exchange.taken()
                 self._by_attempt[frame.attempt_id] = owned
                 self._carry_out(owned, owned.conversation.started(node, frame, self._now_ms(owned)))
             case Finished() | Failed():
@@ -339,7 +340,12 @@ class Conversations:
         def judge(asked_at: float) -> None:
             if lines.echo_heard_at < asked_at:
                 return self._verify(owned, nodes)  # we hear not even ourselves
-            alive = {node for node in nodes if self._models.heard_at(node) > silent_at}
+            # Its heartbeat may be lost, and what it said before its end may come late.
+            alive = {
+                node
+                for node in nodes
+                if self._models.heard_at(node) > silent_at or lines.heard_at(node) > silent_at + VERIFY_S / 2
+            }
             return self._carry_out(owned, owned.conversation.verified(alive, self._now_ms(owned)))
 
         loop.call_later(VERIFY_S, listen)

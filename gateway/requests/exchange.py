@@ -27,6 +27,8 @@ class Exchange:
         """For a client that hung up: whether a node had its request by then, or will still answer it."""
         self.on_hang_up: Callable[[], None] | None = None
         """Called when the client leaves while nobody waits for news yet."""
+        self.on_taken: Callable[[], None] | None = None
+        """Called when a node has the request while its receipt is awaited: then it is in its topic, as one sees."""
         self._timers = timers
         self._hung_up = False
         self._parts: list[bytes] = []
@@ -50,6 +52,11 @@ class Exchange:
         if self.end is None:
             self.end = end
             self._wake()
+
+    def taken(self) -> None:
+        """A node has the request."""
+        if self.on_taken is not None:
+            self.on_taken()
 
     def discard(self) -> None:
         """Nobody will read what comes: keep nothing of it."""

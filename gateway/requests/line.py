@@ -209,6 +209,11 @@ class Lines:
         """Say a word to a node. It may be lost: nodes ask again."""
         self.line(node).say(word)
 
+    def heard_at(self, node: str) -> float:
+        """Loop time of a node's latest message; minus infinity without a line."""
+        line = self._lines.get(node)
+        return line.heard_at if line is not None else float("-inf")
+
     def echo(self) -> None:
         """Send this gateway's own echo on its way."""
         if self._own is not None:

@@ -108,10 +108,11 @@ class GatewayRecorder:
         """Tell the charge of an accepted attempt whose node may be gone. Its id makes it count once."""
         self._tell(charge, request_id)
 
-    async def flushed(self, within_s: float) -> None:
-        """Wait until everything is told, at most so long."""
+    async def flushed(self, within_s: float) -> int:
+        """Wait until everything is told, at most so long; returns how many events are left."""
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=within_s)
+        return len(self._publishing)
 
     def _event(self, kind: EventType, event_id: str, subject: str, data: codec.EventData) -> bytes:
         return codec.encode_told(kind, event_id, f"/gateways/{self._gateway}", subject, data, now_ms())

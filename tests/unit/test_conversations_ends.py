@@ -17,7 +17,7 @@ from process.lifecycle import Tasks
 from process.logging import Log
 from process.timers import Timers
 from tests.waiting import until
-from wire.control import AreYouAlive, Park, Stop
+from wire.control import AreYouAlive, Go, Park, Stop
 from wire.errors import EngineDied, ErrorBody, QueueUnavailable, ShuttingDown
 from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
@@ -174,6 +174,8 @@ class Deaf:
 
     def __init__(self) -> None:
         self.echo_heard_at = float("-inf")
+        self.talkative = False
+        """Whether nodes are heard on them although they send no heartbeats."""
         self.hears = False
         self.deaf_from: Any = None
         """They hear nothing any more once this was said."""
@@ -184,6 +186,9 @@ class Deaf:
         self.said.append(word)
         if word == self.deaf_from:
             self.hears = False
+
+    def heard_at(self, _: str) -> float:
+        return asyncio.get_running_loop().time() if self.talkative else float("-inf")
 
     def echo(self) -> None:
         self.asked += 1
@@ -241,6 +246,27 @@ async def test_a_request_is_not_poison_while_nothing_at_all_is_heard(
     assert desk.recorder.told == []
     lines.hears = True
     await until(lambda: desk.recorder.told == ["request.dead"])
+
+
+@pytest.mark.parametrize("talkative", [True, False])
+async def test_a_node_that_is_heard_at_all_has_not_died(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, talkative: bool
+) -> None:
+    """Its heartbeats may have been lost."""
+    monkeypatch.setattr(conversations, "PROBE_S", 0.001)
+    monkeypatch.setattr(conversations, "VERIFY_S", 0.001)
+    lines: Any = Deaf()
+    lines.hears, lines.talkative = True, talkative
+    desk.conversations.lines = lines
+    died = EngineDied().body()
+    for number in (1, 2):
+        desk.hears(Started(attempt_id=f"att_{number}", request_id=REQUEST, begun=True))
+        desk.hears(Failed(attempt_id=f"att_{number}", number=1, error=died, again=True))
+    desk.hears(Started(attempt_id="att_3", request_id=REQUEST, begun=True))
+    desk.hears(Started(attempt_id="att_4", request_id=REQUEST))
+    last = Go if talkative else Stop
+    await until(lambda: isinstance(lines.said[-1], last) and lines.said[-1].attempt_id == "att_4")
+    assert desk.recorder.told == ([] if talkative else ["request.dead"])
 
 
 async def test_of_a_request_whose_client_left_before_any_node_had_it_nothing_is_kept(desk: Desk) -> None:

@@ -74,8 +74,9 @@ async def test_charges_and_ends_outlast_any_outage(recorder: GatewayRecorder, re
     recorder.repeat(CHARGE, "req_1")
     recorder.request_event("request.failed", REQUEST, 2, "failed", 1, StreamInterrupted().body())
     await until(lambda: results.tries > 6 * RETRIES_MAX)
+    assert await recorder.flushed(0.0) == 2
     results.away = False
-    await recorder.flushed(5.0)
+    assert await recorder.flushed(5.0) == 0
     assert CHARGE in results.stored
     assert len(results.stored) == 2
 
