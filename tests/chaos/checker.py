@@ -7,7 +7,8 @@ What a death excuses, and nothing else does:
   socket and not yet accepted. These are counted, as ``excused``.
 * An accepted charge is known to two, the gateway and the node, until it is stored. Where receipts are withheld for
   seconds (:attr:`tests.chaos.evidence.Evidence.unsent_s`), both may die before that. Counted.
-* A gateway that is stopped while the broker cannot be reached waits 0.5 s to tell what it has accepted. Counted too.
+* A gateway that is stopped while the broker cannot be reached, or takes no results, waits for some seconds to tell what
+  it has accepted. Counted too.
 * Nodes take a gateway of which they hear nothing for 5 s for dead, and so they do while its network is silent for
   longer: what was under way to it then may end with an error of the gateway, or at its deadline. Counted too.
 * The topic of a dead process stays in the broker's memory for some minutes, and I12 counts it as ``excused``.
@@ -265,9 +266,9 @@ def _gateway_died(evidence: Evidence, each: Asked) -> bool:
 
 
 def _cut_off(evidence: Evidence, each: Asked) -> bool:
-    """Whether it was open, or had just ended, while no gateway could be heard."""
+    """Whether it was open, had just ended or just began, while no gateway could be heard: first words may be lost."""
     return any(
-        each.began_at < (fault.until or fault.at) and (each.ended_at or fault.at) > fault.at - WINDOW_S
+        each.began_at - WINDOW_S < (fault.until or fault.at) and (each.ended_at or fault.at) > fault.at - WINDOW_S
         for fault in evidence.faults
         if fault.kind == "black hole" and fault.whom == "gateway"
     )
@@ -298,11 +299,12 @@ def _both_died(evidence: Evidence, each: Asked) -> bool:
 
 
 def _left_unheard(evidence: Evidence, each: Asked) -> bool:
-    """Whether its gateway was stopped while it could not be heard, and did not wait to tell what it had accepted."""
+    """Whether its gateway was stopped while nobody could be told of results, for longer than it waits."""
+    kinds = ("disconnect", "broker", "mute", "deaf", "blocked")
     stops = [fault for fault in evidence.faults if fault.kind == "drain" and fault.whom == each.life]
-    away = [fault for fault in evidence.faults if fault.kind in ("disconnect", "broker") and fault.until is not None]
+    away = [fault for fault in evidence.faults if fault.kind in kinds and fault.until is not None]
     return any(
-        fault.whom in (each.life, "") and fault.at <= (stop.until or 0.0) and stop.at <= (fault.until or 0.0)
+        fault.whom in (each.life, "", "results") and fault.at <= (stop.until or 0.0) and stop.at <= (fault.until or 0.0)
         for stop in stops
         for fault in away
     )

@@ -55,10 +55,10 @@ that take nothing for 40 s; brokers restarted, or with a slow disk; clients that
 providers and databases that fail. The same seed is the same run to the byte, so that a violation can be looked at again
 and again. Beside the invariants above S1 to S3 are checked. Excused there are also an accepted charge that is lost with
 the gateway and the node, which both died before it was stored, or with a gateway that was stopped while it could not be
-heard (I4). Left out is one case that was found: where the network holds back a node's last heartbeat for seconds, and a
-poison request kills the node meanwhile, it passes for alive when that heartbeat comes, and the request has one node
-more. Here what the network holds back is lost with its host. Tests play 500 seeds; with one of nine defences switched
-off the judge must find the damage within 40.
+heard, or while the topic of results took nothing (I4). Left out is one case that was found: where the network holds
+back a node's last heartbeat for seconds, and a poison request kills the node meanwhile, it passes for alive when that
+heartbeat comes, and the request has one node more. Here what the network holds back is lost with its host. Tests play
+500 seeds; with one of nine defences switched off the judge must find the damage within 40.
 """
 
 LIMITS = """## What this does not show

@@ -174,7 +174,7 @@ class Trouble:
         topic = self._random.choice([topics.requests("model"), topics.results])
         seconds = self._random.uniform(1.0, BLOCKED_S)
         fault = self._note("blocked", len(self._open()), 0)
-        fault.whom, fault.until = "topic", fault.at + seconds
+        fault.whom, fault.until = "results" if topic == topics.results else "requests", fault.at + seconds
         self._fleet.sea.block(topic, seconds)
 
     def _set_clock(self) -> None:
