@@ -171,8 +171,10 @@ class Fleet:
         return [*links, *(self.topics.control(_incarnation(node)) for node in nodes)]
 
     def held(self, life: Life) -> int:
-        """How many deliveries it has and has not acknowledged."""
-        return self._connections[life].held()
+        """How many deliveries it has and has not acknowledged. After an outage others may have them too: then how many
+        it works on."""
+        node = self._nodes.get(life)
+        return max(self._connections[life].held(), node.busy if node is not None else 0)
 
     def connection(self, life: Life) -> RoughBroker:
         """Its connection to the broker."""
