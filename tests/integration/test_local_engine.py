@@ -379,7 +379,7 @@ async def test_slots_follow_the_memory_there_is(
     await looking
     assert set(answers) == {text_of(8)}
     assert max(slots) >= 4, "it idles"
-    assert max(slots) <= 16, "it takes no heed"
+    assert max(slots) <= 32, "it takes no heed"  # which would be 60; a busy machine looks later
     assert max(use for use in uses if use == use) < 1.1
 
 

@@ -174,13 +174,18 @@ async def test_the_only_node_of_a_fleet_in_one_process_leaves_and_the_others_go_
         fleet = await processes.everything(**ports)
         order = {"action": "drain", "scope": "model", "subject": "static"}
         at_management = f"http://127.0.0.1:{ports['MANAGEMENT_PORT']}/api/v1"
-        async with session.post(f"{at_management}/actions", json=order) as response:
-            assert response.status == 200
+
+        async def nodes() -> list[Any]:
+            async with session.get(f"{at_management}/nodes?gone=0") as response:
+                found: list[Any] = (await response.json())["data"]
+                return found
 
         async def left() -> bool:
-            async with session.get(f"{at_management}/nodes?gone=0") as response:
-                return not (await response.json())["data"]
+            return not await nodes()
 
+        await until(nodes)  # management may hear the node a moment after the gateway does
+        async with session.post(f"{at_management}/actions", json=order) as response:
+            assert response.status == 200
         await until(left)
         async with session.get(f"{fleet.url}/readyz") as response:
             assert (response.status, await response.json()) == (200, {"ready": True, "models": 1, "nodes": 0})
