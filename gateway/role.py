@@ -225,7 +225,7 @@ async def run(
         acceptances.tell()
         # While the broker takes nothing, what answers cost is waited for as answers would be.
         if lost := await recorder.flushed(max(SETTLE_S, until - loop.time())):
-            log.error("Events were lost: the broker did not take them in time.", action="event_lost", events=lost)
+            log.error("Events may be lost: the broker did not confirm them in time.", action="event_lost", events=lost)
     log.info("The gateway has left.", action="stopped", gateway=gateway)
 
 

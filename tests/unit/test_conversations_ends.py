@@ -227,6 +227,16 @@ async def test_a_holder_is_asked_twice_and_replaced_only_once_something_is_heard
     assert lines.said[2] == Stop(attempt_id=ATTEMPT, reason="superseded")
 
 
+def fourth_attempt(desk: Desk) -> None:
+    """It asks to begin after two engines died of the request, and beside a third attempt that says nothing."""
+    died = EngineDied().body()
+    for number in (1, 2):
+        desk.hears(Started(attempt_id=f"att_{number}", request_id=REQUEST, begun=True))
+        desk.hears(Failed(attempt_id=f"att_{number}", number=1, error=died, again=True))
+    desk.hears(Started(attempt_id="att_3", request_id=REQUEST, begun=True))
+    desk.hears(Started(attempt_id="att_4", request_id=REQUEST))
+
+
 async def test_a_request_is_not_poison_while_nothing_at_all_is_heard(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,12 +245,7 @@ async def test_a_request_is_not_poison_while_nothing_at_all_is_heard(
     monkeypatch.setattr(conversations, "VERIFY_S", 0.001)
     lines: Any = Deaf()
     desk.conversations.lines = lines
-    died = EngineDied().body()
-    for number in (1, 2):
-        desk.hears(Started(attempt_id=f"att_{number}", request_id=REQUEST, begun=True))
-        desk.hears(Failed(attempt_id=f"att_{number}", number=1, error=died, again=True))
-    desk.hears(Started(attempt_id="att_3", request_id=REQUEST, begun=True))
-    desk.hears(Started(attempt_id="att_4", request_id=REQUEST))
+    fourth_attempt(desk)
     lines.deaf_from, lines.hears = Park(attempt_id="att_4"), True
     await until(lambda: not lines.hears and lines.asked > 10)
     assert desk.recorder.told == []
@@ -258,12 +263,7 @@ async def test_a_node_that_is_heard_at_all_has_not_died(
     lines: Any = Deaf()
     lines.hears, lines.talkative = True, talkative
     desk.conversations.lines = lines
-    died = EngineDied().body()
-    for number in (1, 2):
-        desk.hears(Started(attempt_id=f"att_{number}", request_id=REQUEST, begun=True))
-        desk.hears(Failed(attempt_id=f"att_{number}", number=1, error=died, again=True))
-    desk.hears(Started(attempt_id="att_3", request_id=REQUEST, begun=True))
-    desk.hears(Started(attempt_id="att_4", request_id=REQUEST))
+    fourth_attempt(desk)
     last = Go if talkative else Stop
     await until(lambda: isinstance(lines.said[-1], last) and lines.said[-1].attempt_id == "att_4")
     assert desk.recorder.told == ([] if talkative else ["request.dead"])
