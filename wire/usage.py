@@ -9,6 +9,8 @@ import msgspec
 from wire.number import INTEGER_MAX
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
+REQUEST_TOKENS_MAX = 10**9
+"""Tokens of one prompt or answer: what tells of more is forged, or an error, and the ledger takes no charge of it."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

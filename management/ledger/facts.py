@@ -28,6 +28,7 @@ from wire.event import (
 )
 from wire.event import charge_id as charge_id_of
 from wire.number import INTEGER_MAX
+from wire.usage import REQUEST_TOKENS_MAX
 
 Reason = Literal[
     "too_large",
@@ -56,8 +57,6 @@ ENDS = (
 )
 """What tells the end of a request, the weightiest first: a charge says that it was answered after all, whatever was
 told before. The other types tell of attempts, or of what an operator did after the end."""
-REQUEST_TOKENS_MAX = 10**9
-"""Tokens of one prompt or answer: what tells of more is forged, or an error, and no charge."""
 TIME_MS_MAX = 4_102_444_800_000
 """The year 2100: nothing tells of a later time."""
 _CHARGE = charge_id_of("")

@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from management.ledger.facts import REQUEST_TOKENS_MAX
 from management.ledger.journal import read, write
 from management.ledger.rebuild import rebuild
 from store import database
 from store.database import reading
 from store.tables import CHARGES, ENDS, EVENTS, NODES, QUARANTINE, USAGE_DAILY, USAGE_ROLLUP
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
-from wire.usage import Usage
+from wire.usage import REQUEST_TOKENS_MAX, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

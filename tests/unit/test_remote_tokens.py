@@ -6,16 +6,19 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from management.ledger.facts import fact_of
 from tests import word_tokenizer
+from tests.billing import billed
 from tests.recordings import JSON, PLAIN, Recording, chunk, events, whole
 from tests.remote_engine import Recorder, job, raw_server, started
-from wire.usage import Usage
+from wire.usage import REQUEST_TOKENS_MAX, Usage
 from workernode.engine import EngineUnusable
 from workernode.outcome import Answered
 from workernode.remote.tokens import ByLength, token_counter
-from workernode.remote.usage import total
+from workernode.remote.usage import total, usage_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +110,14 @@ def test_one_estimate_makes_a_sum_one() -> None:
     exact = Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=1, reasoning_tokens=1)
     assert total([exact, exact]) == Usage(prompt_tokens=2, completion_tokens=4, cached_tokens=2, reasoning_tokens=2)
     assert total([exact, Usage(estimated=True)]).estimated
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_whatever_a_provider_counts_the_ledger_takes_the_charge(calls: int) -> None:
+    given = msgspec.Raw(b'{"prompt_tokens":%d,"completion_tokens":%d}' % (REQUEST_TOKENS_MAX + 1, REQUEST_TOKENS_MAX))
+    used = total([usage_of(given, text_chars=4, body=CHAT) for _ in range(calls)])
+    assert fact_of(billed(1, usage=used)).charge is not None
+    assert used.estimated
 
 
 def test_the_texts_of_an_answer_are_kept_for_a_tokenizer_alone() -> None:

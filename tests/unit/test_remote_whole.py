@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wire.number import INTEGER_MAX
-from wire.usage import Usage
+from wire.usage import REQUEST_TOKENS_MAX, Usage
 from workernode.prompts import prompt_texts
 from workernode.remote.chunk import identity
 from workernode.remote.errors import Failure
@@ -182,7 +181,12 @@ def test_what_several_answers_used_together_is_told_in_all_its_parts() -> None:
         ),
         (figures(prompt_tokens=0, completion_tokens=2, total_tokens=9), 4, estimate(10, 2)),
         (figures(prompt_tokens="6"), 4, estimate(10, 1)),
-        (figures(prompt_tokens=INTEGER_MAX + 1), 4, estimate(10, 1)),
+        (figures(prompt_tokens=REQUEST_TOKENS_MAX + 1), 4, estimate(10, 1)),
+        (
+            figures(prompt_tokens=6, completion_tokens=2, total_tokens=2**40),
+            4,
+            Usage(prompt_tokens=6, completion_tokens=2),
+        ),
         (msgspec.Raw(b"[]"), 4, estimate(10, 1)),
         (
             figures(prompt_tokens=6, completion_tokens=2, prompt_tokens_details={"cached_tokens": 9}),

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from wire.number import INTEGER_MAX
-from wire.usage import Usage
+from wire.usage import REQUEST_TOKENS_MAX, Usage
 from workernode.remote.tokens import ByLength
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from workernode.remote.tokens import TokenCounter
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)] | None
+_Count = Annotated[int, msgspec.Meta(ge=0, le=REQUEST_TOKENS_MAX)] | None
 _BY_LENGTH = ByLength()
 
 
@@ -56,9 +55,9 @@ def usage_of(
 ) -> Usage:
     """The usage of an answer of ``text_chars`` characters to ``body``; ``texts`` are they, for a counter that reads.
 
-    ``figures`` is the upstream's ``usage`` object. Where it is missing, unreadable, or says 0 for something that was
-    there, ``counter`` counts instead, and the usage is marked as estimated. ``generates`` is false where no answer
-    has completion tokens: embeddings.
+    ``figures`` is the upstream's ``usage`` object. Where it is missing, unreadable, says 0 for something that was
+    there, or more than any request can use, ``counter`` counts instead, and the usage is marked as estimated.
+    ``generates`` is false where no answer has completion tokens: embeddings.
     """
     given = _read(figures)
     prompt = given.prompt_tokens or (0 if generates else given.total_tokens) or 0
@@ -97,12 +96,16 @@ async def counted(
 
 
 def total(usages: Sequence[Usage]) -> Usage:
-    """What several calls used together. One estimate makes all of it one."""
+    """What several calls used together, as far as the ledger takes it. One estimate makes all of it one."""
+
+    def added(counts: Iterable[int]) -> int:
+        return min(sum(counts), REQUEST_TOKENS_MAX)
+
     return Usage(
-        prompt_tokens=sum(each.prompt_tokens for each in usages),
-        completion_tokens=sum(each.completion_tokens for each in usages),
-        cached_tokens=sum(each.cached_tokens for each in usages),
-        reasoning_tokens=sum(each.reasoning_tokens for each in usages),
+        prompt_tokens=added(each.prompt_tokens for each in usages),
+        completion_tokens=added(each.completion_tokens for each in usages),
+        cached_tokens=added(each.cached_tokens for each in usages),
+        reasoning_tokens=added(each.reasoning_tokens for each in usages),
         estimated=any(each.estimated for each in usages),
     )
 
