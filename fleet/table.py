@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleet.terminal import harmless
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,8 +29,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 def _cell(value: Any) -> str:
     text = "-" if value is None or value == "" else "yes" if value is True else "no" if value is False else str(value)
-    # What a client or a node wrote must not move the cursor.
-    text = "".join(character if character.isprintable() else "?" for character in text)
+    text = harmless(text)
     return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from broker.interface import BrokerError
 from broker.open import open_broker
 from dead_letters.deciding import NoSuchLetter, discard_letter, replay_letter
 from dead_letters.shelf import Shelf, ShelfTaken
+from fleet.terminal import harmless, time_of
 from process.settings import EMBEDDED_URL, EXIT_WRONG_SETTING, Settings, WrongSettings, load
 from wire.errors import FleetError
 
@@ -67,7 +67,7 @@ def list_(model: str, *, as_json: bool, limit: int) -> None:
             click.echo(json.dumps({"data": rows, "unreadable": unreadable}))
             return 0
         for row in rows:
-            click.echo(f"{row['at']}  {row['request_id']}  {row['body_bytes']} bytes  {row['message']}")
+            click.echo(harmless(f"{row['at']}  {row['request_id']}  {row['body_bytes']} bytes  {row['message']}"))
         click.echo(f"{len(rows)} dead letter(s) of {model}." + (f" {unreadable} unreadable." if unreadable else ""))
         return 0
 
@@ -93,7 +93,7 @@ def show(request_id: str, model: str, *, as_json: bool, body: bool) -> None:
             return 0
         for row in rows:
             for name, value in row.items():
-                click.echo(f"{name:12} {value}")
+                click.echo(f"{name:12} {harmless(value, lines=name == 'body')}")
         return 0
 
     sys.exit(_run(work))
@@ -141,7 +141,7 @@ def replay(request_id: str, model: str, *, as_json: bool, timeout_s: float, answ
         if as_json:
             click.echo(json.dumps(report))
         else:
-            click.echo(f"{request_id} {done.status}." + (f" {message}" if message else ""))
+            click.echo(harmless(f"{request_id} {done.status}." + (f" {message}" if message else "")))
             click.echo("Its letter is removed." if done.letter_done else "Its letter is kept.")
         return 0 if done.status == "answered" else EXIT_NOT_DONE
 
@@ -209,7 +209,7 @@ def _row(letter: DeadLetter, *, body: bool = False) -> dict[str, Any]:
     row: dict[str, Any] = {
         "request_id": request.request_id,
         "model": request.model,
-        "at": datetime.fromtimestamp(letter.at_ms / 1000, UTC).isoformat(timespec="seconds"),
+        "at": time_of(letter.at_ms),
         "reason": letter.reason,
         "message": letter.message,
         "node": letter.node,

@@ -13,6 +13,7 @@ from fleet.keys.report import as_json as in_json
 from fleet.keys.report import as_line
 from fleet.keys.secret import new_secret
 from fleet.keys.span import Span
+from fleet.terminal import TIME_MS_MAX
 from gateway.endpoints.metadata import METADATA_TAGS_MAX, is_tag
 from gateway.keys.api_keys import NAME_CHARS_MAX
 from store import keys as table
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from store.keys import StoredKey
 
 AMOUNT_MAX = 10**9
-TIME_MS_MAX = 253_402_300_799_000
-"""The end of the year 9999, the last that can be shown."""
 
 AMOUNT = click.IntRange(1, AMOUNT_MAX)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from fleet.terminal import time_of
 
 if TYPE_CHECKING:
     from store.keys import StoredKey
@@ -49,4 +50,4 @@ def as_line(key: StoredKey, now_ms: int) -> str:
 
 
 def _time(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+    return None if ms is None else time_of(ms)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.database_command import EXIT_NOT_DONE, run_on, settings_or_none
+from fleet.terminal import harmless
 from management.ledger.journal import WrongTimeZone
 from management.ledger.rebuild import Rebuilt, ZoneIsFixed
 from management.ledger.rebuild import rebuild as make_anew
@@ -151,7 +152,7 @@ def _show_findings(found: Reconciled, *, as_json: bool) -> None:
     for name, finding in found.findings.items():
         click.echo(f"{finding.count:>8}  {name}")
         for example in finding.examples:
-            click.echo(f"          {example}")
+            click.echo(f"          {harmless(example)}")
 
 
 def _run(work: Callable[[AsyncEngine, Books, int], Awaitable[None]]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fleet.reports.management import EPILOG, Management
+from fleet.terminal import harmless
 
 scope_option = click.option("--model", "is_model", is_flag=True, help="NAME is a model: all of its nodes are meant.")
 reason_option = click.option("--reason", help="For whoever reads what was done.")
@@ -65,4 +66,4 @@ def _tell(done: Any, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(done))
     else:
-        click.echo(done["outcome"] or f"It is under way: action {done['action_id']}.")
+        click.echo(harmless(done["outcome"] or f"It is under way: action {done['action_id']}."))

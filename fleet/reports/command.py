@@ -9,8 +9,9 @@ from urllib.parse import quote
 import click
 
 from fleet.reports.management import EPILOG, Management
-from fleet.reports.rows import error_rows, model_rows, node_rows, time_of
+from fleet.reports.rows import error_rows, model_rows, node_rows
 from fleet.table import table
+from fleet.terminal import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

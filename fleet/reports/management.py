@@ -13,6 +13,7 @@ import click
 from fleet.database_command import EXIT_NOT_DONE
 from fleet.doctor.asking import Unanswered, ask
 from fleet.reports.settings import ReportSettings
+from fleet.terminal import harmless
 from process.settings import EXIT_WRONG_SETTING, WrongSettings, load
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Management:
             told = reply.json.get("error", {}).get("message") if isinstance(reply.json, dict) else None
             # Its own sentence tells a client of HTTP how to send one.
             told = "set MANAGEMENT_KEY to one of its keys." if reply.status == HTTPStatus.UNAUTHORIZED else told
-            sentence = f"Management refuses with {reply.status}: {told or 'it gives no reason'}"
+            sentence = harmless(f"Management refuses with {reply.status}: {told or 'it gives no reason'}")
             raise NoAnswer(sentence, EXIT_NOT_DONE)
         return reply.json
 

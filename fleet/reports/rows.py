@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
+
+from fleet.terminal import time_of
 
 Row = dict[str, Any]
 
@@ -69,11 +70,6 @@ def error_rows(answer: Any) -> list[Row]:
         }
         for row in answer["data"]
     ]
-
-
-def time_of(ms: int) -> str:
-    """A moment, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _age(since_ms: int | None, now_ms: float) -> str | None:

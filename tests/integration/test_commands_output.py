@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import sqlite3
@@ -12,9 +13,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from broker.memory import MemoryBroker, MemoryServer
+from dead_letters.deciding import Replayed
 from fleet.__main__ import main
+from fleet.dead_letters import command
+from fleet.dead_letters import replay as again
+from fleet.doctor.asking import Reply
+from fleet.ledger import command as ledger
+from fleet.reports import management
 from fleet.reports.management import Management
 from fleet.start.printer import Printer
+from management.ledger.reconcile import Finding, Reconciled
+from wire import codec
+from wire.dead_letter import DeadLetter
+from wire.number import INTEGER_MAX
+from wire.request import Request
+from wire.topics import LEDGER, Topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,6 +156,79 @@ def test_the_timeline_of_a_request_says_why_it_failed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Management, "get", lambda *_: {"events": [{"event": event}]})
     result = CliRunner().invoke(main, ["requests", "req_x"])
     assert result.output.splitlines()[1].endswith("upstream_refused  No such voice.")
+
+
+ESCAPES = "\x1b]0;owned\x07\x9b31m\r\nreq_forged"
+"""What names a terminal's window, colours what follows, and begins a line of its own."""
+
+
+def letter() -> bytes:
+    """A dead letter, as whoever may write to the topic of its model can make one."""
+    asked = Request(
+        request_id="req_1\x1b[2J",
+        model="m",
+        endpoint="chat/completions",
+        body=b'{"model": "m",\n "messages": "' + "\x9b31m".encode() + b'"}',
+        gateway="gateway-gone",
+        received_ms=1,
+        deadline_ms=1,
+        key_id=ESCAPES,
+    )
+    forged = DeadLetter(request=asked, reason="poison", message=ESCAPES, node="node-gone", at_ms=INTEGER_MAX)
+    return codec.encode(forged)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("show", "req_1\x1b[2J"), ("show", "req_1\x1b[2J", "--body"), ("replay", "req_1\x1b[2J")]
+)
+def test_what_others_wrote_moves_no_cursor(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MemoryServer()
+    topic = Topics().dead_letters("m")
+
+    async def write() -> None:
+        broker = MemoryBroker(server)
+        await broker.ensure(topic, LEDGER)
+        await (await broker.producer(topic)).send(letter())
+
+    async def replayed(*_: object) -> Replayed:
+        return Replayed("failed", b"", error=("invalid_request_error", ESCAPES))
+
+    asyncio.run(write())
+    monkeypatch.setattr(command, "open_broker", lambda *_, **__: MemoryBroker(server))
+    monkeypatch.setattr(again, "replay", replayed)
+    result = CliRunner(env={"PULSAR_URL": "pulsar://127.0.0.1:1"}).invoke(
+        main, ["dead-letters", *arguments, "--model", "m"]
+    )
+    assert isinstance(result.exception, SystemExit | None)
+    assert "owned" in result.output
+    assert not any(line.startswith("req_forged") for line in result.output.splitlines())
+    assert result.output.replace("\n", "").isprintable()
+    if "--body" in arguments:
+        assert '{"model": "m",\n "messages": "?31m"}' in result.output
+
+
+def test_what_the_ledger_holds_of_others_moves_no_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def compared(*_: object) -> Reconciled:
+        return Reconciled(without_request=Finding(1, [ESCAPES]))
+
+    monkeypatch.setattr(ledger, "compare", compared)
+    result = CliRunner(env={"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/fleet.db"}).invoke(
+        main, ["ledger", "reconcile"]
+    )
+    assert "          ?]0;owned??31m??req_forged\n" in result.output
+
+
+def test_what_management_tells_of_others_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Management, "act", lambda *_, **__: {"outcome": ESCAPES})
+    assert CliRunner().invoke(main, ["cancel", "req_x"]).output == "?]0;owned??31m??req_forged\n"
+
+    async def refused(*_: object, **__: object) -> Reply:
+        return Reply(409, {"error": {"message": ESCAPES}}, None)
+
+    monkeypatch.undo()
+    monkeypatch.setattr(management, "ask", refused)
+    said = CliRunner().invoke(main, ["pause", "node"]).stderr
+    assert said == "Management refuses with 409: ?]0;owned??31m??req_forged\n"
 
 
 def test_the_file_of_a_database_that_nobody_named_is_told_whole(tmp_path: Path) -> None:
