@@ -29,7 +29,7 @@ from wire.event import (
 )
 from wire.order import CancelRequest
 from wire.piece import Echo, Frame, LinkMessage
-from wire.presence import CredentialPresence, Presence, RollCall
+from wire.presence import PRESENCE_BYTES_MAX, CredentialPresence, Presence, RollCall
 from wire.request import Request
 
 VERSION = 1
@@ -141,12 +141,12 @@ def decode_word(word: msgspec.Raw) -> Word:
 
 def decode_presence(message: bytes) -> Presence:
     """A heartbeat."""
-    return _decode(_presence, message)
+    return _decode(_presence, _small(message))
 
 
 def decode_credential(message: bytes) -> CredentialPresence:
     """The part of a heartbeat that other nodes of its credential read."""
-    return _decode(_credential, message)
+    return _decode(_credential, _small(message))
 
 
 def decode_roll_call(message: bytes) -> RollCall:
@@ -194,6 +194,12 @@ def decode_accepted_data(data: msgspec.Raw) -> AcceptedData:
 def decode_prompt_data(data: msgspec.Raw) -> PromptData:
     """The ``data`` of ``request.prompt``."""
     return _checked(_prompt_data, data)
+
+
+def _small(heartbeat: bytes) -> bytes:
+    if len(heartbeat) > PRESENCE_BYTES_MAX:
+        raise UndecodableMessage(f"A heartbeat has at most {PRESENCE_BYTES_MAX} bytes; this one has {len(heartbeat)}.")
+    return heartbeat
 
 
 def _decode(decoder: _Decoder[T], message: bytes) -> T:

@@ -34,6 +34,8 @@ IRREVERSIBLE: frozenset[NodeState] = frozenset(("quota_exhausted", "authenticati
 PLACES_MAX = 1_000_000
 RUNNING_TOLD_MAX = 20
 """Requests that a heartbeat names: the oldest ones."""
+PRESENCE_BYTES_MAX = 16 * 1024
+"""Of a heartbeat: many times what a node has to say. Whoever listens keeps the last one of each node."""
 Places = Annotated[int, msgspec.Meta(ge=0, le=PLACES_MAX)]
 PerMin = Annotated[int, msgspec.Meta(ge=1, le=INTEGER_MAX)]
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 KNOWN_FOR_S = 600.0
 """A model stays known this long after its last node was heard of: its requests wait for a node to come."""
+NODES_MAX = 20_000
+MODELS_MAX = 10_000
+"""Beside those of the settings. A flood of forged heartbeats makes no more of either known: a gateway keeps the last
+heartbeat of each node, and a topic open for each model."""
 NONE = Capacity()
 """What a model without nodes can do."""
 
@@ -118,7 +122,11 @@ class Models:
             self._drop(before.presence)
         known = self._known.get(presence.model)
         news = known is None
+        if presence.node not in self._nodes and len(self._nodes) >= NODES_MAX:
+            return False
         if known is None:
+            if len(self._known) >= len(self._own) + MODELS_MAX:
+                return False
             known = self._known[presence.model] = _Known(declared=False, since_s=unix_s, seen_at=now)
         known.seen_at = now
         if presence.state != "stopped":

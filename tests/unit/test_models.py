@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from gateway.models import register
 from gateway.models.register import KNOWN_FOR_S, Models
 from wire.errors import ModelNotFound, ModelUnavailable
 from wire.presence import PRESENCE_LOST_S, Presence
@@ -52,6 +54,22 @@ def test_nodes_that_count_are_asked_to_as_long_as_they_stay() -> None:
     assert models.counting("m") == ["node-c"]
     models.forget_the_silent(PRESENCE_LOST_S + 0.1)
     assert models.counting("m") == models.counting("declared") == models.counting("unknown") == []
+
+
+def test_a_flood_of_forged_nodes_and_models_makes_no_more_of_them_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(register, "NODES_MAX", 3)
+    monkeypatch.setattr(register, "MODELS_MAX", 2)
+    models = Models(["declared"], 0.0, 0)
+    forged = [msgspec.structs.replace(heartbeat(f"node-{number}"), model=f"m{number}") for number in range(9)]
+    assert [models.heard(each, 0.0, 0) for each in forged] == [True, True] + 7 * [False]
+    assert (models.names, models.node_count) == (["declared", "m0", "m1"], 2)
+    of_declared = [msgspec.structs.replace(each, model="declared") for each in forged[2:]]
+    assert not any(models.heard(each, 0.0, 0) for each in of_declared)
+    assert models.node_count == 3
+    # Those that are known are heard again, and others as soon as there is room.
+    models.heard(heartbeat("node-0", "stopped", sent_ms=2), 1.0, 0)
+    models.heard(of_declared[-1], 1.0, 0)
+    assert models.view("declared").nodes == 2
 
 
 def test_a_model_is_known_from_its_first_heartbeat_and_news_only_once() -> None:

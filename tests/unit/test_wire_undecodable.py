@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from wire.errors import UndecodableMessage
 from wire.event import charge_id
 from wire.link import MESSAGE_BYTES_MAX
 from wire.piece import FRAMES_MAX, Alive, LinkMessage
+from wire.presence import PRESENCE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +74,16 @@ def test_a_charge_at_its_limit_is_read_and_one_byte_more_is_not() -> None:
     assert codec.decode_event(stored.ljust(64 * 1024)).id == charge_id(REQUEST)
     with pytest.raises(UndecodableMessage):
         codec.decode_event(stored.ljust(64 * 1024 + 1))
+
+
+def test_a_heartbeat_longer_than_any_node_has_to_say_is_undecodable() -> None:
+    said = {"node": "node-a", "name": "a", "model": "m", "type": "static", "version": "1", "state": "ready"}
+    for chars, is_read in ((PRESENCE_BYTES_MAX - 200, True), (PRESENCE_BYTES_MAX, False)):
+        told = {**said, "kind": "presence", "slots": 1, "sent_ms": 1, "started_ms": 1, "sentence": "x" * chars}
+        heartbeat = b"\x01" + msgspec.msgpack.encode(told)
+        for decode in (codec.decode_presence, codec.decode_credential):
+            with nullcontext() if is_read else pytest.raises(UndecodableMessage):
+                decode(heartbeat)
 
 
 def test_what_has_more_parts_than_a_message_has_room_for_is_undecodable() -> None:
