@@ -52,6 +52,8 @@ GOOD: dict[str, Any] = {
     ),
     "a_function_without_parameters": with_schema(None),
     "a_public_image": image("https://example.com/a.png"),
+    "a_public_image_by_its_address": image("http://[2606:4700:4700::1111]:8080/a%20b.png?c=d@e"),
+    "an_image_for_one_of_its_hosts_users": image("https://me:secret@pictures.example.com/ü.png"),
     "an_image_as_data": image("data:image/png;base64,AAAA"),
     "an_assistant_with_tool_calls": good(
         messages=[
