@@ -68,6 +68,14 @@ def test_every_session_has_forms_of_its_own() -> None:
     assert one.csrf != two.csrf
 
 
+def test_what_stands_in_a_form_signs_no_cookie() -> None:
+    sessions, cookie = opened(Clock())
+    viewer = sessions.viewer(cookie)
+    assert viewer is not None
+    content = cookie.rpartition(".")[0]
+    assert sessions.viewer(f"{content}.{viewer.csrf}") is None
+
+
 def test_a_reader_reads_and_nobody_takes_anothers_name() -> None:
     clock = Clock()
     sessions = Sessions(ACCESS, clock)
