@@ -1,4 +1,4 @@
-"""What of the dashboard is not ours is what its registry gave, with its licence beside it."""
+"""What of the dashboard is not ours is what its registry gave, with its licence; and no page takes anything else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import tomllib
 from importlib.resources import files
 
+from gateway.page import routes
+from management.pages import frame
 from management.pages.static_files import FILES
 
 VENDOR = files("management.pages") / "static" / "vendor"
@@ -34,3 +36,12 @@ def test_no_file_of_ours_names_another_host() -> None:
                 assert "url(http" not in text
                 assert "style=" not in text, path.name
                 assert " on" + "click" not in text, path.name
+
+
+def test_no_page_takes_anything_from_elsewhere_or_stands_in_anothers_frame() -> None:
+    for policy, data in ((frame.POLICY, set[str]()), (routes.POLICY, {"data:"})):
+        allowed = {name: set(sources) for name, *sources in map(str.split, policy.split(";"))}
+        assert set[str]().union(*allowed.values()) == {"'none'", "'self'", *data}
+        assert "data:" not in allowed["script-src"]
+        for name in ("default-src", "base-uri", "frame-ancestors"):
+            assert allowed[name] == {"'none'"}
