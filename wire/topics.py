@@ -75,7 +75,8 @@ class Topics:
     """All topic names of one deployment.
 
     ``requests``, ``links`` and ``results`` are Pulsar namespaces under ``tenant``. Three of them let permissions
-    keep a node from forging bills or cancels; one flat namespace (the default) serves for a first look.
+    keep a node from forging requests, and management from bills (:mod:`broker.access`); one flat namespace (the
+    default) serves for a first look.
     ``results_name`` is ``RES_TOPIC_NAME``: a local name in the ``results`` namespace, or a full topic name.
     """
 
