@@ -46,6 +46,13 @@ def patiently(do: Callable[[], None], wait_s: float, say: Callable[[str], None])
         time.sleep(AGAIN_S)
 
 
+class _HereOnly(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a superuser's token must not go elsewhere, as it would with the other headers."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 class Admin:
     """The admin interface at ``url``, asked with ``token``; ``trusted`` is what an https one is checked with."""
 
@@ -54,7 +61,7 @@ class Admin:
         self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         # The environment's proxy has no business between a broker and its admin, nor with its token.
         self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted), _HereOnly
         )
 
     def tenant(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,16 +40,37 @@ class Starting(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def starting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(admin, "AGAIN_S", 0.01)
-    handler = type("Handler", (Starting,), {"asked": []})
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Sends whoever asks to another host, and is that one as well."""
+
+    tokens: list[str | None]
+
+    def do_GET(self) -> None:
+        self.tokens.append(self.headers["authorization"])
+        self.send_response(302)
+        self.send_header("location", f"http://localhost:{self.connection.getsockname()[1]}/elsewhere")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(admin, "AGAIN_S", 0.01)
+    with served(type("Handler", (Starting,), {"asked": []})) as url:
+        yield url
 
 
 def _env(url: str) -> dict[str, str]:
@@ -71,6 +93,14 @@ def test_without_waiting_the_first_refusal_is_the_end(starting: str) -> None:
     ran = CliRunner().invoke(access, env=_env(starting))
     assert (ran.exit_code, ran.stdout) == (1, "")
     assert ran.stderr == "Pulsar's admin interface answered 500 to GET tenants/public.\n"
+
+
+def test_the_administrators_token_is_shown_to_no_other_host() -> None:
+    tokens: list[str | None] = []
+    with served(type("Handler", (Elsewhere,), {"tokens": tokens})) as url:
+        ran = CliRunner().invoke(access, env=_env(url) | {"PULSAR_TOKEN": "token-of-the-administrator"})
+    assert tokens == ["Bearer token-of-the-administrator"]
+    assert (ran.exit_code, ran.stderr) == (1, "Pulsar's admin interface answered 302 to GET tenants/public.\n")
 
 
 def test_a_reason_is_told_once_until_there_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
