@@ -239,6 +239,8 @@ async def test_two_requests_in_one_packet_get_two_answers(doors: Doors) -> None:
         (("host: localhost", "origin: http://localhost"), {}, 404),
         (("host: [::1]:8081", "origin: http://[::1]:8081"), {}, 404),
         (("host: gateway",), {}, 404),
+        (("host: gateway", "origin: http://gateway"), {}, 403),
+        (("host: printer.local", "origin: http://printer.local"), {}, 403),
     ],
 )
 async def test_without_keys_a_page_under_a_name_of_its_own_is_not_served(
