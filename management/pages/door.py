@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 
 from management.pages.site import TOLD, Visit
 from process.host import is_loopback
-from wire.errors import Forbidden, InvalidRequest
+from wire.errors import Forbidden, InvalidRequest, RequestTooSlow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 COOKIE = "workernode_session"
 FORM_BYTES_MAX = 16 * 1024
 FORM_FIELDS_MAX = 50
+FORM_WAIT_S = 30.0
 
 
 class Door:
@@ -103,14 +106,21 @@ def check_host(request: Request, *, asks: bool) -> None:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form. Raises :class:`InvalidRequest`."""
+    """The fields of a form. Raises :class:`InvalidRequest`, also where its sender has gone, and
+    :class:`wire.errors.RequestTooSlow`: who shows no key yet must not hold a connection for ever."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise InvalidRequest("This is no form.")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > FORM_BYTES_MAX:
-            raise InvalidRequest(f"A form may have {FORM_BYTES_MAX} bytes.")
+    try:
+        async with asyncio.timeout(FORM_WAIT_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > FORM_BYTES_MAX:
+                    raise InvalidRequest(f"A form may have {FORM_BYTES_MAX} bytes.")
+    except TimeoutError:
+        raise RequestTooSlow from None
+    except ClientDisconnect:
+        raise InvalidRequest("This form is not whole.") from None
     try:
         text = body.decode()
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX, strict_parsing=True))

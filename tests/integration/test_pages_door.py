@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from management.guesses import WRONG_KEYS_PER_MIN
+from management.pages import door
 from management.pages.frame import POLICY
 from management.pages.pages import SHOWN
 from tests.counting_house import CountingHouse
@@ -256,6 +257,25 @@ async def test_what_is_no_form_is_refused(house: CountingHouse) -> None:
         response_, html = await browser.post("/requests", {"key": KEY})
         assert response_.status == 405
         assert "<html" in html
+
+
+async def test_half_a_form_holds_no_connection_for_ever_and_fills_no_log(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.start(MANAGEMENT_KEY=KEY)
+    head = "POST /login HTTP/1.1\r\nhost: x\r\norigin: http://x\r\ncontent-length: 100\r\n"
+    half = f"{head}content-type: application/x-www-form-urlencoded\r\n\r\nkey=".encode()
+    _, gone = await asyncio.open_connection("127.0.0.1", house.port)
+    gone.write(half)
+    await gone.drain()
+    monkeypatch.setattr(door, "FORM_WAIT_S", 0.1)
+    reader, slow = await asyncio.open_connection("127.0.0.1", house.port)
+    slow.write(half)
+    gone.close()
+    async with asyncio.timeout(10):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    slow.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_without_a_key_pages_are_shown_to_this_machine_only(house: CountingHouse) -> None:
