@@ -72,7 +72,8 @@ class Hook:
 
     async def __call__(self, request: web.BaseRequest) -> web.Response:
         self.got.append(await request.json())
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+        status = self.statuses.pop(0) if self.statuses else 200
+        return web.Response(status=status, headers={"location": "/elsewhere"} if status // 100 == 3 else {})
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ async def test_an_alert_that_came_and_went_is_told_in_order(engine: AsyncEngine)
         ((503, 429, 200), 3, "yes"),
         ((500, 500, 500, 200), 3, "failed"),
         ((404,), 1, "failed"),
-        ((302,), 1, "failed"),  # followed, it would carry the alert elsewhere
+        ((307,), 1, "failed"),  # followed, it would carry the alert elsewhere
     ],
 )
 async def test_a_webhook_is_tried_so_often_and_no_more(
