@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workernode.outcome import Refused
-from workernode.remote.chunk import HELD_BYTES_MAX, Chunks, identity
+from workernode.remote.chunk import CHOICES_MAX, HELD_BYTES_MAX, Chunks, identity
+from workernode.remote.dialects.choices import STREAM_CALLS_MAX
+from workernode.remote.errors import Failure
 
 OWN = identity(answer_id="chatcmpl-ours", created_s=7, model="ours")
 NAMES = st.text(max_size=8).filter(
@@ -229,6 +231,28 @@ def test_a_refusal_in_a_stream_is_a_refusal() -> None:
     assert taken.failure is not None
     assert isinstance(taken.failure.outcome, Refused)
     assert taken.failure.outcome.error.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("delta", [{"role": "assistant", "content": "x"}, {"content": "x"}])
+def test_a_stream_of_more_choices_than_anybody_may_ask_for_is_none(delta: Any) -> None:
+    taken = chunks()
+    taken.take([chunk(delta, index=index) for index in range(CHOICES_MAX)])
+    assert taken.failure is None
+    taken.take([chunk(delta, "stop", index=0)])
+    assert taken.failure is None
+    taken.take([chunk(delta, index=CHOICES_MAX)])
+    assert isinstance(taken.failure, Failure)
+
+
+def test_a_stream_with_calls_of_tools_without_end_is_none() -> None:
+    taken = chunks()
+    calls = [{"index": index, "id": f"c{index}", "function": {"name": "f"}} for index in range(512)]
+    choices = range(STREAM_CALLS_MAX // len(calls))
+    taken.take([chunk({"role": "assistant", "tool_calls": calls}, index=index) for index in choices])
+    assert taken.failure is None
+    assert taken.endings().count(b'"{}"') == STREAM_CALLS_MAX
+    taken.take([chunk({"tool_calls": [{"index": 512, "id": "one-more", "function": {"name": "f"}}]})])
+    assert isinstance(taken.failure, Failure)
 
 
 def test_a_role_that_is_null_is_one_that_is_missing() -> None:

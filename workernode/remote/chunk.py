@@ -23,6 +23,8 @@ _DONE = b"[DONE]"
 _DONE_BYTES_MAX = 16
 _ROLE = b'"role":"assistant",'
 _NOTHING = msgspec.Raw(b"[]")
+CHOICES_MAX = 2048
+"""Of a stream: as many as a gateway lets anybody ask for. More would keep the node from everything else."""
 HELD_BYTES_MAX = 1024 * 1024
 """More than this of an answer does not wait for the arguments of a call."""
 
@@ -333,6 +335,8 @@ class Chunks:
         for choice in read:
             index = choice.index
             self._seen.add(index)
+            if len(self._seen) > CHOICES_MAX:
+                raise strange()
             text = choice.text if choice.delta is None else _said(choice.delta)
             if text:
                 self.text_chars += len(text)

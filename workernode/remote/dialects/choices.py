@@ -20,6 +20,8 @@ Part = Literal["delta", "message", "text"]
 
 TOOL_CALLS_MAX = 1024
 """Of one choice: what has more is no answer."""
+STREAM_CALLS_MAX = 4096
+"""Of all choices of a stream together, each of which is remembered and looked at with the next."""
 NAME_CHARS_MAX = 256
 """So much of a function's name is remembered, so that it is said once; OpenAI's have 64 at most."""
 _FUNCTION = msgspec.Raw(b'"function"')
@@ -197,6 +199,8 @@ class Choices:
             raise strange()
         is_new = at >= len(begun)
         begun += [own] * (at + 1 - len(begun))
+        if is_new and sum(map(len, self._calls.values())) > STREAM_CALLS_MAX:
+            raise strange()
         return is_new
 
 
