@@ -12,7 +12,7 @@ import fleet.doctor.broker
 from broker.interface import BrokerForbidden, BrokerUnavailable
 from broker.memory import MemoryBroker, MemoryServer
 from fleet.admin_settings import AdminSettings
-from fleet.doctor import doctor
+from fleet.doctor import doctor, examination
 from fleet.doctor.asking import Reply, clock_finding
 from fleet.doctor.broker import check_broker
 from fleet.doctor.broker_admin import SETTING, _delay_finding
@@ -45,6 +45,31 @@ def test_lines_are_aligned_and_a_remedy_stands_below() -> None:
         "✗ b       Bad.",
         "          → Do it.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, ("http://pulsar.example:8080", None)),
+        ({"PULSAR_ADMIN_URL": "http://admin.example"}, ("http://admin.example", CANARY)),
+    ],
+)
+async def test_no_token_is_shown_to_an_admin_interface_that_was_only_guessed(
+    settings: dict[str, str], shown: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    async def check_admin(url: str, token: str | None, _: object) -> list[Finding]:
+        asked.append((url, token))
+        return []
+
+    async def check_broker(*_: object) -> list[Finding]:
+        return []
+
+    monkeypatch.setattr(examination, "check_admin", check_admin)
+    monkeypatch.setattr(examination, "check_broker", check_broker)
+    await examination.examine((), {"PULSAR_URL": "pulsar://pulsar.example:6650", "PULSAR_TOKEN": CANARY, **settings})
+    assert asked == [shown]
 
 
 def test_json_has_every_finding_and_whether_all_is_well() -> None:
