@@ -36,6 +36,8 @@ def access(*, models: tuple[str, ...], show: bool, wait_s: float) -> None:
             for step in steps:
                 click.echo(f"pulsar-admin {step.command}")
             return
+        if settings.admin_token and not settings.pulsar_admin_url:
+            raise click.UsageError("Set PULSAR_ADMIN_URL: the token is shown to no address that was only guessed.")
         admin = Admin(settings.admin_url, settings.admin_token, settings.admin_trust)
 
         def grant() -> None:

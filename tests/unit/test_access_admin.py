@@ -103,6 +103,14 @@ def test_the_administrators_token_is_shown_to_no_other_host() -> None:
     assert (ran.exit_code, ran.stderr) == (1, "Pulsar's admin interface answered 302 to GET tenants/public.\n")
 
 
+def test_no_token_is_shown_to_an_address_that_was_only_guessed() -> None:
+    env = _env("") | {"PULSAR_URL": "pulsar+ssl://127.0.0.1:6651", "PULSAR_TOKEN": "token-of-the-administrator"}
+    ran = CliRunner().invoke(access, env=env)
+    assert ran.exit_code == 2
+    assert "Set PULSAR_ADMIN_URL" in ran.stderr
+    assert CliRunner().invoke(access, ["--show"], env=env).exit_code == 0
+
+
 def test_a_reason_is_told_once_until_there_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "AGAIN_S", 0.0)
     reasons = ["One.", "One.", "Another."]
