@@ -55,10 +55,16 @@ def test_all_schemas_of_a_request_have_as_many_parts_as_may_be() -> None:
 
 
 def test_all_patterns_of_a_request_are_as_long_as_may_be() -> None:
-    longest = {"pattern": "a" * PATTERN_CHARS_MAX}
-    all_of_them = [longest] * (PATTERNS_CHARS_MAX // PATTERN_CHARS_MAX)
+    longest = [{"pattern": chr(ord("a") + number) * PATTERN_CHARS_MAX} for number in range(26)]
+    all_of_them = longest[: PATTERNS_CHARS_MAX // PATTERN_CHARS_MAX]
     check(*all_of_them)
-    refuse(*all_of_them, {"pattern": "a"})
+    refuse(*all_of_them, {"pattern": "z"})
+
+
+def test_a_pattern_that_many_fields_have_counts_once_and_is_wrong_in_each() -> None:
+    often = {"properties": {f"amount{number}": {"pattern": r"^[+-]?0*\d*\.?\d*$"} for number in range(3000)}}
+    check(often, often)
+    refuse(often, {"pattern": "("})
 
 
 @pytest.mark.parametrize("keyword", ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"])
