@@ -39,12 +39,14 @@ def reachable_from_outside(url: str) -> bool:
         return False
     if " " in parts.netloc or parts.netloc.count("@") > 1:
         return False
+    last = host.rpartition(".")[2]
+    # Whose last label is a number is an IPv4 address, in whatever notation (WHATWG URL, "ends in a number").
+    if ":" not in host and _NUMBER.fullmatch(last) is None:
+        return is_public_name(host) and last not in _INSIDE
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        last = host.rpartition(".")[2]
-        # Whose last label is a number is an IPv4 address, in whatever notation (WHATWG URL, "ends in a number").
-        return is_public_name(host) and last not in _INSIDE and _NUMBER.fullmatch(last) is None
+        return False
     if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or address in _6TO4):
         return False
     return address.is_global and not address.is_multicast
