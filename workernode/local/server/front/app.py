@@ -40,7 +40,10 @@ _METRICS = {
 
 
 class App:
-    """An ASGI application. ``room`` is set when the model is ready."""
+    """An ASGI application. ``room`` is set when the model is ready.
+
+    It asks for no key. What a page in a browser of this machine sends, of any site, names that site: it is refused.
+    """
 
     def __init__(self, client: StepClient) -> None:
         self._client = client
@@ -50,6 +53,8 @@ class App:
         """See ASGI: one request."""
         sender = Sender(receive, send)
         try:
+            if any(name == b"origin" for name, _ in scope["headers"]):
+                raise Problem("Pages in browsers are not served.", code="foreign_page", status=403)
             await self._route(scope["method"], scope["path"], sender)
         except Problem as problem:
             await sender.problem(problem)
