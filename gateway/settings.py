@@ -81,7 +81,11 @@ class GatewaySettings(HttpSettings):
         le=SECONDS_MAX,
         description="seconds until a request's deadline, if its client does not ask for a shorter one",
     )
-    requests_max: int = Field(100_000, ge=1, description="requests that this process owns at once")
+    requests_max: int = Field(
+        100_000,
+        ge=1,
+        description="requests that this process owns at once, and ends of such that the broker has not taken yet",
+    )
     cold_requests_max: int = Field(
         1000, ge=1, description="requests that may wait for a model whose nodes nobody has measured, or that has none"
     )

@@ -125,7 +125,8 @@ class Conversations:
 
         Raises :class:`wire.errors.Overloaded`.
         """
-        if len(self._owned) >= self._conversations_max:
+        # An end that the broker does not take is kept, so that no more may be accepted than can be.
+        if len(self._owned) + self._ends.untold_count >= self._conversations_max:
             raise Overloaded(retry_after_ms=1000)
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")

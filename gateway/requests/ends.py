@@ -32,6 +32,11 @@ class Ends:
         """Of how many accepted ends it is not certain yet that they are charged."""
         return len(self._unsettled)
 
+    @property
+    def untold_count(self) -> int:
+        """How many the broker has not taken yet."""
+        return self._recorder.ends_waiting
+
     def accept(self, owned: Owned, charge: bytes) -> None:
         """An attempt's end is the request's: its node charges it, and settles."""
         loop = asyncio.get_running_loop()

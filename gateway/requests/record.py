@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 log = Log("gateway")
 
 EVENTS_WAITING_MAX = 10_000
+"""Events that may be lost. Ends and charges may not: as long as they wait, fewer requests are accepted."""
+SENDS_MAX = 1000
+"""Events that wait for the broker's receipt at once. Requests need the room as well."""
 RETRY_S = 1.0
 RETRIES_MAX = 60
 
@@ -48,7 +51,14 @@ class GatewayRecorder:
         """Set once the broker is reached; before that no request is accepted."""
         self._gateway = gateway
         self._tasks = tasks
-        self._publishing: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        self._sends = asyncio.Semaphore(SENDS_MAX)
+
+    @property
+    def ends_waiting(self) -> int:
+        """How many ends and charges are not told yet."""
+        return len(self._ends)
 
     def request_event(
         self,
@@ -109,27 +119,31 @@ class GatewayRecorder:
         self._tell(charge, request_id)
 
     async def flushed(self, within_s: float) -> int:
-        """Wait until everything is told, at most so long; returns how many events are left."""
-        if self._publishing:
-            await asyncio.wait(self._publishing, timeout=within_s)
-        return len(self._publishing)
+        """Wait until everything is told, or for so long nothing was; returns how many events are left."""
+        waiting, before = self._ends | self._others, math.inf
+        while 0 < len(waiting) < before:
+            before = len(waiting)
+            _, waiting = await asyncio.wait(waiting, timeout=within_s)
+        return len(waiting)
 
     def _event(self, kind: EventType, event_id: str, subject: str, data: codec.EventData) -> bytes:
         return codec.encode_told(kind, event_id, f"/gateways/{self._gateway}", subject, data, now_ms())
 
     def _tell(self, event: bytes, about: str, tries: float = math.inf) -> None:
-        if len(self._publishing) >= EVENTS_WAITING_MAX:
+        waiting = self._ends if tries == math.inf else self._others
+        if waiting is self._others and len(waiting) >= EVENTS_WAITING_MAX:
             log.error("An event was lost: too many wait for the broker.", action="event_lost", about=about)
             return
         task = self._tasks.start(self._publish(event, about, tries), "tell event")
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
 
     async def _publish(self, event: bytes, about: str, tries: float) -> None:
         while tries:
             try:
                 if self.producer is not None:
-                    return await self.producer.send(event)
+                    async with self._sends:
+                        return await self.producer.send(event)
             except PayloadTooLarge:
                 log.error("An event was too large to be told.", action="event_too_large", bytes=len(event))
                 return None

@@ -53,8 +53,8 @@ KNOWN_S = 20.0
 class Place:
     """Where one life follows the other."""
 
-    def __init__(self, role: Role, number: int) -> None:
-        self.role, self.name = role, f"{role}-{number}"
+    def __init__(self, role: Role, number: int, env: dict[str, str]) -> None:
+        self.role, self.name, self.env = role, f"{role}-{number}", env
         self.lives: list[Life] = []
         self.stop = asyncio.Event()
         """Ends the latest life in order, as a signal would."""
@@ -114,9 +114,9 @@ class Fleet:
 
     # What episodes do.
 
-    def add(self, role: Role) -> Place:
-        """A place for a process; nothing is started yet."""
-        place = Place(role, sum(each.role == role for each in self.places))
+    def add(self, role: Role, **env: str) -> Place:
+        """A place for a process, with these settings beside the usual ones; nothing is started yet."""
+        place = Place(role, sum(each.role == role for each in self.places), env)
         self.places.append(place)
         return place
 
@@ -221,7 +221,7 @@ class Fleet:
 
     async def _run(self, place: Place, life: Life, broker: RoughBroker, stop: asyncio.Event) -> None:
         try:
-            await _RUN[place.role](_settings(place.role, place.name), broker, stop)
+            await _RUN[place.role](_settings(place), broker, stop)
         except BrokerError as error:
             # As a process does whose broker goes while it starts: it ends with an error, and is started again.
             self.trace.add(life.name, f"gives up: {error}")
@@ -244,9 +244,13 @@ def _incarnation(node: Node) -> str:
     return node._identity.incarnation
 
 
+def _settings(place: Place) -> Any:
+    return _loaded(place.role, (("NODE_NAME", place.name), *place.env.items()))
+
+
 @functools.cache
-def _settings(role: Role, name: str) -> Any:
-    return load(_SETTINGS[role], {**_ENV[role], "PULSAR_URL": "memory:", "NODE_NAME": name})
+def _loaded(role: Role, env: tuple[tuple[str, str], ...]) -> Any:
+    return load(_SETTINGS[role], {**_ENV[role], "PULSAR_URL": "memory:", **dict(env)})
 
 
 _RUN: dict[Role, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -40,12 +41,20 @@ def simulated(scenario: Callable[[Fleet], Awaitable[None]], *roles: Role) -> lis
     return logged.faults
 
 
-async def answered(fleet: Fleet) -> Asked:
+async def answered(fleet: Fleet, prompt: str = "Hello") -> Asked:
     """What a client gets who asks as soon as the model is known."""
     await fleet.known()
-    (life,) = fleet.serving()
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
-    asked = Asked(1, body, life.name, 60.0, fleet.loop.now, short=False, hang_up_after=None)
-    connection = Connection(fleet.loop, Random(1), life, headers_of(asked, KEY), body_of(asked), slow=False)
-    await ask(fleet, connection, asked, None)
+    asked, asking = begin(fleet, prompt)
+    await asking
     return asked
+
+
+def begin(
+    fleet: Fleet, prompt: str, *, number: int = 1, stream: bool = False, timeout_s: float = 60.0
+) -> tuple[Asked, asyncio.Task[None]]:
+    """A client asks the only gateway that takes requests; the task ends with what it gets, or with nothing."""
+    (life,) = fleet.serving()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": stream}
+    asked = Asked(number, body, life.name, timeout_s, fleet.loop.now)
+    connection = Connection(fleet.loop, Random(number), life, headers_of(asked, KEY), body_of(asked), slow=False)
+    return asked, asyncio.ensure_future(ask(fleet, connection, asked, None))

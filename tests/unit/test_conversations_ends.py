@@ -18,7 +18,7 @@ from process.logging import Log
 from process.timers import Timers
 from tests.waiting import until
 from wire.control import AreYouAlive, Go, Park, Stop
-from wire.errors import EngineDied, ErrorBody, QueueUnavailable, ShuttingDown
+from wire.errors import EngineDied, ErrorBody, Overloaded, QueueUnavailable, ShuttingDown
 from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
 from wire.usage import Usage
@@ -49,12 +49,12 @@ class Told(GatewayRecorder):
 
 
 class Desk:
-    """One request at a gateway."""
+    """One request at a gateway, which owns no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: GatewayRecorder | None = None) -> None:
         self.recorder = Told()
         self.conversations = Conversations(
-            self.recorder,
+            recorder or self.recorder,
             GatewayMetrics(),
             Models((), 0.0, 0),
             Timers(asyncio.get_running_loop()),
@@ -62,6 +62,9 @@ class Desk:
             stream_buffer_bytes_max=1,
             answer_bytes_max=1,
         )
+        self.opens()
+
+    def opens(self) -> None:
         at = now_ms()
         self.conversations.open(
             Request(
@@ -289,3 +292,21 @@ async def test_a_clock_that_is_set_leaves_a_request_its_time(
     desk.hears(Started(attempt_id=ATTEMPT, request_id=REQUEST))
     (go,) = lines.said
     assert 50_000 < go.remaining_ms <= 60_000
+
+
+async def test_nothing_is_accepted_whose_end_could_not_be_kept() -> None:
+    """While the topic of results takes nothing, ends wait in the gateway, and none may be lost."""
+    tasks = Tasks(Log("test"))
+    recorder = GatewayRecorder("gateway-1", tasks)
+    desk = Desk(recorder)
+    with pytest.raises(Overloaded):
+        desk.opens()
+    desk.conversations.hang_up(REQUEST)
+    assert len(desk.conversations) == 0
+    assert recorder.ends_waiting == 1
+    with pytest.raises(Overloaded):
+        desk.opens()
+    await tasks.aclose()
+    await until(lambda: recorder.ends_waiting == 0)
+    desk.opens()
+    desk.conversations.never_published(REQUEST)

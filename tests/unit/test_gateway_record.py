@@ -12,6 +12,7 @@ from gateway.requests import record
 from gateway.requests.record import RETRIES_MAX, GatewayRecorder
 from process.lifecycle import Tasks
 from process.logging import Log
+from tests.simulation.virtual_loop import VirtualLoop
 from tests.waiting import until
 from wire.errors import StreamInterrupted
 from wire.event import AcceptedData
@@ -37,12 +38,17 @@ class Results:
 
     def __init__(self) -> None:
         self.away = True
+        self.takes_s = 0.0
+        self.at_once = self.at_once_most = 0
         self.tries = 0
         self.stored: list[bytes] = []
 
     async def send(self, payload: bytes) -> None:
         self.tries += 1
-        await asyncio.sleep(0)
+        self.at_once += 1
+        self.at_once_most = max(self.at_once, self.at_once_most)
+        await asyncio.sleep(self.takes_s)
+        self.at_once -= 1
         if len(payload) > 100_000:
             raise PayloadTooLarge
         if self.away:
@@ -92,3 +98,45 @@ async def test_a_charge_that_no_broker_takes_is_given_up_at_once(recorder: Gatew
     recorder.repeat(CHARGE * 10_000, "req_1")
     await recorder.flushed(5.0)
     assert results.tries == 1
+
+
+async def test_no_end_is_lost_however_many_wait(
+    recorder: GatewayRecorder, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "EVENTS_WAITING_MAX", 2)
+    for number in range(5):
+        recorder.repeat(b"charge %d" % number, f"req_{number}")
+        recorder.prompt(REQUEST)
+    assert recorder.ends_waiting == 5
+    results.away = False
+    assert await recorder.flushed(5.0) == 0
+    assert recorder.ends_waiting == 0
+    assert sorted(results.stored)[:5] == [b"charge %d" % number for number in range(5)]
+    assert len(results.stored) == 5 + 2
+
+
+def test_a_gateway_that_leaves_stays_as_long_as_its_events_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly, and never so many at once that its last requests find no room beside them."""
+    monkeypatch.setattr(record, "SENDS_MAX", 3)
+    loop = VirtualLoop()
+
+    async def leave() -> None:
+        results, tasks = Results(), Tasks(Log("test"))
+        results.away, results.takes_s = False, 1.0
+        recorder = GatewayRecorder("gateway-1", tasks)
+        recorder.producer = results
+        for number in range(12):
+            recorder.repeat(b"charge %d" % number, f"req_{number}")
+        began = loop.time()
+        assert await recorder.flushed(1.5) == 0
+        assert loop.time() - began == 4.0
+        assert results.at_once_most == 3
+        results.away = True
+        recorder.repeat(CHARGE, "req_1")
+        assert await recorder.flushed(1.5) == 1
+        await tasks.aclose()
+
+    try:
+        loop.run_until_complete(leave())
+    finally:
+        loop.close()
