@@ -59,6 +59,10 @@ heard, or while the topic of results took nothing (I4). Left out is one case tha
 back a node's last heartbeat for seconds, and a poison request kills the node meanwhile, it passes for alive when that
 heartbeat comes, and the request has one node more. Here what the network holds back is lost with its host. Tests play
 500 seeds; with one of nine defences switched off the judge must find the damage within 40.
+
+What is too long or too large for a seed has tests of its own in `tests/simulation`: a gateway that is stopped or killed
+while it holds hundreds of streams, a topic of results that takes nothing for an hour, a broker that comes back empty or
+with what it had some time before, and a machine that sleeps for an hour in mid-answer.
 """
 
 LIMITS = """## What this does not show

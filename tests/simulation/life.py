@@ -29,6 +29,7 @@ class Life:
         self.frozen_until = 0.0
         self.frozen_s = 0.0
         """For how long, all in all."""
+        self.slept_s = 0.0
         self.crash: tuple[str, int] | None = None
         """At which pass of which crash point it dies."""
         self.on_death: list[Callable[[], None]] = []
@@ -81,6 +82,12 @@ class Life:
         self.frozen_until = self._loop.now + seconds
         self.frozen_s += seconds
         self._loop.call_at(self.frozen_until, self._release, context=WORLD)
+
+    def suspend(self, seconds: float) -> None:
+        """As a machine that sleeps so long: its loop's clock stands still meanwhile, and the wall clock does not."""
+        self.freeze(seconds)
+        self.slept_s += seconds
+        self._loop.put_off(self, seconds)
 
     async def silence(self) -> Any:
         """What the outside answers to a dead process."""

@@ -101,7 +101,7 @@ class _Clock:
         return self.time_ns() / 1e9
 
     def perf_counter(self) -> float:
-        return self._loop.now
+        return self._loop.time()
 
     monotonic = perf_counter
 

@@ -19,6 +19,10 @@ BEGIN_S = 1_000.0
 class Owner(Protocol):
     """A simulated process, to which every callback in its context belongs."""
 
+    @property
+    def slept_s(self) -> float:
+        """For how long its machine was suspended: its loop's clock is so far behind the world's."""
+
     def admits(self, handle: asyncio.Handle) -> bool:
         """Whether this callback may run now. One that may not is the owner's: nobody runs it later by himself."""
 
@@ -45,7 +49,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_Clockwork(self))
 
     def time(self) -> float:
-        return self.now
+        return self.now - _slept_s(None)
 
     def create_task(self, *args: Any, **kwargs: Any) -> asyncio.Task[Any]:
         task = super().create_task(*args, **kwargs)
@@ -62,11 +66,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, self, context)
+        timer = _Timer(when + _slept_s(context), callback, args, self, context)
         timer.number = next(self._count)
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True
         return timer
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now - _slept_s(context) + delay, callback, *args, context=context)
+
+    def put_off(self, owner: Owner, seconds: float) -> None:
+        """All timers of an owner are due so much later."""
+        for timer in self._scheduled:
+            if timer._context.get(OWNER) is owner:
+                timer._when += seconds
+        heapq.heapify(self._scheduled)
 
     def again(self, handle: asyncio.Handle) -> None:
         """Run a callback that its owner did not admit, unless it was cancelled meanwhile."""
@@ -122,3 +138,9 @@ class _Timer(asyncio.TimerHandle):
         owner = self._context.get(OWNER)
         if owner is None or owner.admits(self):
             super()._run()
+
+
+def _slept_s(context: Context | None) -> float:
+    """Of the owner of this context; None: the running code's."""
+    owner = OWNER.get() if context is None else context.get(OWNER)
+    return owner.slept_s if owner is not None else 0.0
