@@ -7,6 +7,7 @@ the reading of its classes, a start costs a quarter of the processor's time with
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -122,11 +123,18 @@ class PulsarServer:
         domain, _, name = topic.partition("://")
         self._ask_admin("PUT", f"{domain}/{name}/unload")
 
-    def _ask_admin(self, method: str, path: str) -> None:
+    def subscriptions(self, topic: str) -> list[str]:
+        """Who keeps what is published to a topic."""
+        domain, _, name = topic.partition("://")
+        found: list[str] = json.loads(self._ask_admin("GET", f"{domain}/{name}/subscriptions"))
+        return found
+
+    def _ask_admin(self, method: str, path: str) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         request = urllib.request.Request(f"{self.admin_url}/admin/v2/{path}", method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=10):
-            pass
+        with urllib.request.urlopen(request, timeout=10) as response:
+            answer: bytes = response.read()
+            return answer
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         started = time.monotonic()

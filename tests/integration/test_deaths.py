@@ -17,6 +17,7 @@ from tests.integration.test_main_job import asked, charges, client_of, known, st
 from tests.processes import Processes
 from tests.pulsar_server import PulsarServer
 from tests.waiting import until
+from wire.topics import LEDGER, Topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -163,6 +164,42 @@ async def test_service_returns_by_itself_after_a_broker_restart_under_load(
             assert set(refused) == (set() if waits else {503})
             found = await charges(management, len(answered), within_s=30)
             assert len({charge["request_id"] for charge in found}) == len(found)
+    finally:
+        server.stop()
+
+
+async def test_a_broker_that_comes_back_empty_is_used_again_and_keeps_what_is_charged_from_then_on(
+    tmp_path: Path, pulsar_server: PulsarServer
+) -> None:
+    """Nobody is started again. Management reads the charges later, and its subscription was gone as well."""
+    home = tmp_path / "broker"
+    home.mkdir()
+    server = PulsarServer(home)
+    server.start()
+    try:
+        common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
+        database = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db"}
+        async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
+            gateway = await processes.gateway(BROKER_WAIT_S="60")
+            await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+            management = await processes.management(**database)
+            await known(gateway, "model")
+            async with client_of(gateway) as client:
+                await whole(client, "model", "first tokens=1")
+                assert len(await charges(management, 1)) == 1
+                management.kill()
+                prompts = [f"under-way{number} tokens=40 delay-between=0.3" for number in range(4)]
+                answers = [asyncio.ensure_future(streamed(client, "model", prompt)) for prompt in prompts]
+                await until(lambda: upstream.running == len(answers))
+                await asyncio.to_thread(server.stop)
+                prompts += [f"waits{number} tokens=1" for number in range(6)]
+                answers += [asyncio.ensure_future(whole(client, "model", prompt)) for prompt in prompts[4:]]
+                await asyncio.to_thread(server.start)
+                assert await asyncio.gather(*answers) == [oracle_text(asked("model", prompt)) for prompt in prompts]
+            assert await asyncio.to_thread(server.subscriptions, Topics().results) == [LEDGER]
+            management = await processes.management(**database)
+            found = await charges(management, 1 + len(prompts))
+            assert len({charge["request_id"] for charge in found}) == len(found) == 1 + len(prompts)
     finally:
         server.stop()
 
