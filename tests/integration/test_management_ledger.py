@@ -25,7 +25,8 @@ from management.ledger.books import Books
 from management.ledger.journal import read, write
 from management.ledger.opening import open_books
 from store import database
-from store.database import reading
+from store.database import reading, writing
+from store.ledger_state import alone
 from store.migrate import upgrade
 from store.tables import EVENTS, USAGE_DAILY
 from tests.billing import billed
@@ -305,6 +306,25 @@ async def test_a_server_that_is_gone_for_a_while_loses_nothing(tmp_path: Path) -
     finally:
         await house.end()
         await asyncio.to_thread(server.stop)
+
+
+async def test_a_database_that_hangs_is_told_and_holds_up_no_stop(
+    house: CountingHouse, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("management.persistence.SLOW_S", 0.1)
+    house.url = postgres_url
+    await house.start()
+    engine = database.open(postgres_url)
+    async with writing(engine) as connection:
+        await alone(connection)
+        await house.publish(billed(1))
+        await until(lambda: _not_ready(house, "The database cannot be written at the moment."))
+        await house.end()
+    await engine.dispose()
+    assert house.ledger.backlog == 1
+    await house.start()
+    await house.settled()
+    assert await house.counted() == (1, 1)
 
 
 async def test_two_ledgers_that_write_at_once_count_nothing_twice(database_url: str) -> None:

@@ -68,6 +68,41 @@ async def test_a_database_that_no_waiting_makes_usable_is_not_waited_for() -> No
         await persistence.until_done("database", "It is away.", Flaky(1, UnusableDatabase("too new")))
 
 
+async def test_what_hangs_is_told_and_goes_on_when_it_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("management.persistence.SLOW_S", 0.01)
+    readiness, answer = Readiness(lambda: True), asyncio.Event()
+    trying = asyncio.create_task(
+        Persistence(readiness, asyncio.Event(), retry_s_max=600).until_done("database", "It is away.", answer.wait)
+    )
+    await until(lambda: "It is away." in readiness.sentences)
+    answer.set()
+    assert await asyncio.wait_for(trying, 5)
+    assert "It is away." not in readiness.sentences
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_what_hangs_is_given_up_when_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("management.persistence.SLOW_S", 0.01)
+    stop, given_up = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    trying = asyncio.create_task(
+        Persistence(Readiness(lambda: True), stop, retry_s_max=600).until_done("database", "It is away.", hang)
+    )
+    stop.set()
+    with pytest.raises(Stopping):
+        await asyncio.wait_for(trying, 5)
+    assert given_up.is_set()
+
+
 def test_a_broker_that_is_lost_later_is_told() -> None:
     connected = True
     readiness = Readiness(lambda: connected)
