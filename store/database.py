@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -126,8 +127,13 @@ def _open_sqlite(url: URL) -> AsyncEngine:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError
-        # It holds what was asked and paid: nobody else's to read. What SQLite makes beside it is as the file is.
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+        if not path.exists():
+            # It holds what was asked and paid: nobody else's to read. What SQLite makes beside it is as the file is.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        # Never by opening it: as a file is closed, its locks are gone that this process has by other connections, and
+        # the next program that leaves the database would take the write-ahead log of these for nobody's, and delete it.
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "it may only be read")
     except OSError as error:
         reason = error.strerror or "it is a directory"
         raise UnusableDatabase(f"the file {path} cannot be written ({reason[:1].lower()}{reason[1:]})") from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import os
 import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +83,25 @@ async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     async with reading(engine) as connection:
         assert (await connection.execute(select(QUARANTINE))).all() == []
     await engine.dispose()
+
+
+async def test_who_opens_a_file_once_more_takes_no_locks_from_those_who_have_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    engine = database.open(f"sqlite+aiosqlite:///{path}")
+    await upgrade(engine)
+    again = database.open(f"sqlite+aiosqlite:///{path}")
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM events')"
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", look, str(path)], check=True)
+    assert path.with_name("ledger.db-wal").exists(), "its last connection was another's"
+    for each in (engine, again):
+        await each.dispose()
+
+
+def test_a_file_that_may_only_be_read_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ledger.db").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everything
+    with pytest.raises(UnusableDatabase, match="cannot be written \\(it may only be read\\)"):
+        database.open(f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
 
 
 async def test_a_reader_is_not_held_up_by_a_writer(tmp_path: Path) -> None:
