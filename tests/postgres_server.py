@@ -34,7 +34,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start on what data there is; returns once it answers. Raises :class:`PostgresMissing`."""
-        binaries = _binaries()
+        binaries = programs()
         if self._home is None:
             # Not under pytest's own directory, which no other user may enter: the server refuses to be run by root.
             self._home = Path(tempfile.mkdtemp(prefix="workernode-postgres-"))
@@ -60,7 +60,7 @@ class PostgresServer:
     def new_database(self) -> str:
         """The URL of an empty database."""
         name = f"test_{uuid4().hex[:12]}"
-        assert self._ask(_binaries(), f"CREATE DATABASE {name}") == 0
+        assert self._ask(programs(), f"CREATE DATABASE {name}") == 0
         return f"postgresql+asyncpg://{_USER}@127.0.0.1:{self.port}/{name}"
 
     def kill(self) -> None:
@@ -98,7 +98,7 @@ class PostgresServer:
         return asked.returncode
 
 
-def _binaries() -> Path:
+def programs() -> Path:
     """Where the server's programs are: on the path, or where Debian puts them."""
     if (found := shutil.which("postgres")) is not None:
         return Path(found).resolve().parent
