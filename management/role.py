@@ -126,7 +126,9 @@ async def _work(
 ) -> None:
     try:
         await persistence.until_done(
-            "database", "The database cannot be opened at the moment.", partial(upgrade, engine)
+            "database",
+            "The database cannot be opened yet, or its tables are still brought up to date.",
+            partial(upgrade, engine),
         )
         await persistence.until_done(
             "database",

@@ -219,7 +219,10 @@ async def test_it_starts_without_a_database_and_says_so(house: CountingHouse, mo
     other = sqlite3.connect(house.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     await house.start(wait=False)
-    await until(lambda: _not_ready(house, "The database cannot be opened at the moment."), within_s=20)
+    await until(
+        lambda: _not_ready(house, "The database cannot be opened yet, or its tables are still brought up to date."),
+        within_s=20,
+    )
     other.close()
     await asyncio.wait_for(house.ready.wait(), 20)
 
