@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, func, select
 
 import management.metrics
 import management.role
@@ -24,12 +24,15 @@ from broker.memory import MemoryBroker
 from management.ledger.books import Books
 from management.ledger.journal import read, write
 from management.ledger.opening import open_books
+from management.ledger.rebuild import rebuild
+from management.retention import sweep
+from management.settings import Retention
 from store import database
 from store.database import reading, writing
 from store.ledger_state import alone
 from store.migrate import upgrade
 from store.tables import EVENTS, USAGE_DAILY
-from tests.billing import billed
+from tests.billing import NOON_MS, billed
 from tests.counting_house import CountingHouse
 from tests.missing import missing
 from tests.postgres_server import PostgresMissing, PostgresServer
@@ -309,6 +312,35 @@ async def test_a_server_that_is_gone_for_a_while_loses_nothing(tmp_path: Path) -
     finally:
         await house.end()
         await asyncio.to_thread(server.stop)
+
+
+async def test_what_is_told_during_a_rebuild_and_a_sweep_is_counted_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 60_000)  # none of the three tries again
+    books = Books()
+    engine = database.open(database_url)
+    await upgrade(engine)
+    await open_books(engine, books, 1)
+    told = [read(billed(number, key_id=f"key-{number % 7}")) for number in range(600)]
+    # What these days keep away is deleted while the rest is made anew.
+    told += [read(billed(number, time="2026-02-01T12:00:00Z")) for number in range(600, 700)]
+    await write(engine, [*told[600:], *told[:100]], 1, books)
+
+    async def tell() -> None:
+        for start in range(100, 600, 10):
+            await write(engine, told[start : start + 10], 1, books)
+
+    telling = asyncio.create_task(tell())
+    await asyncio.gather(rebuild(engine, books), sweep(engine, Retention(events_days=10), books, NOON_MS))
+    await asyncio.gather(telling, rebuild(engine, books))
+    async with reading(engine) as connection:
+        assert await connection.scalar(select(func.count()).select_from(EVENTS)) == 600
+        rows = (
+            await connection.execute(select(USAGE_DAILY.c.day, func.sum(USAGE_DAILY.c.requests)).group_by("day"))
+        ).all()
+    assert sorted((day.isoformat(), int(count)) for day, count in rows) == [("2026-02-01", 100), ("2026-03-01", 600)]
+    await engine.dispose()
 
 
 async def test_a_database_that_hangs_is_told_and_holds_up_no_stop(

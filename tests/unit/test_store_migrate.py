@@ -77,9 +77,8 @@ async def test_two_upgrades_in_one_process_do_it_once(tmp_path: Path) -> None:
         await engine.dispose()
 
 
-def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/ledger.db"
-    command = [sys.executable, "-c", UPGRADE, url]
+def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    command = [sys.executable, "-c", UPGRADE, database_url]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for process in started:
         _, told = process.communicate()
