@@ -147,6 +147,29 @@ async def test_a_rebuild_leaves_the_sums_of_days_whose_events_are_gone(engine: A
         await rebuild(engine, Books(ZoneInfo("Asia/Tokyo")))
 
 
+async def test_a_rebuild_leaves_the_nodes_of_days_whose_events_are_gone(engine: AsyncEngine) -> None:
+    told = [
+        node_event(
+            f"wrong-{node}-{day}", "node.misconfigured", node=node, time=_time(day), error_code="invalid_api_key"
+        )
+        for node, day in (("gone", 0), ("long", 0), ("long", 8), ("new", 9))
+    ]
+    await write(engine, [read(payload) for payload in told], NOW_MS, BOOKS)
+
+    async def known() -> list[Any]:
+        async with reading(engine) as connection:
+            return [
+                (await connection.execute(select(table).order_by(*table.primary_key))).all()
+                for table in (NODES, NODE_ERRORS)
+            ]
+
+    before = await known()
+    assert [len(rows) for rows in before] == [3, 3]
+    await sweep(engine, Retention(events_days=3), BOOKS, NOW_MS)
+    await rebuild(engine, BOOKS)
+    assert await known() == before
+
+
 @pytest.mark.parametrize("since", [None, datetime.date(2026, 3, 1), datetime.date(2026, 3, 8)])
 async def test_new_prices_leave_the_money_of_days_whose_events_are_gone(
     engine: AsyncEngine, since: datetime.date | None
