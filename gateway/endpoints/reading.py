@@ -25,6 +25,7 @@ REFUSED_FIELDS = (
     "chat_template",
     "trust_remote_code",
     "prompt_embeds",
+    "kv_transfer_params",
 )
 """Fields that would steer routing or run code somewhere: refused, not dropped, as silence would mislead."""
 
