@@ -123,9 +123,8 @@ class Conversations:
         ``place``: its place in the queue, which is left when its client has its end. ``span`` hears what it comes
         through, and is ended by who began it.
 
-        Raises :class:`wire.errors.Overloaded`.
+        Raises :class:`wire.errors.Overloaded`, also where ends wait for the broker: they are kept, and take the room.
         """
-        # An end that the broker does not take is kept, so that no more may be accepted than can be.
         if len(self._owned) + self._ends.untold_count >= self._conversations_max:
             raise Overloaded(retry_after_ms=1000)
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
