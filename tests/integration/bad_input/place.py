@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SCRIPTED = "scripted"
 REMOTE = "remote"
 ERROR_BYTES_MAX = 32 * 1024
+HURRIED_S = 10.0
+"""What others on the machine may add to the time of a refusal; to the processor's time for it they add nothing."""
 
 
 class Place:
@@ -43,9 +45,9 @@ class Place:
         """What is wrong is told in OpenAI's shape, nothing is published or made, and the next one is served."""
         await self.serves()
         requests, made = self.watch.requests, set(self.watch.made)
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         answer = await exchange(self.port, row.request)
-        took_s = time.monotonic() - began
+        took_s, busy_s = time.monotonic() - began, time.process_time() - busy
         assert answer.status == row.status, answer
         assert (answer.error["code"], answer.error["param"]) == (row.code, row.param), answer.error
         assert answer.error["type"] == "invalid_request_error"
@@ -55,7 +57,8 @@ class Place:
         assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
         assert answer.headers["content-type"] == "application/json"
         assert ("www-authenticate" in answer.headers) == (row.status == 401)
-        assert took_s < row.within_s
+        assert busy_s < row.within_s
+        assert took_s < row.within_s + HURRIED_S
         assert self.watch.requests == requests
         assert self.watch.made == made
         await self.serves()
