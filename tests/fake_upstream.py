@@ -117,7 +117,7 @@ class FakeUpstream:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def until(self, condition: Callable[[FakeUpstream], bool], *, within_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[FakeUpstream], bool], *, within_s: float = 5.0) -> None:
         """Wait for a condition on the counters. Raises :class:`TimeoutError`."""
         async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: condition(self))

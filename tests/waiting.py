@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 30.0, every_s: float = 0.02) -> Any:
+async def until(condition: Callable[[], Any], *, within_s: float = 10.0, every_s: float = 0.02) -> Any:
     """The first true value of ``condition``, which may be a coroutine function; fails after ``within_s``."""
     deadline = asyncio.get_running_loop().time() + within_s
     while True:

@@ -95,7 +95,7 @@ async def test_service_resumes_after_the_broker_was_killed(
     started = time.monotonic()
     with pytest.raises(BrokerUnavailable, match=r"pulsar://127\.0\.0\.1") as refused:
         await producer.send(b"during")
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 0.5
     assert not isinstance(refused.value, SendUnknown)
 
     await asyncio.to_thread(fragile_server.start)

@@ -20,7 +20,7 @@ from tests.waiting import until
 from wire.topics import LEDGER, Topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tests.processes import Process
@@ -34,6 +34,17 @@ async def processes(pulsar_url: str, tmp_path: Path) -> AsyncIterator[Processes]
     common = {"PULSAR_URL": pulsar_url, "RES_TOPIC_NAME": f"results-{run}", "MODEL_NAME": f"model-{run}"}
     async with Processes(tmp_path, common) as started:
         yield started
+
+
+@pytest.fixture
+def server(tmp_path: Path, pulsar_server: PulsarServer) -> Iterator[PulsarServer]:
+    """A broker that a test may kill. The one of the run comes first: it tells where none can be had."""
+    home = tmp_path / "broker"
+    home.mkdir()
+    server = PulsarServer(home)
+    server.start()
+    yield server
+    server.stop()
 
 
 async def test_a_node_killed_while_it_works_is_replaced_and_the_client_notices_nothing(
@@ -115,93 +126,79 @@ async def test_a_stream_that_cannot_be_continued_ends_with_an_error(
 
 @pytest.mark.parametrize("waits", [False, True], ids=["refusing", "waiting"])
 async def test_service_returns_by_itself_after_a_broker_restart_under_load(
-    waits: bool, tmp_path: Path, pulsar_server: PulsarServer
+    waits: bool, tmp_path: Path, server: PulsarServer
 ) -> None:
-    home = tmp_path / "broker"
-    home.mkdir()
-    server = PulsarServer(home)
-    server.start()
-    try:
-        common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
-        async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
-            gateway = await processes.gateway(BROKER_WAIT_S="60" if waits else "0")
-            await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
-            management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
-            await known(gateway, "model")
-            answered: list[str] = []
-            refused: list[int] = []
-            stop = asyncio.Event()
+    common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
+    async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
+        gateway = await processes.gateway(BROKER_WAIT_S="60" if waits else "0")
+        await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+        management = await processes.management(DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/ledger.db")
+        await known(gateway, "model")
+        answered: list[str] = []
+        refused: list[int] = []
+        stop = asyncio.Event()
 
-            async def load(worker: int, client: AsyncOpenAI) -> None:
-                number = 0
-                while not stop.is_set():
-                    prompt = f"w{worker}n{number} tokens=3"
-                    number += 1
-                    try:
-                        assert await whole(client, "model", prompt) == oracle_text(asked("model", prompt))
-                        answered.append(prompt)
-                    except APIStatusError as error:
-                        refused.append(error.status_code)
-                        await asyncio.sleep(0.05)
+        async def load(worker: int, client: AsyncOpenAI) -> None:
+            number = 0
+            while not stop.is_set():
+                prompt = f"w{worker}n{number} tokens=3"
+                number += 1
+                try:
+                    assert await whole(client, "model", prompt) == oracle_text(asked("model", prompt))
+                    answered.append(prompt)
+                except APIStatusError as error:
+                    refused.append(error.status_code)
+                    await asyncio.sleep(0.05)
 
-            async with client_of(gateway) as client:
-                workers = [asyncio.ensure_future(load(worker, client)) for worker in range(8)]
-                await until(lambda: len(answered) > 50, within_s=20)
-                await asyncio.to_thread(server.kill)
-                # Those who ask already may all have been stored, and then they wait for the broker.
-                workers.append(asyncio.ensure_future(load(len(workers), client)))
-                if waits:
-                    await until(lambda: _holds_and_is_ready(gateway), within_s=20)
-                else:
-                    await until(lambda: len(refused) > 10, within_s=20)
-                before = len(answered)
-                await asyncio.to_thread(server.start)
-                back_at = asyncio.get_running_loop().time()
-                await until(lambda: len(answered) > before + 50, within_s=30)
-                assert asyncio.get_running_loop().time() - back_at < 20
-                stop.set()
-                await asyncio.gather(*workers)
-            assert set(refused) == (set() if waits else {503})
-            found = await charges(management, len(answered), within_s=30)
-            assert len({charge["request_id"] for charge in found}) == len(found)
-    finally:
-        server.stop()
+        async with client_of(gateway) as client:
+            workers = [asyncio.ensure_future(load(worker, client)) for worker in range(8)]
+            await until(lambda: len(answered) > 50, within_s=20)
+            await asyncio.to_thread(server.kill)
+            # Those who ask already may all have been stored, and then they wait for the broker.
+            workers.append(asyncio.ensure_future(load(len(workers), client)))
+            if waits:
+                await until(lambda: _holds_and_is_ready(gateway), within_s=20)
+            else:
+                await until(lambda: len(refused) > 10, within_s=20)
+            before = len(answered)
+            await asyncio.to_thread(server.start)
+            back_at = asyncio.get_running_loop().time()
+            await until(lambda: len(answered) > before + 50, within_s=30)
+            assert asyncio.get_running_loop().time() - back_at < 20
+            stop.set()
+            await asyncio.gather(*workers)
+        assert set(refused) == (set() if waits else {503})
+        found = await charges(management, len(answered), within_s=30)
+        assert len({charge["request_id"] for charge in found}) == len(found)
 
 
 async def test_a_broker_that_comes_back_empty_is_used_again_and_keeps_what_is_charged_from_then_on(
-    tmp_path: Path, pulsar_server: PulsarServer
+    tmp_path: Path, server: PulsarServer
 ) -> None:
     """Nobody is started again. Management reads the charges later, and its subscription was gone as well."""
-    home = tmp_path / "broker"
-    home.mkdir()
-    server = PulsarServer(home)
-    server.start()
-    try:
-        common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
-        database = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db"}
-        async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
-            gateway = await processes.gateway(BROKER_WAIT_S="60")
-            await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
-            management = await processes.management(**database)
-            await known(gateway, "model")
-            async with client_of(gateway) as client:
-                await whole(client, "model", "first tokens=1")
-                assert len(await charges(management, 1)) == 1
-                management.kill()
-                prompts = [f"under-way{number} tokens=40 delay-between=0.3" for number in range(4)]
-                answers = [asyncio.ensure_future(streamed(client, "model", prompt)) for prompt in prompts]
-                await until(lambda: upstream.running == len(answers))
-                await asyncio.to_thread(server.stop)
-                prompts += [f"waits{number} tokens=1" for number in range(6)]
-                answers += [asyncio.ensure_future(whole(client, "model", prompt)) for prompt in prompts[4:]]
-                await asyncio.to_thread(server.start)
-                assert await asyncio.gather(*answers) == [oracle_text(asked("model", prompt)) for prompt in prompts]
-            assert await asyncio.to_thread(server.subscriptions, Topics().results) == [LEDGER]
-            management = await processes.management(**database)
-            found = await charges(management, 1 + len(prompts))
-            assert len({charge["request_id"] for charge in found}) == len(found) == 1 + len(prompts)
-    finally:
-        server.stop()
+    common = {"PULSAR_URL": server.url, "MODEL_NAME": "model"}
+    database = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.db"}
+    async with FakeUpstream() as upstream, Processes(tmp_path, common) as processes:
+        gateway = await processes.gateway(BROKER_WAIT_S="60")
+        await processes.node(NODE_TYPE="remote", API_URL=upstream.url, UPSTREAM_MODEL="upstream-model")
+        management = await processes.management(**database)
+        await known(gateway, "model")
+        async with client_of(gateway) as client:
+            await whole(client, "model", "first tokens=1")
+            assert len(await charges(management, 1)) == 1
+            management.kill()
+            prompts = [f"under-way{number} tokens=40 delay-between=0.3" for number in range(4)]
+            answers = [asyncio.ensure_future(streamed(client, "model", prompt)) for prompt in prompts]
+            await until(lambda: upstream.running == len(answers))
+            await asyncio.to_thread(server.stop)
+            prompts += [f"waits{number} tokens=1" for number in range(6)]
+            answers += [asyncio.ensure_future(whole(client, "model", prompt)) for prompt in prompts[4:]]
+            await asyncio.to_thread(server.start)
+            assert await asyncio.gather(*answers) == [oracle_text(asked("model", prompt)) for prompt in prompts]
+        assert await asyncio.to_thread(server.subscriptions, Topics().results) == [LEDGER]
+        management = await processes.management(**database)
+        found = await charges(management, 1 + len(prompts))
+        assert len({charge["request_id"] for charge in found}) == len(found) == 1 + len(prompts)
 
 
 async def _holds_and_is_ready(gateway: Process) -> bool:

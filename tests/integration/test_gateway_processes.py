@@ -108,7 +108,7 @@ async def half_at_each(
         other.suspend()
         try:
             begun.append(asyncio.ensure_future(each_on_its_own(gateway, model, part)))
-            await until(lambda running=running: upstream.running == running)  # type: ignore[misc]
+            await until(lambda running=running: upstream.running == running, within_s=30)  # type: ignore[misc]
         finally:
             other.resume()
     return asyncio.gather(*begun)

@@ -202,7 +202,7 @@ async def accepted(gateway: Running | Process, count: int) -> None:
             async with session.get(f"{gateway.url}/metrics") as response:
                 return f"gateway_requests_owned {float(count)}" in await response.text()
 
-        await until(owned)
+        await until(owned, within_s=30)
 
 
 async def test_a_refusal_of_the_upstream_reaches_the_client_in_its_own_words(
