@@ -103,7 +103,8 @@ class Conversation:
             return self._begin(party, now_ms, begun=piece.begun)
         if self._holder.attempt_id == piece.attempt_id:
             self._holder.begun = self._holder.begun or piece.begun
-            return [] if piece.begun else [Tell(node, self._go(party, now_ms))]
+            decisions = self._alive()
+            return decisions if piece.begun else [*decisions, Tell(node, self._go(party, now_ms))]
         if piece.begun:
             # A node that did not wait for `go`, beside a holder: its text could only be mixed in.
             return [self._stop_stray(party), *self._probe()]

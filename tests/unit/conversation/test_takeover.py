@@ -21,6 +21,25 @@ def test_text_of_the_holder_proves_that_it_lives(story: Story) -> None:
     assert not story.conversation.dead
 
 
+def test_a_holder_that_asks_again_lives(story: Story) -> None:
+    # Found by a simulation that loses every seventh message: its `go` was lost, and so was what it was asked.
+    story.starts("a1")
+    story.starts("a2")
+    assert story.starts("a1") == [park("a2"), go("a1")]
+    assert story.is_silent("a1") == []
+    assert not story.conversation.dead
+
+
+def test_a_holder_that_says_that_it_begins_lives(story: Story) -> None:
+    story.starts("a1")
+    story.starts("a2")
+    story.answers("a1", holding=True)
+    story.fails("a1", again=True)
+    assert story.starts("a3") == probe("a2")
+    assert story.starts("a2", begun=True) == [park("a3")]
+    assert story.is_silent("a2") == []
+
+
 def test_a_silent_holder_is_fenced_and_the_second_attempt_begins(story: Story) -> None:
     story.starts("a1")
     story.starts("a2")
