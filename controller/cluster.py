@@ -11,6 +11,8 @@ import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from process.cluster import APPLY, encoded
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from controller.kinds import Kind
     from controller.manifests import Manifest
 
-APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 ANSWER_S = 10.0
@@ -110,7 +111,7 @@ class Cluster:
         metadata = manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": manager, "force": str(force).lower()}
-        applied: Manifest = await self._ask("PATCH", path, query, manifest, APPLY)
+        applied: Manifest = await self._ask("PATCH", path, query, encoded(manifest), APPLY)
         return applied
 
     async def patch(self, kind: Kind, namespace: str, name: str, steps: list[Any], *, subresource: str = "") -> None:

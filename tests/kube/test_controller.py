@@ -93,6 +93,17 @@ async def test_a_declared_model_gets_its_queue_and_its_objects(
     assert ("Normal", "ScaledToZero", message) in [(each["type"], each["reason"], each["message"]) for each in events]
 
 
+async def test_a_model_may_be_called_and_answer_by_any_characters(cluster: Controlled, spec: dict[str, Any]) -> None:
+    name, answer = f"{spec['model']}/\u6a21\u578b \U0001f600", "\U0001f44b \\ \u2028 \x7f"
+    cluster.start()
+    await cluster.declare("model", spec | {"model": name}, static={"answer": answer})
+    await cluster.becomes("model", "ScaledToZero")
+    assert name in (await cluster.condition("model", "TopicReady"))[2]
+    container = (await cluster.owned("Deployment", "model"))["spec"]["template"]["spec"]["containers"][0]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    assert (env["MODEL_NAME"], env["STATIC_ANSWER"]) == (name, answer)
+
+
 async def test_a_change_of_the_spec_reaches_the_nodes(cluster: Controlled, spec: dict[str, Any]) -> None:
     cluster.start()
     await cluster.declare("model", spec)
