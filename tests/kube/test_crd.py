@@ -64,7 +64,27 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "an address with port 0": ("m", remote(apiURL="https://a.example:0/v1"), "a port between 1 and 65535"),
     "an address with a large port": ("m", remote(apiURL="https://a.example:65536/v1"), "a port between 1 and 65535"),
     "an address with a space": ("m", remote(apiURL="https://a.example/v 1"), "apiURL must hold no space"),
-    "an address with a fragment": ("m", remote(apiURL="https://a.example/v1#a"), "no space, and no '#'"),
+    "an address with a space of no width": (
+        "m",
+        remote(apiURL="https://a.example/v1\u200b"),
+        "no space or other unseen character",
+    ),
+    "an upstream name with a space of no width": (
+        "m",
+        remote(upstreamModel="a\u200bb"),
+        "upstreamModel in body should match",
+    ),
+    "more tokens than a node can tell": (
+        "m",
+        STATIC | {"contextLength": 10**9 + 1},
+        "less than or equal to 1000000000",
+    ),
+    "a higher limit than a node can tell": (
+        "m",
+        REMOTE | {"limits": {"tokensPerMinute": 10**9 + 1}},
+        "spec.limits.tokensPerMinute in body should be less than or equal to 1000000000",
+    ),
+    "an address with a fragment": ("m", remote(apiURL="https://a.example/v1#a"), "and no '#'"),
     "a name with a line break": ("m", STATIC | {"model": "a\nb"}, "spec.model in body should match"),
     "a name with a space at its end": ("m", STATIC | {"model": "m "}, "spec.model must not begin or end with a space"),
     "a name of nothing but a wide space": ("m", STATIC | {"model": "\u3000"}, "must not begin or end with a space"),

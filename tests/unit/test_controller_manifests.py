@@ -161,6 +161,31 @@ def test_a_node_can_read_the_settings_it_is_given(name: str, tmp_path: Path) -> 
     assert settings.max_process_num == MODELS[name][0].get("slots", 16)
 
 
+def _largest(schema: dict[str, Any]) -> dict[str, Any]:
+    """Every number at its bound."""
+    found: dict[str, Any] = {}
+    for name, field in schema["properties"].items():
+        if field.get("type") == "integer":
+            found[name] = field["maximum"]
+        elif "properties" in field and (inner := _largest(field)):
+            found[name] = inner
+    return found
+
+
+@pytest.mark.parametrize("name", ["remote", "local"])
+def test_a_node_can_read_the_largest_numbers_that_the_api_server_takes(name: str) -> None:
+    crd = yaml.safe_load((ROOT / "deploy" / "k8s" / "crd.yaml").read_text())
+    largest = _largest(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    spec, _, _ = MODELS[name]
+    of_type = {name: spec[name] | largest.pop("local")} if name == "local" else {}
+    made = _deployment(spec | {**largest, "local": None} | of_type)
+    env = {each["name"]: each.get("value", "") for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+    given = {variable: value for variable, value in env.items() if not variable.endswith("_FILE")}
+    settings = load(NodeSettings, given | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    assert (settings.context_length, settings.tpm_max) == (10**9, 10**9)
+    assert settings.concurrency_max == settings.max_process_num == 4096
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_node_has_longer_to_leave_than_its_answers_have_to_finish(name: str) -> None:
     pod = _pod(name)
