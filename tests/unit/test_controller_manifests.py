@@ -161,6 +161,17 @@ def test_a_node_can_read_the_settings_it_is_given(name: str, tmp_path: Path) -> 
     assert settings.max_process_num == MODELS[name][0].get("slots", 16)
 
 
+def test_kubectl_explains_each_field() -> None:
+    def unexplained(schema: dict[str, Any], path: str) -> list[str]:
+        inner = schema.get("items", schema).get("properties", {})
+        here = [] if schema.get("description") else [path]
+        return here + [each for name in inner for each in unexplained(inner[name], f"{path}.{name}")]
+
+    fields = yaml.safe_load((ROOT / "deploy" / "k8s" / "crd.yaml").read_text())["spec"]["versions"][0]["schema"]
+    own = {name: fields["openAPIV3Schema"]["properties"][name] for name in ("spec", "status")}
+    assert [path for name, schema in own.items() for path in unexplained(schema, name)] == []
+
+
 def _largest(schema: dict[str, Any]) -> dict[str, Any]:
     """Every number at its bound."""
     found: dict[str, Any] = {}
