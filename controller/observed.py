@@ -31,8 +31,9 @@ class NodeEntry:
 
     @classmethod
     def of(cls, entry: dict[str, Any], *, runs: bool = True) -> NodeEntry:
-        """The entry as it stands in the status."""
-        return cls(entry["name"], entry["state"], entry.get("message") or "", entry.get("until") or "", runs)
+        """The entry as it stands in the status. Another definition of the resource may have let it lack anything."""
+        name, state, message, until = (str(entry.get(part) or "") for part in ("name", "state", "message", "until"))
+        return cls(name, state, message, until, runs)
 
 
 def is_living(pod: Manifest) -> bool:

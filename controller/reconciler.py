@@ -110,7 +110,7 @@ class Reconciler:
             keda,
             of_model(model, await self._cluster.get(DEPLOYMENT, *where)) or {},
             of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) if keda else None,
-            tuple(NodeEntry.of(entry, runs=runs[entry["name"]]) for entry in entries if entry["name"] in runs),
+            tuple(NodeEntry.of(entry, runs=runs[entry["name"]]) for entry in entries if entry.get("name") in runs),
             failure,
             tuple(f"{pod['metadata']['name']}: {why}" for pod in found if (why := hindrance(pod, now))),
         )
@@ -158,10 +158,11 @@ class Reconciler:
         kept = {node.name for node in seen.nodes}
         entries = status.get("nodes") or []
         for place in reversed(range(len(entries))):
-            if entries[place]["name"] not in kept:
+            name = entries[place].get("name")
+            if name not in kept:
                 path = f"/status/nodes/{place}"
                 steps = [
-                    {"op": "test", "path": f"{path}/name", "value": entries[place]["name"]},
+                    {"op": "test", "path": f"{path}/name", "value": name},
                     {"op": "remove", "path": path},
                 ]
                 await self._cluster.patch(AIMODEL, model.namespace, model.name, steps, subresource="status")

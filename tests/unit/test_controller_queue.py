@@ -97,6 +97,11 @@ def test_what_the_controller_itself_tells_of_an_aimodel_is_no_reason_to_look_at_
     assert news.is_new(key, resource(generation=2, state="RateLimited", deletionTimestamp="2027-01-01T00:00:00Z"))
 
 
+def test_an_entry_that_lacks_what_our_definition_asks_for_is_read_all_the_same() -> None:
+    resource = {"metadata": {"uid": "a"}, "status": {"nodes": [{}, {"name": "node-1"}]}}
+    assert News().is_new(("space", "model"), resource)
+
+
 def test_what_keda_writes_at_each_poll_is_no_reason_to_look() -> None:
     """It would be a whole look every five seconds for each model that works."""
     news, key = News(), ("space", "model")

@@ -159,6 +159,13 @@ async def test_entries_of_nodes_that_are_gone_are_taken_out_from_the_end_and_onl
     ]
 
 
+async def test_an_entry_without_a_name_is_nobodys() -> None:
+    cluster = OneCluster(nodes=[{"state": "RateLimited"}])
+    cluster.pods = [{"metadata": {"name": "b"}, "status": {"phase": "Running"}}]
+    assert await looking(cluster, OneBroker()).look(KEY) == SETTINGS.resync_s
+    assert cluster.condition("Degraded") == ("False", "Well")
+
+
 @pytest.mark.parametrize(("ours", "deleted"), [(True, ["TriggerAuthentication"]), (False, [])])
 async def test_what_a_model_does_not_need_any_more_is_deleted_if_it_is_the_models(
     *, ours: bool, deleted: list[str]
