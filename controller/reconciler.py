@@ -9,7 +9,15 @@ from controller.aimodel import FINALIZER, WrongModel, read, unreadable
 from controller.broker_admin import BrokerAdminError
 from controller.cluster import ClusterError
 from controller.conditions import conditions, unreadable_conditions
-from controller.kinds import AIMODEL, BY_NAME, DEPLOYMENT, MANAGED, POD, POD_MONITOR, SCALED_OBJECT
+from controller.kinds import (
+    AIMODEL,
+    BY_NAME,
+    DEPLOYMENT,
+    POD,
+    POD_MONITOR,
+    SCALED_OBJECT,
+    TRIGGER_AUTHENTICATION,
+)
 from controller.manifests import Place, render
 from controller.manifests.naming import MANAGER, of_model, selector
 from controller.observed import NodeEntry, Observed, Topics, hindrance, is_living, is_ready
@@ -130,15 +138,10 @@ class Reconciler:
                 # later is left alone.
                 manifest["spec"]["replicas"] = model.spec.min_replicas
             await self._apply(kind, manifest)
-        wanted = {manifest["kind"] for manifest in manifests}
-        for kind in MANAGED:
-            known = seen.keda if kind.api_version == SCALED_OBJECT.api_version else pod_monitors
-            if kind.optional and known and kind.name not in wanted:
-                await self._remove(kind, model)
-
-    async def _remove(self, kind: Any, model: AIModel) -> None:
-        if of_model(model, await self._cluster.get(kind, model.namespace, model.object_name)) is not None:
-            await self._cluster.delete(kind, model.namespace, model.object_name)
+        if seen.keda and not place.token_secret:  # there was one, perhaps
+            where = TRIGGER_AUTHENTICATION, model.namespace, model.object_name
+            if of_model(model, await self._cluster.get(*where)) is not None:
+                await self._cluster.delete(*where)
 
     async def _apply(self, kind: Any, manifest: Manifest) -> None:
         await self._cluster.apply(kind, manifest, manager=MANAGER)
