@@ -165,7 +165,7 @@ def _degraded(model: AIModel, seen: Observed) -> Condition:
         return Condition("Degraded", "True", "RolloutPaused", sentence)
     if seen.topics.why:
         return Condition("Degraded", "True", "BrokerAway", seen.topics.why)
-    if seen.keda and seen.scaler.state == "failing":
+    if seen.scaler.state == "failing":
         return Condition("Degraded", "True", _SCALER_REASONS["failing"], f"KEDA says: {seen.scaler.says}")
     return Condition("Degraded", "False", "Well", "Nothing is wrong.")
 

@@ -14,6 +14,8 @@ TROUBLES = ("AuthenticationFailed", "QuotaExhausted", "Misconfigured", "RateLimi
 
 _BEGINNINGS = ("ContainerCreating", "PodInitializing")
 """What a container waits for before each start."""
+_MOUNTED_WITHIN = timedelta(minutes=2)
+"""A volume that takes longer may be one that will not come, as a Secret's that is not there."""
 _RECENTLY = timedelta(minutes=15)
 """One that ended longer ago has come up since: what it is not ready for now is something else."""
 
@@ -53,7 +55,16 @@ def hindrance(pod: Manifest, now: datetime) -> str:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return str(scheduled.get("message") or "it has no machine.")
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+    mounted = _condition(pod, "PodReadyToStartContainers")  # a kubelet's, which says nothing of why
+    since = mounted.get("lastTransitionTime") if mounted.get("status") == "False" else None
+    if since and now - datetime.fromisoformat(since) > _MOUNTED_WITHIN:
+        return (
+            f"its volumes or its network are not ready since {since}: is there each Secret, ConfigMap and volume that "
+            "it needs? `kubectl describe pod` tells which it waits for."
+        )
+    told = pod.get("status") or {}
+    before = [each for each in told.get("initContainerStatuses") or [] if "terminated" not in (each.get("state") or {})]
+    for container in [*before, *(told.get("containerStatuses") or [])]:
         ended = (container.get("lastState") or {}).get("terminated") or {}
         ended_at = ended.get("finishedAt")  # none where the kubelet has missed it
         if ended_at and now - datetime.fromisoformat(ended_at) < _RECENTLY:

@@ -139,14 +139,19 @@ def test_what_keda_complains_of_is_passed_on(scaled: dict[str, Any], status: str
     assert found["Degraded"].status == degraded
 
 
+def test_there_is_nothing_to_scale_by_before_there_are_topics() -> None:
+    scaling = told(Observed(Topics(False, "No broker."), True))["ScalingActive"]
+    assert (scaling.status, scaling.reason) == ("False", "WaitingForTopics")
+
+
 def test_a_number_that_does_not_count_beside_keda_is_said_not_to() -> None:
     assert "does not count" in told(Observed(WELL, True, deployment(0, 0), WORKS), replicas=2)["ScalingActive"].message
 
 
 @pytest.mark.parametrize(
-    ("replicas", "words"), [(9, "always 4 nodes, though spec.replicas says 9."), (3, "3 nodes. C")]
+    ("replicas", "words"), [(9, "always 4 nodes, though spec.replicas says 9."), (3, "3 nodes. C"), (None, "1 node. C")]
 )
-def test_a_number_outside_its_bounds_is_said_to_be(replicas: int, words: str) -> None:
+def test_a_number_outside_its_bounds_is_said_to_be(replicas: int | None, words: str) -> None:
     assert words in told(Observed(WELL, False, deployment(3, 3)), replicas=replicas)["ScalingActive"].message
 
 
@@ -177,6 +182,14 @@ def ended(at: str | None = "2030-01-01T11:46:00Z") -> dict[str, Any]:
 
 
 ENDED = ended()
+
+
+def unmounted(since: str, status: str = "False") -> dict[str, Any]:
+    placed = {"type": "PodScheduled", "status": "True"}
+    mounted = {"type": "PodReadyToStartContainers", "status": status, "lastTransitionTime": since}
+    return pod(waits("ContainerCreating"), conditions=[placed, mounted])
+
+
 UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient GPU."}
 
 
@@ -191,6 +204,11 @@ UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are
         (pod(ended("2030-01-01T11:44:00Z") | {"state": {"running": {}}}), None),  # not ready for another reason
         (pod(ended(None) | {"state": {"running": {}}}), None),
         (pod(waits("CrashLoopBackOff") | ended(None)), "CrashLoopBackOff: no more is known."),
+        (unmounted("2030-01-01T11:57:59Z"), "not ready since 2030-01-01T11:57:59Z: is there each Secret,"),
+        (unmounted("2030-01-01T11:58:00Z"), None),
+        (unmounted("2030-01-01T11:00:00Z", "True"), None),  # as while its image is pulled
+        (pod(waits("PodInitializing"), initContainerStatuses=[waits("CrashLoopBackOff")]), "CrashLoopBackOff: no more"),
+        (pod({"state": {"running": {}}}, initContainerStatuses=[ENDED | {"state": {"terminated": {}}}]), None),
         (pod(waits("ContainerCreating")), None),
         (pod(waits("PodInitializing")), None),
         (pod({"state": {"running": {}}}), None),
