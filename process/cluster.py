@@ -17,7 +17,7 @@ from process.tls import trusting
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
 
 AIMODELS = "/apis/models.workernode.io/v1alpha1/namespaces/{namespace}/aimodels"
@@ -86,8 +86,9 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise await self._unreachable(error) from None
 
-    async def watch(self, path: str, version: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Events after a resource version, until the API server ends the watch. Raises :class:`ClusterError`."""
+    async def watch(self, path: str, version: str, opened: Callable[[], None]) -> AsyncGenerator[dict[str, Any], None]:
+        """Events after a resource version, until the API server ends the watch; ``opened`` is called when it has begun
+        to tell of them. Raises :class:`ClusterError`."""
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(WATCH_S)}
         rest = b""
         try:
@@ -99,6 +100,7 @@ class Cluster:
                 allow_redirects=False,
             ) as response:
                 await _check(response)
+                opened()
                 async for data in response.content.iter_any():
                     *lines, rest = (rest + data).split(b"\n")
                     if len(rest) > EVENT_BYTES_MAX:

@@ -65,7 +65,7 @@ class AIModels:
         try:
             version = await self._list()
             self.tried.set()
-            async with contextlib.aclosing(self._cluster.watch(self._path, version)) as events:
+            async with contextlib.aclosing(self._cluster.watch(self._path, version, self._works)) as events:
                 async for event in events:
                     self._take(event)
             await asyncio.sleep(PAUSE_S)
@@ -85,11 +85,14 @@ class AIModels:
         for each in objects:
             self._put(each)
         self._changed()
+        return version
+
+    def _works(self) -> None:
+        """Not at the list already: who may list and not watch would list all of them every second, and say so."""
         self._retries.worked()
         if self._said is not None:
             log.info("The AIModels can be read again.", action="aimodels_read", namespace=self._namespace)
             self._said = None
-        return version
 
     def _take(self, event: dict[str, Any]) -> None:
         match event:

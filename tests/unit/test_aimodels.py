@@ -18,7 +18,7 @@ from wire.errors import ModelNotFound, ModelUnavailable
 from wire.presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from gateway.models.aimodels import AIModel
 
@@ -134,6 +134,8 @@ class Scripted:
         self.lists: list[list[dict[str, Any]] | ClusterError] = []
         self.events: asyncio.Queue[dict[str, Any] | ClusterError | None] = asyncio.Queue()
         self.asked = 0
+        self.refusal: ClusterError | None = None
+        """What every watch ends with before it begins."""
 
     async def ask(self, method: str, path: str) -> Any:
         self.asked += 1
@@ -142,7 +144,10 @@ class Scripted:
             raise found
         return {"items": found, "metadata": {"resourceVersion": str(self.asked)}}
 
-    async def watch(self, path: str, version: str) -> AsyncIterator[dict[str, Any]]:
+    async def watch(self, path: str, version: str, opened: Callable[[], None]) -> AsyncIterator[dict[str, Any]]:
+        if self.refusal is not None:
+            raise self.refusal
+        opened()
         while (event := await self.events.get()) is not None:
             if isinstance(event, ClusterError):
                 raise event
@@ -227,3 +232,24 @@ async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_
         await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
     assert paused == [PAUSE_S] * 3
     assert cluster.asked == 3
+
+
+async def test_an_api_server_that_lists_and_lets_nobody_watch_is_asked_less_and_less_and_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Scripted()
+    cluster.lists = [[resource("a", "a")]]
+    cluster.refusal = ClusterError(403, "You may not watch.")
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 5:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("gateway.models.aimodels.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
+    assert paused[-1] > 4 * PAUSE_S
+    assert caplog.text.count("You may not watch.") == 1
+    assert "can be read again" not in caplog.text
