@@ -124,6 +124,7 @@ def test_a_gateways_account_may_read_aimodels_and_nothing_else(api_server: ApiSe
     api_server.ask("POST", models, resource("it", STATIC))
     for method, path, body in (
         ("POST", models, resource("another", STATIC)),
+        ("GET", f"{models}/it", None),
         ("PATCH", f"{models}/it", {"spec": {"slots": 1}}),
         ("PATCH", f"{models}/it/status", {"status": {"lastError": "No."}}),
         ("DELETE", f"{models}/it", None),
