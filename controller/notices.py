@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = Log("controller")
 
 MESSAGE_CHARS_MAX = 1024
-"""Kubernetes takes no longer ones."""
+"""Events of Kubernetes' newer API may have no more; the condition has the rest."""
 
 
 async def tell_changes(

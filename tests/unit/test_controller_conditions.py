@@ -108,6 +108,13 @@ def test_ready_says_what_is_waited_for(seen: Observed, reason: str, words: str) 
     assert words in found.message
 
 
+def test_one_that_works_is_enough_whoever_else_is_in_trouble() -> None:
+    limited = NodeEntry("b", "RateLimited", runs=False)
+    seen = Observed(WELL, True, deployment(2, 1), nodes=(NodeEntry("a", "Ready"), limited))
+    assert seen.held_back is None
+    assert told(seen)["Degraded"].reason == "RateLimited"
+
+
 def test_nodes_that_have_not_said_how_they_are_may_well_work() -> None:
     seen = Observed(WELL, True, deployment(2, 2), nodes=nodes("RateLimited"))
     assert seen.held_back is None
