@@ -236,6 +236,16 @@ def test_nodes_that_a_quota_forbids_are_told() -> None:
     assert (found.reason, found.message) == ("RolloutFailed", "exceeded quota")
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("Available", "True"), ("Available", "False"), ("Progressing", "True"), ("ReplicaFailure", "False")],
+)
+def test_what_a_deployment_says_while_nothing_is_wrong_is_no_failure(kind: str, status: str) -> None:
+    well = deployment(1, 1)
+    well["status"]["conditions"] = [{"type": kind, "status": status, "message": "It is so."}]
+    assert told(Observed(WELL, True, well, WORKS))["Degraded"].reason == "Well"
+
+
 def test_what_is_in_the_way_of_a_deletion_is_a_warning_and_waiting_for_nodes_is_none() -> None:
     assert removal_condition("Waiting for the topics.", reason="DeletingTopics").is_wrong
     assert not removal_condition("Waiting for 2 nodes.", reason="Draining").is_wrong
