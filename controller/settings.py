@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from process import __version__
 from process.host import check_host
-from process.settings import EMBEDDED_URL, Settings
+from process.settings import EMBEDDED_URL, ObjectName, Settings
 
 
 class ControllerSettings(Settings):
@@ -21,13 +21,12 @@ class ControllerSettings(Settings):
         description="the broker's admin address, which KEDA asks too: with the namespace in its host, as in "
         "http://pulsar.workernode:8080; with several brokers, that of the proxy",
     )
-    watch_namespace: str = Field("", description="the one namespace whose AIModels count; all if empty")
-    lease_namespace: str = Field("workernode", description="the namespace of the Lease by which controllers elect one")
-    lease_name: str = Field(
-        "workernode-controller",
-        min_length=1,
-        max_length=253,
-        description="the name of that Lease; one for each set of AIModels",
+    watch_namespace: ObjectName = Field("", description="the one namespace whose AIModels count; all if empty")
+    lease_namespace: ObjectName = Field(
+        "workernode", description="the namespace of the Lease by which controllers elect one"
+    )
+    lease_name: ObjectName = Field(
+        "workernode-controller", description="the name of that Lease; one for each set of AIModels"
     )
     lease_s: int = Field(
         15, ge=3, le=3600, description="seconds after which another one takes over from a leader that is gone"
@@ -40,11 +39,13 @@ class ControllerSettings(Settings):
     local_image: str = Field(
         f"workernode-local:{__version__}", description="the same for nodes with a local model, which need PyTorch"
     )
-    image_pull_secret: str = Field("", description="the Secret, in each AIModel's namespace, to pull images with")
-    node_token_secret: str = Field(
+    image_pull_secret: ObjectName = Field(
+        "", description="the Secret, in each AIModel's namespace, to pull images with"
+    )
+    node_token_secret: ObjectName = Field(
         "", description="the Secret, in each AIModel's namespace, whose 'token' nodes and KEDA show to the broker"
     )
-    node_ca_configmap: str = Field(
+    node_ca_configmap: ObjectName = Field(
         "",
         description="the ConfigMap, in each AIModel's namespace, whose 'ca.crt' nodes trust for the broker; KEDA too, "
         "where there is a NODE_TOKEN_SECRET",

@@ -15,7 +15,7 @@ from controller.manifests import Place, render
 from controller.manifests.scaling import backlog_threshold
 from controller.settings import ControllerSettings
 from fleet.render import as_yaml
-from process.settings import load
+from process.settings import WrongSettings, load
 from workernode.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -126,6 +126,14 @@ def test_every_manifest_of_a_core_kind_is_strictly_valid(version: str) -> None:
         for manifest in manifests(name):
             if not re.match(r"keda\.sh|monitoring\.", manifest["apiVersion"]):
                 kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("setting", ["WATCH_NAMESPACE", "LEASE_NAMESPACE", "LEASE_NAME", "NODE_TOKEN_SECRET"])
+@pytest.mark.parametrize("value", ["one,other", "*", "Models"])
+def test_what_can_be_no_name_in_kubernetes_is_a_wrong_setting(setting: str, value: str) -> None:
+    """An API server says of a namespace that cannot be that it holds nothing."""
+    with pytest.raises(WrongSettings, match=f"{setting}: it can be no name in Kubernetes"):
+        load(ControllerSettings, ENVIRON | {setting: value})
 
 
 def _pod(name: str) -> dict[str, Any]:
