@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """How a family writes a call: what it stands between, and what holds the arguments. ``end`` may be empty: up to the
-    end of the text. ``listed``: there is a list of calls between them. ``within``: marks inside of a call."""
+    """How a family writes a call, or a list of them: what it stands between, and what holds the arguments. ``end`` may
+    be empty: up to the end of the text. ``within``: marks inside of a call."""
 
     name: str
     begin: str
     end: str
     arguments: str = "arguments"
-    listed: bool = False
     within: tuple[str, ...] = ()
 
     @property
@@ -33,7 +32,7 @@ class ToolFormat:
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
-MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", "", listed=True)
+MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", "")
 NAMED = ToolFormat("mistral-named", "[TOOL_CALLS]", "", within=("[CALL_ID]", "[ARGS]"))
 """Of newer models: ``[TOOL_CALLS]name[ARGS]{…}``, again for each call."""
 LLAMA = ToolFormat("llama3", "{", "", arguments="parameters")
@@ -134,28 +133,37 @@ class ToolReader:
             if self._format is NAMED:
                 return [self._named(each) for each in body.split(before)]
             read = _read(body)
-            return [self._call(each) for each in (read if isinstance(read, list) else [read])]
+            calls: list[str | ToolCall] = [self._call(each) for each in (read if isinstance(read, list) else [read])]
         except (ValueError, KeyError, TypeError, RecursionError):
-            return [before + text + after]
+            calls = []
+        return calls or [before + text + after]
 
     def _named(self, text: str) -> ToolCall:
         name, _, arguments = text.partition("[ARGS]")
         name = name.partition("[CALL_ID]")[0].strip()
         if not name or not isinstance(read := _read(arguments), dict):
             raise TypeError
-        return ToolCall(_new_id(self._format), name, _whole(json.dumps(read, ensure_ascii=False)))
+        return ToolCall(_new_id(self._format), name, _written(read))
 
-    def _call(self, fields: dict[str, Any]) -> ToolCall:
-        arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
-        if not isinstance(fields["name"], str) or (self._format is LLAMA and fields["name"] not in self._names):
+    def _call(self, fields: Any) -> ToolCall:
+        if not isinstance(fields, dict) or not isinstance(fields["name"], str):
             raise TypeError
-        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return ToolCall(_new_id(self._format), _whole(fields["name"]), _whole(written))
+        if self._format is LLAMA and fields["name"] not in self._names:
+            raise TypeError
+        arguments = fields.get(self._format.arguments, fields.get("arguments", {}))
+        return ToolCall(_new_id(self._format), _whole(fields["name"]), _written(arguments))
 
 
 def _read(text: str) -> Any:
     """JSON, in whose strings lines may be as they are: models write code so."""
     return json.loads(text, strict=False)
+
+
+def _written(arguments: Any) -> str:
+    """As JSON; some models write a string with JSON in it. Raises ValueError for NaN and its like, which are none."""
+    if isinstance(arguments, str):
+        return _whole(arguments)
+    return _whole(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
 
 
 def _whole(text: str) -> str:
