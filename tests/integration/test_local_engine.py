@@ -76,12 +76,17 @@ async def told(port: int) -> dict[str, Any]:
 
 async def says(port: int, **wanted: str) -> None:
     """Wait until it says so."""
+    found: dict[str, Any] = {}
 
     async def so() -> bool:
+        nonlocal found
         found = await told(port)
         return all(str(found.get(name, "")).startswith(value) for name, value in wanted.items())
 
-    await until(so, within_s=60)
+    try:
+        await until(so, within_s=60)
+    except AssertionError:
+        raise AssertionError(f"not {wanted}, but {found}") from None
 
 
 @pytest.mark.parametrize("engine", ["llama-server", "llamafile", "vllm", "command"])
@@ -333,6 +338,18 @@ async def test_a_tokenizer_that_cannot_be_read_is_told_until_it_can(
     starting = asyncio.ensure_future(fleet.node(**local.command(), NODE_PORT=str(port), TOKENIZER=str(tokenizer)))
     await says(port, state="misconfigured", sentence="TOKENIZER is no file that the library tokenizers can read.")
     word_tokenizer.written(tmp_path)
+    await starting
+    await says(port, state="ready")
+
+
+async def test_a_log_that_cannot_be_opened_is_told_by_its_name(
+    local: LocalModel, fleet: InProcessFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workernode.local.restarts, "GIVEN_UP_S", 0.3)
+    port, log = free_port(), tmp_path / "logs" / "engine.log"
+    starting = asyncio.ensure_future(fleet.node(**local.command(), NODE_PORT=str(port), LOCAL_LOG=str(log)))
+    await says(port, state="misconfigured", sentence=f"LOCAL_LOG: {log} cannot be written (No such file or directory).")
+    log.parent.mkdir()
     await starting
     await says(port, state="ready")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 
 import pytest
@@ -98,3 +100,13 @@ def test_what_would_end_the_same_way_is_tried_twice() -> None:
     missing = death_of(4, [], ours=True)
     assert not restarts.ended(missing, None).given_up
     assert restarts.ended(missing, None).given_up
+
+
+@pytest.mark.parametrize(
+    ("number", "hopeless"), [(errno.ENOENT, True), (errno.EACCES, True), (errno.EAGAIN, False), (errno.ENOMEM, False)]
+)
+def test_what_the_machine_lacks_for_a_moment_is_no_fault_of_the_program(number: int, hopeless: bool) -> None:
+    death = deaths.not_started("vllm", OSError(number, os.strerror(number)))
+    assert death.hopeless == hopeless
+    assert os.strerror(number) in death.sentence
+    assert ("LOCAL_PROGRAM" in death.sentence) == hopeless

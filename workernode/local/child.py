@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from process.lifecycle import Tasks
 from process.logging import Log
+from workernode.engine import EngineUnusable
 
 if TYPE_CHECKING:
     import io
@@ -55,7 +56,8 @@ class Child:
 
     @classmethod
     async def start(cls, argv: Sequence[str], environment: Mapping[str, str], guard: Guard, log_path: str) -> Child:
-        """Raises OSError if the program cannot be started, or the log not be written."""
+        """Raises OSError if the program cannot be started, and :class:`workernode.engine.EngineUnusable` if the log
+        cannot be written."""
         pipes = _Pipes(log_path)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -136,7 +138,10 @@ class Child:
 
 def _open_log(path: str) -> io.FileIO:
     """It may hold prompts: nobody else's to read."""
-    return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
+    try:
+        return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
+    except OSError as error:
+        raise EngineUnusable(f"LOCAL_LOG: {path} cannot be written ({error.strerror}).") from None
 
 
 class _Pipes:

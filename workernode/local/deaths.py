@@ -5,6 +5,7 @@ The sentences are ours, or those of our own server: a line of somebody else's ma
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 from dataclasses import dataclass
@@ -108,6 +109,10 @@ _CODES: dict[int, tuple[Kind, str]] = {
 _OURS = (3, 4, 5, 6)
 
 
+_PASSING = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the machine lacks for the moment, whatever the program."""
+
+
 class _LastWord(msgspec.Struct):
     error: str
     sentence: str
@@ -141,9 +146,12 @@ def death_of(code: int, lines: Sequence[str], *, ours: bool) -> Death:
     return Death("crashed", f"The engine ended {how(code)}. LOCAL_LOG or DEBUG=true tells more.")
 
 
-def cannot_run(program: str) -> Death:
+def not_started(program: str, error: OSError) -> Death:
     """The program could not even be started."""
-    return Death("program", f"{program} cannot be run. {_PROGRAM}")
+    why = f"({error.strerror})."
+    if error.errno in _PASSING:
+        return Death("crashed", f"The engine could not be started {why}")
+    return Death("program", f"{program} cannot be run {why} {_PROGRAM}")
 
 
 def stalled(seconds: float) -> Death:

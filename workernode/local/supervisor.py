@@ -153,7 +153,7 @@ class Supervisor:
         try:
             child = await Child.start(argv, program.environment, self._guard, program.log)
         except OSError as error:
-            return deaths.cannot_run(error.filename or argv[0]), None
+            return deaths.not_started(error.filename or argv[0], error), None
         log.info("The engine starts.", action="engine_starts", pid=child.pid, port=port)
         url = f"http://{HOST}:{port}"
         try:
