@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _CODE = "*.py"
+_NOT_GIVEN = (401, 403, 404)
+"""The hub's answers of a model that is not there or not for everyone, and to a wrong token: often it tells no more."""
 TWICE = ["original/*", "consolidated*"]
 """The same weights once more, as their makers' own programs want them."""
 
@@ -52,16 +54,29 @@ def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.file_download import repo_folder_name
 
-    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=flags.model, repo_type="model")
-
-    def sentence() -> str:
-        return f"Downloading {flags.model}: {_bytes_in(place) / 2**30:.2f} GiB are here."
-
     patterns = [*WANTED, *([_CODE] if flags.trust_remote_code else [])]
     try:
+        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=flags.model, repo_type="model")
+
+        def sentence() -> str:
+            return f"Downloading {flags.model}: {_bytes_in(place) / 2**30:.2f} GiB are here."
+
         with growing(progress, "downloading", 0.0, sentence):
             return Path(
                 snapshot_download(flags.model, revision=flags.revision, allow_patterns=patterns, ignore_patterns=TWICE)
             )
     except Exception as error:  # what clients of HTTP raise has no class in common with what the hub's library does
-        raise CannotServe("model_files", f"{flags.model} cannot be downloaded: {first_line(error)}") from None
+        raise CannotServe("model_files", _why_not(flags, error)) from None
+
+
+def _why_not(flags: Flags, error: Exception) -> str:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    if isinstance(error, RevisionNotFoundError):
+        return f"{flags.model} has no revision {flags.revision} on the hub."
+    if getattr(getattr(error, "response", None), "status_code", None) in _NOT_GIVEN:
+        return (
+            f"There is no directory {flags.model}, and the hub does not give you a model of that name: check it, "
+            "accept its licence there, or set HF_TOKEN."
+        )
+    return f"{flags.model} cannot be downloaded: {first_line(error)}"
