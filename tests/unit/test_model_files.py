@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub import constants
 
+from tests.fake_hub import fake_hub
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import read
-from workernode.local.server.steps.files import find_folder
+from workernode.local.server.steps.files import find_folder, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -31,32 +30,6 @@ def test_a_download_that_fails_in_any_way_is_told_in_a_sentence(
     assert raised.value.sentence.startswith("someone/model cannot be downloaded: Request URL is missing")
 
 
-@contextlib.contextmanager
-def hub(status: int, code: str) -> Iterator[str]:
-    """The address of a hub that answers whatever it is asked in this way."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("x-error-code", code)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
@@ -70,8 +43,8 @@ def test_what_the_hub_does_not_give_is_told_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str, told: str
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with hub(status, code) as url:
-        monkeypatch.setattr(constants, "ENDPOINT", url)
+    with fake_hub(status, code) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         with pytest.raises(CannotServe) as raised:
             find_folder(read(["--model", "some/model", "--revision", "v2"], {}), lambda *_: None)
     assert raised.value.kind == "model_files"
@@ -82,3 +55,19 @@ def test_what_can_be_no_name_on_the_hub_is_told_in_a_sentence() -> None:
     with pytest.raises(CannotServe, match="some/where/else cannot be downloaded: Repo id must be") as raised:
         find_folder(read(["--model", "some/where/else"], {}), lambda *_: None)
     assert raised.value.kind == "model_files"
+
+
+def test_parts_of_files_that_were_left_behind_are_removed_and_no_others(tmp_path: Path) -> None:
+    """As of a node that was killed while it downloaded."""
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    left, written_to, resumed, whole = (
+        blobs / name for name in ("abc.12345678.incomplete", "abc.87654321.incomplete", "abc.incomplete", "abc")
+    )
+    for file in (left, written_to, resumed, whole):
+        file.write_bytes(b"1")
+    for file in (left, resumed, whole):
+        os.utime(file, (time.time() - 3600,) * 2)
+    sweep(tmp_path)
+    assert set(blobs.iterdir()) == {written_to, resumed, whole}
+    sweep(tmp_path / "not" / "there")

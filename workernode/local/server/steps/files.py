@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _CODE = "*.py"
 _NOT_GIVEN = (401, 403, 404)
 """The hub's answers of a model that is not there or not for everyone, and to a wrong token: often it tells no more."""
+_LEFT_BEHIND_S = 600.0
+"""Whoever fetches a part of a file writes to it all the time, or has given it up."""
 TWICE = ["original/*", "consolidated*"]
 """The same weights once more, as their makers' own programs want them."""
 
@@ -50,13 +53,30 @@ def _bytes_in(place: Path) -> int:
     return total
 
 
-def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
-    from huggingface_hub import constants, snapshot_download
+def kept_at(name: str) -> Path:
+    """Where the hub's library keeps what it fetches of a model. Raises ValueError for what can be no name."""
+    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+
+
+def sweep(place: Path) -> None:
+    """Remove parts of files that were left behind there: by now the library begins such a file anew, under another
+    name, and a node that is restarted while it downloads would fill the disk."""
+    for part in place.glob("blobs/*.*.incomplete"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _LEFT_BEHIND_S:
+                part.unlink()
+
+
+def _download(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
+    from huggingface_hub import snapshot_download
 
     patterns = [*WANTED, *([_CODE] if flags.trust_remote_code else [])]
     try:
-        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=flags.model, repo_type="model")
+        place = kept_at(flags.model)
+        sweep(place)
 
         def sentence() -> str:
             return f"Downloading {flags.model}: {_bytes_in(place) / 2**30:.2f} GiB are here."
