@@ -38,7 +38,7 @@ def local(model: str | None, *, tiny: bool, no_trial: bool) -> None:
     LOCAL_PROGRAM=…   a Python that has torch and transformers, instead of installing them into .venv
     HF_TOKEN=…        for models that the hub does not give to everyone
 
-    A download that broke off goes on where it was when the command is run again.
+    Of a download that broke off, the files that are whole are not fetched again when the command is run again.
     """
     if tiny and model:
         raise click.UsageError("--tiny makes the model: give no other")
@@ -55,6 +55,7 @@ class _Failed(Exception):
 
 def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
     environ = complete(os.environ, Path.cwd())
+    os.environ.update(environ)  # for all that is run from here on: a token for the hub may stand in .env
     machine = find_machine()
     _say(f"Device: {machine.device} ({machine.name}), {machine.memory_bytes / GIB:.1f} GiB of memory are free.")
     program = environ.get("LOCAL_PROGRAM", "")
@@ -65,7 +66,7 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
             _say(f"Making a tiny model in {TINY_FOLDER}.")
             _run(python, "-m", "workernode.local.tiny", model.path)
         elif model.on_hub:
-            _fetch(python, model)
+            _fetch(python, model.path, environ.get("REVISION") or "main")
     if model.weights_bytes:
         require_memory(machine, model.weights_bytes)
     name = "tiny" if tiny else word.rstrip("/").rpartition("/")[2]
@@ -92,13 +93,13 @@ def _with_extra() -> str:
     return sys.executable
 
 
-def _fetch(python: str, model: Model) -> None:
-    needed = int(_run(python, "-m", "fleet.local.hub", "size", model.path, capture=True))
-    cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    _say(f"{model.path}: {needed / GIB:.1f} GiB.")
-    require_memory(find_machine(), needed)
-    require_disk(cache, needed, model.path)
-    _run(python, "-m", "fleet.local.hub", "fetch", model.path)
+def _fetch(python: str, name: str, revision: str) -> None:
+    told = _run(python, "-m", "fleet.local.hub", "size", name, revision, capture=True)
+    total, missing, place = told.split(maxsplit=2)
+    _say(f"{name}: {int(total) / GIB:.1f} GiB, of which {int(missing) / GIB:.1f} are to be fetched.")
+    require_memory(find_machine(), int(total))
+    require_disk(Path(place.strip()), int(missing), name)
+    _run(python, "-m", "fleet.local.hub", "fetch", name, revision)
 
 
 def _run(*argv: str, capture: bool = False) -> str:

@@ -1,36 +1,40 @@
-"""What the hub has of a model. Run by the Python that has huggingface_hub: ``python -m fleet.local.hub size NAME``."""
+"""What the hub has of a model. Run by the Python that has huggingface_hub: ``… hub size NAME REVISION``."""
 
 from __future__ import annotations
 
 import sys
 from fnmatch import fnmatch
 
-from workernode.local.server.steps.files import TWICE, WANTED
+from workernode.local.server.steps.files import TWICE, WANTED, kept_at, sweep
 
 
-def size(name: str) -> int:
-    """Bytes of the files that will be fetched."""
-    from huggingface_hub import HfApi
+def size(name: str, revision: str) -> tuple[int, int, str]:
+    """Bytes of the files that a model needs, those of them that are still to be fetched, and where they will be."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     def fits(file: str, patterns: list[str]) -> bool:
         return any(fnmatch(file, pattern) for pattern in patterns)
 
-    files = HfApi().model_info(name, files_metadata=True).siblings or []
-    wanted = [file for file in files if fits(file.rfilename, WANTED) and not fits(file.rfilename, TWICE)]
-    return sum(file.size or 0 for file in wanted)
+    told = HfApi().model_info(name, revision=revision, files_metadata=True)
+    wanted = [file for file in told.siblings or [] if fits(file.rfilename, WANTED) and not fits(file.rfilename, TWICE)]
+    missing = [
+        file for file in wanted if not isinstance(try_to_load_from_cache(name, file.rfilename, revision=told.sha), str)
+    ]
+    return sum(file.size or 0 for file in wanted), sum(file.size or 0 for file in missing), str(kept_at(name))
 
 
-def fetch(name: str) -> str:
-    """Fetch what is missing, with progress on standard error; what broke off goes on where it was. Returns where."""
+def fetch(name: str, revision: str) -> str:
+    """Fetch the files that are missing, with progress on standard error. Returns where they are."""
     from huggingface_hub import snapshot_download
 
-    return str(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=TWICE))
+    sweep(kept_at(name))
+    return str(snapshot_download(name, revision=revision, allow_patterns=WANTED, ignore_patterns=TWICE))
 
 
-def main(what: str, name: str) -> None:
+def main(what: str, name: str, revision: str) -> None:
     """Print the answer, or end with a sentence."""
     try:
-        print(size(name) if what == "size" else fetch(name))
+        print(*size(name, revision) if what == "size" else [fetch(name, revision)])
     except Exception as error:
         reason = type(error).__name__
         sys.exit(

@@ -19,6 +19,7 @@ from fleet.local.machine import Machine, NotEnough, require_disk, require_memory
 from fleet.local.model import NoSuchModel, model_of
 from fleet.local.trial import _ask
 from fleet.start.environment import complete
+from tests.fake_hub import fake_hub
 from tests.local_model import LocalModel
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,21 +78,55 @@ def test_a_model_is_tried_at_an_endpoint_that_it_serves(endpoints: Any, answer: 
     assert asked == [("POST", f"/v1/{endpoints[0]}", "m")]
 
 
-def test_weights_that_a_model_has_twice_are_counted_and_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Mistral's, and Llama's, which their makers' own programs want in one file."""
+@pytest.fixture
+def model_on_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The files of a model on a hub, with their sizes; the cache is a directory of the test's own."""
     sizes = {"config.json": 1, "model-1.safetensors": 20, "consolidated.safetensors": 300, "original/params.json": 4000}
     files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    told = SimpleNamespace(siblings=files, sha="a" * 40)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: told)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return sizes
+
+
+def test_weights_that_a_model_has_twice_are_counted_and_fetched_once(
+    model_on_hub: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Mistral's, and Llama's, which their makers' own programs want in one file."""
     left_out: list[str] = []
 
-    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        left_out.extend(file for file in sizes for pattern in ignore_patterns if fnmatch(file, pattern))
-        return name
+    def download(name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        left_out.extend(file for file in model_on_hub for pattern in ignore_patterns if fnmatch(file, pattern))
+        return f"{name}@{revision}"
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert hub.size("someone/model") == 21
-    hub.fetch("someone/model")
+    assert hub.size("someone/model", "main") == (21, 21, str(tmp_path / "models--someone--model"))
+    assert hub.fetch("someone/model", "v2") == "someone/model@v2"
     assert left_out == ["consolidated.safetensors", "original/params.json"]
+
+
+def test_the_disk_needs_room_for_what_is_not_there_yet(model_on_hub: dict[str, int], tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--someone--model" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model-1.safetensors").write_bytes(b"x" * 20)
+    assert hub.size("someone/model", "main")[:2] == (21, 1)
+
+
+def test_the_hub_is_asked_with_what_stands_in_env_files(tmp_path: Path) -> None:
+    local = LocalModel(tmp_path / "stand-in")
+    with fake_hub(401, "GatedRepo") as asked:
+        lines = (
+            "HF_TOKEN=hf_of_the_file",
+            "REVISION=v2",
+            f"HF_ENDPOINT={asked.url}",
+            f"LOCAL_PROGRAM={sys.executable}",
+        )
+        (tmp_path / ".env").write_text("\n".join(lines))
+        done = prepare(tmp_path, local, "someone/model")
+    assert done.returncode == 1
+    assert "The hub did not give 'someone/model' (GatedRepoError)." in done.stderr
+    tokens = [token for path, token in asked.asked if path.startswith("/api/models/someone/model/revision/v2")]
+    assert tokens == ["Bearer hf_of_the_file"]
 
 
 def test_a_name_is_a_file_a_directory_or_a_models_on_the_hub(tmp_path: Path) -> None:
