@@ -40,3 +40,18 @@ def test_a_call_of_what_is_no_function_of_the_request_is_refused(name: Any) -> N
     with pytest.raises(Problem, match="tool_choice names no function of tools") as raised:
         of_tool_choice({"type": "function", "function": {"name": name}}, tools, HERMES)
     assert raised.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize("parameters", [5, True, 1.5, "object", ["a"]])
+def test_parameters_of_a_forced_call_that_are_no_schema_are_refused(parameters: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    with pytest.raises(Problem, match=r"A function's parameters are a JSON schema\.") as raised:
+        of_tool_choice("required", tools, HERMES)
+    assert raised.value.param == "tools"
+
+
+@pytest.mark.parametrize("function", [{}, {"parameters": None}, {"parameters": {}}])
+def test_a_function_without_parameters_is_called_with_any_object(function: dict[str, Any]) -> None:
+    grammar = of_tool_choice("required", [{"type": "function", "function": {"name": "f", **function}}], HERMES)
+    assert grammar is not None
+    assert '\\"$defs\\": {\\"0\\": {\\"type\\": \\"object\\"}}' in grammar

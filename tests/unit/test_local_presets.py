@@ -215,6 +215,7 @@ def test_an_engine_gets_no_secret_but_the_hubs(monkeypatch: pytest.MonkeyPatch) 
         ('vllm:num_requests_waiting{a="1"} 1.0\nvllm:num_requests_waiting{a="2"} 2.0\n', VLLM, (None, 3, None)),
         ('vllm:gpu_cache_usage_perc{m="x"} 0.25\n', VLLM, (None, None, 0.25)),
         ("<html>", VLLM, (None, None, None)),
+        ("{\r,\r=# TYPE }", VLLM, (None, None, None)),
         ("", VLLM, (None, None, None)),
     ],
 )

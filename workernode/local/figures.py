@@ -46,7 +46,7 @@ def figures_of(text: str, names: FigureNames) -> Figures:
             for sample in family.samples:
                 if isfinite(sample.value):
                     found.setdefault(sample.name, []).append(sample.value)
-    except ValueError:
+    except (ValueError, IndexError):
         return Figures()
 
     def values(wanted: tuple[str, ...]) -> list[float]:

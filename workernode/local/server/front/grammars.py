@@ -63,7 +63,7 @@ def of_tool_choice(choice: Any, tools: list[dict[str, Any]] | None, format_: Too
     ]
     schema: dict[str, Any] = variants[0] if len(variants) == 1 else {"anyOf": variants}
     schema["$defs"] = {
-        str(number): _moved(_bounded(function.get("parameters") or {"type": "object"}), f"#/$defs/{number}")
+        str(number): _moved(_bounded(_parameters(function)), f"#/$defs/{number}")
         for number, function in enumerate(known.values())
     }
     # Its rule is written out, for what stands around the JSON belongs to the text.
@@ -76,6 +76,13 @@ def functions_of(tools: list[dict[str, Any]] | None) -> dict[str, dict[str, Any]
     """The functions of a request's tools, by their names."""
     functions = [tool.get("function") for tool in tools or []]
     return {each["name"]: each for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)}
+
+
+def _parameters(function: dict[str, Any]) -> dict[str, Any]:
+    found = function.get("parameters") or {"type": "object"}
+    if not isinstance(found, dict):
+        raise Problem("A function's parameters are a JSON schema.", param="tools")
+    return found
 
 
 def _moved(schema: Any, place: str) -> Any:
