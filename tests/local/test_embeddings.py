@@ -277,3 +277,22 @@ def test_a_long_list_of_inputs_shows_that_it_goes_on(tiny_folder: Path, monkeypa
         ours.shutdown(socket.SHUT_WR)
         assert isinstance(running.exception(), step_process.PipeClosed)
     assert said[: said.index(Vectors)] == [Ready, Figures, Figures, Figures]
+
+
+def test_an_input_does_not_wait_for_all_those_of_others(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_process, "_TOKENS_AT_ONCE", 1)
+    model = loaded(tiny_folder)
+    ours, theirs = socket.socketpair()
+    frames = Frames(Report)
+    answered: list[Vectors] = []
+    with ours, theirs, ThreadPoolExecutor() as threads:
+        asked = [Embed(1, [[1], [2], [3], [4]]), Embed(2, [[4]]), Embed(3, [[1], [2]])]
+        ours.sendall(framed(asked, msgspec.msgpack.Encoder()))
+        running = threads.submit(step_process.StepProcess(theirs).run, model)
+        while len(answered) < len(asked):
+            answered += [word for word in frames.feed(ours.recv(2**20)) if isinstance(word, Vectors)]
+        ours.shutdown(socket.SHUT_WR)
+        assert isinstance(running.exception(), step_process.PipeClosed)
+    assert [word.request for word in answered] == [2, 3, 1]
+    alone = [model.embed([[number]])[0] for number in (1, 2, 3, 4)]
+    assert [word.vectors for word in answered] == [alone[3:], alone[:2], alone]

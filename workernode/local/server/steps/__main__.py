@@ -118,7 +118,8 @@ class StepProcess:
                 self.tell(refusal)
 
     def _embed(self, model: Model) -> None:
-        asked, done = self._embeds[0]
+        """Some inputs of one request, by turns: nobody with a single one waits for somebody's thousands."""
+        asked, done = self._embeds.popleft()
         inputs = some_of(asked.inputs[len(done) :])
         try:
             done += model.embed(inputs)
@@ -132,12 +133,12 @@ class StepProcess:
                 refusal = Refusal(asked.request, "internal_error", "The model cannot read one of these inputs.", 500)
             else:
                 raise  # a GPU that has failed does nothing more for this process
-            self._embeds.popleft()
             self.tell(refusal)
             return
         if len(done) == len(asked.inputs):
-            self._embeds.popleft()
             self.tell(Vectors(asked.request, done))
+        else:
+            self._embeds.append((asked, done))
 
     def _tell_figures(self, model: Model, *, at_once: bool) -> None:
         """They also show that it goes on, where a request's own words are far apart."""
