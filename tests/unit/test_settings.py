@@ -98,7 +98,7 @@ SPECIAL = {
     "api_url": ["localhost", "ftp://x", f"https://user:{CANARY}@host/v1", "https://a b/", "https://", "https://h#x"],
     "gpus": ["a", "0,", "0;1"],
     "device": ["gpu", "cuda:x"],
-    "local_command": ["serve 'x"],
+    "local_command": ["serve --port {port} 'x", "serve --port 8000"],
     "local_arguments": ["--x 'y"],
     "api_key": [f"{CANARY} x", f"{CANARY}\u00e9", f"{CANARY}\x01"],
     "database_url": [f"{CANARY}", f"mysql://u:{CANARY}@host/db", f"postgresql+asyncpg://u:{CANARY}@host", "sqlite+aiosqlite://",

@@ -41,6 +41,12 @@ def _command(text: str) -> str:
     return text
 
 
+def _with_port(text: str) -> str:
+    if text and "{port}" not in text:
+        raise ValueError("it does not say {port}: nobody would find what it starts")
+    return text
+
+
 class LocalSettings(Settings):
     """One group for all engines: each takes what it can, and the node says which of them it cannot."""
 
@@ -49,7 +55,7 @@ class LocalSettings(Settings):
         description="what serves the model: transformers (ours), llamafile, llama-server, vllm or command",
     )
     model_path: str = Field("", description="the model: a directory, a .gguf or .llamafile, or a name on the hub")
-    local_command: Annotated[str, AfterValidator(_command)] = Field(
+    local_command: Annotated[str, AfterValidator(_command), AfterValidator(_with_port)] = Field(
         "",
         description="for LOCAL_ENGINE=command: a command line that serves the OpenAI API on 127.0.0.1; {port}, "
         "{model}, {slots} and {context} are filled in",
