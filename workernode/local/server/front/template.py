@@ -44,7 +44,8 @@ class ChatTemplate:
         Raises TemplateError, and whatever the template stumbles over.
         """
         fields = dict(zip(FIELDS, (messages, tools, begins), strict=True))
-        text: str = self._template.render({**names, **fields})
+        # As transformers hands them over: there are no documents, which is something else than not to know of any.
+        text: str = self._template.render({"documents": None, **names, **fields})
         return text
 
 
