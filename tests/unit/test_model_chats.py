@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,9 +11,14 @@ from tests.model_ready import ready
 from tests.model_room import ScriptedSteps, answered, room_of
 from workernode.local.server.front import app
 from workernode.local.server.front.chat import answer
+from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Prompt, Tokens
-from workernode.local.server.words import Piece
+from workernode.local.server.words import Logprob, Piece
 
+if TYPE_CHECKING:
+    from workernode.local.server.words import Ready
+
+CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 HERMES = "{{ tools }}<tool_call>"
@@ -30,11 +35,10 @@ def joined(chunks: list[Any], name: str) -> str:
 
 
 def test_the_text_beside_calls_is_that_of_the_stream() -> None:
-    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
     for before, after, text in (("\n So: ", "\n", "\n So: \n"), ("", "", None)):
         answers = []
         for stream in (False, True):
-            room = room_of(ready(chat_template=HERMES), ScriptedSteps(*pieces(before, call, after)))
+            room = room_of(ready(chat_template=HERMES), ScriptedSteps(*pieces(before, CALL, after)))
             answers.append(answered(answer, room, messages=MESSAGES, tools=TOOLS, stream=stream))
         whole, chunks = answers
         assert whole["choices"][0]["message"]["content"] == text
@@ -87,8 +91,7 @@ def test_a_thought_is_no_part_of_the_answer_and_calls_nothing(template: str) -> 
 
 @pytest.mark.parametrize(("ended", "told"), [("stop", "tool_calls"), ("length", "length")])
 def test_an_answer_that_was_cut_is_told_so_whatever_it_has_called(ended: str, told: str) -> None:
-    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
-    room = room_of(ready(chat_template=HERMES), ScriptedSteps(Piece(0, 0, call, 1, None, ended)))
+    room = room_of(ready(chat_template=HERMES), ScriptedSteps(Piece(0, 0, CALL, 1, None, ended)))
     (choice,) = answered(answer, room, messages=MESSAGES, tools=TOOLS)["choices"]
     assert [each["function"]["name"] for each in choice["message"]["tool_calls"]] == ["f"]
     assert choice["finish_reason"] == told
@@ -129,3 +132,102 @@ def test_prompts_are_tokenized_beside_the_streams(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Tokens, "of_messages", of_messages)
     answered(app._tokenize, room_of(ready(chat_template="a"), ScriptedSteps()), messages=MESSAGES)
     assert where != [threading.main_thread()]
+
+
+def refused(known: Ready, **fields: Any) -> Problem:
+    """What a chat is refused with."""
+    with pytest.raises(Problem) as raised:
+        answered(answer, room_of(known, ScriptedSteps()), messages=MESSAGES, **fields)
+    return raised.value
+
+
+def test_a_model_that_writes_nothing_takes_no_chats() -> None:
+    problem = refused(ready(chat_template=HERMES, generates=False))
+    assert (problem.status, problem.code) == (404, "unsupported_endpoint")
+
+
+def test_tools_are_refused_where_nobody_knows_how_the_model_calls_them() -> None:
+    known = ready(chat_template="{{ tools }}")
+    problem = refused(known, tools=TOOLS)
+    assert (problem.code, problem.param) == ("unsupported_parameter", "tools")
+    found = answered(
+        answer, room_of(known, ScriptedSteps(*pieces("a"))), messages=MESSAGES, tools=TOOLS, tool_choice="none"
+    )
+    assert found["choices"][0]["message"]["content"] == "a"
+
+
+def test_an_answer_has_the_form_of_a_forced_call_or_that_which_was_asked_for_and_never_both() -> None:
+    form = {"type": "json_object"}
+    problem = refused(ready(chat_template=HERMES), tools=TOOLS, tool_choice="required", response_format=form)
+    assert problem.param == "response_format"
+    grammars = []
+    options: list[dict[str, Any]] = [
+        *({"tool_choice": "required"}, {"response_format": form}, {"response_format": form, "tool_choice": "none"}, {}),
+    ]
+    for fields in options:
+        steps = ScriptedSteps(*pieces("{}"))
+        answered(answer, room_of(ready(chat_template=HERMES), steps), messages=MESSAGES, tools=TOOLS, **fields)
+        grammars.append(steps.asked[0].sampling.grammar)
+    forced, formed, formed_too, free = grammars
+    assert "<tool_call>" in forced
+    assert formed == formed_too != forced
+    assert free is None
+
+
+def test_the_marks_of_calls_are_read_also_where_they_are_special_tokens() -> None:
+    known = ready("[TOOL_CALLS]", chat_template="{{ tools }}[TOOL_CALLS]")
+    shown = []
+    options: list[dict[str, Any]] = [{"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}, {}]
+    for fields in options:
+        steps = ScriptedSteps(*pieces("a"))
+        room = room_of(known, steps)
+        answered(answer, room, messages=MESSAGES, **fields)
+        shown.append(steps.asked[0].sampling.shown)
+    assert shown == [room.tokens.ids_of("[TOOL_CALLS]"), (), ()]
+    assert shown[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "calls"),
+    [
+        ({}, f"{CALL}{CALL}", 2),
+        ({"parallel_tool_calls": None}, f"{CALL}{CALL}", 2),
+        ({"parallel_tool_calls": False}, f"{CALL}{CALL}", 1),
+        ({"tool_choice": "none"}, CALL, 0),
+        ({}, CALL.removesuffix("</tool_call>"), 1),
+        ({}, "So: <tool_c", 0),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_are_counted_as_the_request_asks_also_at_the_end_of_a_text(
+    fields: Any, text: str, calls: int, *, stream: bool
+) -> None:
+    room = room_of(ready(chat_template=HERMES), ScriptedSteps(*pieces(text, "")))
+    found = answered(answer, room, messages=MESSAGES, tools=TOOLS, stream=stream, **fields)
+    if stream:
+        deltas = [chunk["choices"][0]["delta"] for chunk in found]
+        told = [call for delta in deltas for call in delta.get("tool_calls", ())]
+        assert [call["index"] for call in told] == list(range(calls))
+        content, finished = joined(found, "content"), found[-1]["choices"][0]["finish_reason"]
+        assert deltas[0] == {"role": "assistant", "content": ""}
+    else:
+        (choice,) = found["choices"]
+        told, content = choice["message"].get("tool_calls", []), choice["message"]["content"] or ""
+        finished = choice["finish_reason"]
+    assert [call["function"] for call in told] == [{"name": "f", "arguments": "{}"}] * calls
+    assert content == ("" if calls else text)
+    assert finished == ("tool_calls" if calls else "stop")
+
+
+def test_a_token_is_told_of_when_it_comes_though_its_characters_are_not_whole() -> None:
+    half, rest = Logprob(96, -0.5, [(96, -0.5), (97, -1.0)]), Logprob(97, -0.25, [(97, -0.25)])
+    steps = ScriptedSteps(Piece(0, 0, "", 1, [half]), Piece(0, 0, "é", 1, [rest], "stop"))
+    room = room_of(ready(chat_template="a"), steps)
+    chunks = answered(answer, room, messages=MESSAGES, stream=True, logprobs=True, top_logprobs=2)
+    told = [each for chunk in chunks if (each := chunk["choices"][0]["logprobs"])]
+    assert [(len(each["content"]), each["refusal"]) for each in told] == [(1, None), (1, None)]
+    assert [each["content"][0]["logprob"] for each in told] == [-0.5, -0.25]
+    assert [top["logprob"] for top in told[0]["content"][0]["top_logprobs"]] == [-0.5, -1.0]
+    assert told[0]["content"][0]["bytes"] == list(room.tokens.bytes_of(96))
+    assert joined(chunks, "content") == "é"
+    assert steps.asked[0].sampling.top_logprobs == 2
