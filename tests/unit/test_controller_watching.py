@@ -88,3 +88,31 @@ async def test_a_kind_that_is_missing_is_told_unless_a_cluster_may_lack_it(
 ) -> None:
     assert await heard(Watched(*[ClusterError(404, "There is none.")] * 2), kind) == ["listed"] * 3
     assert caplog.text.count("cannot be watched: There is none.") == told
+
+
+@pytest.mark.parametrize(
+    ("happens", "pause_s"),
+    [
+        ([], 1.0),
+        (ClusterError(410, "Too old."), 1.0),
+        (ClusterError(0, "It is away."), 2.0),
+        (ClusterError(404, "There is none."), 3.0),
+    ],
+)
+async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, happens: ClusterError | list[str], pause_s: float
+) -> None:
+    for name, seconds in (("PAUSE_S", 1.0), ("AGAIN_S", 2.0), ("ABSENT_AGAIN_S", 3.0)):
+        monkeypatch.setattr(controller.watching, name, seconds)
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("controller.watching.asyncio.sleep", pause)
+    cluster = Watched(*[happens] * 4)
+    with pytest.raises(asyncio.CancelledError):
+        await watch(cluster, SCALED_OBJECT, "ns", None, lambda _: None)  # type: ignore[arg-type]
+    assert (paused, cluster.lists) == ([pause_s] * 3, 3)
