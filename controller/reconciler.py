@@ -69,8 +69,7 @@ class Reconciler:
         except WrongModel as error:
             model, wrong = unreadable(resource), str(error)
         if resource["metadata"].get("deletionTimestamp"):
-            keda = await self._cluster.knows(SCALED_OBJECT, model.namespace)
-            return await self._removal.look(model, resource, keda=keda)
+            return await self._removal.look(model, resource)
         if wrong:
             log.error(wrong, action="wrong_aimodel", aimodel="/".join(key))
             await self._tell_wrong(model, resource.get("status") or {}, wrong)

@@ -45,11 +45,11 @@ class Removal:
         self._deleting = asyncio.Lock()
         """Of several AIModels with one queue that go at once, the last one has to find no other."""
 
-    async def look(self, model: AIModel, resource: dict[str, Any], *, keda: bool) -> float | None:
+    async def look(self, model: AIModel, resource: dict[str, Any]) -> float | None:
         """One step further. Returns after how many seconds to look again; None when all is done."""
         if FINALIZER not in (resource["metadata"].get("finalizers") or []):
             return None
-        deployment = await self._drain(model, keda=keda)
+        deployment = await self._drain(model)
         left = max(_counted(deployment, "replicas"), len(await self._pods(model)))
         began = self._began.setdefault(model.uid, self._clock())
         overdue = self._clock() - began >= model.spec.grace_period_seconds + DRAIN_EXTRA_S
@@ -73,10 +73,10 @@ class Removal:
         self._began.pop(model.uid, None)
         return None
 
-    async def _drain(self, model: AIModel, *, keda: bool) -> Manifest:
+    async def _drain(self, model: AIModel) -> Manifest:
         """Have all nodes leave. The Deployment, empty if there is none."""
         where = model.namespace, model.object_name
-        if keda and of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) is not None:
+        if of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) is not None:
             await self._cluster.delete(SCALED_OBJECT, *where)  # it would bring nodes back
         deployment = of_model(model, await self._cluster.get(DEPLOYMENT, *where)) or {}
         if deployment and deployment["spec"].get("replicas") != 0:

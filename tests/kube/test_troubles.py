@@ -261,6 +261,12 @@ async def test_without_keda_there_is_a_fixed_number_of_nodes_that_people_scale(
         told = await cluster.ask("GET", scale)
         assert told["status"]["replicas"] == 3
         assert told["status"]["selector"]
+        await cluster.delete("model")
+
+        async def gone() -> bool:
+            return await cluster.model("model") is None
+
+        await until(gone)
 
 
 async def test_keda_that_comes_later_takes_over_the_number_as_it_is(

@@ -88,14 +88,14 @@ async def test_nodes_have_their_time_from_when_they_were_told_however_long_ago_t
     model, broker, now = read(seen), OneBroker(), [1000.0]
     cluster = OneCluster(**at_work(model))
     removal = Removal(cluster, broker, lambda: now[0])  # type: ignore[arg-type]
-    assert await removal.look(model, seen, keda=True) == LOOK_AGAIN_S
+    assert await removal.look(model, seen) == LOOK_AGAIN_S
     assert [what for kind, what in cluster.written if kind == DEPLOYMENT.name] == [{"replicas": 0}]
     assert ("deleted", SCALED_OBJECT.name) in cluster.written
     now[0] += GRACE_S + DRAIN_EXTRA_S - 0.1
-    assert await removal.look(model, seen, keda=True) == LOOK_AGAIN_S
+    assert await removal.look(model, seen) == LOOK_AGAIN_S
     assert not broker.deleted
     now[0] += 0.1
-    assert await removal.look(model, seen, keda=True) is None
+    assert await removal.look(model, seen) is None
     assert broker.deleted == ["m"]
     assert cluster.written[-1] == ("released", "m")
 
@@ -109,7 +109,7 @@ async def test_a_node_that_leaves_is_waited_for_by_its_pod_or_before_it_has_one(
     pods = [] if counted else [{"metadata": {"name": "a"}, "status": {"phase": "Running"}}]
     cluster = OneCluster(Deployment=deployment, Pods=pods)
     removal = Removal(cluster, broker)  # type: ignore[arg-type]
-    assert await removal.look(model, seen, keda=True) == LOOK_AGAIN_S
+    assert await removal.look(model, seen) == LOOK_AGAIN_S
     assert not broker.deleted
     assert [kind for kind, _ in cluster.written] == [AIMODEL.name], "it is told to leave once"
 
@@ -117,14 +117,14 @@ async def test_a_node_that_leaves_is_waited_for_by_its_pod_or_before_it_has_one(
 async def test_an_evicted_pod_holds_nobody_up() -> None:
     seen = resource()
     pods = [{"metadata": {"name": "a"}, "status": {"phase": "Failed", "reason": "Evicted"}}]
-    assert await Removal(OneCluster(Pods=pods), OneBroker()).look(read(seen), seen, keda=True) is None  # type: ignore[arg-type]
+    assert await Removal(OneCluster(Pods=pods), OneBroker()).look(read(seen), seen) is None  # type: ignore[arg-type]
 
 
 async def test_of_several_finalizers_only_the_controllers_own_is_taken_away() -> None:
     seen = resource()
     seen["metadata"]["finalizers"] = ["example.com/backup", FINALIZER]
     cluster, broker = OneCluster(), OneBroker()
-    assert await Removal(cluster, broker).look(read(seen), seen, keda=True) is None  # type: ignore[arg-type]
+    assert await Removal(cluster, broker).look(read(seen), seen) is None  # type: ignore[arg-type]
     path = "/metadata/finalizers/1"
     # Where the list has changed meanwhile, the test fails, and nothing is taken away.
     assert cluster.steps == [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
@@ -135,7 +135,7 @@ async def test_an_aimodel_that_somebody_else_holds_is_left_to_them() -> None:
     seen["metadata"]["finalizers"] = ["example.com/backup"]
     model, broker = read(seen), OneBroker()
     cluster = OneCluster(**at_work(model))
-    assert await Removal(cluster, broker).look(model, seen, keda=True) is None  # type: ignore[arg-type]
+    assert await Removal(cluster, broker).look(model, seen) is None  # type: ignore[arg-type]
     assert (cluster.written, broker.deleted) == ([], [])
 
 
@@ -145,7 +145,7 @@ async def test_while_nodes_finish_the_rest_of_the_status_stays() -> None:
     seen = resource(**known, conditions=[topic])
     model = read(seen)
     cluster = OneCluster(**at_work(model))
-    await Removal(cluster, OneBroker()).look(model, seen, keda=True)  # type: ignore[arg-type]
+    await Removal(cluster, OneBroker()).look(model, seen)  # type: ignore[arg-type]
     told = cluster.told()
     assert told.items() >= (known | {"desiredNodes": 0, "readyNodes": 1, "replicas": 2}).items()
     assert [(each["type"], each["reason"]) for each in told["conditions"]] == [
@@ -159,7 +159,7 @@ async def test_somebody_elses_objects_of_the_same_name_are_left_alone() -> None:
     model = read(seen)
     theirs = {"metadata": {"labels": {"app": "web"}}, "spec": {"replicas": 3}, "status": {"replicas": 3}}
     cluster = OneCluster(Deployment=theirs, ScaledObject=theirs)
-    assert await Removal(cluster, OneBroker()).look(model, seen, keda=True) is None  # type: ignore[arg-type]
+    assert await Removal(cluster, OneBroker()).look(model, seen) is None  # type: ignore[arg-type]
     assert cluster.written == [("released", "m")]
 
 
@@ -168,7 +168,7 @@ async def test_who_may_not_look_for_others_with_the_queue_says_so_and_keeps_it()
     model, broker = read(seen), OneBroker()
     cluster = OneCluster()
     cluster.lists = False
-    assert await Removal(cluster, broker).look(model, seen, keda=True) == LOOK_AGAIN_S  # type: ignore[arg-type]
+    assert await Removal(cluster, broker).look(model, seen) == LOOK_AGAIN_S  # type: ignore[arg-type]
     (told,) = cluster.told()["conditions"]
     assert told["reason"] == "DeletingTopics"
     assert "You may not list aimodels. To keep them, set spec.topicDeletion to Retain." in told["message"]
@@ -190,5 +190,5 @@ async def test_of_two_with_one_queue_that_go_at_once_the_last_one_takes_it_along
         each["metadata"] |= {"name": name, "uid": name}
     broker = OneBroker()
     removal = Removal(Two(AIModels=seen), broker)  # type: ignore[arg-type]
-    assert await asyncio.gather(*(removal.look(read(each), each, keda=True) for each in seen)) == [None, None]
+    assert await asyncio.gather(*(removal.look(read(each), each) for each in seen)) == [None, None]
     assert broker.deleted == ["m"]
