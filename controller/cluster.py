@@ -104,13 +104,12 @@ class Cluster:
         finally:
             answer.response.close()
 
-    async def apply(
-        self, kind: Kind, manifest: Manifest, *, manager: str, subresource: str = "", force: bool = True
-    ) -> Manifest:
-        """Server-side apply: what the manager said before and does not say now is taken back."""
+    async def apply(self, kind: Kind, manifest: Manifest, *, manager: str, subresource: str = "") -> Manifest:
+        """Server-side apply: what the manager says counts, whoever said something else; what it said before and does
+        not say now is taken back."""
         metadata = manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"], subresource)
-        query = {"fieldManager": manager, "force": str(force).lower()}
+        query = {"fieldManager": manager, "force": "true"}
         applied: Manifest = await self._ask("PATCH", path, query, encoded(manifest), APPLY)
         return applied
 
