@@ -311,6 +311,24 @@ def test_a_rollout_waits_for_the_node_whose_gpus_it_needs(gpus: int, seconds: in
     assert made["spec"]["progressDeadlineSeconds"] == seconds
 
 
+def test_a_model_without_a_claim_is_kept_on_the_nodes_disk_and_shares_memory_if_it_is_said() -> None:
+    def kept(**local: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Volumes and mounts by their names."""
+        spec = {"type": "local", "model": "m", "local": {"source": "a"} | local, "resources": {"limits": {"cpu": 1}}}
+        pod = _deployment(spec)["spec"]["template"]["spec"]
+        volumes = {each.pop("name"): each for each in pod["volumes"]}
+        return volumes, {each.pop("name"): each for each in pod["containers"][0]["volumeMounts"]}
+
+    volumes, mounts = kept(sharedMemory="1Gi")
+    assert volumes["cache"] == {"emptyDir": {}}
+    assert volumes["shm"] == {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    assert mounts["shm"] == {"mountPath": "/dev/shm"}
+    volumes, mounts = kept(cache={"claimName": "models", "readOnly": True})
+    assert volumes["cache"] == {"persistentVolumeClaim": {"claimName": "models"}}
+    assert mounts["cache"]["readOnly"]
+    assert "shm" not in volumes
+
+
 def test_the_golden_files_are_yaml_that_says_the_same() -> None:
     for name, text in files().items():
         assert list(yaml.safe_load_all(text)) == manifests(name.removesuffix(".yaml"))

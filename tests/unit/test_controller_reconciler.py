@@ -118,6 +118,15 @@ async def test_while_the_broker_is_away_all_else_is_put_right_again_and_again() 
     assert cluster.status["lastError"] == "It is away."
 
 
+async def test_a_queue_that_a_first_request_made_gets_what_it_lacks() -> None:
+    """Its dead letters, and what nodes may do with both."""
+    cluster, broker = OneCluster(), OneBroker()
+    broker.made = 1
+    for _ in range(2):
+        await looking(cluster, broker).look(KEY)
+        assert broker.made == 2
+
+
 async def test_without_a_queue_there_is_nothing_and_it_is_tried_again_soon() -> None:
     cluster, broker = OneCluster(), OneBroker()
     broker.away = True
