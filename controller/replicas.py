@@ -46,5 +46,4 @@ def _is_ours(deployment: Manifest) -> bool:
     return any(
         entry["manager"] == MANAGER and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         for entry in deployment["metadata"].get("managedFields") or []
-        if not entry.get("subresource")
     )
