@@ -66,12 +66,10 @@ class AIModelEntry:
         self._node = node
         self._query = {"fieldManager": manager(node), "force": "true"}
         self._heartbeat = heartbeat
-        self._state = heartbeat.state
-        self._since_ms = heartbeat.presence().started_ms
         self._changed = asyncio.Event()
         self._retries = Retries()
         self._said = ""
-        heartbeat.on_change = self._look
+        heartbeat.on_change = self._changed.set
 
     def __repr__(self) -> str:
         return f"<AIModelEntry {self._node} of {self._shown}>"
@@ -99,15 +97,10 @@ class AIModelEntry:
             log.debug("The entry in the AIModel's status stays behind.", action="aimodel_entry_left", why=str(error))
         await self._cluster.aclose()
 
-    def _look(self) -> None:
-        if self._heartbeat.state != self._state:
-            self._state, self._since_ms = self._heartbeat.state, self._heartbeat.presence().sent_ms
-        self._changed.set()
-
     async def _try(self) -> float | None:
         """Apply the entry as it is now; None, or after how many seconds to try again."""
         try:
-            await self._apply([entry(self._heartbeat.presence(), self._node, self._since_ms)])
+            await self._apply([entry(self._heartbeat.presence(), self._node)])
         except ClusterError as error:
             self._tell(error)
             return max(APPLY_PAUSE_S, self._retries.failed(error.retry_after_s))
@@ -135,12 +128,12 @@ class AIModelEntry:
             )
 
 
-def entry(presence: Presence, node: str, since_ms: int) -> dict[str, Any]:
+def entry(presence: Presence, node: str) -> dict[str, Any]:
     """What one node says of itself, as deploy/k8s/crd.yaml has it."""
     said: dict[str, Any] = {
         "name": node,
         "state": STATES[presence.state],
-        "since": _time(since_ms),
+        "since": _time(presence.since_ms or presence.started_ms),
         "lastHeartbeat": _time(presence.sent_ms),
         "slots": presence.slots,
         "busy": presence.busy,

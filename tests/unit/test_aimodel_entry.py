@@ -64,8 +64,9 @@ def test_every_state_of_presence_has_its_word() -> None:
 
 
 def test_an_entry_says_what_presence_says() -> None:
-    limited = presence(state="rate_limited", busy=3, sentence="Too fast.", until_ms=1_700_000_030_000)
-    assert entry(limited, "pod-1", 1_699_999_999_999) == {
+    since_ms, until_ms = 1_699_999_999_999, 1_700_000_030_000
+    limited = presence(state="rate_limited", busy=3, sentence="Too fast.", since_ms=since_ms, until_ms=until_ms)
+    assert entry(limited, "pod-1") == {
         "name": "pod-1",
         "state": "RateLimited",
         "message": "Too fast.",
@@ -78,7 +79,7 @@ def test_an_entry_says_what_presence_says() -> None:
 
 
 def test_a_long_sentence_is_cut_to_what_the_resource_takes() -> None:
-    assert len(entry(presence(sentence="x" * 5000), "pod-1", 0)["message"]) == 1024
+    assert len(entry(presence(sentence="x" * 5000), "pod-1")["message"]) == 1024
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 112, "x" * 113, "x" * 255])
@@ -156,6 +157,24 @@ async def test_each_reason_is_told_once_and_what_is_true_in_the_end_is_shown(
     told = [record.getMessage() for record in caplog.records]
     assert [words in line for line in told if 'action="aimodel_status_untold"' in line] == [True]
     assert sum('action="aimodel_status_told"' in line for line in told) == 1
+
+
+async def test_an_entry_that_is_refused_is_tried_again_after_as_long_as_the_api_server_wants(
+    heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [7.0, 8.0, 9.0]
+    cluster = Scripted(*[ClusterError(429, "Not now.", seconds) for seconds in wanted])
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 3 or seconds < 1:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("workernode.aimodel.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await entry_of(cluster, heartbeat).run()
+    assert paused == wanted
 
 
 async def test_an_api_server_that_does_not_answer_delays_no_end(
