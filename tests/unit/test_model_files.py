@@ -57,6 +57,13 @@ def test_what_can_be_no_name_on_the_hub_is_told_in_a_sentence() -> None:
     assert raised.value.kind == "model_files"
 
 
+def test_who_gives_it_a_file_is_told_what_serves_that(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(CannotServe, match="is a file and no directory: LOCAL_ENGINE=llama-server serves") as raised:
+        find_folder(read(["--model", str(tmp_path / "m.gguf")], {}), lambda *_: None)
+    assert raised.value.kind == "model_files"
+
+
 def test_parts_of_files_that_were_left_behind_are_removed_and_no_others(tmp_path: Path) -> None:
     """As of a node that was killed while it downloaded."""
     blobs = tmp_path / "blobs"

@@ -28,6 +28,9 @@ TWICE = ["original/*", "consolidated*"]
 def find_folder(flags: Flags, progress: Callable[[str, str, float], None]) -> Path:
     """The model's directory, downloaded if it is a name. Raises :class:`CannotServe`."""
     folder = Path(flags.model)
+    if folder.is_file():
+        engines = "LOCAL_ENGINE=llama-server serves a .gguf, and LOCAL_ENGINE=llamafile a .llamafile"
+        raise CannotServe("model_files", f"{flags.model} is a file and no directory: {engines}.")
     if not folder.is_dir():
         if folder.is_absolute() or flags.model.startswith((".", "~")):
             raise CannotServe("model_files", f"There is no directory {flags.model}.")
