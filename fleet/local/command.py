@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,11 @@ from fleet.local.trial import TrialFailed, trial
 from fleet.start.ending import CannotStart
 from fleet.start.environment import complete
 from process.settings import WrongSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.local.machine import Machine
 
 EXTRA_BYTES = 8 * GIB
 """What torch takes on a disk, with the libraries for GPUs."""
@@ -66,9 +72,9 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
             _say(f"Making a tiny model in {TINY_FOLDER}.")
             _run(python, "-m", "workernode.local.tiny", model.path)
         elif model.on_hub:
-            _fetch(python, model.path, environ.get("REVISION") or "main")
+            _fetch(python, model.path, environ)
     if model.weights_bytes:
-        require_memory(machine, model.weights_bytes)
+        require_memory(machine, in_memory(model.weights_bytes, machine, environ, halves=model.halves))
     name = "tiny" if tiny else word.rstrip("/").rpartition("/")[2]
     values = {
         "NODE_TYPE": "local",
@@ -93,11 +99,19 @@ def _with_extra() -> str:
     return sys.executable
 
 
-def _fetch(python: str, name: str, revision: str) -> None:
+def in_memory(weights_bytes: int, machine: Machine, environ: Mapping[str, str], *, halves: bool) -> int:
+    """What the weights take: on a processor float32 whatever their files hold, unless the settings say otherwise."""
+    told = environ.get("DTYPE", "") not in ("", "auto", "float32") or environ.get("QUANTIZATION")
+    return weights_bytes * 2 if halves and machine.device == "cpu" and not told else weights_bytes
+
+
+def _fetch(python: str, name: str, environ: Mapping[str, str]) -> None:
+    revision = environ.get("REVISION") or "main"
     told = _run(python, "-m", "fleet.local.hub", "size", name, revision, capture=True)
-    total, missing, place = told.split(maxsplit=2)
+    total, missing, kind, place = told.split(maxsplit=3)
     _say(f"{name}: {int(total) / GIB:.1f} GiB, of which {int(missing) / GIB:.1f} are to be fetched.")
-    require_memory(find_machine(), int(total))
+    machine = find_machine()
+    require_memory(machine, in_memory(int(total), machine, environ, halves=kind == "halves"))
     require_disk(Path(place.strip()), int(missing), name)
     _run(python, "-m", "fleet.local.hub", "fetch", name, revision)
 

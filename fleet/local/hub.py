@@ -7,9 +7,12 @@ from fnmatch import fnmatch
 
 from workernode.local.server.steps.files import TWICE, WANTED, kept_at, sweep
 
+_HALVES = {"BF16", "F16"}
 
-def size(name: str, revision: str) -> tuple[int, int, str]:
-    """Bytes of the files that a model needs, those of them that are still to be fetched, and where they will be."""
+
+def size(name: str, revision: str) -> tuple[int, int, str, str]:
+    """Bytes of the files that a model needs, those of them that are still to be fetched, whether its weights are
+    ``halves`` (of 16 bits) or ``other``, and where the files will be."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     def fits(file: str, patterns: list[str]) -> bool:
@@ -20,7 +23,9 @@ def size(name: str, revision: str) -> tuple[int, int, str]:
     missing = [
         file for file in wanted if not isinstance(try_to_load_from_cache(name, file.rfilename, revision=told.sha), str)
     ]
-    return sum(file.size or 0 for file in wanted), sum(file.size or 0 for file in missing), str(kept_at(name))
+    total, still = (sum(file.size or 0 for file in files) for files in (wanted, missing))
+    kinds = set(told.safetensors.parameters) if told.safetensors else set()
+    return total, still, "halves" if kinds and kinds <= _HALVES else "other", str(kept_at(name))
 
 
 def fetch(name: str, revision: str) -> str:

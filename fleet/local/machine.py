@@ -70,5 +70,5 @@ def require_memory(machine: Machine, weights_bytes: int) -> None:
     if machine.memory_bytes < weights_bytes:
         raise NotEnough(
             f"The model's weights need {weights_bytes / GIB:.1f} GiB of memory; {machine.memory_bytes / GIB:.1f} are "
-            f"free on {machine.name}. Take a smaller model, or a quantized one."
+            f"free on {machine.name}. Take a smaller model, a quantized one, or DTYPE=bfloat16."
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from workernode.local.settings import EngineName
@@ -16,11 +18,13 @@ TINY_FOLDER = Path("data") / "models" / "tiny"
 
 @dataclass(frozen=True)
 class Model:
-    """``path`` is what MODEL_PATH will be; ``weights_bytes`` is None while it is only known to the hub."""
+    """``path`` is what MODEL_PATH will be; ``weights_bytes`` is None while it is only known to the hub. ``halves``: its
+    weights have 16 bits each."""
 
     path: str
     engine: EngineName
     weights_bytes: int | None = None
+    halves: bool = False
 
     @property
     def on_hub(self) -> bool:
@@ -46,7 +50,15 @@ def model_of(word: str) -> Model:
             raise NoSuchModel(
                 f"{word} lacks config.json or *.safetensors: it is no model in the format of transformers."
             )
-        return Model(str(path.resolve()), "transformers", weights)
+        return Model(str(path.resolve()), "transformers", weights, _has_halves(path / "config.json"))
     if engine != "transformers" or word.startswith(("/", ".", "~")) or word.count("/") > 1:
         raise NoSuchModel(f"There is no {word}.")
     return Model(word, "transformers")
+
+
+def _has_halves(config: Path) -> bool:
+    try:
+        told = msgspec.json.decode(config.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False  # the model server will say what is wrong with it
+    return (told.get("dtype") or told.get("torch_dtype")) in ("bfloat16", "float16")

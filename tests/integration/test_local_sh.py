@@ -15,6 +15,7 @@ import huggingface_hub
 import pytest
 
 from fleet.local import env_file, hub
+from fleet.local.command import in_memory
 from fleet.local.machine import Machine, NotEnough, require_disk, require_memory
 from fleet.local.model import NoSuchModel, model_of
 from fleet.local.trial import _ask
@@ -83,7 +84,7 @@ def model_on_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, i
     """The files of a model on a hub, with their sizes; the cache is a directory of the test's own."""
     sizes = {"config.json": 1, "model-1.safetensors": 20, "consolidated.safetensors": 300, "original/params.json": 4000}
     files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
-    told = SimpleNamespace(siblings=files, sha="a" * 40)
+    told = SimpleNamespace(siblings=files, sha="a" * 40, safetensors=SimpleNamespace(parameters={"BF16": 10}))
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: told)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return sizes
@@ -100,7 +101,7 @@ def test_weights_that_a_model_has_twice_are_counted_and_fetched_once(
         return f"{name}@{revision}"
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert hub.size("someone/model", "main") == (21, 21, str(tmp_path / "models--someone--model"))
+    assert hub.size("someone/model", "main") == (21, 21, "halves", str(tmp_path / "models--someone--model"))
     assert hub.fetch("someone/model", "v2") == "someone/model@v2"
     assert left_out == ["consolidated.safetensors", "original/params.json"]
 
@@ -151,6 +152,40 @@ def test_what_does_not_fit_is_said_with_both_figures(tmp_path: Path) -> None:
         require_disk(tmp_path / "not" / "there", 2**50, "It")
     with pytest.raises(NotEnough, match=r"need 2\.0 GiB of memory; 1\.0 are free on a GPU"):
         require_memory(Machine("cuda", "a GPU", 2**30), 2**31)
+
+
+@pytest.mark.parametrize(
+    ("device", "env", "halves", "times"),
+    [
+        ("cpu", {}, True, 2),
+        ("cpu", {"DTYPE": "auto"}, True, 2),
+        ("cpu", {"DTYPE": "bfloat16"}, True, 1),
+        ("cpu", {"QUANTIZATION": "8bit"}, True, 1),
+        ("cpu", {}, False, 1),
+        ("cuda", {}, True, 1),
+    ],
+)
+def test_a_processor_needs_memory_for_the_weights_as_it_reckons_with_them(
+    device: str, env: dict[str, str], times: int, *, halves: bool
+) -> None:
+    assert in_memory(5, Machine(device, "it", 2**30), env, halves=halves) == 5 * times
+
+
+@pytest.mark.parametrize(
+    ("config", "halves"),
+    [
+        ('{"dtype": "bfloat16"}', True),
+        ('{"torch_dtype": "float16"}', True),
+        ('{"dtype": "float32"}', False),
+        ("{}", False),
+        ("[]", False),
+        ("\xff", False),
+    ],
+)
+def test_a_directory_tells_whether_its_weights_are_halves(tmp_path: Path, config: str, *, halves: bool) -> None:
+    (tmp_path / "config.json").write_bytes(config.encode("latin-1"))
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert model_of(str(tmp_path)).halves == halves
 
 
 def test_values_with_blanks_and_signs_come_back_as_they_were(tmp_path: Path) -> None:
