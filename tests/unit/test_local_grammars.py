@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from workernode.local.server.front.grammars import REMAINDERS_MAX, of_response_format, of_tool_choice
+from workernode.local.server.front.grammars import (
+    REMAINDERS_MAX,
+    SCHEMA_BYTES_MAX,
+    of_response_format,
+    of_tool_choice,
+)
 from workernode.local.server.front.problem import Problem
-from workernode.local.server.front.tools import HERMES
+from workernode.local.server.front.tools import HERMES, LLAMA
 
 
 def made(schema: dict[str, Any]) -> str | None:
     return of_response_format({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}})
+
+
+def schema_of(grammar: str | None) -> Any:
+    """What a grammar of forced calls was made of."""
+    assert grammar is not None
+    lark: str = json.loads(grammar)["grammars"][0]["lark_grammar"]
+    return json.loads(lark.partition("%json ")[2])
 
 
 @pytest.mark.parametrize(
@@ -53,5 +66,81 @@ def test_parameters_of_a_forced_call_that_are_no_schema_are_refused(parameters: 
 @pytest.mark.parametrize("function", [{}, {"parameters": None}, {"parameters": {}}])
 def test_a_function_without_parameters_is_called_with_any_object(function: dict[str, Any]) -> None:
     grammar = of_tool_choice("required", [{"type": "function", "function": {"name": "f", **function}}], HERMES)
-    assert grammar is not None
-    assert '\\"$defs\\": {\\"0\\": {\\"type\\": \\"object\\"}}' in grammar
+    assert schema_of(grammar)["$defs"] == {"0": {"type": "object"}}
+
+
+@pytest.mark.parametrize("asked", [None, {}, {"type": "text"}, {"type": "text", "json_schema": {"schema": {}}}])
+def test_a_text_has_no_form(asked: Any) -> None:
+    assert of_response_format(asked) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "param"),
+    [
+        ({"type": "regex"}, "unsupported_parameter", "response_format"),
+        ({"type": None, "json_schema": {"schema": {}}}, "unsupported_parameter", "response_format"),
+        *(
+            ({"type": "json_schema", "json_schema": described}, "invalid_value", "response_format.json_schema.schema")
+            for described in (None, 5, {}, {"schema": None}, {"schema": True})
+        ),
+    ],
+)
+def test_a_form_that_is_not_known_is_refused(asked: Any, code: str, param: str) -> None:
+    with pytest.raises(Problem) as raised:
+        of_response_format(asked)
+    assert (raised.value.code, raised.value.param) == (code, param)
+
+
+def test_any_object_is_what_json_mode_asks_for() -> None:
+    assert of_response_format({"type": "json_object"}) == made({"type": "object"})
+
+
+def _deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        schema = {"items": schema}
+    return schema
+
+
+def test_a_schema_may_be_so_deep_and_so_large_and_no_more() -> None:
+    overhead = len(json.dumps({"title": ""}))
+    for schema in (_deep(64), {"title": "x" * (SCHEMA_BYTES_MAX - overhead)}):
+        assert made(schema)
+    for schema in (_deep(65), _deep(100_000), {"title": "x" * (SCHEMA_BYTES_MAX - overhead + 1)}):
+        with pytest.raises(Problem, match=r"too large or too deep\."):
+            made(schema)
+
+
+def test_a_call_can_be_forced_in_one_family_only() -> None:
+    with pytest.raises(Problem, match="cannot be forced") as raised:
+        of_tool_choice("required", [{"type": "function", "function": {"name": "f"}}], LLAMA)
+    assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "tool_choice")
+
+
+@pytest.mark.parametrize("choice", ["any", 5, {}, {"function": 5}, {"type": "function"}, {"type": "allowed_tools"}])
+def test_a_choice_that_is_not_known_is_refused(choice: Any) -> None:
+    with pytest.raises(Problem, match="tool_choice is none, auto, required or a function"):
+        of_tool_choice(choice, [{"type": "function", "function": {"name": "f"}}], HERMES)
+
+
+def test_what_parameters_refer_to_goes_with_them() -> None:
+    """Those of several functions stand in one schema."""
+    own = {
+        "anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#"}, {"$ref": "https://a.example/#/x"}, {"$ref": "#anchor"}],
+        "properties": {"$ref": {"type": "string"}},
+        "$defs": {"a": {"items": {"$ref": "#/$defs/a"}}},
+    }
+    tools = [{"type": "function", "function": {"name": name, "parameters": own}} for name in ("f", "g")]
+    both = schema_of(of_tool_choice("required", tools, HERMES))
+    assert [each["properties"]["arguments"] for each in both["anyOf"]] == [{"$ref": f"#/$defs/{n}"} for n in (0, 1)]
+    assert both["$defs"]["1"] == {
+        "anyOf": [
+            *({"$ref": "#/$defs/1/$defs/a"}, {"$ref": "#/$defs/1"}, {"$ref": "https://a.example/#/x"}),
+            {"$ref": "#anchor"},
+        ],
+        "properties": {"$ref": {"type": "string"}},
+        "$defs": {"a": {"items": {"$ref": "#/$defs/1/$defs/a"}}},
+    }
+    named = schema_of(of_tool_choice({"type": "function", "function": {"name": "g"}}, tools, HERMES))
+    assert named["properties"]["name"] == {"const": "g"}
+    assert list(named["$defs"]) == ["0"]
