@@ -81,7 +81,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--model", default=environ.get("MODEL_PATH") or environ.get("MODEL_NAME") or "")
     for name, default in {"host": "127.0.0.1", "socket": ""}.items():
         parser.add_argument(f"--{name}", default=default)  # HOST means something else in many shells
-    parser.add_argument("--port", type=_count, default=0)
+    parser.add_argument("--port", type=_port, default=0)
     flag("revision", "main")
     flag("served-name", "")
     flag("chat-template", "")
@@ -97,8 +97,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("lora", "")
     flag("embedding-input", "cut", choices=("cut", "chunk", "refuse"))
     flag("threads", "0", _count)
-    flag("drain-s", "0", float)
-    parser.add_argument("--seed", type=int, default=environ.get("SEED") or None)
+    flag("drain-s", "0", _amount)
+    parser.add_argument("--seed", type=_seed, default=environ.get("SEED") or None)
     switch("trust-remote-code")
     switch("exit-with-stdin")
     flag("stream-interval", "1", _positive)
@@ -115,6 +115,20 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 0:
         raise ValueError
+    return number
+
+
+def _port(text: str) -> int:
+    number = _count(text)
+    if number > 65_535:
+        raise ValueError
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError  # more than a request may say
     return number
 
 
