@@ -109,3 +109,21 @@ def test_the_seed_that_is_set_is_for_requests_without_one(fields: Any, seed: int
     steps = ScriptedSteps(said("", FOX, "length"))
     answered(answer, room_of(of_pieces(), steps, "--seed", "7"), prompt=[THE], **fields)
     assert steps.asked[0].sampling.seed == seed
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked", "given"), [(999, 1, 1), (999, 9, 1), (999, None, 1), (999, 0, 0), (1000, 0, 0)]
+)
+def test_the_last_place_of_the_context_may_be_taken(prompt: int, asked: int | None, given: int) -> None:
+    steps = ScriptedSteps(said("", FOX, "length"))
+    answered(answer, room_of(of_pieces(), steps), prompt=[THE] * prompt, max_tokens=asked)
+    assert steps.asked[0].sampling.max_tokens == given
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(None, ()), ("", ()), ([], ()), ("ab", ("ab",)), (["a", "", "\n"], ("a", "\n")), ([""], ())]
+)
+def test_stop_strings_are_one_or_several_and_an_empty_one_is_none(asked: Any, given: tuple[str, ...]) -> None:
+    steps = ScriptedSteps(said("", FOX, "length"))
+    answered(answer, room_of(of_pieces(), steps), prompt=[THE], stop=asked)
+    assert steps.asked[0].sampling.stop == given
