@@ -9,6 +9,9 @@ import pytest
 from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 
+from tests.model_ready import ready
+from tests.model_room import ScriptedSteps, room_of
+from workernode.local.server.ending import CannotServe
 from workernode.local.server.front.template import ChatTemplate
 
 MESSAGES = [
@@ -71,3 +74,11 @@ def test_a_template_may_refuse_in_its_own_words() -> None:
 def test_a_template_reaches_nothing_but_what_it_is_given_and_changes_nothing(template: str) -> None:
     with pytest.raises(SecurityError):
         rendered(template)
+
+
+def test_a_template_that_cannot_be_read_is_told_in_one_sentence() -> None:
+    with pytest.raises(
+        CannotServe, match=r"^The chat template cannot be read: [^.]*end of print statement'\.$"
+    ) as raised:
+        room_of(ready(chat_template="{{ messages"), ScriptedSteps())
+    assert raised.value.kind == "usage"

@@ -196,7 +196,8 @@ def _read(template: str | None) -> ChatTemplate | None:
     try:
         return ChatTemplate(template) if template else None
     except TemplateError as error:
-        raise CannotServe("usage", f"The chat template cannot be read: {error.message}.") from None
+        reason = (error.message or type(error).__name__).rstrip(".")
+        raise CannotServe("usage", f"The chat template cannot be read: {reason}.") from None
 
 
 def _template_of(setting: str) -> str:

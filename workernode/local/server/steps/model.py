@@ -81,7 +81,8 @@ def _decoder(
     known, made = _positions(files.config.get_text_config(), attention)
     if flags.max_context > known:
         why = "" if known == made else " that are served here: it reads longer texts in another way"
-        raise CannotServe("usage", f"MAX_CONTEXT={flags.max_context} is more than the model's {known} tokens{why}.")
+        asked = f"A context of {flags.max_context} tokens"
+        raise CannotServe("usage", f"{asked} is more than the model's {known} tokens{why}.")
     tokens, context = memory.cache_tokens(
         kv_tokens=flags.kv_tokens,
         max_batch=flags.max_batch,
