@@ -163,3 +163,62 @@ def test_tools_are_refused_where_the_template_would_leave_them_out() -> None:
     with pytest.raises(Problem) as raised:
         rendered(made(), ("user", "hi"), tools=[TOOL])
     assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "tools")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('System role not supported\nat all') }}", "System role not supported"),
+        ("{{ raise_exception('x' * 300) }}", "x" * 200),
+        ("{{ messages[0].content + 5 }}", "they have the wrong form"),
+        ("{{ 1 / 0 }}", "they have the wrong form"),
+    ],
+)
+def test_what_a_template_refuses_is_told_in_its_words_if_it_has_any(template: str, reason: str) -> None:
+    """Gemma's knows no system, for one."""
+    with pytest.raises(Problem) as raised:
+        rendered(made(template), ("system", "hi"))
+    assert raised.value.message == f"The chat template refuses these messages: {reason}."
+    assert (raised.value.status, raised.value.param) == (400, "messages")
+
+
+def test_without_a_template_there_are_no_chats() -> None:
+    tokens = Tokens(ready(), read_flags(["--model", "m"], {}))
+    assert not tokens.chats
+    assert made().chats
+    with pytest.raises(Problem, match="CHAT_TEMPLATE") as raised:
+        rendered(tokens, ("user", "hi"))
+    assert (raised.value.status, raised.value.code) == (400, "no_chat_template")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a", "[user]a"),
+        (None, "[user]"),
+        ([], "[user]"),
+        ([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "[user]a b"),
+    ],
+)
+def test_a_message_is_a_text_or_several(content: Any, text: str) -> None:
+    asked = read(msgspec.json.encode({"messages": [{"role": "user", "content": content}]}), Chat)
+    tokens = made()
+    assert tokens.text(tokens.of_chat(asked).tokens) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (5, "invalid_value"),
+        ({"type": "text", "text": "a"}, "invalid_value"),
+        (["a"], "unsupported_parameter"),
+        ([{"type": "text"}], "unsupported_parameter"),
+        ([{"type": "input_audio", "text": "a"}], "unsupported_parameter"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "unsupported_parameter"),
+    ],
+)
+def test_what_is_no_text_in_a_message_is_refused(content: Any, code: str) -> None:
+    listed = [{"role": "user", "content": "a"}, {"role": "user", "content": content}]
+    with pytest.raises(Problem) as raised:
+        made().of_chat(read(msgspec.json.encode({"messages": listed}), Chat))
+    assert (raised.value.code, raised.value.param) == (code, "messages[1].content")
