@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jinja2 import TemplateError
@@ -12,7 +12,11 @@ from jinja2.exceptions import SecurityError
 from tests.model_ready import ready
 from tests.model_room import ScriptedSteps, room_of
 from workernode.local.server.ending import CannotServe
+from workernode.local.server.front.asked import Message
 from workernode.local.server.front.template import ChatTemplate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MESSAGES = [
     {"role": "user", "content": '<é> "q" \''},
@@ -82,3 +86,17 @@ def test_a_template_that_cannot_be_read_is_told_in_one_sentence() -> None:
     ) as raised:
         room_of(ready(chat_template="{{ messages"), ScriptedSteps())
     assert raised.value.kind == "usage"
+
+
+def test_a_template_of_the_settings_wins_written_out_or_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("mine: {{ messages[0].content }} {{ tools }}")
+    known = ready(chat_template="theirs", tool_template="theirs, for tools")
+    for setting in (str(file), file.read_text()):
+        tokens = room_of(known, ScriptedSteps(), "--chat-template", setting).tokens
+        assert tokens.tool_template == file.read_text()
+        assert tokens.text(tokens.of_messages([Message("user", "hi")], None).tokens) == "mine: hi None"
+    for setting in (str(tmp_path / "none"), str(tmp_path)):
+        with pytest.raises(CannotServe, match="is neither a template nor a file with one") as raised:
+            room_of(known, ScriptedSteps(), "--chat-template", setting)
+        assert raised.value.kind == "usage"
