@@ -10,6 +10,7 @@ import pytest
 from workernode.local.server.front.grammars import (
     REMAINDERS_MAX,
     SCHEMA_BYTES_MAX,
+    functions_of,
     of_response_format,
     of_tool_choice,
 )
@@ -144,3 +145,24 @@ def test_what_parameters_refer_to_goes_with_them() -> None:
     named = schema_of(of_tool_choice({"type": "function", "function": {"name": "g"}}, tools, HERMES))
     assert named["properties"]["name"] == {"const": "g"}
     assert list(named["$defs"]) == ["0"]
+
+
+def test_no_form_lets_a_model_write_blanks_for_ever() -> None:
+    compact = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    form = made({"type": "object", "x-guidance": {"whitespace_flexible": True}})
+    assert form is not None
+    assert json.loads(form)["grammars"][0]["json_schema"] == {"type": "object", "x-guidance": compact}
+    forced = of_tool_choice("required", [{"type": "function", "function": {"name": "f"}}], HERMES)
+    assert schema_of(forced)["x-guidance"] == compact
+
+
+def test_what_has_no_name_is_no_function() -> None:
+    junk: list[dict[str, Any]] = [
+        {},
+        {"function": None},
+        {"function": {}},
+        {"function": {"name": 5}},
+        {"function": "f"},
+    ]
+    assert functions_of([*junk, {"function": {"name": "f"}}]) == {"f": {"name": "f"}}
+    assert functions_of(None) == {}
