@@ -98,8 +98,6 @@ class Reception:
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (see :class:`Window`)."""
         settings = self._settings
-        if self.closed:
-            raise ShuttingDown(retry_after_ms=1000)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             body = await read_body(
@@ -107,6 +105,8 @@ class Reception:
             )
         except ClientGone:
             return
+        if self.closed:  # perhaps since its head came: nobody waits any more for what would be open from now on
+            raise ShuttingDown(retry_after_ms=1000)
         asked = endpoint.parse(body, scope["path"])
         request = self._request(endpoint, asked, scope, headers, body)
         span: Span | None = scope["state"].get("span")

@@ -3,6 +3,7 @@ in OpenAI's shape."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.http.errors import error_headers
@@ -13,7 +14,7 @@ from process.host import host_of, is_loopback, is_public_name
 from process.http_errors import error_json
 from process.identity import new_request_id
 from process.logging import Log
-from wire.errors import FleetError, ForeignPage, InvalidRequest, MethodNotAllowed, NotFound
+from wire.errors import FleetError, ForeignPage, InvalidRequest, MethodNotAllowed, NotFound, ShuttingDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,6 +109,9 @@ class Front:
             await app(scope, receive, send_with_id)
         except FleetError as error:
             await self._refuse(error.body(), send_with_id, started=started)
+        except asyncio.CancelledError:
+            # By the server, which is leaving and has given all their time: to one whose body does not come, for one.
+            await self._refuse(ShuttingDown(retry_after_ms=1000).body(), send_with_id, started=started)
         except Exception as error:
             span = scope["state"].get("span")
             log.error(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fake_upstream import FakeUpstream, oracle_text
 from tests.integration.test_main_job import PUBLIC, asked, client_of, known, streamed, whole
+from tests.raw_http import JSON, Connection, post
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -90,6 +91,28 @@ async def test_a_lame_duck_answers_whoever_comes_and_has_them_come_back_elsewher
                 assert (response.status, response.headers["connection"]) == (200, "close")
         await until(lambda: _refused_or_gone(new, url, fleet.model))
     await ending
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["comes", "does_not_come"])
+async def test_a_body_that_is_awaited_when_the_gateway_leaves_is_refused_as_what_comes_later_is(
+    fleet: InProcessFleet, upstream: FakeUpstream, comes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await fleet.gateway(STOP_GRACE_S="2")
+    await fleet.node(**PUBLIC, API_URL=upstream.url)
+    await known(gateway, fleet.model)
+    url, body = f"{gateway.url}/v1/chat/completions", json.dumps(asked(fleet.model, "hangs hang")).encode()
+    async with Connection(gateway.port) as slow, aiohttp.ClientSession() as session:
+        slow.send(post(b"", *JSON, f"content-length: {len(body)}", "expect: 100-continue"))
+        assert (await slow.head())[0] == 100
+        ending = asyncio.ensure_future(gateway.end())
+        await until(lambda: _refused_or_gone(session, url, fleet.model))
+        if comes:
+            slow.send(body)
+        answer = await slow.answer()
+        assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (503, "1", "close")
+        assert answer.error["code"] == "shutting_down"
+    await ending
+    assert "Traceback" not in caplog.text
 
 
 async def _is_unready(session: aiohttp.ClientSession, url: str) -> bool:
