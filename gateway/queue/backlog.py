@@ -97,7 +97,6 @@ class Backlog:
     def accept(self, model: str) -> None:
         """One of those that wait was let in: what its key may do was looked at as well."""
         self._own[model].accepted += 1
-        self._unreported.add(model)
         self.on_change()
 
     def report(self, now_ms: int) -> BacklogReport:
@@ -143,7 +142,7 @@ class Backlog:
             if at - other.at > BACKLOG_LOST_S:
                 del self._others[gateway]
                 for model, last in other.models.items():
-                    self._count(last, ModelBacklog(model=model, taken=last.taken))
+                    self._count(last, ModelBacklog(model=model))
         for model in [model for model in self._elsewhere if model not in known]:
             del self._elsewhere[model]
             for other in self._others.values():

@@ -51,6 +51,16 @@ def test_a_text_that_comes_with_more_cannot_go_on(fields: dict[str, Any]) -> Non
     assert not plain(TEXT | fields)
 
 
+@pytest.mark.parametrize("fields", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"logprobs": True}])
+def test_a_conversation_whose_answer_is_more_than_text_cannot_go_on(fields: dict[str, Any]) -> None:
+    assert not plain(CHAT | fields)
+
+
+@pytest.mark.parametrize("whole", [CHAT, TEXT], ids=["chat", "text"])
+def test_an_answer_in_one_piece_does_not_go_on(whole: dict[str, Any]) -> None:
+    assert not plain(whole | {"stream": False})
+
+
 @pytest.mark.parametrize("fields", BOUND[:-1], ids=lambda fields: next(iter(fields)))
 def test_what_is_said_to_be_nothing_binds_nothing(fields: dict[str, Any]) -> None:
     """Clients write down the options that they do not use, too."""

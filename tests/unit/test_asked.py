@@ -1,0 +1,56 @@
+"""What the reception hears of a request that says all that it may: what of it is lost is not billed or not answered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.chat import FASTCHAT_PATH, ChatCompletions
+from gateway.endpoints.completions import Completions
+from gateway.endpoints.embeddings import Embeddings
+from gateway.endpoints.endpoint import Asked
+
+ALL: dict[str, Any] = {
+    "model": "m",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "n": 3,
+    "max_tokens": 7,
+    "metadata": {"team": "blue"},
+}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+def chat(fields: dict[str, Any], path: str = "/v1/chat/completions") -> Asked:
+    return ChatCompletions().parse(json.dumps(fields).encode(), path)
+
+
+def test_a_conversation() -> None:
+    content = [{"type": "text", "text": "Hi"}, IMAGE, IMAGE]
+    asked = chat(ALL | {"messages": [{"role": "user", "content": content}, {"role": "user", "content": "Ho"}]})
+    assert asked == Asked(model="m", stream=True, usage_asked=True, n=3, max_tokens=7, images=2, tags={"team": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [({"max_completion_tokens": 5}, 5), ({"max_completion_tokens": 5, "max_tokens": 9}, 5), ({}, None)],
+)
+def test_a_conversation_is_bounded_by_the_newer_field_first(fields: dict[str, int], tokens: int | None) -> None:
+    assert chat({"messages": [{"role": "user", "content": "Hi"}], **fields}).max_tokens == tokens
+
+
+def test_fastchats_one_text_becomes_a_users_message_and_all_else_stays() -> None:
+    asked = chat(ALL | {"messages": "Hi"}, FASTCHAT_PATH)
+    assert asked.body is not None
+    assert json.loads(asked.body) == ALL | {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+def test_a_text() -> None:
+    asked = Completions().parse(json.dumps(ALL | {"prompt": "Hi"}).encode(), "/v1/completions")
+    assert asked == Asked(model="m", stream=True, usage_asked=True, n=3, answers=3, max_tokens=7, tags={"team": "blue"})
+
+
+def test_an_input() -> None:
+    assert Embeddings().parse(json.dumps(ALL | {"input": "Hi"}).encode(), "/v1/embeddings") == Asked(model="m")
