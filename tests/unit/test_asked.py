@@ -11,6 +11,7 @@ from gateway.endpoints.chat import FASTCHAT_PATH, ChatCompletions
 from gateway.endpoints.completions import Completions
 from gateway.endpoints.embeddings import Embeddings
 from gateway.endpoints.endpoint import Asked
+from wire.errors import InvalidRequest
 
 ALL: dict[str, Any] = {
     "model": "m",
@@ -45,6 +46,17 @@ def test_fastchats_one_text_becomes_a_users_message_and_all_else_stays() -> None
     asked = chat(ALL | {"messages": "Hi"}, FASTCHAT_PATH)
     assert asked.body is not None
     assert json.loads(asked.body) == ALL | {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+def test_fastchats_messages_may_be_those_of_a_conversation() -> None:
+    assert chat({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}, FASTCHAT_PATH) == Asked(model="m")
+
+
+@pytest.mark.parametrize("fields", [{}, {"messages": 1}, {"messages": {}}, {"messages": None}])
+def test_what_is_neither_of_fastchats_forms_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        chat({"model": "m", **fields}, FASTCHAT_PATH)
+    assert refused.value.param == "messages"
 
 
 def test_a_text() -> None:
