@@ -59,6 +59,13 @@ def test_what_is_neither_of_fastchats_forms_is_refused(fields: dict[str, Any]) -
     assert refused.value.param == "messages"
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"messages": "\xff"}', b'{"a": ' + b"[" * 10_000, b'{"messages": "\\ud800"}'])
+def test_what_is_no_json_is_told_as_such_at_fastchats_address_too(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        ChatCompletions().parse(body, FASTCHAT_PATH)
+    assert refused.value.own_code == "invalid_json"
+
+
 def test_a_text() -> None:
     asked = Completions().parse(json.dumps(ALL | {"prompt": "Hi"}).encode(), "/v1/completions")
     assert asked == Asked(model="m", stream=True, usage_asked=True, n=3, answers=3, max_tokens=7, tags={"team": "blue"})
