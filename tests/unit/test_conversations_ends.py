@@ -151,6 +151,19 @@ async def test_what_a_gateway_breaks_off_has_failed(desk: Desk) -> None:
     assert desk.recorder.told == ["request.failed"]
 
 
+async def test_what_was_told_is_not_told_again_when_a_node_settles_that_had_no_word_in_it(desk: Desk) -> None:
+    desk.hears(STARTED)
+    desk.conversations.break_all(ShuttingDown())
+    assert desk.hears(SETTLED) == ["request.failed"]
+    assert len(desk.conversations) == 0
+
+
+async def test_of_a_request_that_is_open_no_end_is_told(desk: Desk) -> None:
+    desk.hears(STARTED)
+    desk.conversations.close_books()
+    assert desk.hears(FINISHED, SETTLED) == []
+
+
 async def test_a_request_that_was_dropped_by_its_node_has_failed(desk: Desk) -> None:
     assert desk.hears(STARTED, Settled(attempt_id=ATTEMPT, request_id=REQUEST, abandoned=True)) == ["request.failed"]
 

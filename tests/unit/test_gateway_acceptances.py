@@ -86,4 +86,5 @@ def test_refusals_are_told_once_with_the_time_in_which_they_were(now: list[int])
         (100, 200, {"404": 2, "429": 1}),
         (300, 400, {"503": 1}),
     ]
+    assert {kind for kind, _, _ in recorder.events} == {"gateway.refusals"}
     assert len({event_id for _, event_id, _ in recorder.events}) == 2
