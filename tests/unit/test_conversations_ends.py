@@ -124,6 +124,17 @@ async def test_an_answer_that_nobody_settles_is_charged_by_its_gateway(
     assert desk.hears(SETTLED) == [CHARGE]
 
 
+async def test_each_answer_that_nobody_settles_is_charged_and_not_the_first_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ends, "CHARGE_AFTER_S", 0.0)
+    for charged in (1, 2):
+        desk.hears(STARTED, FINISHED)
+        await until(lambda charged=charged: desk.recorder.told == [CHARGE] * charged)  # type: ignore[misc]
+        desk.hears(SETTLED)
+        desk.opens()
+
+
 async def test_of_a_settled_answer_nothing_is_left_to_charge(desk: Desk) -> None:
     desk.hears(STARTED, FINISHED, SETTLED)
     assert desk.conversations.unsettled_count == 0
