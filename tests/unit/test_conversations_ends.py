@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -133,6 +134,25 @@ async def test_each_answer_that_nobody_settles_is_charged_and_not_the_first_alon
         await until(lambda charged=charged: desk.recorder.told == [CHARGE] * charged)  # type: ignore[misc]
         desk.hears(SETTLED)
         desk.opens()
+
+
+async def test_an_answer_that_came_a_little_later_than_another_is_charged_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ends, "CHARGE_AFTER_S", 0.1)
+    recorder, now = Told(), asyncio.get_running_loop().time
+    books, began = ends.Ends(recorder), now()
+    for number, after_s in ((1, 0.0), (2, 0.05)):
+        await until(lambda after_s=after_s: now() >= began + after_s)  # type: ignore[misc]
+        owned: Any = SimpleNamespace(
+            request=SimpleNamespace(request_id=number),
+            conversation=SimpleNamespace(state="answered"),
+            charge=None,
+            end_told=False,
+        )
+        books.accept(owned, CHARGE)
+    await until(lambda: recorder.told == [CHARGE, CHARGE])
+    assert books.unsettled_count == 0
 
 
 async def test_of_a_settled_answer_nothing_is_left_to_charge(desk: Desk) -> None:
