@@ -89,6 +89,17 @@ def test_a_thought_is_no_part_of_the_answer_and_calls_nothing(template: str) -> 
     assert (joined(chunks, "reasoning_content"), joined(chunks, "content")) == (THOUGHT, "The fox")
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_all_chunks_before_the_usage_say_that_it_is_to_come_and_else_none_names_it(asked: bool) -> None:
+    room = room_of(ready(chat_template="a"), ScriptedSteps(*pieces("The", " fox")))
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    chunks = answered(answer, room, messages=MESSAGES, stream=True, **options)
+    if asked:
+        assert chunks.pop()["usage"]["completion_tokens"] == 2
+    assert [chunk.get("usage", "absent") for chunk in chunks] == [None if asked else "absent"] * len(chunks)
+    assert joined(chunks, "content") == "The fox"
+
+
 @pytest.mark.parametrize(("ended", "told"), [("stop", "tool_calls"), ("length", "length")])
 def test_an_answer_that_was_cut_is_told_so_whatever_it_has_called(ended: str, told: str) -> None:
     room = room_of(ready(chat_template=HERMES), ScriptedSteps(Piece(0, 0, CALL, 1, None, ended)))

@@ -127,3 +127,14 @@ def test_stop_strings_are_one_or_several_and_an_empty_one_is_none(asked: Any, gi
     steps = ScriptedSteps(said("", FOX, "length"))
     answered(answer, room_of(of_pieces(), steps), prompt=[THE], stop=asked)
     assert steps.asked[0].sampling.stop == given
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_all_chunks_before_the_usage_say_that_it_is_to_come_and_else_none_names_it(asked: bool) -> None:
+    room = room_of(of_pieces(), ScriptedSteps(said(" fox", FOX), said(" fox", FOX, "stop")))
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    chunks = answered(answer, room, prompt=[THE], stream=True, **options)
+    if asked:
+        assert chunks.pop()["usage"]["completion_tokens"] == 2
+    assert [chunk.get("usage", "absent") for chunk in chunks] == [None if asked else "absent"] * len(chunks)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == " fox fox"
