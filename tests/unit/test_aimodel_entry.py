@@ -10,7 +10,7 @@ import pytest
 
 import workernode.aimodel
 from process.cluster import ClusterError, Retries
-from tests.waiting import until
+from tests.waiting import pauses, until
 from wire.presence import NodeState, Presence
 from workernode.aimodel import MANAGER_CHARS_MAX, STATES, AIModelEntry, entry, manager
 from workernode.heartbeat import Heartbeat
@@ -164,14 +164,7 @@ async def test_an_entry_that_is_refused_is_tried_again_after_as_long_as_the_api_
 ) -> None:
     wanted = [7.0, 8.0, 9.0]
     cluster = Scripted(*[ClusterError(429, "Not now.", seconds) for seconds in wanted])
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 3 or seconds < 1:
-            raise asyncio.CancelledError
-
-    monkeypatch.setattr("workernode.aimodel.asyncio.sleep", pause)
+    paused = pauses(monkeypatch, at_most=3)
     with pytest.raises(asyncio.CancelledError):
         await entry_of(cluster, heartbeat).run()
     assert paused == wanted

@@ -13,7 +13,7 @@ from gateway.models.file import DeclaredModel
 from gateway.models.names import ModelNames
 from gateway.models.register import Models
 from process.cluster import ClusterError
-from tests.waiting import until
+from tests.waiting import pauses, until
 from wire.errors import ModelNotFound, ModelUnavailable
 from wire.presence import Presence
 
@@ -220,14 +220,7 @@ async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_
     cluster.lists = [[resource("a", "a")]]
     for _ in range(50):
         await cluster.events.put(None)
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 3:
-            raise asyncio.CancelledError
-
-    monkeypatch.setattr("gateway.models.aimodels.asyncio.sleep", pause)
+    paused = pauses(monkeypatch, at_most=3)
     with pytest.raises(asyncio.CancelledError):
         await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
     assert paused == [PAUSE_S] * 3
@@ -240,14 +233,7 @@ async def test_an_api_server_that_lists_and_lets_nobody_watch_is_asked_less_and_
     cluster = Scripted()
     cluster.lists = [[resource("a", "a")]]
     cluster.refusal = ClusterError(403, "You may not watch.")
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 5:
-            raise asyncio.CancelledError
-
-    monkeypatch.setattr("gateway.models.aimodels.asyncio.sleep", pause)
+    paused = pauses(monkeypatch, at_most=5)
     with pytest.raises(asyncio.CancelledError):
         await AIModels(typing.cast("Any", cluster), "models", lambda _: None).run()
     assert paused[-1] > 4 * PAUSE_S

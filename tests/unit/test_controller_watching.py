@@ -11,7 +11,7 @@ import controller.watching
 from controller.cluster import ClusterError
 from controller.kinds import AIMODEL, DEPLOYMENT, SCALED_OBJECT, Kind
 from controller.watching import watch
-from tests.waiting import until
+from tests.waiting import pauses, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -104,14 +104,7 @@ async def test_an_api_server_that_ends_every_watch_at_once_is_not_asked_all_the_
 ) -> None:
     for name, seconds in (("PAUSE_S", 1.0), ("AGAIN_S", 2.0), ("ABSENT_AGAIN_S", 3.0)):
         monkeypatch.setattr(controller.watching, name, seconds)
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 3:
-            raise asyncio.CancelledError
-
-    monkeypatch.setattr("controller.watching.asyncio.sleep", pause)
+    paused = pauses(monkeypatch, at_most=3)
     cluster = Watched(*[happens] * 4)
     with pytest.raises(asyncio.CancelledError):
         await watch(cluster, SCALED_OBJECT, "ns", None, lambda _: None)  # type: ignore[arg-type]
