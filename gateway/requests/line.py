@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from broker.interface import BrokerError
@@ -13,7 +14,7 @@ from wire import codec
 from wire.control import Accepted, Acked, ControlMessage, Settle
 from wire.errors import InvalidName, UndecodableMessage
 from wire.link import ACK_WITHIN_S, MESSAGE_BYTES_MAX, LinkReceiver
-from wire.piece import Content, Counted, Echo, Started
+from wire.piece import Alive, Content, Counted, Echo, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,7 +248,10 @@ class Lines:
         at_once = self._repeat(line, message)
         for raw in line.receiver.receive(message.first, message.frames):
             at_once = self._hand_on(message.node, raw, repeated=False) or at_once
-        line.owe_ack(at_once=at_once or line.receiver.missing_until > 0)
+        gap = line.receiver.missing_until > 0
+        if gap:
+            self._hear_the_living(line, message)
+        line.owe_ack(at_once=at_once or gap)
 
     def _repeat(self, line: Line, message: LinkMessage) -> bool:
         """Hand on what came before, but for contents: a word of ours was lost with the acknowledgement."""
@@ -255,6 +259,14 @@ class Lines:
         for raw in known:
             self._hand_on(message.node, raw, repeated=True)
         return bool(known)
+
+    def _hear_the_living(self, line: Line, message: LinkMessage) -> None:
+        """That a holder lives need not wait for what was lost before it: it would pass for dead meanwhile."""
+        for raw in message.frames[max(0, line.receiver.through + 1 - message.first) :]:
+            with suppress(UndecodableMessage):
+                frame = codec.decode_frame(raw)
+                if isinstance(frame, Alive) and frame.holding:
+                    self._hand_on(message.node, raw, repeated=False)
 
     def _hand_on(self, node: str, raw: msgspec.Raw, *, repeated: bool) -> bool:
         """Give a frame to the taker; returns whether an engine waits for its acknowledgement."""
