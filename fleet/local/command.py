@@ -42,6 +42,7 @@ def local(model: str | None, *, tiny: bool, no_trial: bool) -> None:
 
     \b
     LOCAL_PROGRAM=…   a Python that has torch and transformers, instead of installing them into .venv
+    DEVICE=…          cpu, cuda:1, …: instead of the best that is found
     HF_TOKEN=…        for models that the hub does not give to everyone
 
     Of a download that broke off, the files that are whole are not fetched again when the command is run again.
@@ -61,8 +62,10 @@ class _Failed(Exception):
 
 def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
     environ = complete(os.environ, Path.cwd())
+    # Not from .env.local, which has what an earlier run found.
+    wanted = complete(os.environ, Path.cwd(), [".env"]).get("DEVICE", "").strip()
     os.environ.update(environ)  # for all that is run from here on: a token for the hub may stand in .env
-    machine = find_machine()
+    machine = find_machine(wanted)
     _say(f"Device: {machine.device} ({machine.name}), {machine.memory_bytes / GIB:.1f} GiB of memory are free.")
     program = environ.get("LOCAL_PROGRAM", "")
     model = Model(str(TINY_FOLDER.resolve()), "transformers", 0) if tiny else model_of(word)
@@ -72,7 +75,7 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
             _say(f"Making a tiny model in {TINY_FOLDER}.")
             _run(python, "-m", "workernode.local.tiny", model.path)
         elif model.on_hub:
-            _fetch(python, model.path, environ)
+            _fetch(python, model.path, environ, machine)
     if model.weights_bytes:
         require_memory(machine, in_memory(model.weights_bytes, machine, environ, halves=model.halves))
     name = "tiny" if tiny else word.rstrip("/").rpartition("/")[2]
@@ -105,12 +108,11 @@ def in_memory(weights_bytes: int, machine: Machine, environ: Mapping[str, str], 
     return weights_bytes * 2 if halves and machine.device == "cpu" and not told else weights_bytes
 
 
-def _fetch(python: str, name: str, environ: Mapping[str, str]) -> None:
+def _fetch(python: str, name: str, environ: Mapping[str, str], machine: Machine) -> None:
     revision = environ.get("REVISION") or "main"
     told = _run(python, "-m", "fleet.local.hub", "size", name, revision, capture=True)
     total, missing, kind, place = told.split(maxsplit=3)
     _say(f"{name}: {int(total) / GIB:.1f} GiB, of which {int(missing) / GIB:.1f} are to be fetched.")
-    machine = find_machine()
     require_memory(machine, in_memory(int(total), machine, environ, halves=kind == "halves"))
     require_disk(Path(place.strip()), int(missing), name)
     _run(python, "-m", "fleet.local.hub", "fetch", name, revision)

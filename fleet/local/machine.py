@@ -28,8 +28,18 @@ class Machine:
     memory_bytes: int
 
 
-def find_machine() -> Machine:
-    """The best device that is there: an NVIDIA GPU, an Apple one, or the processor."""
+def find_machine(wanted: str = "") -> Machine:
+    """The device that is wanted, or the best that is there: an NVIDIA GPU, an Apple one, or the processor.
+
+    Where another one is wanted than the best, what it has is not looked up: the model passes through the host's memory.
+    """
+    best = _best()
+    if wanted in ("", "auto", best.device):
+        return best
+    return Machine(wanted, "this machine", psutil.virtual_memory().available)
+
+
+def _best() -> Machine:
     try:
         import pynvml
     except ImportError:

@@ -1,7 +1,7 @@
 """The environment a start works with: the real one, completed from .env.local and .env."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dotenv.parser import parse_stream
@@ -11,14 +11,14 @@ from fleet.start.ending import CannotStart, Ending
 FILES = (".env", ".env.local")
 
 
-def complete(real: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """`real` plus what the .env files in `directory` add; .env.local goes before .env and the real one before both.
+def complete(real: Mapping[str, str], directory: Path, files: Sequence[str] = FILES) -> dict[str, str]:
+    """`real` plus what the .env `files` in `directory` add; .env.local goes before .env and the real one before both.
 
     An empty variable counts as unset, so it takes nothing from a file. Raises CannotStart for a line that is not
     KEY=VALUE.
     """
     merged: dict[str, str] = {}
-    for name in FILES:
+    for name in files:
         merged.update(_read(directory / name))
     return {**merged, **{name: value for name, value in real.items() if value.strip() or name not in merged}}
 

@@ -47,6 +47,23 @@ def test_a_llamafile_is_tried_and_written_where_start_sh_finds_it(tmp_path: Path
     assert written["MODEL_PATH"] == str(file)
 
 
+@pytest.mark.parametrize(
+    ("real", "file", "written"),
+    [("", "cuda:1", "cuda:1"), ("xpu", "cuda:1", "xpu"), ("", "auto", "cpu"), ("", "", "cpu")],
+)
+def test_the_device_is_the_one_that_is_wanted_and_not_what_an_earlier_run_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: str, file: str, written: str
+) -> None:
+    monkeypatch.setenv("DEVICE", real)
+    (tmp_path / ".env").write_text(f"DEVICE={file}\n")
+    (tmp_path / ".env.local").write_text("DEVICE=mps\n")
+    (tmp_path / "a.llamafile").touch()
+    done = prepare(tmp_path, LocalModel(tmp_path / "stand-in"), "--no-trial", "a.llamafile")
+    assert done.returncode == 0, done.stderr
+    assert f"Device: {written} (" in done.stderr
+    assert complete({}, tmp_path)["DEVICE"] == written
+
+
 def test_a_model_that_does_not_come_up_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     local = LocalModel(tmp_path / "stand-in")
     local.say("die", "1\nerror loading model: unknown model architecture: 'new'")
