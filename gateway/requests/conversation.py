@@ -89,6 +89,11 @@ class Conversation:
         """The holding attempt and its node."""
         return (self._holder.attempt_id, self._holder.node) if self._holder else None
 
+    @property
+    def probing(self) -> bool:
+        """Whether the holder was asked if it lives, and has not answered yet."""
+        return self._probing
+
     def started(self, node: str, piece: Started, now_ms: int) -> list[Decision]:
         """A node has taken the request, or asks again what to do with it."""
         party = _Party(piece.attempt_id, node, piece.continues, piece.begun)

@@ -38,6 +38,8 @@ log = Log("gateway")
 
 PROBE_S = 0.5
 """A holder that says nothing for this long after ``alive?`` is dead, if our own echo was heard meanwhile."""
+ASKS = 4
+"""How often it is asked within that, as long as it has not answered."""
 VERIFY_S = PRESENCE_EVERY_S + 1.0
 """A node that was silent and of which nothing comes for this long, not even a heartbeat, is dead for certain. After a
 restart of the broker it may be back later than we are, and was never dead."""
@@ -304,27 +306,28 @@ class Conversations:
             self._carry_out(owned, owned.conversation.broken(error))
 
     def _probe(self, owned: Owned, attempt_id: str) -> None:
-        lines = self.lines
-        assert lines is not None
+        """The holder was asked just now. Each word may be lost, and each answer."""
+        assert self.lines is not None
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
+        self.lines.echo()
+        for ask in range(1, ASKS):
+            loop.call_later(PROBE_S * ask / ASKS, self._ask_again, owned, attempt_id)
+        loop.call_later(PROBE_S, self._judge, owned, attempt_id, asked_at)
+
+    def _ask_again(self, owned: Owned, attempt_id: str) -> None:
         holder = owned.conversation.holder
-        lines.echo()
+        if holder is not None and holder[0] == attempt_id and owned.conversation.probing:
+            self._say(holder[1], AreYouAlive(attempt_id=attempt_id))
 
-        def ask_again() -> None:
-            if holder is not None and owned.conversation.holder == holder:
-                self._say(holder[1], AreYouAlive(attempt_id=attempt_id))
-
-        def judge() -> None:
-            if lines.echo_heard_at >= asked_at:
-                self._carry_out(owned, owned.conversation.unanswered(attempt_id, self._now_ms(owned)))
-            else:
-                # We hear not even ourselves: silence says nothing about the node.
-                lines.echo()
-                loop.call_later(PROBE_S, judge)
-
-        loop.call_later(PROBE_S / 2, ask_again)
-        loop.call_later(PROBE_S, judge)
+    def _judge(self, owned: Owned, attempt_id: str, asked_at: float) -> None:
+        assert self.lines is not None
+        if self.lines.echo_heard_at >= asked_at:
+            self._carry_out(owned, owned.conversation.unanswered(attempt_id, self._now_ms(owned)))
+        else:
+            # We hear not even ourselves: silence says nothing about the node, which may not have heard us either.
+            self._ask_again(owned, attempt_id)
+            self._probe(owned, attempt_id)
 
     def _verify(self, owned: Owned, nodes: frozenset[str]) -> None:
         lines = self.lines

@@ -11,7 +11,7 @@ import pytest
 from gateway.metrics import GatewayMetrics
 from gateway.models.register import Models
 from gateway.requests import conversations, ends
-from gateway.requests.conversations import Conversations
+from gateway.requests.conversations import ASKS, Conversations
 from gateway.requests.record import GatewayRecorder
 from process.identity import now_ms
 from process.lifecycle import Tasks
@@ -20,7 +20,7 @@ from process.timers import Timers
 from tests.waiting import until
 from wire.control import AreYouAlive, Go, Park, Stop
 from wire.errors import EngineDied, ErrorBody, Overloaded, QueueUnavailable, ShuttingDown
-from wire.piece import AttemptFrame, Failed, Finished, Settled, Started
+from wire.piece import Alive, AttemptFrame, Failed, Finished, Settled, Started
 from wire.request import Request
 from wire.usage import Usage
 
@@ -259,19 +259,30 @@ async def test_a_node_is_not_taken_for_dead_while_nothing_at_all_is_heard(
     assert len(desk.conversations) == 0
 
 
-async def test_a_holder_is_asked_twice_and_replaced_only_once_something_is_heard(
+async def test_a_holder_is_asked_until_something_is_heard_and_only_then_replaced(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One question may be lost; and to whoever hears nothing at all everybody is silent."""
+    """Questions may be lost, above all where nothing is heard; and to whoever hears nothing everybody is silent."""
     monkeypatch.setattr(conversations, "PROBE_S", 0.001)
     lines: Any = Deaf()
     desk.conversations.lines = lines
     desk.hears(STARTED, Started(attempt_id="att_2", request_id=REQUEST))
     await until(lambda: lines.asked > 5)
-    assert lines.said == [AreYouAlive(attempt_id=ATTEMPT)] * 2
+    assert lines.said == [AreYouAlive(attempt_id=ATTEMPT)] * len(lines.said)
+    assert len(lines.said) // ASKS in (lines.asked - 1, lines.asked)
     lines.hears = True
-    await until(lambda: len(lines.said) > 2)
-    assert lines.said[2] == Stop(attempt_id=ATTEMPT, reason="superseded")
+    await until(lambda: not isinstance(lines.said[-1], AreYouAlive))
+    assert Stop(attempt_id=ATTEMPT, reason="superseded") in lines.said
+
+
+async def test_a_holder_that_has_answered_is_asked_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "PROBE_S", 0.001)
+    lines: Any = Deaf()
+    desk.conversations.lines = lines
+    desk.hears(STARTED, Started(attempt_id="att_2", request_id=REQUEST))
+    desk.hears(Alive(attempt_id=ATTEMPT, holding=True))
+    await until(lambda: lines.asked > 5)
+    assert lines.said == [AreYouAlive(attempt_id=ATTEMPT), Park(attempt_id="att_2")]
 
 
 def fourth_attempt(desk: Desk) -> None:
