@@ -34,11 +34,18 @@ class _Shared:
 
 async def all_of(calls: Sequence[Coroutine[object, object, T]]) -> list[T]:
     """What they return, in their order. Raises what the first one raised that failed."""
+    tasks = [asyncio.create_task(call) for call in calls]
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        # A group of tasks would cancel this one too, and Python before 3.13 counts that for good: whoever bounds the
+        # time of all this could not tell the end of it from a cancellation any more.
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
     return [task.result() for task in tasks]
 
 

@@ -134,6 +134,21 @@ async def test_a_call_that_fails_before_anything_was_shown_has_all_of_them_made_
     assert len(answer.whole["choices"]) == 3
 
 
+async def test_calls_that_are_made_again_are_not_worked_on_past_the_deadline() -> None:
+    def refusal(_: dict[str, Any]) -> tuple[int, Any] | None:
+        return (503, {"error": {"message": "Not now."}}) if len(provider.bodies) == 1 else None
+
+    async with (
+        NarrowProvider(refusal, hanging=True) as provider,
+        started(provider.url, dialect=NARROW) as engine,
+    ):
+        outcome = await engine.answer(job("x", n=2, remaining_s=1.0), Recorder())
+        await provider.until(running=0)
+    assert isinstance(outcome, Refused), outcome
+    assert outcome.error.code == "deadline_exceeded"
+    assert len(provider.bodies) > 2
+
+
 @pytest.mark.parametrize("mute", [False, True])
 async def test_a_stream_that_breaks_off_ends_the_others_and_the_answer(mute: bool) -> None:
     async with (
