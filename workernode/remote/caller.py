@@ -131,7 +131,6 @@ class Caller:
             usage_last=usage_last,
             body=body,
             counter=self._counter,
-            key=self._key,
         )
         async with self._places, self._exchange() as exchange:
             await self._send(exchange, call, body, within_s=self._limits.first_token_s)

@@ -104,11 +104,6 @@ class Exchange:
         if due is not None:
             self._expect_until(due)
 
-    @property
-    def media_type(self) -> str:
-        """The answer's content type, without parameters."""
-        return self._response.content_type if self._response is not None else ""
-
     def expect(self, within_s: float | None) -> None:
         """Something of the answer must come within that many seconds from now; None: it may take any time."""
         self._expect_until(math.inf if within_s is None else self._loop.time() + within_s)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wire.errors import AnswerTooLarge
 from wire.usage import Usage
 from workernode.outcome import Answered, Refused
-from workernode.remote.errors import Failure, after_first_token, empty, failure_inside, interrupted, strange
+from workernode.remote.errors import Failure, after_first_token, empty, interrupted, strange
 from workernode.remote.sse import EventParser, EventTooLarge
 from workernode.remote.usage import as_json, counted
 from workernode.remote.whole import as_chunks
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from workernode.remote.chunk import Chunks
     from workernode.remote.exchange import Exchange
     from workernode.remote.tokens import TokenCounter
-
-_RAW_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class StreamRelay:
         usage_last: bool,
         body: bytes,
         counter: TokenCounter,
-        key: str | None,
     ) -> None:
         """The answer to ``body`` has so many ``choices``, and ends with its usage if ``usage_last``."""
         self._chunks = chunks
@@ -58,44 +55,36 @@ class StreamRelay:
         self._usage_last = usage_last
         self._body = body
         self._counter = counter
-        self._key = key
         self._parser = EventParser(event_bytes_max=limits.event_bytes_max)
         self._held = b""
         self._bytes = 0
         self._shown = False
-        self._heard = False
-        self._raw = b""
-        """How it began, as long as that was no event."""
         self._usage = Usage()
 
     async def run(self, exchange: Exchange) -> Answered:
         """Return when the answer is complete. Raises :class:`Failure` otherwise."""
         try:
-            if exchange.media_type == "application/json":
+            data = await self._beginning(exchange)
+            if data.startswith(b"{"):  # no event, whatever the content type says
                 # A provider that answers a stream as a whole has an error to tell, or knows no streams.
-                body = bytes(await exchange.read_all(bytes_max=self._limits.answer_bytes_max))
-                payloads = as_chunks(body)
-                if payloads == [body]:  # or it is a stream by another name
-                    payloads = [*self._payloads(body), *self._payloads(b"")] or payloads
-                await self._take(exchange, payloads, over=True)
+                body = data + await exchange.read_all(bytes_max=self._limits.answer_bytes_max)
+                await self._take(exchange, as_chunks(body), over=True)
             else:
-                while await self._step(exchange):
-                    pass
+                while await self._take(exchange, self._payloads(data), over=not data):
+                    data = await self._read(exchange)
         except Failure as failure:
             raise after_first_token(failure) if self._shown else failure from None
         await exchange.drain()
         return Answered(self._usage, self._chunks.finish_reason)
 
-    async def _step(self, exchange: Exchange) -> bool:
-        """Pass on what one read brings. False when the answer is complete."""
-        data = await self._read(exchange)
-        payloads = self._payloads(data)
-        if not self._heard:
-            self._heard = bool(payloads)
-            self._raw += data[: _RAW_BYTES_MAX - len(self._raw)]
-        return await self._take(exchange, payloads, over=not data)
+    async def _beginning(self, exchange: Exchange) -> bytes:
+        """What the first read brings that is more than white space; nothing at the end of the answer."""
+        while (data := await self._read(exchange)).isspace():
+            pass
+        return data.lstrip()
 
     async def _take(self, exchange: Exchange, payloads: list[bytes], *, over: bool) -> bool:
+        """Pass on what one read brings. False when the answer is complete."""
         chunks = self._chunks
         said = chunks.text_chars
         lines = chunks.take(payloads)
@@ -120,8 +109,7 @@ class StreamRelay:
             return interrupted()
         if self._chunks.empty:
             return empty()
-        # An error may stand there as it is, and in no event.
-        return strange() if self._heard else failure_inside(self._raw, key=self._key, sent=self._body)
+        return strange()
 
     async def _ending(self) -> bytes:
         chunks = self._chunks

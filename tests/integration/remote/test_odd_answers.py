@@ -111,6 +111,30 @@ async def test_a_whole_answer_without_usage_to_a_stream_has_no_chunk_without_a_c
     assert bool(answer.chunks[-1].get("usage")) is usage_asked
 
 
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/html", "application/json"])
+async def test_a_whole_answer_is_the_answer_to_a_stream_whatever_its_content_type(content_type: str) -> None:
+    async with answering(b"\n\n" + json.dumps(whole()).encode(), content_type) as url, started(url) as engine:
+        answer = Recorder()
+        outcome = await engine.answer(job("x", stream=True), answer)
+    assert isinstance(outcome, Answered), outcome
+    assert answer.text == "Hi"
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/html", "application/json"])
+async def test_a_stream_is_passed_on_as_it_comes_whatever_its_content_type(content_type: str) -> None:
+    answer = Recorder()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n\r\n".encode()
+    begun = b"data: %b\n\n" % chunk({"role": "assistant", "content": "a"})
+    rest = events(chunk({"content": "b"}, "stop"))
+    async with (
+        raw_server(head + begun, rest, after=answer.written) as url,
+        started(url, first_token_timeout_s=5.0) as engine,
+    ):
+        outcome = await engine.answer(job("x", stream=True), answer)
+    assert isinstance(outcome, Answered), outcome
+    assert answer.text == "ab"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_without_a_choice_is_a_refusal_and_no_trouble(stream: bool) -> None:
     """Whoever asked again would get the same."""
