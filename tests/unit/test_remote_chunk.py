@@ -214,6 +214,11 @@ def test_an_answer_has_ended_when_all_its_choices_have() -> None:
         b'{"error":{"message":"m"}}',
         b'{"error":"m","choices":[]}',
         b'{"object":"error","message":"m","code":500}',
+        b'{"detail":"m"}',
+        b'{"text":"m","error_code":50001}',
+        b'{"errors":[{"message":"m","code":8005}]}',
+        b'{"choices":[],"x_groq":{"error":"over capacity"}}',
+        b'{"choices":[{"index":0,"delta":{},"finish_reason":null}],"x_groq":{"error":"m","usage":{}},"usage":{}}',
         b"[" * 50000,
     ],
 )

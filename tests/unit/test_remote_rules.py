@@ -33,6 +33,10 @@ def flat(message: Any, **others: Any) -> bytes:
     return json.dumps({"object": "error", "message": message, **others}).encode()
 
 
+def several(message: str, **others: Any) -> bytes:
+    return json.dumps({"success": False, "errors": [{"message": message, **others}], "messages": []}).encode()
+
+
 QUOTA = (Later, "upstream_quota_exhausted", 502)
 KEY = (Later, "upstream_authentication_failed", 502)
 RATE = (Later, "upstream_rate_limited", 429)
@@ -340,6 +344,24 @@ EXAMPLES = [
         424,
         b'{"error":"Request failed during generation: CUDA out of memory","error_type":"generation"}',
         *AGAIN,
+    ),
+    # FastChat, Cloudflare
+    Example(
+        "an error of the provider's own under a status of the request's",
+        400,
+        flat("**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**", code=50002),
+        *AGAIN,
+    ),
+    Example("an unknown model", 400, flat("Only a&&b allowed now, your model x", code=40301), *MODEL),
+    Example("an unknown model", 400, several("AiError: No such model @cf/x or task", code=5007), *MODEL),
+    Example("the request's own fault", 400, several("Bad input.", code=5006), Refused, "5006", 400),
+    Example("not allowed", 403, several("The account is not allowed to access this model", code=5018), *KEY),
+    Example("a provider that knows no such path", 404, several("Could not route to /client/v4/x"), *STRANGE),
+    Example(
+        "a payment is due, in words",
+        429,
+        several("You have used up your daily free allocation of 10,000 neurons.", code=3036),
+        *QUOTA,
     ),
     # A gateway of ours
     Example("a request that comes round", 400, error("m", code="loop_detected"), Refused, "loop_detected", 400),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _DONE = b"[DONE]"
 _DONE_BYTES_MAX = 16
+_ERROR_FIELDS = frozenset(("message", "detail", "errors", "error_code"))
+"""Of what has no choices: an error, and no heartbeat."""
 _ROLE = b'"role":"assistant",'
 _NOTHING = msgspec.Raw(b"[]")
 CHOICES_MAX = 2048
@@ -68,6 +70,7 @@ class _Choice(_AnyChoice, gc=False):
 
 class _Groq(msgspec.Struct, gc=False):
     usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -252,7 +255,7 @@ class Chunks:
         if not is_utf8(payload):
             raise strange()
         choices = theirs.get("choices", NULL)
-        if choices == NULL and ("message" in theirs or "detail" in theirs):
+        if choices == NULL and not _ERROR_FIELDS.isdisjoint(theirs):
             raise failure_inside(payload, key=self._key, sent=self._sent)
         error = theirs.get("error", NULL)
         if error != NULL and (choices == NULL or error not in NO_ERROR):
@@ -275,11 +278,14 @@ class Chunks:
     def _read_usage(self, chunk: dict[str, msgspec.Raw]) -> bool:
         """Take the figures out of a chunk, and say whether there were any."""
         usage = chunk.pop("usage", NULL)
-        if usage == NULL and "x_groq" in chunk:
+        if "x_groq" in chunk:
             try:
-                usage = _groq.decode(chunk["x_groq"]).usage
+                groq = _groq.decode(chunk["x_groq"])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                usage = NULL
+                groq = _Groq()
+            if groq.error not in NO_ERROR:  # why the stream ends early
+                raise failure_inside(b'{"error":%b}' % bytes(groq.error), key=self._key, sent=self._sent)
+            usage = groq.usage if usage == NULL else usage
         if usage != NULL:
             self.usage = usage
         return usage != NULL

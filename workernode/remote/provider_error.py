@@ -49,6 +49,13 @@ def provider_error(body: bytes | bytearray) -> ProviderError | None:
     message = parsed.get("message")
     if isinstance(message, str):
         return _read(parsed)
+    match parsed.get("errors"):
+        case [dict() as first, *_]:
+            return _read(first)  # Cloudflare's
+        case _:
+            pass
+    if "error_code" in parsed:
+        return _read({**parsed, "message": parsed.get("text")})  # FastChat's in a stream
     detail = parsed.get("detail") or (message.get("detail") if isinstance(message, dict) else None)
     return _read({**parsed, **_of_detail(detail)}) if detail else None
 
@@ -98,7 +105,7 @@ def _read(error: dict[str, Any]) -> ProviderError:
         message = inner.message if inner is not None and inner.message else raw
     reason = next((each for name in _REASONS if isinstance(each := metadata.get(name), str)), None)
     kind = word("type") or word("status") or reason
-    return ProviderError(message, kind, word("code"), word("param"), _retry_info(error))
+    return ProviderError(message, kind, word("code") or word("error_code"), word("param"), _retry_info(error))
 
 
 def _retry_info(error: dict[str, Any]) -> float | None:

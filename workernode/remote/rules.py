@@ -3,7 +3,8 @@
 A row fits by the status, by a word (the error's code or type), or by what the message says; a row that names several
 wants one word or the message, under one of its statuses. Words and messages are those of OpenAI, Azure, Anthropic,
 Google, Groq, Mistral, DeepSeek, OpenRouter, Moonshot, Alibaba, Zhipu, Volcengine, xAI, Together, Fireworks, NVIDIA,
-Hugging Face, LiteLLM, vLLM, SGLang, TGI, llama.cpp, LM Studio and Ollama. ``docs/remote-node.md`` tells what follows.
+Cloudflare, Hugging Face, LiteLLM, vLLM, SGLang, FastChat, TGI, llama.cpp, LM Studio and Ollama.
+``docs/remote-node.md`` tells what follows.
 """
 
 from __future__ import annotations
@@ -129,6 +130,9 @@ def _row(
     return Row(name, rule, frozenset(statuses), frozenset(words.split()), pattern, bare, frozenset(classes))
 
 
+_FASTCHATS_OWN = "50001 50002 50003 50004 50005 50006"
+"""Its workers' failures: memory that ran out, a worker that is gone. It tells everything with 400."""
+
 ROWS = (
     _row(
         "the quota is used up",
@@ -156,7 +160,7 @@ ROWS = (
         says=r"^your credit balance is too low|^key limit exceeded|^your (?:newly created )?teams? .{1,80}\bcredits\b"
         r"|^account .{1,80} is suspended\b|^you have reached your (?:specified )?(?:workspace )?API usage limits"
         r"|^your prepayment credits are depleted|^your project has exceeded its monthly spending cap"
-        r"|\bbudget has been exceeded!",
+        r"|\bbudget has been exceeded!|^you have used up your daily free allocation\b",
     ),
     _row(
         "longer than the context",
@@ -183,10 +187,11 @@ ROWS = (
         _UNKNOWN_MODEL,
         *(400, 403, 404, 410),
         words="model_not_found deploymentnotfound invalid_model unknown_model model_decommissioned model_not_available "
-        "model_not_supported dedicated_endpoint_not_running",
+        "model_not_supported dedicated_endpoint_not_running 40301",
         says=r"\bmodel\b.{0,200}\b(not found|does not exist)|model not exist|invalid model\b|not a valid model"
         r"|no endpoints found for|^models/\S+ is not found|^model: \S+$"
-        r"|^the model \S+ has reached its end of life|^function '\S+': not found for account",
+        r"|^the model \S+ has reached its end of life|^function '\S+': not found for account"
+        r"|^(?:AiError: )*no such model\b",
     ),
     _row("a request that comes round", REFUSED, words="loop_detected"),
     _row(
@@ -217,6 +222,7 @@ ROWS = (
         words="overloaded_error overloaded over_capacity engine_overloaded_error server_overloaded slow_down "
         "service_unavailable unavailable",
     ),
+    _row("an error of the provider's own under a status of the request's", AGAIN, 400, words=_FASTCHATS_OWN),
     _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 424, 425, 498, 499),
     _row("a web server that knows no such path, and no provider", STRANGE, 404, bare=True),
     _row(
@@ -225,7 +231,7 @@ ROWS = (
         *(404, 405),
         words="unknown_url",
         says=r"^\s*((resource )?not found|method not allowed)\W*$|no route matched|unknown request url|invalid url"
-        r"|cannot post /|^unexpected endpoint or method",
+        r"|cannot post /|^could not route to /|^unexpected endpoint or method",
     ),
     _row("a request that fits no form", REFUSED, 400, 422, says=r"^(?:input validation|template|tool) error: "),
     _row("the request's own fault", REFUSED, classes=(4,)),
