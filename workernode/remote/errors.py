@@ -30,6 +30,7 @@ from workernode.remote.rules import (
     AGAIN,
     AUTHENTICATION,
     AWAY,
+    GARBLED,
     LASTING,
     NAMELESS,
     PROXY,
@@ -135,6 +136,8 @@ def unreachable(why: BaseException | None = None) -> Failure:
             rule = PROXY
         case aiohttp.ClientConnectorDNSError():
             rule = NAMELESS
+        case aiohttp.ClientResponseError():
+            rule = GARBLED
         case _:
             pass
     return Failure(Later(_handed_back(rule, None)), again=rule.again)

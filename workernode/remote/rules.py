@@ -68,6 +68,9 @@ _UNKNOWN_MODEL = Rule(
     "The provider does not know this node's model: UPSTREAM_MODEL may be wrong.", code="upstream_model_unknown"
 )
 AWAY = Rule("The provider of this model could not be reached.", again=True)
+GARBLED = Rule(
+    "What answers for the provider of this model speaks no HTTP that can be read: API_URL may be wrong.", again=True
+)
 NAMELESS = Rule("No address is known for the host in API_URL.", again=True)
 PROXY = Rule("The proxy in API_PROXY gives no way to the provider of this model.", again=True)
 TLS = Rule("The provider of this model could not be reached safely, by TLS.", code="upstream_tls_failed")

@@ -232,6 +232,17 @@ async def test_something_that_is_no_provider_is_a_failure_for_later(reply: bytes
         assert answer.parts == []
 
 
+@pytest.mark.parametrize(
+    "reply", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", b"-ERR unknown\r\n"]
+)
+async def test_an_address_where_another_protocol_is_spoken_is_told_as_such(reply: bytes, waits: Waits) -> None:
+    async with raw_server(reply) as url, started(url, waits) as engine:
+        outcome = await engine.answer(job("r1"), Recorder())
+    assert isinstance(outcome, Later)
+    assert "API_URL may be wrong" in outcome.error.message
+    assert len(waits.seconds) == 2  # what one before has left on the connection looks the same
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nothing.invalid", "https://127.0.0.1:1/v1"])
 async def test_an_upstream_that_cannot_be_reached_is_for_later(url: str, waits: Waits) -> None:
     async with started(url, waits) as engine:
