@@ -154,6 +154,11 @@ def strange() -> Failure:
     return Failure(Later(_handed_back(STRANGE, None)))
 
 
+def is_strange(failure: Failure) -> bool:
+    """Whether what came is no answer."""
+    return failure.outcome.error.message == STRANGE.sentence
+
+
 def empty() -> Failure:
     """A proper answer without a single choice, as Gemini gives where its policy forbids one."""
     sentence = "The provider of this model gave no answer to this: its content policy may forbid it."

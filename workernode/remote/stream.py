@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wire.errors import AnswerTooLarge
 from wire.usage import Usage
 from workernode.outcome import Answered, Refused
-from workernode.remote.errors import Failure, after_first_token, empty, interrupted, strange
+from workernode.remote.errors import Failure, after_first_token, empty, interrupted, is_strange, strange
 from workernode.remote.sse import EventParser, EventTooLarge
 from workernode.remote.usage import as_json, counted
 from workernode.remote.whole import as_chunks
@@ -88,6 +88,8 @@ class StreamRelay:
         chunks = self._chunks
         said = chunks.text_chars
         lines = chunks.take(payloads)
+        if over and chunks.failure is not None and is_strange(chunks.failure):
+            chunks.failure = None  # the end has cut an event off: the answer was whole before it, or broke off there
         over = over or chunks.done
         if over and chunks.failure is None:
             if self._complete():

@@ -135,6 +135,33 @@ async def test_a_stream_is_passed_on_as_it_comes_whatever_its_content_type(conte
     assert answer.text == "ab"
 
 
+LAST = chunk({"content": "b"}, "stop")
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        (events(LAST, end=b"[DONE]")[:-4], None),
+        (events(LAST, end=b'{"choices":[],"usage":{"prompt_tokens":1}}')[:-9], None),
+        (events(LAST)[:20], "stream_interrupted"),
+        (events(end=b'{"error":{"message":"No.","code":500}}')[:-2], "upstream_failed"),
+    ],
+)
+async def test_an_event_that_the_end_cuts_off_is_none(rest: bytes, code: str | None) -> None:
+    """Where the end of the connection is that of the answer, nothing else tells that it broke off."""
+    answer = Recorder()
+    head = b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    begun = b"data: %b\n\n" % chunk({"role": "assistant", "content": "a"})
+    async with raw_server(head + begun, rest, after=answer.written) as url, started(url) as engine:
+        outcome = await engine.answer(job("x", stream=True), answer)
+    if code is None:
+        assert isinstance(outcome, Answered), outcome
+        assert answer.text == "ab"
+    else:
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.error.code == code
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_without_a_choice_is_a_refusal_and_no_trouble(stream: bool) -> None:
     """Whoever asked again would get the same."""
