@@ -29,6 +29,10 @@ class BrokerForbidden(BrokerError):
     """The broker refused us: a wrong token, or no permission on this topic."""
 
 
+class TopicMissing(BrokerError):
+    """There is no such topic or subscription, and the broker does not make it; nor a tenant or a namespace."""
+
+
 class SendUnknown(BrokerUnavailable):
     """No receipt arrived in time: the message may or may not be in the topic. Repeat only with the same identity."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from broker.interface import BrokerError, BrokerForbidden
+from broker.interface import BrokerError, BrokerForbidden, BrokerUnavailable, TopicMissing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,8 +41,15 @@ class Reach:
                 result = await step()
             except BrokerForbidden as error:
                 self._tell(f"{error} Check PULSAR_TOKEN.")
-            except BrokerError as error:
+            except BrokerUnavailable as error:
                 self._tell(f"{error} Check PULSAR_URL, or start the broker.")
+            except TopicMissing as error:
+                self._tell(
+                    f"{error} Check PULSAR_TENANT and the namespaces, and that the broker makes topics and "
+                    "subscriptions in them (allowAutoTopicCreation, allowAutoSubscriptionCreation)."
+                )
+            except BrokerError as error:
+                self._tell(str(error))
             else:
                 self.why = ""
                 return result

@@ -11,6 +11,7 @@ from broker.interface import (
     PayloadTooLarge,
     SendRejected,
     SendUnknown,
+    TopicMissing,
 )
 
 
@@ -41,6 +42,7 @@ class Result(Enum):
     ProducerQueueIsFull = auto()
     ReadError = auto()
     ServiceUnitNotReady = auto()
+    SubscriptionNotFound = auto()
     Timeout = auto()
     TooManyLookupRequestException = auto()
     TopicNotFound = auto()
@@ -72,6 +74,8 @@ _UNAVAILABLE = {
 
 _SAYS_MORE = {Result.ConnectError, Result.LookupError, Result.ProducerBusy, Result.UnknownError}
 """Of these the message tells why: an address that leads nowhere from here, a limit, a policy of the namespace."""
+
+_MISSING = {Result.TopicNotFound, Result.SubscriptionNotFound}
 
 _REFUSED = {
     Result.NotAllowedError: "the broker does not allow it",
@@ -122,8 +126,8 @@ def explain(failure: PulsarFailure, doing: str) -> BrokerError:
     if result in _UNAVAILABLE:
         detail = f" ({failure.message})" if result in _SAYS_MORE and failure.message else ""
         return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}{detail}.")
-    reason = failure.message or result.name
-    return BrokerError(f"{doing} failed: {reason}.")
+    kind = TopicMissing if result in _MISSING else BrokerError
+    return kind(f"{doing} failed: {failure.message or result.name}.")
 
 
 def explain_send(result: Result, topic: str) -> BrokerError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker.interface import BrokerUnavailable, Kind
+from broker.interface import BrokerUnavailable, Kind, TopicMissing
 from broker.pulsar import PulsarBroker, patience, watch
 from broker.pulsar.channels import Channels, Route
 from broker.pulsar.connection import Traffic
@@ -190,6 +190,18 @@ async def test_why_the_broker_opens_nothing_is_told_in_its_words(peer: PulsarPee
     broker = PulsarBroker(peer.url, limits=LIMITS)
     with pytest.raises(BrokerUnavailable, match=message):
         await broker.producer(KEPT)
+    await broker.aclose()
+
+
+@pytest.mark.parametrize(("code", "message"), [(11, "Namespace not found"), (13, "Subscription does not exist")])
+async def test_what_the_broker_does_not_make_is_told_as_such(peer: PulsarPeer, code: int, message: str) -> None:
+    """As where a namespace is missing, or allowAutoTopicCreation or allowAutoSubscriptionCreation is off."""
+    peer.answers[Command.SUBSCRIBE] = lambda visitor, asked: visitor.tell(
+        Command.ERROR, number(1, asked.number(5)) + number(2, code) + text(3, message.encode())
+    )
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    with pytest.raises(TopicMissing, match=message):
+        await broker.ensure(KEPT, "workers")
     await broker.aclose()
 
 

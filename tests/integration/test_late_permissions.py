@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 import broker.reaching
-from broker.interface import BrokerForbidden
+from broker.interface import BrokerError, BrokerForbidden, BrokerUnavailable, TopicMissing
 from broker.memory import MemoryBroker, MemoryServer
 from broker.reaching import Reach, Stopped
 from tests.fake_upstream import FakeUpstream
@@ -118,6 +118,28 @@ async def test_a_reason_is_told_once_and_forgotten_with_success(monkeypatch: pyt
     assert await reach(step) == "opened"
     assert said == ["No. Check PULSAR_TOKEN.", "Not yet. Check PULSAR_TOKEN."]
     assert reach.why == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "setting"),
+    [
+        (BrokerUnavailable, ["PULSAR_URL"]),
+        (BrokerForbidden, ["PULSAR_TOKEN"]),
+        (TopicMissing, ["PULSAR_TENANT"]),
+        (BrokerError, []),
+    ],
+)
+async def test_a_reason_comes_with_the_setting_that_may_be_wrong(error: type[BrokerError], setting: list[str]) -> None:
+    said: list[str] = []
+    end = asyncio.Event()
+
+    async def step() -> None:
+        end.set()
+        raise error("No.")
+
+    with pytest.raises(Stopped):
+        await Reach(said.append, end)(step)
+    assert [name for name in ("PULSAR_URL", "PULSAR_TOKEN", "PULSAR_TENANT") if name in said[0]] == setting
 
 
 async def test_nobody_waits_after_the_end() -> None:
