@@ -368,6 +368,7 @@ EXAMPLES = [
     Example("the provider's own fault", 503, error("m", code="model_unavailable"), *AGAIN),
     # No provider
     Example("a web server that knows no such path, and no provider", 404, HTML, *STRANGE),
+    Example("a web server that knows no such path, and no provider", 405, HTML, *STRANGE),
     Example("a web page that forbids, and no provider", 403, HTML, *STRANGE),
     Example("not allowed", 403, error("Not for you."), *KEY),
     Example("a provider that knows no such path", 404, b'{"detail":"Not Found"}', *STRANGE),

@@ -64,6 +64,14 @@ _FEWER_TOKENS = re.compile(r"\bor fewer max_tokens\b", re.IGNORECASE)
 """OpenRouter's, for one request that is too dear for what is left of the credit."""
 
 
+_TLS_ONLY = re.compile(
+    rb"plain HTTP request was sent to HTTPS port|sent an HTTP request to an HTTPS server"
+    rb"|speaking plain HTTP to an SSL-enabled server port",
+    re.IGNORECASE,
+)
+"""nginx's words, Go's and Apache's, with 400, as if it were the request's fault."""
+
+
 class Failure(Exception):
     """The upstream gave no answer. ``outcome`` is what follows if nothing more is tried.
 
@@ -93,6 +101,10 @@ def failure_of(
     ``now_s`` is Unix time: Retry-After may be a date. ``sent`` is the request's body, which no words may repeat.
     """
     error = provider_error(body)
+    if error is None and status == 400 and (tls := _TLS_ONLY.search(body)) is not None:
+        words = tls[0].decode()
+        if sent is None or not stands_in(words.lower(), sent):
+            return Failure(Later(_handed_back(TLS, None), said=words))
     row = row_for(status, error)
     rule = row.rule
     if rule in LASTING and sent is not None and (said := row.by_saying(error)) is not None and stands_in(said, sent):

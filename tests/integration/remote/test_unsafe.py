@@ -7,10 +7,13 @@ import contextlib
 import ssl
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.fake_upstream import Chaos, FakeUpstream
 from tests.integration.test_tls import make
 from tests.remote_engine import Recorder, Waits, job, started
 from workernode.condition import Condition, Worse
-from workernode.outcome import Later
+from workernode.outcome import Later, Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,6 +66,25 @@ async def test_an_address_without_tls_is_told_at_once(waits: Waits) -> None:
     async with answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n") as url:
         worse = told(await outcome_at(url, waits))
     assert (worse.state, worse.said) == ("misconfigured", "wrong version number")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br /></p>",
+    ],
+)
+async def test_an_address_with_nothing_but_tls_is_told_at_once(page: str, waits: Waits) -> None:
+    async with FakeUpstream() as upstream:
+        upstream.script = [Chaos(status=400, body=page.encode()) for _ in range(2)]
+        worse = told(await outcome_at(upstream.url, waits))
+        assert worse.state == "misconfigured"
+        assert "API_URL" in worse.sentence
+        assert worse.said in page
+        async with started(upstream.url) as engine:  # what a client may have made it say is no news of the node
+            assert isinstance(await engine.answer(job(page), Recorder()), Refused)
 
 
 async def test_a_handshake_that_breaks_off_is_tried_again(waits: Waits) -> None:
