@@ -370,6 +370,7 @@ EXAMPLES = [
     Example("a web server that knows no such path, and no provider", 404, HTML, *STRANGE),
     Example("a web server that knows no such path, and no provider", 405, HTML, *STRANGE),
     Example("a web page that forbids, and no provider", 403, HTML, *STRANGE),
+    Example("a proxy that lets nobody through", 407, HTML, *AGAIN),
     Example("not allowed", 403, error("Not for you."), *KEY),
     Example("a provider that knows no such path", 404, b'{"detail":"Not Found"}', *STRANGE),
     Example("a provider that knows no such path", 405, b'{"detail":"Method Not Allowed"}', *STRANGE),

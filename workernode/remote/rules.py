@@ -226,6 +226,7 @@ ROWS = (
         "service_unavailable unavailable",
     ),
     _row("an error of the provider's own under a status of the request's", AGAIN, 400, words=_FASTCHATS_OWN),
+    _row("a proxy that lets nobody through", PROXY, 407),
     _row("a conflict, a timeout or a full house", AGAIN, 408, 409, 424, 425, 498, 499),
     _row("a web server that knows no such path, and no provider", STRANGE, 404, 405, bare=True),
     _row(

@@ -51,3 +51,13 @@ async def test_a_proxy_that_lets_nobody_through_is_told_as_such() -> None:
     assert set(proxy.asked) == {"CONNECT provider.example:443"}
     assert finding.sentence == "The provider cannot be reached: the proxy refuses with 407."
     assert finding.remedy == "Check API_URL, and API_PROXY."
+
+
+async def test_a_proxy_that_lets_nobody_through_to_a_provider_without_tls_is_told_as_such() -> None:
+    async with (
+        HttpProxy("s3cret") as proxy,
+        started("http://provider.example/v1", proxy=proxy.url.replace("s3cret", "wrong")) as engine,
+    ):
+        outcome = await engine.answer(job("r1"), Recorder())
+    assert isinstance(outcome, Later)
+    assert outcome.error.message == "The proxy in API_PROXY gives no way to the provider of this model."
