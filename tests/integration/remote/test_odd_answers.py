@@ -67,6 +67,11 @@ ANSWERS = [
         "ab",
         id="events without data",
     ),
+    pytest.param(
+        events(chunk({"content": "a"}), chunk({"content": "b"}, "stop")) + events(b'{"error":"late"}', b"rubbish"),
+        "ab",
+        id="something after the end",
+    ),
     pytest.param(events(*HALVES, chunk({}, "stop")), "\ufffd!", id="half a character"),
     pytest.param(
         events(chunk({"content": "a"}), chunk({"content": "b"}, "stop", x_score=float("-inf"))), "ab", id="no number"
