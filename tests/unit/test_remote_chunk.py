@@ -199,6 +199,23 @@ def test_an_answer_has_ended_when_all_its_choices_have() -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "said", "nothing"),
+    [
+        ("delta", {"delta": {"role": "assistant", "content": "a"}}, {"delta": {}}),
+        ("text", {"text": "a"}, {"text": ""}),
+    ],
+)
+def test_a_choice_whose_end_nobody_tells_ends_with_stop(part: Any, said: Any, nothing: Any) -> None:
+    taken = Chunks(OWN, usage_asked=False, part=part)
+    told = [{"index": 0, **said, "finish_reason": "length"}, {"index": 1, **said, "finish_reason": None}]
+    taken.take([json.dumps({"choices": told}).encode(), b"[DONE]"])
+    assert taken.done
+    last = {"index": 1, **nothing, "logprobs": None, "finish_reason": "stop"}
+    assert json.loads(taken.endings())["choices"] == [last]
+    assert taken.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
     "payload",
     [
         b"",
