@@ -14,6 +14,7 @@ from workernode.remote.errors import (
     after_first_token,
     failure_inside,
     failure_of,
+    strange,
     too_slow,
     unreachable,
     usable,
@@ -305,6 +306,7 @@ def test_a_failure_after_the_first_token_ends_the_request() -> None:
         assert not later.again
     refused = failed(400, openai())
     assert after_first_token(refused) is refused
+    assert "API_URL" not in after_first_token(strange()).outcome.error.message
 
 
 @pytest.mark.parametrize(("key", "expected"), [(None, None), ("", None), (" \n", None), (f" {KEY}\n", KEY)])

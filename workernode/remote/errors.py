@@ -197,8 +197,8 @@ def after_first_token(failure: Failure) -> Failure:
     """The same failure, when a part of the answer was shown already: nobody else can answer then."""
     if isinstance(failure.outcome, Refused):
         return failure
-    error = failure.outcome.error
-    return Failure(Refused(msgspec.structs.replace(UpstreamFailed().body(), message=error.message)))
+    message = AGAIN.sentence if is_strange(failure) else failure.outcome.error.message  # the address was right
+    return Failure(Refused(msgspec.structs.replace(UpstreamFailed().body(), message=message)))
 
 
 def interrupted() -> Failure:
