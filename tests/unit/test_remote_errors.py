@@ -102,6 +102,25 @@ def test_a_refusal_by_a_web_page_has_a_sentence_of_ours(status: int) -> None:
     assert (outcome.error.code, outcome.error.type) == ("upstream_refused", UpstreamRefused.type)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            b"Failed to deserialize the JSON body:\n messages[0]: caf\xc3\xa9\n",
+            "Failed to deserialize the JSON body: messages[0]: caf\u00e9",
+        ),
+        (f"key {KEY}".encode() + b"x" * 99_999, "key ***" + "x" * (MESSAGE_CHARS_MAX - 7)),
+        (b"\x00\x01", "The provider of this model refused the request."),
+        (b" \n", "The provider of this model refused the request."),
+    ],
+)
+def test_a_refusal_in_plain_words_is_passed_on_in_them(body: bytes, message: str) -> None:
+    """As DeepSeek's of what it cannot read."""
+    outcome = failed(422, body).outcome
+    assert isinstance(outcome, Refused)
+    assert (outcome.error.message, outcome.error.http_status) == (message, 422)
+
+
 def test_a_refusal_is_bounded_and_has_no_api_key() -> None:
     words = {"type": "t" * 999, "code": f"code-{KEY}", "param": f"{KEY}"}
     outcome = failed(400, openai(f"key {KEY} " + "x" * 9999, **words)).outcome

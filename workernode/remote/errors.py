@@ -115,7 +115,7 @@ def failure_of(
     if wait_s is None and error is not None:
         wait_s = error.retry_s
     if rule.refused:
-        return Failure(Refused(_refusal(rule, status, error, key)))
+        return Failure(Refused(_refusal(rule, status, error or _plain(body), key)))
     later = Later(_handed_back(rule, wait_s), said=_words(rule, error, key, sent))
     failure = Failure(later, again=rule.again, wait_s=wait_s or 0.0)
     failure.said = stated(headers, now_s)
@@ -253,9 +253,13 @@ def _tls_reason(why: BaseException | None) -> str | None:
     return str(reason).lower().replace("_", " ")[:_SAID_CHARS_MAX]
 
 
-def _refusal(rule: Rule, status: int | None, error: ProviderError | None, key: str | None) -> ErrorBody:
-    error = error or ProviderError()
+def _plain(body: bytes | bytearray) -> ProviderError:
+    """Words without any form, in which DeepSeek's and other servers tell what they cannot read; of a web page none."""
+    text = " ".join(body[: 4 * MESSAGE_CHARS_MAX].decode(errors="ignore").split())
+    return ProviderError(text if text.isprintable() and not text.startswith("<") else "")
 
+
+def _refusal(rule: Rule, status: int | None, error: ProviderError, key: str | None) -> ErrorBody:
     def word(text: str | None) -> str | None:
         return masked(text, key)[:_WORD_CHARS_MAX] if text else None
 
