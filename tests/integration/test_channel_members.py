@@ -169,6 +169,31 @@ async def test_a_send_that_nobody_waits_for_any_more_is_not_repeated(peer: Pulsa
             await sends[1]
 
 
+@pytest.mark.parametrize("gather_ms", [0, 20])
+async def test_a_send_that_nobody_waits_for_any_more_takes_no_other_message_along(
+    peer: PulsarPeer, gather_ms: int
+) -> None:
+    receipt = peer.answers.pop(Command.SEND)
+    async with opened(peer.url) as channels:
+        producer = PulsarProducer(broker_of(channels, peer.url), KEPT, gather_ms=gather_ms)
+        await producer.join()
+        left, kept = (asyncio.ensure_future(producer.send(payload)) for payload in (b"left", b"kept"))
+        await asyncio.sleep(0)
+        producer.post(b"posted")
+        before = 1 if gather_ms else 3
+        await until(lambda: len(peer.all_said(Command.SEND)) == before)
+        left.cancel()
+        visitor = peer.visitors[0]
+        visitor.tell(Command.CLOSE_PRODUCER, number(1, visitor.said(Command.PRODUCER)[0].number(2)))
+        await until(lambda: not producer.connected)
+        peer.answers[Command.SEND] = receipt
+        await producer.join()
+        await kept
+        await until(lambda: b"posted" in b"".join(visitor.payloads[before:]))
+        assert b"kept" in b"".join(visitor.payloads[before:])
+        await producer.aclose()
+
+
 @pytest.mark.parametrize("attached", [True, False], ids=["no receipt", "not joined"])
 async def test_what_waits_too_long_ends_and_leaves_its_room(peer: PulsarPeer, attached: bool) -> None:
     del peer.answers[Command.SEND]
