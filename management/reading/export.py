@@ -40,9 +40,9 @@ async def charges(engine: AsyncEngine, after: int, limit: int, *, as_csv: bool) 
 
 
 async def events(engine: AsyncEngine, after: int, limit: int) -> AsyncIterator[str]:
-    """Lines of ``{"position": …, "event": …}``: the CloudEvents as they were told."""
+    """Lines of ``{"position": …, "event": …}``: the CloudEvents as they were told, each on one line."""
     async for page in _pages(engine, _events_after, after, limit):
-        lines = ({"position": row["position"], "event": msgspec.Raw(row["raw"].encode())} for row in page)
+        lines = ({"position": row["position"], "event": msgspec.Raw(_on_one_line(row["raw"]))} for row in page)
         yield "".join(f"{msgspec.json.encode(line).decode()}\n" for line in lines)
 
 
@@ -68,6 +68,11 @@ def _charges_after(position: int, limit: int) -> Select[Any]:
 def _events_after(position: int, limit: int) -> Select[Any]:
     statement = select(EVENTS.c.position, EVENTS.c.raw).where(EVENTS.c.position > position)
     return statement.order_by(EVENTS.c.position).limit(limit)
+
+
+def _on_one_line(raw: str) -> bytes:
+    # A foreign node may tell its events indented. In JSON the ends of lines stand between tokens only.
+    return raw.replace("\r", " ").replace("\n", " ").encode()
 
 
 def _charge(row: Any) -> dict[str, Any]:

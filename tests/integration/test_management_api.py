@@ -22,6 +22,7 @@ from tests.counting_house import CountingHouse
 from tests.routes import caught, routes_of
 from tests.waiting import until
 from wire import codec
+from wire.event import charge_id
 from wire.presence import Presence
 from wire.usage import Usage
 
@@ -371,6 +372,18 @@ async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> 
     connection.close()
     status, answer = await house.get("/api/v1/charges")
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
+
+
+async def test_an_event_that_was_told_on_many_lines_is_one_line_of_an_export(house: CountingHouse) -> None:
+    told = json.loads(billed(1))
+    lines = json.dumps(told, indent=2)
+    await house.publish(billed(0), lines.replace("\n", "\r\n").encode(), billed(2))
+    await house.start()
+    await house.settled()
+    _, text = await house.get("/api/v1/export/events")
+    exported = [json.loads(line)["event"] for line in text.split("\n")[:-1]]
+    assert [event["id"] for event in exported] == [charge_id(request_id_of(number)) for number in range(3)]
+    assert exported[1] == told
 
 
 async def test_the_answers_are_documented(house: CountingHouse) -> None:
