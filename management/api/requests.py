@@ -37,6 +37,8 @@ from store.database import reading
 from wire.errors import Forbidden, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -137,7 +139,7 @@ def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, 
     async def export_charges(question: Annotated[ExportQuestion, Query()]) -> Response:
         as_csv = question.format == "csv"
         lines = export.charges(engine, question.after, question.limit, as_csv=as_csv)
-        return StreamingResponse(lines, media_type="text/csv" if as_csv else "application/jsonl")
+        return await _streamed(lines, "text/csv" if as_csv else "application/jsonl")
 
     @router.get(
         "/export/events",
@@ -146,8 +148,7 @@ def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, 
         responses=_lines("application/jsonl"),
     )
     async def export_events(question: Annotated[EventExportQuestion, Query()]) -> Response:
-        lines = export.events(engine, question.after, question.limit)
-        return StreamingResponse(lines, media_type="application/jsonl")
+        return await _streamed(export.events(engine, question.after, question.limit), "application/jsonl")
 
     return router
 
@@ -163,6 +164,18 @@ def _stored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _charge(row: Any) -> dict[str, Any]:
     tags = msgspec.json.decode(row["tags"]) if row["tags"] else {}
     return {**row, "tags": tags, "amount": None if row["amount"] is None else amount.shown(row["amount"])}
+
+
+async def _streamed(parts: AsyncIterator[str], media_type: str) -> Response:
+    # Before anything is answered: a database that is away is then an error, and not a 200 that breaks off.
+    first = await anext(parts, "")
+
+    async def all_() -> AsyncIterator[str]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return StreamingResponse(all_(), media_type=media_type)
 
 
 def _as_told(answer: dict[str, Any]) -> Response:

@@ -29,14 +29,16 @@ _AMOUNTS = frozenset(("amount", "cost"))
 
 async def charges(engine: AsyncEngine, after: int, limit: int, *, as_csv: bool) -> AsyncIterator[str]:
     """Lines of charges behind a position, in parts; of CSV the first is that of the names."""
-    if as_csv:
-        yield csv_line(COLUMNS)
+    head = csv_line(COLUMNS) if as_csv else ""
     async for page in _pages(engine, _charges_after, after, limit):
         shown = [_charge(row) for row in page]
         if as_csv:
-            yield "".join(csv_line([_cell(row[name]) for name in COLUMNS]) for row in shown)
+            yield head + "".join(csv_line([_cell(row[name]) for name in COLUMNS]) for row in shown)
+            head = ""
         else:
             yield "".join(f"{msgspec.json.encode(row).decode()}\n" for row in shown)
+    if head:
+        yield head
 
 
 async def events(engine: AsyncEngine, after: int, limit: int) -> AsyncIterator[str]:

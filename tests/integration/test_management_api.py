@@ -374,6 +374,16 @@ async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> 
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
 
 
+@pytest.mark.parametrize("what", ["charges", "charges?format=csv", "events"])
+async def test_an_export_from_a_database_that_cannot_be_read_is_a_503_too(house: CountingHouse, what: str) -> None:
+    await house.start()
+    with sqlite3.connect(house.path) as connection:
+        connection.execute(f"ALTER TABLE {what.partition('?')[0]} RENAME TO elsewhere")
+    connection.close()
+    status, answer = await house.get(f"/api/v1/export/{what}")
+    assert (status, answer["error"]["code"]) == (503, "database_unavailable")
+
+
 async def test_an_event_that_was_told_on_many_lines_is_one_line_of_an_export(house: CountingHouse) -> None:
     told = json.loads(billed(1))
     lines = json.dumps(told, indent=2)
