@@ -23,7 +23,7 @@ from tests.waiting import until
 from wire import codec
 from wire.event import RequestData
 from wire.number import INTEGER_MAX
-from wire.presence import Presence
+from wire.presence import RUNNING_TOLD_MAX, Presence, RunningRequest
 from wire.usage import Usage
 
 if TYPE_CHECKING:
@@ -87,6 +87,18 @@ async def test_a_letter_that_the_broker_has_lost_can_be_let_go(house: CountingHo
     # An end that is no dead letter is nothing to be discarded.
     await tell(house, "request.failed", 2, now_ms())
     assert (await house.act(action="discard", request_id="req_dead2"))[0] == 404
+
+
+async def test_a_node_that_works_on_more_than_it_names_is_at_work_on_all_of_them(house: CountingHouse) -> None:
+    running = tuple(
+        RunningRequest(request_id=f"req_{number:08}", taken_ms=now_ms()) for number in range(RUNNING_TOLD_MAX)
+    )
+    await beat(house, node="n_12345678", name="n", type="local", state="ready", slots=64, busy=64, running=running)
+
+    async def shown() -> bool:
+        return "64 at work" in (page := await text_of(house, "/nodes")) and "and 59 more" in page
+
+    await until(shown)
 
 
 async def test_what_the_broker_does_not_permit_is_told_as_that(
