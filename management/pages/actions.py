@@ -36,6 +36,7 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "actions.html",
         asked=asked,
+        link=lambda **changes: link("/actions", asked, **changes),
         rows=rows,
         next_link=link("/actions", asked, cursor=str(rows[-1]["action_id"])) if more else None,
     )

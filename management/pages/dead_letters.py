@@ -29,6 +29,7 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "dead_letters.html",
         asked=asked,
+        link=lambda **changes: link("/dead-letters", asked, **changes),
         rows=[row | {"message": message_of(row["raw"])} for row in rows],
         next_link=link("/dead-letters", asked, cursor=cursor) if cursor else None,
     )

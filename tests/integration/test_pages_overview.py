@@ -89,6 +89,15 @@ async def test_a_letter_that_the_broker_has_lost_can_be_let_go(house: CountingHo
     assert (await house.act(action="discard", request_id="req_dead2"))[0] == 404
 
 
+@pytest.mark.parametrize("path", ["/dead-letters?model=m", "/actions?action=drain", "/requests?model=m"])
+async def test_the_first_page_of_a_list_has_the_filters_of_the_others(house: CountingHouse, path: str) -> None:
+    await tell(house, "request.dead", 1, now_ms())
+    await house.act(action="drain", scope="model", subject="m")
+    cursor = "9" if "actions" in path else f"{now_ms() + DAY_MS}-9"
+    _, page = await house.get(f"{path}&cursor={cursor}")
+    assert f'href="{path}">First page' in page
+
+
 async def test_a_node_that_works_on_more_than_it_names_is_at_work_on_all_of_them(house: CountingHouse) -> None:
     running = tuple(
         RunningRequest(request_id=f"req_{number:08}", taken_ms=now_ms()) for number in range(RUNNING_TOLD_MAX)
