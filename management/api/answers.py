@@ -137,7 +137,7 @@ class RequestTimeline(BaseModel):
 
     request_id: str
     end: End | None = Field(description="Null while it is not known how it ended.")
-    charge: Charge | None = Field(description="Null if nobody pays for it.")
+    charge: Charge | None = Field(description="Null if nobody pays for it, or if it is kept no longer.")
     events: list[StoredEvent] = Field(description="The oldest first, 200 at most.")
 
 

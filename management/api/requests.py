@@ -21,6 +21,7 @@ from management.api.answers import (
 )
 from management.api.fleet import fleet_api
 from management.api.money import money_api
+from management.ledger.projections import end_told
 from management.reading import export, queries
 from management.reading.questions import (  # noqa: TC001 (FastAPI reads annotations when a route is made)
     ChargesQuestion,
@@ -96,8 +97,9 @@ def api(engine: AsyncEngine, view: FleetView, actions: Actions, access: Access, 
     async def request(request_id: Annotated[Text, Path()], _: Annotated[NoQuestion, Query()]) -> Response:
         async with reading(engine) as connection:  # one state of the database for all three
             told = [dict(row) for row in (await connection.execute(queries.timeline(request_id))).mappings()]
-            end = (await connection.execute(queries.end_of(request_id))).mappings().one_or_none()
+            kept = (await connection.execute(queries.end_of(request_id))).mappings().one_or_none()
             charge = (await connection.execute(queries.charge_of(request_id))).mappings().one_or_none()
+        end = kept or end_told(told)
         if not told and end is None and charge is None:
             raise NotFound("Nothing is known of this request.")
         return _as_told(

@@ -3,12 +3,14 @@ day of usage and money, and what went wrong."""
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, collate, tuple_
 
 from management.ledger.books import Priced, price
+from management.ledger.facts import Unreadable, fact_of
 from management.ledger.failure_sums import add_failures
 from management.ledger.rollups import add_rolled_up
 from management.ledger.sums import add_up, daily_money, daily_usage
@@ -91,6 +93,15 @@ def weightiest_ends(new: Iterable[NewFact]) -> list[tuple[int, dict[str, Any]]]:
         if known is None or _weight(end) < _weight(known[1]):
             best[end["request_id"]] = position, end
     return [best[key] for key in sorted(best)]
+
+
+def end_told(told: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How a request ended, by the rows of its events: for one whose own row is deleted before them."""
+    facts = []
+    for row in told:
+        with contextlib.suppress(Unreadable):
+            facts.append((row["position"], fact_of(row["raw"].encode())))
+    return next((end for _, end in weightiest_ends(facts)), None)
 
 
 def latest_of_nodes(nodes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from management.ledger.projections import end_told
 from management.pages.timeline import SCALE, timeline_of
 from management.reading import queries
 from wire.errors import Forbidden, InvalidRequest, NotFound
@@ -31,7 +32,7 @@ async def show(visit: Visit) -> Response:
         request_id=id_,
         timeline=timeline_of(told) if told else None,
         scale=SCALE,
-        end=_one(end),
+        end=_one(end) or end_told(told),
         charge=_charge(_one(charge)),
         prompt=_one(prompt),
         is_cut=len(told) == queries.TIMELINE_EVENTS_MAX,

@@ -436,6 +436,26 @@ async def test_a_request_is_shown_with_its_end_its_charge_and_all_that_was_told(
     assert (status, answer["error"]["code"]) == (404, "not_found")
 
 
+async def test_a_request_whose_end_and_charge_are_deleted_before_its_events_is_not_open(house: CountingHouse) -> None:
+    cost = event("cost-att_1", "request.cost", request_data(1, status="superseded"))
+    await house.publish(cost, billed(1), _failed(2), event("cost-att_3", "request.cost", request_data(3)))
+    await house.start()
+    await house.settled()
+    _, before = await house.get(f"/api/v1/requests/{request_id_of(1)}")
+    with sqlite3.connect(house.path) as connection:
+        connection.execute("DELETE FROM charges")
+        connection.execute("DELETE FROM ends")
+    connection.close()
+    _, answer = await house.get(f"/api/v1/requests/{request_id_of(1)}")
+    assert (answer["end"], answer["charge"]) == (before["end"], None)
+    for number, shown in ((1, "Answered</span>"), (2, "Failed</span>")):
+        _, page = await house.get(f"/requests/{request_id_of(number)}")
+        assert shown in page
+        assert "No end yet" not in page
+        assert ("kept no longer" in page) == (number == 1)
+    assert "No end yet" in (await house.get(f"/requests/{request_id_of(3)}"))[1]
+
+
 async def test_a_charge_is_the_end_whatever_was_told_before(house: CountingHouse) -> None:
     id_ = request_id_of(4)
     dead = event(f"dead-{id_}", "request.dead", request_data(4, status="dead"), subject=id_)
