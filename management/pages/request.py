@@ -27,12 +27,14 @@ async def show(visit: Visit) -> Response:
     )
     if not told and not end:
         raise NotFound("Nothing is known of this request. It may not have ended yet, or its events are deleted.")
+    timeline = timeline_of(told) if told else None
     return visit.page(
         "request.html",
         request_id=id_,
-        timeline=timeline_of(told) if told else None,
+        timeline=timeline,
         scale=SCALE,
         end=_one(end) or end_told(told),
+        is_discarded=timeline is not None and any(one["kind"] == "request.discarded" for one in timeline.told),
         charge=_charge(_one(charge)),
         prompt=_one(prompt),
         is_cut=len(told) == queries.TIMELINE_EVENTS_MAX,

@@ -89,6 +89,15 @@ async def test_a_letter_that_the_broker_has_lost_can_be_let_go(house: CountingHo
     assert (await house.act(action="discard", request_id="req_dead2"))[0] == 404
 
 
+async def test_nothing_is_to_be_decided_about_a_letter_that_was_let_go(house: CountingHouse) -> None:
+    await tell(house, "request.dead", 1, now_ms())
+    assert "Discard for good" in await text_of(house, "/requests/req_dead1")
+    await tell(house, "request.discarded", 1, now_ms())
+    page = await text_of(house, "/requests/req_dead1")
+    assert "Dead letter Discarded" in page
+    assert "Discard for good" not in page
+
+
 @pytest.mark.parametrize("path", ["/dead-letters?model=m", "/actions?action=drain", "/requests?model=m"])
 async def test_the_first_page_of_a_list_has_the_filters_of_the_others(house: CountingHouse, path: str) -> None:
     await tell(house, "request.dead", 1, now_ms())
