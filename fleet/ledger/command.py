@@ -64,6 +64,12 @@ def rebuild(*, as_json: bool) -> None:
 @json_option
 def reprice(since: datetime.datetime | None, *, as_json: bool) -> None:
     """Price charges and costs anew by PRICES_FILE as it is now. What customers were told before changes with it."""
+    settings = settings_or_none(ManagementSettings)
+    if settings is None:
+        sys.exit(EXIT_WRONG_SETTING)
+    if settings.prices_file is None:
+        click.echo("PRICES_FILE: it is not set, and no amount would be left. An empty file takes all away.", err=True)
+        sys.exit(EXIT_WRONG_SETTING)
 
     # No charge is older, and east of UTC the year 1 would begin in the year 0.
     first = since.date() if since is not None and since.year > EPOCH_YEAR else None

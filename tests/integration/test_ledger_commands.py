@@ -140,6 +140,10 @@ async def test_the_ledger_fits_is_rebuilt_and_is_priced_anew(house: House) -> No
     await house.run("ledger", "reprice")
     (row,) = json.loads(await house.run("usage", "--json"))["data"]
     assert row["amounts"] == [{"currency": "USD", "amount": "2.50"}]
+    prices_file = house.environment.pop("PRICES_FILE")
+    await house.run("ledger", "reprice", code=2)  # by mistake nobody takes all amounts away
+    assert json.loads(await house.run("usage", "--json"))["data"][0]["amounts"] == row["amounts"]
+    house.environment["PRICES_FILE"] = prices_file
     prices.write_text("")
     await house.run("ledger", "rebuild")  # keeps the price that each charge has
     assert json.loads(await house.run("usage", "--json"))["data"][0]["amounts"] == row["amounts"]
