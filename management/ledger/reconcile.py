@@ -115,10 +115,13 @@ async def _requests(connection: AsyncConnection, found: Reconciled, told_ms: int
             for id_ in asked:
                 if id_ not in ended:
                     found.without_end.add(id_)
+    # A dead letter may be replayed, and then answered, long after a gateway told that it had taken the request in.
+    replayed = select(EVENTS.c.request_id).where(EVENTS.c.type == f"{PREFIX}request.replayed")
     unknown = select(ENDS.c.request_id).where(
         ENDS.c.time_ms >= max(since_ms, told_ms + OPEN_MS_MAX),
         ENDS.c.time_ms < until_ms,
         ENDS.c.request_id.not_in(select(_OPEN.c.request_id)),
+        ENDS.c.request_id.not_in(replayed),
     )
     for id_ in await connection.scalars(unknown.order_by(ENDS.c.time_ms)):
         found.without_request.add(id_)

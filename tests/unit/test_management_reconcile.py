@@ -91,6 +91,16 @@ async def test_what_was_accepted_on_the_day_before_ends_rightly(engine: AsyncEng
     assert not any(finding.count for finding in found.findings.values())
 
 
+async def test_a_letter_that_is_replayed_days_after_it_was_accepted_ends_rightly(engine: AsyncEngine) -> None:
+    told = [
+        accepted(3, range(50, 51), time="2026-02-20T12:00:00Z"),
+        billed(50),
+        event("replayed-50", "request.replayed", request_data(50)),
+    ]
+    await write(engine, [read(payload) for payload in told], 1, BOOKS)
+    assert (await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)).without_request.count == 0
+
+
 async def test_nobody_waits_for_it(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = management.ledger.reconcile._pages
     written = 0
