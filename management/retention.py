@@ -63,12 +63,13 @@ async def sweep(
     deleted: Counter[str] = Counter()
     events_before = None
     async with writing(engine) as connection:
+        # Before any row, as the ledger does, which may be about to release the same ones.
+        await alone(connection)
         await forget_expired(connection, now)
         if retention.events_days is not None and (taken_in_ms := await _taken_in_ms(connection)) is not None:
             # First the line, then the rows: what is told of an earlier time might have been counted, and is refused.
             # It follows what was taken in, and not the clock: after days away, all that waits was never counted. So
             # the last event stays, too, without which SQLite would number the next one like one that was deleted.
-            await alone(connection)
             events_before = _before(retention.events_days, books, min(now, taken_in_ms))
             await set_horizon(connection, events_before)
     for table, time, before_ms in _classes(retention, books, now, events_before):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Table, func, insert, select
+from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.event import listen, remove
 
 from management import retention
@@ -24,9 +24,10 @@ from management.retention import keep, sweep
 from management.settings import ManagementSettings, Retention
 from process.settings import load
 from store import actions, alerts, database
-from store.budgets import Ask, Budget, BudgetId, put, reserve
+from store.budgets import Ask, Budget, BudgetId, put, release, reserve
 from store.database import reading, writing
 from store.fleet_tables import ACTIONS, ALERTS, ERRORS_DAILY, NODE_ERRORS
+from store.ledger_state import alone
 from store.migrate import upgrade
 from store.money_tables import MONEY_DAILY, MONEY_ROLLUP, PRICED, RESERVATIONS
 from store.prices import Price, PriceList
@@ -407,3 +408,29 @@ async def test_it_sweeps_again_after_a_failure_and_knows_who_is_there(
         await asyncio.gather(keeper, return_exceptions=True)
     assert 'action="retention_failed"' in caplog.text
     assert await is_swept()
+
+
+async def test_a_sweep_and_the_ledger_never_wait_for_each_other_in_a_circle(postgres_url: str) -> None:
+    """Both free what was reserved for a request whose end comes after its reservation has expired."""
+    engine = database.open(postgres_url)
+    await upgrade(engine)
+    await open_books(engine, BOOKS, 1)
+    await write(engine, [read(billed(1))], NOON_MS, BOOKS)
+    id_ = BudgetId("model", "small", "day")
+    async with writing(engine) as connection:
+        await put(connection, Budget(id=id_, currency="USD", amount_max=10**18, warn_percent=80, created_ms=1))
+        assert await reserve(connection, [Ask("req_late", {id_: 1}, NOON_MS)], 1) == [None]
+
+    async def waits() -> bool:
+        async with reading(engine) as connection:
+            waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return bool(await connection.scalar(waiting))
+
+    async with writing(engine) as connection:
+        await alone(connection)
+        sweeping = asyncio.create_task(sweep(engine, Retention(events_days=3), BOOKS, NOW_MS))
+        await until(waits)
+        await release(connection, ["req_late"])
+    assert not await sweeping
+    assert await _count(engine, RESERVATIONS) == 0
+    await engine.dispose()
