@@ -54,15 +54,17 @@ def list_(model: str, *, as_json: bool, limit: int) -> None:
 
     async def work(broker: Broker, topics: Topics) -> int:
         rows: list[dict[str, Any]] = []
-        unreadable = 0
+        unreadable, are_more = 0, False
         async with Shelf(broker, topics, model) as shelf:
             async for held in shelf.letters():
                 if held.letter is None:
                     unreadable += 1
+                elif are_more := len(rows) == limit:
+                    break
                 else:
                     rows.append(_row(held.letter))
-                if len(rows) >= limit:
-                    break
+        if are_more:
+            click.echo(f"There are more: these are the first {limit}. See --limit.", err=True)
         if as_json:
             click.echo(json.dumps({"data": rows, "unreadable": unreadable}))
             return 0

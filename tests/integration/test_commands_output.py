@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import sqlite3
@@ -205,6 +206,27 @@ def test_what_others_wrote_moves_no_cursor(arguments: tuple[str, ...], monkeypat
     assert result.output.replace("\n", "").isprintable()
     if "--body" in arguments:
         assert '{"model": "m",\n "messages": "?31m"}' in result.output
+
+
+@pytest.mark.parametrize(("limit", "are_more"), [(1, True), (2, True), (3, False)])
+def test_a_list_that_is_not_whole_says_so(limit: int, are_more: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MemoryServer()
+    topic = Topics().dead_letters("m")
+
+    async def write() -> None:
+        broker = MemoryBroker(server)
+        await broker.ensure(topic, LEDGER)
+        producer = await broker.producer(topic)
+        for payload in (letter(), b"no letter", letter(), letter()):
+            await producer.send(payload)
+
+    asyncio.run(write())
+    monkeypatch.setattr(command, "open_broker", lambda *_, **__: MemoryBroker(server))
+    result = CliRunner(env={"PULSAR_URL": "pulsar://127.0.0.1:1"}).invoke(
+        main, ["dead-letters", "list", "--model", "m", "--limit", str(limit), "--json"]
+    )
+    assert len(json.loads(result.stdout)["data"]) == limit
+    assert result.stderr == (f"There are more: these are the first {limit}. See --limit.\n" if are_more else "")
 
 
 def test_what_the_ledger_holds_of_others_moves_no_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
