@@ -47,6 +47,19 @@ def test_every_attempt_has_a_lane_and_the_charge_its_stages() -> None:
     )
 
 
+def test_lanes_stand_in_the_order_of_their_beginnings_and_tell_what_took_how_long() -> None:
+    end = billed(1, attempt_id="att_3", attempt=3, times=times(600, first=700, settled=1000))
+    timeline = timeline_of(rows(end, lost(2, times(300, first=400, settled=500)), lost(1, times(100, settled=250))))
+    spans = {lane.title: [(span.name, span.kind, span.lasted_ms) for span in lane.spans] for lane in timeline.lanes}
+    assert list(spans.items()) == [
+        ("Gateway", [("Publishing", "publish", 10), ("Waiting in the queue", "queue", 90)]),
+        ("Attempt 1", [("Without an answer", "first", 150)]),
+        ("Attempt 2", [("Until the first token", "first", 100), ("Generating", "generate", 100)]),
+        ("Attempt 3", [("Until the first token", "first", 100), ("Generating", "generate", 300)]),
+    ]
+    assert [(span.start, span.width) for span in timeline.lanes[3].spans] == [(600, 100), (700, 300)]
+
+
 def test_an_attempt_that_is_told_twice_is_shown_once_as_it_was_charged() -> None:
     end = billed(1, attempt_id="att_1", attempt=1, times=times(100, settled=500))
     timeline = timeline_of(rows(lost(1, times(100, settled=500)), end, lost(1, times(100, settled=500))))
