@@ -49,11 +49,38 @@ def test_what_a_request_costs_is_never_shown_as_nothing(nanos: int, text: str) -
     assert formats.micro(nanos) == text
 
 
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "just now"), (999, "just now"), (1000, "1 s ago"), (59_999, "59 s ago"), (60_000, "1 min ago"),
+     (3_600_000, "1 h ago"), (86_399_999, "23 h ago"), (86_400_000, "1 d ago"), (-5000, "just now")],
+)  # fmt: skip
+def test_what_is_past_is_told_in_the_largest_unit_that_fits(ms: int, text: str) -> None:
+    assert formats.ago(10**12 - ms, 10**12) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (2**20, "1.0 MiB"), (2**30 * 3 // 2, "1.5 GiB"),
+     (None, "\N{EN DASH}")],
+)  # fmt: skip
+def test_a_size_has_the_unit_that_fits(count: int | None, text: str) -> None:
+    assert formats.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "percent"), [(1, 4, 25), (0, 4, 0), (2, 3, 67), (9, 4, 100), (0, 0, 0), (3, 0, 0), (-1, 4, 0)]
+)
+def test_a_part_is_never_less_than_nothing_nor_more_than_the_whole(part: int, whole: int, percent: int) -> None:
+    assert formats.percent(part, whole) == percent
+
+
 def test_times_are_those_of_the_ledgers_zone() -> None:
     shown = formats.filters(ZoneInfo("Europe/Berlin"))
     new_year = int(datetime.datetime(2026, 12, 31, 23, 30, tzinfo=datetime.UTC).timestamp() * 1000)
     assert shown["full"](new_year) == "2027-01-01 00:30:00.000"
     assert shown["when"](new_year, new_year) == "00:30:00"
+    assert shown["when"](new_year - 3_600_000, new_year) == "31 Dec 2026"
+    assert shown["when"](new_year + 86_400_000, new_year) == "2 Jan 00:30"
     assert shown["when"](2**53 - 1, new_year) == "30 Dec 9999"
     assert moment("2026-07-01T12:00", ZoneInfo("Europe/Berlin"), "from") == "2026-07-01T12:00:00+02:00"
     with pytest.raises(InvalidRequest, match="from: write it as"):
@@ -61,7 +88,7 @@ def test_times_are_those_of_the_ledgers_zone() -> None:
 
 
 def test_what_is_no_json_is_shown_as_it_is() -> None:
-    assert formats.pretty('{"a":1}') == '{\n  "a": 1\n}'
+    assert formats.pretty('{"a":"größe"}') == '{\n  "a": "größe"\n}'
     assert formats.pretty("{") == "{"
     assert formats.pretty("[" * 100_000) == "[" * 100_000
 
