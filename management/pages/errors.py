@@ -79,10 +79,9 @@ def events_told(types: tuple[str, ...], asked: dict[str, str], before: int | Non
     parts = []
     for type_ in types:
         wanted = {"type": PREFIX + type_, "model": asked.get("model"), "key_id": asked.get("key_id")}
-        part = select(*columns).where(*queries.matching(EVENTS.c, wanted))
-        if before is not None:
-            part = part.where(EVENTS.c.position < before)
-        parts.append(select(part.order_by(EVENTS.c.position.desc()).limit(ROWS + 1).subquery()))
+        place = None if before is None else [before]
+        part = queries.page(select(*columns), EVENTS.c, wanted, ("position",), ROWS, place)
+        parts.append(select(part.subquery()))
     together = union_all(*parts).subquery()
     return select(together).order_by(together.c.position.desc()).limit(ROWS + 1)
 

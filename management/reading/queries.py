@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, String, literal, select, tuple_
+from sqlalchemy import BigInteger, Select, String, literal, select, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -32,6 +32,8 @@ _OF_FEW = ("request_id", "type", "status")
 """Columns of which most values are those of few rows …"""
 _OF_MOST = frozenset((None, PREFIX + BILLED, "answered"))
 """… but for these; None is no value."""
+_LEADING = ("node", "key_id", "model", "status", "type")
+"""Columns that have an index with the order of their table's pages, those with the fewest rows for a value first."""
 _MONEY = [PRICED.c[name] for name in ("amount", "currency", "price_version")]
 
 
@@ -52,6 +54,33 @@ def _with_a_sign(element: Unindexed, compiler: SQLCompiler, **options: Any) -> s
     return f"+{compiler.process(element.clauses, **options)}"
 
 
+class LedBy(FunctionElement[Any]):
+    """Whether a column has a value. It is made of the column and those that order a page, of the value, and of the
+    places at which the page begins and before which it ends.
+
+    PostgreSQL believes that the newest rows have a common value as often as all others, and would go through those by
+    their time: for the value of a node that is gone, through everything since. Where the order begins with the column,
+    and no equation says that it is always the same, no index serves but that of both.
+    """
+
+    inherit_cache = True  # no Boolean: SQLite would be told to compare it with 1, and use no index
+
+
+@compiles(LedBy)
+def _as_equation(element: LedBy, compiler: SQLCompiler, **options: Any) -> str:
+    parts = list(element.clauses)
+    return compiler.process(parts[0] == parts[len(parts) // 3 + 1], **options)
+
+
+@compiles(LedBy, "postgresql")
+def _as_places(element: LedBy, compiler: SQLCompiler, **options: Any) -> str:
+    parts = [compiler.process(each, **options) for each in element.clauses]
+    count = len(parts) // 3
+    place, value = ", ".join(parts[: count + 1]), parts[count + 1]
+    begin, end = ", ".join(parts[-2 * count : -count]), ", ".join(parts[-count:])
+    return f"({place}) >= ({value}, {begin}) AND ({place}) < ({value}, {end})"
+
+
 def charges(question: ChargesQuestion) -> Select[Any]:
     """A page of charges and one more, the newest first, with what they are priced at."""
     statement = select(CHARGES, *_MONEY).outerjoin(PRICED, PRICED.c.position == CHARGES.c.position)
@@ -69,11 +98,9 @@ def events(question: EventsQuestion) -> Select[Any]:
     wanted = {name: getattr(question, name) for name in ("request_id", "type", "node", "model")}
     if question.type is not None and kind_of(PREFIX + question.type):
         wanted["type"] = PREFIX + question.type
-    statement = select(table.position, table.stored_ms, table.raw).where(*matching(table, wanted))
-    if question.cursor is not None:
-        (position,) = numbers(question.cursor, 1)
-        statement = statement.where(table.position < position)
-    return statement.order_by(table.position.desc()).limit(question.limit + 1)
+    before = None if question.cursor is None else numbers(question.cursor, 1)
+    statement = select(table.position, table.stored_ms, table.raw)
+    return page(statement, table, wanted, ("position",), question.limit, before)
 
 
 def cursor_of_time(row: dict[str, Any]) -> str:
@@ -138,30 +165,63 @@ def page_by_time(
 ) -> Select[Any]:
     """A page and one more of a table with ``time_ms`` and ``position``, the newest first."""
     columns = table.c
-    statement = statement.where(*equal(columns, question, names))
-    if (since := getattr(question, "since", None)) is not None:
-        statement = statement.where(columns.time_ms >= _ms(since))
+    before, since = None, [0, 0]
+    if (earliest := getattr(question, "since", None)) is not None:
+        since = [_ms(earliest), 0]
+        statement = statement.where(columns.time_ms >= since[0])
     if (until := getattr(question, "until", None)) is not None:
-        statement = statement.where(columns.time_ms < _ms(until))
+        before = [_ms(until), 0]
+        statement = statement.where(columns.time_ms < before[0])
     if question.cursor is not None:
-        after = numbers(question.cursor, 2)
-        statement = statement.where(tuple_(columns.time_ms, columns.position) < tuple_(*map(literal, after)))
+        before = numbers(question.cursor, 2)
+    wanted = {name: getattr(question, name) for name in names}
+    return page(statement, columns, wanted, ("time_ms", "position"), question.limit, before, since)
+
+
+def page(
+    statement: Select[Any],
+    columns: Any,
+    wanted: Mapping[str, str | None],
+    order: Sequence[str],
+    limit: int,
+    before: Sequence[int] | None,
+    since: Sequence[int] = (0,),
+) -> Select[Any]:
+    """A page and one more of the rows that have these values: the last ones in this order before a place in it.
+
+    ``since``: a place before which the statement wants none.
+    """
+    few, place = _few(wanted), [columns[name] for name in order]
+    if before is not None:
+        statement = statement.where(tuple_(*place) < tuple_(*map(literal, before)))
+    leading = few or next((name for name in _LEADING if wanted.get(name) is not None), "")
+    if leading in _LEADING:
+        span = [literal(number, BigInteger) for number in (*since, *(before or [_NUMBER_MAX] * len(order)))]
+        statement = statement.where(LedBy(columns[leading], *place, literal(wanted[leading]), *span))
+        place.insert(0, columns[leading])
+        wanted = {name: value for name, value in wanted.items() if name != leading}
+    statement = statement.where(*_matching(columns, wanted, few))
     # One more than asked for tells whether there is another page.
-    return statement.order_by(columns.time_ms.desc(), columns.position.desc()).limit(question.limit + 1)
+    return statement.order_by(*(each.desc() for each in place)).limit(limit + 1)
 
 
 def equal(columns: Any, question: object, names: Sequence[str]) -> list[ColumnElement[bool]]:
     """Those filters of the question that are set."""
-    return matching(columns, {name: getattr(question, name) for name in names})
+    wanted = {name: getattr(question, name) for name in names}
+    return _matching(columns, wanted, _few(wanted))
 
 
-def matching(columns: Any, wanted: Mapping[str, str | None]) -> list[ColumnElement[bool]]:
+def _few(wanted: Mapping[str, str | None]) -> str | None:
+    """Which of these values is one of few rows."""
+    return next((name for name in _OF_FEW if wanted.get(name) not in _OF_MOST), None)
+
+
+def _matching(columns: Any, wanted: Mapping[str, str | None], few: str | None) -> list[ColumnElement[bool]]:
     """Where columns of text have these values; None is any.
 
     What few rows have is looked up, and by no other index: SQLite, which knows of no numbers, might read all rows of a
     model for the few that failed.
     """
-    few = next((name for name in _OF_FEW if wanted.get(name) not in _OF_MOST), None)
     found = ((name, columns[name], value) for name, value in wanted.items() if value is not None)
     return [(column if few in (None, name) else Unindexed(column)) == value for name, column, value in found]
 
