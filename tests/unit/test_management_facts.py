@@ -12,7 +12,7 @@ from store.tables import CHARGES, ENDS, EVENTS, NODES
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from wire.event import EVENT_BYTES_MAX, Durations, charge_id
 from wire.number import INTEGER_MAX
-from wire.usage import Usage
+from wire.usage import REQUEST_TOKENS_MAX, Usage
 
 
 def _changed(payload: bytes, old: str, new: str) -> bytes:
@@ -120,9 +120,20 @@ HUGE = _changed(billed(1), '"prompt_tokens":10', f'"prompt_tokens":{2**63}')
         (billed(1, attempt=-1), "number_out_of_range"),
         (billed(1, answer_bytes=INTEGER_MAX + 1), "number_out_of_range"),
         (billed(1, max_tokens=2**80), "number_out_of_range"),
+        (billed(1, body_bytes=INTEGER_MAX + 1), "number_out_of_range"),
+        (billed(1, n=INTEGER_MAX + 1), "number_out_of_range"),
+        (billed(1, images=INTEGER_MAX + 1), "number_out_of_range"),
+        *(
+            (billed(1, usage=msgspec.structs.replace(Usage(), **{name: REQUEST_TOKENS_MAX + 1})), "number_out_of_range")
+            for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        ),
+        # What is to be read again, to reconcile or as a prompt, must be readable.
+        (event("e1", "gateway.accepted", msgspec.Raw(b'{"requests":[]}')), "wrong_data"),
+        (event("e1", "request.prompt", msgspec.Raw(b'{"request_id":"req_1"}')), "wrong_data"),
         (billed(1, time="yesterday"), "wrong_time"),
         (billed(1, time="2026-03-01T12:00:00"), "wrong_time"),
         (billed(1, time="1969-12-31T23:59:59Z"), "wrong_time"),
+        (billed(1, time="2100-01-01T00:00:00Z"), "wrong_time"),
         (billed(1, time="0001-01-01T00:00:00+23:59"), "wrong_time"),
         (billed(1, model="a\0b"), "nul"),
         (event("e\0", "request.praised", msgspec.Raw(b"{}")), "nul"),
@@ -139,6 +150,19 @@ def test_what_is_no_fact_is_unreadable_for_a_reason(payload: bytes, reason: str)
     with pytest.raises(Unreadable) as caught:
         fact_of(payload)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        billed(1, time="1970-01-01T00:00:00Z"),
+        billed(1, time="2099-12-31T23:59:59.999Z"),
+        billed(1, body_bytes=INTEGER_MAX, n=0, usage=Usage(prompt_tokens=REQUEST_TOKENS_MAX)),
+        billed(1) + b" " * (EVENT_BYTES_MAX - len(billed(1))),
+    ],
+)
+def test_what_is_just_within_its_bounds_is_a_fact(payload: bytes) -> None:
+    assert fact_of(payload).charge is not None
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
