@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 ANSWER_S = 10.0
 AGAIN_S = 1.0
+_MISSING = 404
 _DONE = 409
 """Whatever was to be made is there already."""
 
 
 class Refused(Exception):
-    """The admin interface did not do it: a sentence."""
+    """The admin interface did not do it: a sentence, and its HTTP status if it answered."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def patiently(do: Callable[[], None], wait_s: float, say: Callable[[str], None]) -> None:
@@ -69,7 +74,7 @@ class Admin:
         try:
             known: dict[str, Any] = self.ask("GET", f"tenants/{name}")
         except Refused as missing:
-            if "404" not in str(missing):
+            if missing.status != _MISSING:
                 raise
             clusters = [each for each in self.ask("GET", "clusters") if each != "global"]
             self.ask("PUT", f"tenants/{name}", {"adminRoles": [CONTROLLER], "allowedClusters": clusters})
@@ -94,7 +99,8 @@ class Admin:
             with error:
                 if error.code == _DONE and method == "PUT":
                     return None
-                raise Refused(f"Pulsar's admin interface answered {error.code} to {method} {path}.") from None
+                sentence = f"Pulsar's admin interface answered {error.code} to {method} {path}."
+                raise Refused(sentence, error.code) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             remedy = "Set PULSAR_ADMIN_URL."

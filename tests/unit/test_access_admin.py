@@ -95,6 +95,11 @@ def test_without_waiting_the_first_refusal_is_the_end(starting: str) -> None:
     assert ran.stderr == "Pulsar's admin interface answered 500 to GET tenants/public.\n"
 
 
+def test_a_tenant_is_missing_only_where_the_broker_says_so(starting: str) -> None:
+    ran = CliRunner().invoke(access, env=_env(starting) | {"PULSAR_TENANT": "team-404"})
+    assert (ran.exit_code, ran.stderr) == (1, "Pulsar's admin interface answered 500 to GET tenants/team-404.\n")
+
+
 def test_the_administrators_token_is_shown_to_no_other_host() -> None:
     tokens: list[str | None] = []
     with served(type("Handler", (Elsewhere,), {"tokens": tokens})) as url:
