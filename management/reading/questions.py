@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_LOST_PLUS = re.compile(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$")
 CURSOR = "`next_cursor` of the page before."
 
 
@@ -26,7 +27,12 @@ def _written_out(value: object) -> object:
     return value
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+def _with_its_plus(value: object) -> object:
+    # In an address a + is a blank, which few think of who write 2026-03-01T12:00:00+02:00 there.
+    return _LOST_PLUS.sub(r"\1+\2", value) if isinstance(value, str) else value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_with_its_plus), BeforeValidator(_written_out)]
 Day = Annotated[datetime.date, BeforeValidator(_written_out)]
 Text = Annotated[str, Field(max_length=512), AfterValidator(_without_nul)]
 GroupCursor = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]

@@ -6,6 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -98,6 +99,28 @@ def test_sums_of_very_many_rows_are_told_for_few_days(asked: dict[str, Any], day
     if not {"tag"} & {*asked, *asked["by"]}:
         with pytest.raises(InvalidRequest, match=f"for {days} days at most"):
             sum_queries.costs(CostsQuestion(**asked))
+
+
+@pytest.mark.parametrize(
+    ("written", "hour"),
+    [
+        ("2026-01-01T02:00:00 02:00", 0),
+        ("2026-01-01T02:00:00.5 02:00", 0),
+        ("2026-01-01T02:00+02:00", 0),
+        ("2026-01-01 02:00 0200", 0),
+        ("2026-01-01T02:00:00-02:00", 4),
+    ],
+)
+def test_a_time_in_an_address_may_have_its_plus_as_it_is(written: str, hour: int) -> None:
+    found = ChargesQuestion.model_validate({"since": written}).since
+    assert found is not None
+    assert found.replace(microsecond=0) == NEW_YEAR.replace(hour=hour)
+
+
+@pytest.mark.parametrize("written", ["2026-01-01 02:00", "2026-01-01T02:00:00", "2026-01-01 0200"])
+def test_a_time_without_a_zone_is_none(written: str) -> None:
+    with pytest.raises(ValidationError):
+        ChargesQuestion.model_validate({"since": written})
 
 
 def test_events_number_themselves_on_both_databases() -> None:
