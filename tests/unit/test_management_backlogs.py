@@ -58,6 +58,30 @@ def test_rates_are_what_came_and_went_in_the_last_minute(clock: Clock) -> None:
     assert (backlogs.of("small").in_per_s, backlogs.of("small").out_per_s) == (0.0, 0.0)
 
 
+def test_rates_of_the_first_minute_are_of_the_time_that_was_listened(clock: Clock) -> None:
+    backlogs = Backlogs(clock)
+
+    def rates() -> tuple[float, float]:
+        found = backlogs.of("small")
+        return found.in_per_s, found.out_per_s
+
+    backlogs.hear(report("gateway-a", 1, small(accepted=100)))
+    clock.now += 0.5
+    backlogs.hear(report("gateway-a", 2, small(accepted=103, running=3)))
+    assert rates() == (3.0, 0.0), "of a second at least"
+    clock.now += 0.4
+    last = report("gateway-a", 3, small(accepted=104, running=3))
+    backlogs.hear(last)
+    assert rates() == (4.0, 1.0)
+    while clock.now < 1000 + WINDOW_S - 1:
+        clock.now += 1
+        backlogs.hear(last)
+    clock.now = 1000 + WINDOW_S - 0.5
+    assert rates() == (round(4 / 59.5, 3), round(1 / 59.5, 3))
+    clock.now = 1000 + WINDOW_S
+    assert rates() == (0.0, 0.0)
+
+
 def test_a_gateway_that_is_silent_or_reports_of_the_past_does_not_count(clock: Clock) -> None:
     backlogs = Backlogs(clock)
     backlogs.hear(report("gateway-a", 5, small(waiting=3)))
