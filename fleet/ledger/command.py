@@ -20,6 +20,8 @@ from management.ledger.reconcile import reconcile as compare
 from management.reading import export as exporting
 from management.settings import ManagementSettings
 from process.settings import EXIT_WRONG_SETTING
+from store.database import reading
+from store.ledger_state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +56,15 @@ def rebuild(*, as_json: bool) -> None:
     """
 
     async def work(engine: AsyncEngine, books: Books, _: int) -> None:
+        async with reading(engine) as connection:
+            zone = (await state_of(connection)).time_zone
         _show(await make_anew(engine, books), as_json=as_json)
+        if zone not in (None, books.zone_name):
+            click.echo(
+                f"Its days were those of {zone}, and are those of {books.zone_name} from here on: management writes it "
+                f"with TIME_ZONE={books.zone_name} only.",
+                err=True,
+            )
 
     sys.exit(_run(work))
 
