@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, MetaData, String, Table, select
+from sqlalchemy import Column, MetaData, String, Table, func, select
 
 from management.ledger.facts import ACCEPTED, BILLED, Unreadable, fact_of
 from management.ledger.journal import check_zone
@@ -175,7 +175,12 @@ def _fact(raw: str) -> Fact | None:
 async def _pages(
     connection: AsyncConnection, since_ms: int, until_ms: int | None, types: list[str]
 ) -> AsyncIterator[list[tuple[int, str]]]:
-    position = -1
+    # From the first of them on, or every event of these types that was ever told would be read on the way to it. The
+    # sum has databases look for it by the time, and not along all positions.
+    first = await connection.scalar(select(func.min(EVENTS.c.position + 0)).where(EVENTS.c.time_ms >= since_ms))
+    if first is None:
+        return
+    position = first - 1
     while True:
         statement = select(EVENTS.c.position, EVENTS.c.time_ms, EVENTS.c.raw).where(
             EVENTS.c.type.in_(types), EVENTS.c.position > position, EVENTS.c.time_ms >= since_ms

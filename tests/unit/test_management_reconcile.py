@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen, remove
 
 import management.ledger.reconcile
 from management.ledger.books import Books
@@ -15,7 +16,7 @@ from management.ledger.journal import WrongTimeZone, read, write
 from management.ledger.opening import open_books
 from management.ledger.reconcile import reconcile
 from store import database
-from store.database import writing
+from store.database import reading, writing
 from store.ledger_state import set_horizon
 from store.migrate import upgrade
 from tests.billing import NOON, NOON_MS, billed, event, request_data, request_id_of
@@ -99,6 +100,32 @@ async def test_a_letter_that_is_replayed_days_after_it_was_accepted_ends_rightly
     ]
     await write(engine, [read(payload) for payload in told], 1, BOOKS)
     assert (await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)).without_request.count == 0
+
+
+async def test_of_what_was_told_long_before_nothing_is_read(database_url: str) -> None:
+    engine = database.open(database_url)
+    await upgrade(engine)
+    await open_books(engine, BOOKS, 1)
+    old, new = [billed(number, time="2025-03-01T12:00:00Z") for number in range(40)], [billed(50), billed(51)]
+    await write(engine, [read(payload) for payload in [*old, *new]], NOON_MS, BOOKS)
+    asked: list[tuple[str, Any]] = []
+
+    def ask(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if "events.raw" in statement:
+            asked.append((statement, parameters))
+
+    listen(engine.sync_engine, "before_cursor_execute", ask)
+    found = await reconcile(engine, BOOKS, NOON_MS - DAY_MS // 2, NOON_MS + 2 * DAY_MS)
+    remove(engine.sync_engine, "before_cursor_execute", ask)
+    assert found.charges == 2
+    assert asked
+    for statement, parameters in asked:
+        assert any(value in range(40, 43) for value in parameters), (statement, parameters)
+    plan = "EXPLAIN QUERY PLAN SELECT min(position + 0) FROM events WHERE time_ms >= 1"
+    if engine.dialect.name == "sqlite":
+        async with reading(engine) as connection:
+            assert "ix_events_time_ms (time_ms>?)" in str((await connection.exec_driver_sql(plan)).all())
+    await engine.dispose()
 
 
 async def test_nobody_waits_for_it(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
