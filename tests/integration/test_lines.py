@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from tests.in_process import Running
     from wire.control import Word
+    from wire.piece import Frame
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ async def test_that_a_holder_lives_is_heard_though_what_came_before_it_was_lost(
     await lines.start()
     producer = await broker.producer(Topics().link("gateway-1"))
     TAKEN.clear()
-    said = [
+    said: list[Frame] = [
         Alive(attempt_id="att_lost", holding=False),
         Failed(attempt_id="att_failed", number=1, error=EngineDied().body()),
         Alive(attempt_id="att_free", holding=False),
