@@ -53,6 +53,7 @@ async def test_streams_run_at_once_and_have_each_their_index(usage_asked: bool) 
         outcome = await engine.answer(job("x", stream=True, n=3, seed=40, usage_asked=usage_asked), answer)
     assert outcome == Answered(Usage(prompt_tokens=30, completion_tokens=6), "stop")
     assert by_index(answer) == {0: "a40 end", 1: "a41 end", 2: "a42 end"}
+    assert answer.text_chars == 3 * len("a40 end")  # by that it is charged where its client leaves
     *others, last = answer.chunks
     assert sum(c["finish_reason"] == "stop" for chunk in answer.chunks for c in chunk["choices"]) == 3
     assert sum("role" in c["delta"] for chunk in answer.chunks for c in chunk["choices"]) == 3
@@ -132,6 +133,16 @@ async def test_a_call_that_fails_before_anything_was_shown_has_all_of_them_made_
     assert outcome == Answered(Usage(prompt_tokens=30, completion_tokens=6), "stop")
     assert len(provider.bodies) == 6
     assert len(answer.whole["choices"]) == 3
+
+
+async def test_streams_of_which_one_fails_before_anything_was_shown_are_made_again() -> None:
+    def refusal(_: dict[str, Any]) -> tuple[int, Any] | None:
+        return (503, {"error": {"message": "Not now."}}) if len(provider.bodies) <= 3 else None
+
+    async with NarrowProvider(refusal) as provider, started(provider.url, dialect=NARROW) as engine:
+        answer = Recorder()
+        assert isinstance(await engine.answer(job("x", stream=True, n=3), answer), Answered)
+    assert set(by_index(answer)) == {0, 1, 2}
 
 
 async def test_calls_that_are_made_again_are_not_worked_on_past_the_deadline() -> None:
