@@ -137,9 +137,10 @@ async def test_a_call_that_fails_before_anything_was_shown_has_all_of_them_made_
 
 async def test_streams_of_which_one_fails_before_anything_was_shown_are_made_again() -> None:
     def refusal(_: dict[str, Any]) -> tuple[int, Any] | None:
-        return (503, {"error": {"message": "Not now."}}) if len(provider.bodies) <= 3 else None
+        return (503, {"error": {"message": "Not now."}}) if len(provider.bodies) == 1 else None
 
-    async with NarrowProvider(refusal) as provider, started(provider.url, dialect=NARROW) as engine:
+    # One after the other, so that nothing of another one is shown when the first one fails.
+    async with NarrowProvider(refusal) as provider, started(provider.url, slots=1, dialect=NARROW) as engine:
         answer = Recorder()
         assert isinstance(await engine.answer(job("x", stream=True, n=3), answer), Answered)
     assert set(by_index(answer)) == {0, 1, 2}
