@@ -28,14 +28,16 @@ HEAD_WAIT_S = 30.0
 def bind(host: str, port: int, setting: str) -> socket.socket:
     """A listening TCP socket. Raises :class:`PortInUse` with a sentence that names ``setting`` or the host's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, for asyncio sends small packets at once (TCP_NODELAY) on such sockets only.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = None
     try:
+        # The protocol is named, for asyncio sends small packets at once (TCP_NODELAY) on such sockets only.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
         wrong = at_fault(error, setting)
         raise PortInUse(f"{host}:{port} cannot be listened on ({error.strerror}): set {wrong} to another.") from None
     listener.setblocking(False)

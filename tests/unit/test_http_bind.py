@@ -63,3 +63,14 @@ def test_an_address_that_cannot_be_had_is_the_fault_of_its_port_or_of_its_host(
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(PortInUse, match=rf"\({refused.strerror}\): set {setting} to another"):
         bind("127.0.0.1", 80, "NODE_PORT")
+
+
+def test_a_machine_that_knows_no_addresses_of_this_kind_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose kernel was started without IPv6: there is not even a socket."""
+
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(PortInUse, match=r"\(Address family not supported by protocol\): set HOST to another"):
+        bind("::", 8081, "PORT")
