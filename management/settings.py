@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from management.database_settings import DatabaseSettings
 from management.ledger.books import Books
 from process.host import check_host, check_proxies, is_loopback
 from process.tls import check_pair, check_readable
+from store.ledger_state import zone_of
 from store.prices import PriceList, read_prices
 
 DAYS_MAX = 36_500
@@ -123,9 +124,12 @@ class ManagementSettings(DatabaseSettings):
     @classmethod
     def _known_zone(cls, name: str) -> str:
         try:
-            ZoneInfo(name)
+            zone_of(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("no time zone of this name is known: write one such as Europe/Berlin") from None
+            raise ValueError(
+                "no time zone of this name is known: write one such as Europe/Berlin, or install the package tzdata "
+                "where the machine knows none"
+            ) from None
         return name
 
     @field_validator("prices_file")
@@ -183,7 +187,7 @@ class ManagementSettings(DatabaseSettings):
     def books(self) -> Books:
         """What sums are made with."""
         prices = read_prices(self.prices_file) if self.prices_file else PriceList()
-        return Books(ZoneInfo(self.time_zone), prices, self.store_prompts)
+        return Books(zone_of(self.time_zone), prices, self.store_prompts)
 
     @property
     def retention(self) -> Retention:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
@@ -29,7 +28,7 @@ from sqlalchemy import (
 )
 
 from store.insertion import insert as insert_or
-from store.ledger_state import state_of
+from store.ledger_state import state_of, zone_of
 from store.money_tables import BUDGETS, RESERVATIONS, SPENT_DAILY
 from store.tables import API_KEYS_VERSION
 
@@ -181,7 +180,7 @@ async def remove(connection: AsyncConnection, id_: BudgetId) -> bool:
 async def today(connection: AsyncConnection, now_ms: int) -> datetime.date:
     """The day by the ledger's time zone."""
     zone = (await state_of(connection)).time_zone
-    return datetime.datetime.fromtimestamp(now_ms // 1000, ZoneInfo(zone) if zone else datetime.UTC).date()
+    return datetime.datetime.fromtimestamp(now_ms // 1000, zone_of(zone or "UTC")).date()
 
 
 async def standings(

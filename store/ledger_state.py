@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select, text, update
 
@@ -25,6 +26,12 @@ class LedgerState:
     time_zone: str | None = None
     horizon_ms: int = 0
     rolled_up_until: datetime.date = datetime.date.min
+
+
+def zone_of(name: str) -> datetime.tzinfo:
+    """The time zone of this name. Raises what :class:`zoneinfo.ZoneInfo` does; not for UTC, which is also there where
+    the machine knows no zones, as one without the package tzdata."""
+    return datetime.UTC if name == "UTC" else ZoneInfo(name)
 
 
 async def alone(connection: AsyncConnection) -> None:

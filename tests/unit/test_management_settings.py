@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import zoneinfo
+
 import pytest
 
 from management.settings import ManagementSettings
@@ -11,6 +14,19 @@ from process.settings import WrongSettings, load
 def test_it_listens_on_loopback_without_a_key_by_default() -> None:
     settings = load(ManagementSettings, {})
     assert (settings.management_host, settings.management_port, settings.management_key) == ("127.0.0.1", 8082, None)
+
+
+def test_a_machine_that_knows_no_time_zones_has_days_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a small container has neither the system's zones nor Python's."""
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath([])
+    try:
+        zoneinfo.ZoneInfo.clear_cache()
+        assert load(ManagementSettings, {}).books.zone_name == "UTC"
+        with pytest.raises(WrongSettings, match=r"^TIME_ZONE: no time zone .* install the package tzdata"):
+            load(ManagementSettings, {"TIME_ZONE": "Europe/Berlin"})
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "ledger.internal"])
