@@ -29,7 +29,7 @@ class GatewaySettings(HttpSettings):
         1, ge=1, le=64, description="how many processes serve that port; limits per process are each one's own"
     )
     api_keys: SecretStr | None = Field(
-        None, description="keys that clients may use, separated by commas, each 'key' or 'name:key'"
+        None, description="keys that clients may use, separated by commas or one on each line, each 'key' or 'name:key'"
     )
     # A secret because a PostgreSQL URL may hold a password. Unset here, unlike for management: a gateway without a
     # database stays small, and works where no database can be reached.

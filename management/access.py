@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from process.host import host_of, is_loopback
-from process.settings import is_sendable
+from process.settings import is_sendable, split_keys
 from wire.errors import Forbidden, ForeignPage
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Access:
 def parse_keys(setting: str) -> dict[str, Person]:
     """Key → person of ``MANAGEMENT_KEYS``. Raises ValueError with a sentence, which repeats no key."""
     keys: dict[str, Person] = {}
-    for number, part in enumerate((part.strip() for part in setting.split(",")), 1):
+    for number, part in enumerate(split_keys(setting), 1):
         who, _, key = part.partition(":")
         name, _, role = who.partition("=")
         if role not in get_args(Role) or not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():

@@ -42,7 +42,9 @@ class ManagementSettings(DatabaseSettings):
     management_port: int = Field(8082, ge=0, le=65535, description="the port of the REST API; 0 takes a free one")
     management_key: SecretStr | None = Field(None, description="the key that callers of the REST API must show")
     management_keys: SecretStr | None = Field(
-        None, description="more such keys by name, for people who read and people who act: a=reader:key,b=operator:key"
+        None,
+        description="more such keys by name, by commas or one on each line, for people who read and people who act: "
+        "a=reader:key,b=operator:key",
     )
     management_ssl_certfile: Path | None = Field(
         None, description="a PEM file with management's certificate and those above it, to serve over TLS"

@@ -267,6 +267,11 @@ def split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
+def split_keys(keys: str) -> list[str]:
+    """The parts between commas or lines, for a file may have a line for each; an empty one is somebody's mistake."""
+    return re.split(r"\s*[,\n]\s*", keys.strip())
+
+
 def is_sendable(secret: str) -> bool:
     """Whether a secret can stand in a header as it is."""
     return secret.isascii() and secret.isprintable() and " " not in secret
@@ -327,7 +332,7 @@ def _secrets_in(text: str) -> list[str]:
         rest = text.partition("://")[2]
         places = {rest.partition("@")[0], rest.rpartition("@")[0]}
         return [text, *(place.partition(":")[2] for place in sorted(places) if ":" in place)]
-    return [text, *(part.strip().rpartition(":")[2] for part in text.split(","))]
+    return [text, *(part.rpartition(":")[2] for part in split_keys(text))]
 
 
 def _sentence(settings: type[Settings], detail: ErrorDetails) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from gateway.keys.key import Key
-from process.settings import is_sendable
+from process.settings import is_sendable, split_keys
 from wire.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def digest_of(key: bytes) -> str:
 def parse_keys(setting: str) -> dict[str, str]:
     """Name → key of ``API_KEYS``. A key without a name is named by its position. Raises ValueError with a sentence."""
     keys: dict[str, str] = {}
-    for number, part in enumerate((part.strip() for part in setting.split(",")), 1):
+    for number, part in enumerate(split_keys(setting), 1):
         name, colon, key = part.rpartition(":")
         name = name if colon else f"key-{number}"
         if len(key) < KEY_CHARS_MIN:

@@ -10,7 +10,9 @@ import annotated_types
 import pytest
 from pydantic import SecretStr
 
+from gateway.keys.api_keys import parse_keys
 from gateway.settings import GatewaySettings
+from management.access import Person
 from management.settings import ManagementSettings
 from process.settings import Settings, WrongSettings, load
 from workernode.settings import NodeSettings
@@ -234,6 +236,19 @@ def test_a_secret_may_come_from_a_file(role: type[Settings], name: str, tmp_path
     assert getattr(loaded, name).get_secret_value() == GOOD_SECRET.get(name, CANARY)
     assert CANARY not in repr(loaded)
     assert CANARY not in str(loaded)
+
+
+@pytest.mark.parametrize("between", [",", " , ", "\n", "\r\n", ",\n", "\n\n"])
+def test_a_file_of_keys_may_have_a_line_for_each(between: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(f"a:key-of-alice{between}b:key-of-bob\n".encode())
+    gateway = load(GatewaySettings, {"API_KEYS_FILE": str(file)})
+    assert gateway.api_keys is not None
+    assert parse_keys(gateway.api_keys.get_secret_value()) == {"a": "key-of-alice", "b": "key-of-bob"}
+    assert {"key-of-alice", "key-of-bob"} <= gateway.secrets
+    people = load(ManagementSettings, {"MANAGEMENT_KEYS": f"a=reader:key-of-alice{between}b=operator:key-of-bob"})
+    assert people.access.holder("key-of-bob") == Person("b", "operator")
+    assert {"key-of-alice", "key-of-bob"} <= people.secrets
 
 
 @pytest.mark.parametrize(("role", "name"), SECRETS)
