@@ -78,7 +78,7 @@ def _prepare(word: str, *, tiny: bool, try_it: bool) -> None:
             _fetch(python, model.path, environ, machine)
     if model.weights_bytes:
         require_memory(machine, in_memory(model.weights_bytes, machine, environ, halves=model.halves))
-    name = "tiny" if tiny else word.rstrip("/").rpartition("/")[2]
+    name = "tiny" if tiny else Path(word).name
     values = {
         "NODE_TYPE": "local",
         "LOCAL_ENGINE": model.engine,

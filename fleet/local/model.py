@@ -43,7 +43,9 @@ def model_of(word: str) -> Model:
     if path.is_file():
         if engine == "transformers":
             raise NoSuchModel(f"{word} is neither a .gguf nor a .llamafile, nor a directory with a model in it.")
-        return Model(str(path.resolve()), engine, path.stat().st_size)
+        # Not where a link leads: the hub's cache names files by their contents, and llama-server finds the other parts
+        # of a model in several files by the name of the first.
+        return Model(str(path.parent.resolve() / path.name), engine, path.stat().st_size)
     if path.is_dir():
         weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
         if not weights or not (path / "config.json").is_file():

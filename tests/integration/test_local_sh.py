@@ -164,6 +164,28 @@ def test_a_name_is_a_file_a_directory_or_a_models_on_the_hub(tmp_path: Path) -> 
             model_of(missing)
 
 
+def test_a_file_keeps_its_name_where_it_is_a_link(tmp_path: Path) -> None:
+    """As in the hub's cache, where llama-server would not find the second part beside a file named by its contents."""
+    blob, part = tmp_path / "blobs" / "0f1e2d", tmp_path / "snapshots" / "m-00001-of-00002.gguf"
+    for file in (blob, part):
+        file.parent.mkdir()
+    blob.write_bytes(b"1234")
+    part.symlink_to(blob)
+    model = model_of(str(tmp_path / "blobs" / ".." / "snapshots" / part.name))
+    assert (model.path, model.weights_bytes) == (str(part), 4)
+
+
+def test_the_directory_that_one_is_in_gives_the_model_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"12")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LOCAL_PROGRAM": sys.executable}
+    argv = [sys.executable, "-m", "fleet", "local", "--no-trial", f"{folder}/."]  # as local.sh makes it of a dot
+    subprocess.run(argv, cwd=tmp_path, env=env, check=True, timeout=60)
+    assert complete({}, tmp_path)["MODEL_NAME"] == "my-model"
+
+
 def test_what_does_not_fit_is_said_with_both_figures(tmp_path: Path) -> None:
     with pytest.raises(NotEnough, match=r"needs 1048576\.0 GiB on the disk of .*; \d+\.\d are free"):
         require_disk(tmp_path / "not" / "there", 2**50, "It")
