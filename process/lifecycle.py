@@ -96,11 +96,18 @@ def run_until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 async def _until_signal(role: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
         # A terminal's end that whoever started us ignores, as nohup does, is not for us.
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
-    await role(stop)
+    try:
+        await role(stop)
+    finally:
+        # One that comes after the last one was obeyed means no more than one that comes before the first.
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _raise_file_limit() -> None:

@@ -67,7 +67,8 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         # One that whoever started us ignores, as nohup does, is not for us.
-        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
         for number in heeded:
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGCHLD, self._collect)
@@ -86,8 +87,11 @@ class Supervisor:
             await self._take_down()
             if self._guard:
                 self._guard.release()
-            for number in (*heeded, signal.SIGCHLD):
+            loop.remove_signal_handler(signal.SIGCHLD)
+            # One more Ctrl-C means no more now than before we began.
+            for number in heeded:
                 loop.remove_signal_handler(number)
+                signal.signal(number, before[number] or signal.SIG_DFL)
 
     async def _bring_up(self, wave: Wave) -> None:
         started = [await self._start(role) for role in wave]

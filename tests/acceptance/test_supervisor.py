@@ -445,6 +445,37 @@ def test_a_signal_that_comes_while_a_command_is_being_read_ends_it_with_0(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+ROLE_THAT_STOPS = """
+async def role(stop):
+    os.kill(os.getpid(), number)
+    await stop.wait()
+run_until_signal(role)
+"""
+FLEET_THAT_STOPS = """
+supervisor = Supervisor((), Manner(5, 5), lambda *_: None)
+asyncio.run(supervisor.run(lambda: os.kill(os.getpid(), number)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stops", [ROLE_THAT_STOPS, FLEET_THAT_STOPS], ids=["role", "fleet"])
+def test_a_signal_that_comes_when_all_has_stopped_leaves_the_code_at_0(stops: str, number: signal.Signals) -> None:
+    """Who presses Ctrl-C until the prompt is back hears of no failure."""
+    program = f"""
+import asyncio, os, signal, sys
+from fleet.start.supervisor import Manner, Supervisor
+from process.lifecycle import run_until_signal
+number = {number.value}
+signal.signal(number, lambda *_: sys.exit(0))  # as fleet.__main__ has it
+{stops}
+os.kill(os.getpid(), number)
+sys.exit("it goes on")
+"""
+    argv = (sys.executable, "-c", program)
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_a_container_ends_with_the_code_of_a_role_that_died(tmp_path: Path) -> None:
     ended = run_fleet(("container", "node"), tmp_path, NODE_PORT="x")
     assert ended.returncode == 2
