@@ -36,6 +36,9 @@ def require_daemon(env: Mapping[str, str]) -> str:
     version = asked.stdout.strip()
     if asked.returncode != 0 or not version:
         said = " ".join(asked.stderr.split())[:200] or "no answer"
+        if "permission denied" in said.lower():
+            remedy = "join its group (`sudo usermod -aG docker $USER`, then log in anew), or start without it"
+            raise CannotStart(Ending.TOOL, f"the Docker daemon does not let this user in ({said}): {remedy}")
         raise CannotStart(Ending.TOOL, f"the Docker daemon is not running ({said}): {remedy}")
     return version
 

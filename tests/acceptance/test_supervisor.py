@@ -419,16 +419,29 @@ def test_a_host_that_can_be_none_is_named(tmp_path: Path, wrong: dict[str, str],
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_docker_command_without_a_daemon_is_not_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Cannot connect to the Docker daemon",
+            "the Docker daemon is not running (Cannot connect to the Docker daemon)",
+        ),
+        (
+            "permission denied while trying to connect",
+            "the Docker daemon does not let this user in (permission denied ",
+        ),
+    ],
+)
+def test_a_docker_command_without_a_daemon_is_not_enough(tmp_path: Path, said: str, told: str) -> None:
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
-    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    docker.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
     docker.chmod(0o755)
     ports = {name: str(free_port()) for name in ("PORT", "MANAGEMENT_PORT", "NODE_PORT", "PULSAR_PORT")}
     path = f"{docker.parent}:{os.environ['PATH']}"
     ended = run_fleet(("start", "--pulsar", "docker"), tmp_path, PATH=path, PULSAR_ADMIN_PORT=str(free_port()), **ports)
     assert ended.returncode == 6
-    assert ended.stderr.startswith("the Docker daemon is not running (Cannot connect to the Docker daemon)")
+    assert ended.stderr.startswith(told)
     assert len(ended.stderr.splitlines()) == 1
 
 
