@@ -42,6 +42,9 @@ def hold(path: Path) -> None:
         os.close(lock)
         problem = f"{path} is in use by another start: stop that one, or set PULSAR_DATA to another directory"
         raise CannotStart(Ending.SETTING, problem) from None
+    except OSError as error:  # as of a network's file system that has no locks
+        os.close(lock)
+        raise CannotStart(Ending.SETTING, f"PULSAR_DATA: {path} cannot be locked: {error.strerror}") from None
     _held.append(lock)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from fleet.start.ending import CannotStart, Ending
+
 
 def ours(directory: Path) -> dict[str, str]:
     """What the checkout in `directory` sets; nothing where there is no checkout."""
@@ -32,8 +34,15 @@ def with_settings(text: str, settings: Mapping[str, str]) -> str:
 
 
 def write_conf(home: Path, data: Path, settings: Mapping[str, str]) -> Path:
-    """Write `home`'s standalone.conf with `settings` to `data`, and return its path; `home` is left as it is."""
-    data.mkdir(parents=True, exist_ok=True)
-    path = data / "standalone.conf"
-    path.write_text(with_settings((home / "conf" / "standalone.conf").read_text(), settings))
+    """Write `home`'s standalone.conf with `settings` to `data`, and return its path; `home` is left as it is.
+
+    Raises CannotStart when one cannot be read or the other not written.
+    """
+    path, theirs = data / "standalone.conf", home / "conf" / "standalone.conf"
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        path.write_text(with_settings(theirs.read_text(), settings))
+    except OSError as error:
+        problem = f"{path} cannot be made of {theirs}: {error.strerror}"
+        raise CannotStart(Ending.SETTING, problem) from None
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -243,6 +245,25 @@ def test_a_directory_is_of_one_start_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match=r"PULSAR_DATA: .* cannot be written"):
         hold(tmp_path / "file" / "data")
+
+
+def test_a_directory_that_cannot_be_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CannotStart, match=r"PULSAR_DATA: .* cannot be locked: No locks available"):
+        hold(tmp_path)
+
+
+def test_a_full_disk_below_the_brokers_settings_is_told(tmp_path: Path, tools: None) -> None:
+    home = pulsar_in(tmp_path / "apache-pulsar")
+    data = tmp_path / "data" / "pulsar"
+    data.mkdir(parents=True)
+    (data / "standalone.conf").symlink_to("/dev/full")
+    with pytest.raises(CannotStart, match=r"standalone.conf cannot be made of .*: No space left on device") as problem:
+        broker_waves.waves(Choice(Broker.DIRECTORY, "", home), StartSettings.read({}), {}, tmp_path)
+    assert problem.value.ending is Ending.SETTING
 
 
 @pytest.mark.parametrize(
