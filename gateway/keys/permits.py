@@ -31,8 +31,10 @@ class Places(Protocol):
 class Permit:
     """One request's place. ``tokens`` are held for it until its usage is known."""
 
-    def __init__(self, key: Key, tokens: int) -> None:
+    def __init__(self, key: Key, tokens: int, held: int) -> None:
         self.key, self.tokens = key, tokens
+        self.held = held
+        """Tokens that were held for its key when it came, its own among them."""
         self.is_in = True
         self.has_place = False
         """Whether one of :class:`Places` is its own."""
@@ -56,13 +58,17 @@ class Permits:
         """Tokens that are held for requests of this key."""
         return self._held[name]
 
+    def held_before(self, permit: Permit) -> int:
+        """Those for a request and the ones that came before it, at most: who comes later is in nobody's way."""
+        return min(permit.held, self._held[permit.key.name])
+
     def take(self, key: Key, tokens: int) -> Permit:
         """Let one more in. Raises :class:`wire.errors.RateLimited` where ``concurrent_max`` are in already."""
         if key.concurrent_max is not None and self._inside[key.name] >= key.concurrent_max:
             raise too_many(key.concurrent_max)
         self._inside[key.name] += 1
         self._held[key.name] += tokens
-        return Permit(key, tokens)
+        return Permit(key, tokens, self._held[key.name])
 
     def leave(self, permit: Permit) -> None:
         """Its request has ended, in whatever way. What is held stays until :meth:`release`. Does nothing twice."""

@@ -103,7 +103,7 @@ class Quota:
         try:
             await self._take_place(permit)
             # Tokens first: whoever has none left shall not lose a request as well.
-            await self._check_tokens(key)
+            await self._check_tokens(permit)
             await self._count_request(key)
         except BaseException:
             self._leave(permit)
@@ -156,11 +156,11 @@ class Quota:
             headers += _headers(b"tokens", key.tokens_per_min, remaining, window.reset_s(held))
         return headers
 
-    async def _check_tokens(self, key: Key) -> None:
-        limit = key.tokens_per_min
-        if limit is None or (window := await self._token_window(key)) is None:
+    async def _check_tokens(self, permit: Permit) -> None:
+        limit = permit.key.tokens_per_min
+        if limit is None or (window := await self._token_window(permit.key)) is None:
             return
-        held = self._permits.held(key.name)  # with those of this request
+        held = self._permits.held_before(permit)
         if window.used + held > limit:
             self._limited["tokens"].inc()
             room = limit - held

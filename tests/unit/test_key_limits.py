@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.keys.key import Key
+from gateway.keys.limit_memory import Memory
 from gateway.keys.quota import Quota, estimate
 from process.lifecycle import Tasks
 from process.logging import Log
@@ -239,3 +241,49 @@ async def test_a_place_among_all_processes_is_taken_and_left_once(monkeypatch: p
     assert door.open == 0
     await door.use(Key(name="free", requests_per_min=1))
     assert (places.asked, places.left) == ([("k", 3)] * 4, ["k", "k"])
+
+
+class Afar:
+    """A store that is asked for the use of tokens and answers when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting: list[asyncio.Event] = []
+        asked = Memory.get_sliding_window
+
+        async def from_afar(storage: Memory, key: str, expiry: int) -> tuple[int, float, int, float]:
+            self.waiting.append(asyncio.Event())
+            await self.waiting[-1].wait()
+            return await asked(storage, key, expiry)
+
+        monkeypatch.setattr(Memory, "get_sliding_window", from_afar)
+
+    def answer(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0).set()
+
+
+async def test_of_requests_that_come_at_once_as_many_are_let_in_as_have_room(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = Afar(monkeypatch), Key(name="k", tokens_per_min=1000)
+    coming = [asyncio.ensure_future(door.quota.admit(key, request(max_tokens=399))) for _ in range(5)]
+    await until(lambda: len(store.waiting) == 5)
+    store.answer()
+    found = await asyncio.gather(*coming, return_exceptions=True)
+    assert [isinstance(each, RateLimited) for each in found] == [False, False, True, True, True]
+    assert (door.open, door.refused("tokens")) == (2, 3)
+
+
+async def test_what_was_held_for_a_request_that_has_ended_meanwhile_is_not_in_the_way(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Key(name="k", tokens_per_min=1000)
+    before = await door.quota.admit(key, request(max_tokens=599))
+    with monkeypatch.context() as patched:
+        store = Afar(patched)
+        coming = asyncio.ensure_future(door.quota.admit(key, request(max_tokens=599)))
+        await until(lambda: len(store.waiting) == 1)
+        await door.end(before, 100)
+        store.answer()
+        await door.end(await coming, 100)
+    assert (await door.told(key))["remaining-tokens"] == "800"
