@@ -51,8 +51,14 @@ class Visit:
     def end(self) -> None:
         """The response has ended, well or not. Does nothing twice."""
         permit, self._permit = self._permit, None
-        if permit is not None and self._quota is not None:
-            self._quota.end(permit, _tokens_used(self.exchange, permit))
+        quota, exchange = self._quota, self.exchange
+        if permit is None or quota is None:
+            return
+        if exchange is not None and exchange.goes_on:
+            # Its client has left. It works for this key all the same, until it ends.
+            exchange.on_end = lambda: quota.end(permit, _tokens_used(exchange, permit))
+        else:
+            quota.end(permit, _tokens_used(exchange, permit))
 
     async def headers(self) -> list[tuple[bytes, bytes]]:
         """What every response to a limited key tells about its limits."""
@@ -62,7 +68,7 @@ class Visit:
 
 
 def _tokens_used(exchange: Exchange | None, permit: Permit) -> int:
-    """As the client is charged: nothing for what failed. For an answer that nobody waited for the estimate stands."""
+    """As the client is charged: nothing for what failed. For an answer that was cancelled the estimate stands."""
     if exchange is None:
         return 0
     if exchange.end is None:

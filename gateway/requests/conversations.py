@@ -155,10 +155,10 @@ class Conversations:
         """The client is gone. ``finish``: the answer is still wanted, though nobody reads it."""
         if (owned := self._owned.get(request_id)) is not None and owned.conversation.state == "open":
             waiting = owned.conversation.holder is None
-            owned.exchange.begun = finish or not waiting
             if finish:
                 owned.exchange.discard()
                 return
+            owned.exchange.begun = not waiting
             self._cancel(owned, waiting=waiting)
 
     def cancel(self, request_id: str) -> bool:

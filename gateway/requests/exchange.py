@@ -24,11 +24,13 @@ class Exchange:
         self.pending_bytes = 0
         """Bytes that the client has not taken yet."""
         self.begun = False
-        """For a client that hung up: whether a node had its request by then, or will still answer it."""
+        """For a client that hung up: whether a node had its request by then."""
         self.on_hang_up: Callable[[], None] | None = None
         """Called when the client leaves while nobody waits for news yet."""
         self.on_taken: Callable[[], None] | None = None
         """Called when a node has the request while its receipt is awaited: then it is in its topic, as one sees."""
+        self.on_end: Callable[[], None] | None = None
+        """Called at the end."""
         self._timers = timers
         self._hung_up = False
         self._parts: list[bytes] = []
@@ -36,6 +38,11 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._for_end = False
         self._unread = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the answer is still made, though nobody will read it."""
+        return self._unread and self.end is None
 
     def put(self, data: bytes) -> None:
         """Add a part. Of a stream it is lines, the last of which may go on in the next part."""
@@ -52,6 +59,8 @@ class Exchange:
         if self.end is None:
             self.end = end
             self._wake()
+            if self.on_end is not None:
+                self.on_end()
 
     def taken(self) -> None:
         """A node has the request."""

@@ -274,6 +274,24 @@ async def test_requests_at_once_are_bounded_and_a_client_that_leaves_frees_its_p
         assert (await ask(running.port, key, "static")).status == 200, "each end frees the place for the next"
 
 
+async def test_a_client_that_leaves_frees_no_place_while_its_request_is_finished_for_nobody(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    """Else a key could have as many at work as it likes."""
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("single", "--concurrent", "1")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODELS="static", ON_DISCONNECT="finish")
+    waiting = asyncio.ensure_future(ask(running.port, key, "static"))
+    await until(lambda: _inside(running, key, 1), within_s=5)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    async with asyncio.timeout(10):
+        assert [(await ask(running.port, key, "static")).status for _ in range(10)] == [429] * 10
+    await fleet.node()
+    await until(lambda: _inside(running, key, 0), within_s=10)
+    assert (await ask(running.port, key, "static")).status == 200
+
+
 async def _inside(running: Running, key: str, wanted: int) -> bool:
     figures = (await exchange(running.port, get("/metrics", *bearer(key)))).body.decode()
     return f"gateway_limited_requests_open {wanted}.0" in figures

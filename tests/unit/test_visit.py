@@ -96,6 +96,30 @@ async def test_a_visit_has_used_what_its_client_is_charged_and_once(
     assert await visit.headers() == await quota.headers(visit.key)
 
 
+async def test_an_answer_that_is_finished_for_nobody_is_over_at_its_end_and_not_when_its_client_leaves() -> None:
+    quota: Any = Quota()
+    visit = Visit(Key(name="k", concurrent_max=1), quota)
+    await visit.admit(cast("Any", None))
+    visit.exchange = Exchange(Timers(asyncio.get_running_loop()))
+    visit.exchange.discard()
+    visit.end()
+    assert quota.used == []
+    for _ in range(2):
+        visit.exchange.finish(Complete("stop", USAGE))
+        assert quota.used == [USAGE.total_tokens]
+
+
+async def test_an_answer_that_has_ended_before_its_client_leaves_is_over_at_once() -> None:
+    quota: Any = Quota()
+    visit = Visit(Key(name="k", concurrent_max=1), quota)
+    await visit.admit(cast("Any", None))
+    visit.exchange = Exchange(Timers(asyncio.get_running_loop()))
+    visit.exchange.discard()
+    visit.exchange.finish(Complete("stop", USAGE))
+    visit.end()
+    assert quota.used == [USAGE.total_tokens]
+
+
 @pytest.mark.parametrize("key", [None, Key(name="k")], ids=["without_a_key", "without_limits"])
 async def test_who_has_no_limits_is_not_counted(key: Key | None) -> None:
     quota: Any = Quota()
