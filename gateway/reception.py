@@ -179,7 +179,7 @@ class Reception:
         """What is published: the client's own bytes, and beside them what routing and billing need."""
         received = now_ms()
         model = self._names.resolve(asked.model)
-        scope["state"]["visit"].check_model(asked.model, model)
+        scope["state"]["visit"].check_model(asked.model or self._names.default, model)
         self._models.admit(model, endpoint.name, received)
         agent = headers.get(b"user-agent")
         span: Span | None = scope["state"].get("span")

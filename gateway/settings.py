@@ -295,8 +295,7 @@ class GatewaySettings(HttpSettings):
                 raise ValueError(
                     f"{alias!r} is an alias of {aliases[alias]!r} and of {name!r}: keep one of the two in {_NAMED_BY}"
                 )
-        default = aliases.get(self.default_model, self.default_model)
-        return ModelNames(declared, aliases, default or None)
+        return ModelNames(declared, aliases, self.default_model or None)
 
 
 def _pairs(aliases: str) -> list[tuple[str, str]]:

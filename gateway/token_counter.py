@@ -71,5 +71,5 @@ class TokenCounter:
 
     def _model(self, visit: Visit, asked: str | None) -> str:
         model = self._names.resolve(asked)
-        visit.check_model(asked, model)
+        visit.check_model(asked or self._names.default, model)
         return model

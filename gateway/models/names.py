@@ -23,12 +23,13 @@ class ModelNames:
         """What is known of a model beside its nodes' own words, by its name."""
         self.aliases = aliases
         """Which model stands behind each alias."""
+        self.default = default
+        """The model, or an alias of it, that a request means which names none."""
         self._own = declared
         self._own_aliases = aliases
-        self._default = default
 
     def __repr__(self) -> str:
-        return f"<ModelNames {sorted(self.declared)} aliases={self.aliases} default={self._default!r}>"
+        return f"<ModelNames {sorted(self.declared)} aliases={self.aliases} default={self.default!r}>"
 
     def declare(self, models: Iterable[DeclaredModel]) -> list[str]:
         """These models, and no others, are declared beside those of the settings.
@@ -56,7 +57,7 @@ class ModelNames:
 
         Raises :class:`wire.errors.InvalidRequest` if there is none. Whether such a model exists is not said.
         """
-        name = asked or self._default
+        name = asked or self.default
         if name is None:
             if asked is None:
                 raise InvalidRequest("model is missing.", param="model", code="missing_required_parameter")

@@ -201,6 +201,19 @@ async def test_what_a_key_may_not_send_is_not_told_to_have_been_let_in(tmp_path:
     await beside.aclose()
 
 
+async def test_a_default_model_that_is_an_alias_is_open_to_whoever_may_use_the_alias(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    named = [await keys.create(name, "--model", name) for name in ("fast", "static", "other")]
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODEL_ALIASES="fast=static", DEFAULT_MODEL="fast")
+    await fleet.node()
+    assert [(await ask(running.port, key, "")).status for key in named] == [200, 200, 403]
+    body = json.dumps({"prompts": [{"prompt": "Hello"}]}).encode()
+    asked = [post(body, *bearer(key), f"content-length: {len(body)}", path="/api/v1/token_check") for key in named]
+    assert [(await exchange(running.port, each)).status for each in asked] == [200, 200, 403]
+
+
 async def test_tokens_are_held_by_estimate_and_counted_as_used(tmp_path: Path, fleet: InProcessFleet) -> None:
     keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
     key = await keys.create("thrifty", "--tokens-per-min", "1000")
