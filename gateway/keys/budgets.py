@@ -86,7 +86,7 @@ class Budgets:
             self._tasks.start(self._work(), "reserve")
         try:
             full = await answer
-        except BaseException:
+        except asyncio.CancelledError:
             self.release(request.request_id)
             raise
         if full is not None:
@@ -158,11 +158,14 @@ class Budgets:
             async with asyncio.timeout(WAIT_S), writing(self._stored.engine) as connection:
                 answers = await table.reserve(connection, [ask for ask, _ in batch], now_ms())
         except Exception as error:
-            # Whatever it is, the next second may be better. Perhaps it was committed after all: who asked releases it.
+            # Whatever it is, the next second may be better. Those behind have waited as long, and would wait again.
             _tell_failure("Budgets cannot be asked.", error)
-            for _, answer in batch:
+            behind, self._waiting = self._waiting, []
+            for _, answer in (*batch, *behind):
                 if not answer.done():
                     answer.set_exception(BudgetsUnavailable(retry_after_ms=1000))
+            # Perhaps it was committed after all. Meanwhile others ask.
+            self._tasks.start(self._release([ask.request_id for ask, _ in batch]), "release")
             return
         gone = [ask.request_id for ask, answer in batch if answer.done()]  # its client went while it waited
         for (_, answer), full in zip(batch, answers, strict=True):

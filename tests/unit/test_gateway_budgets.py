@@ -310,6 +310,32 @@ async def test_what_was_reserved_without_an_answer_is_released_and_the_next_requ
     assert [each for each, *_ in await desk.reserved()] == ["req_2"]
 
 
+async def test_a_database_that_says_nothing_is_waited_for_once_and_not_by_one_fifty_after_the_other(
+    desks: Desks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever comes while it is locked for long would wait longer and longer."""
+    desk = desks()
+    await desk.put(KEY)
+    asked: list[int] = []
+    released: list[int] = []
+
+    async def silent(_: object, asks: Any, __: object) -> None:
+        asked.append(len(asks))
+        await asyncio.get_running_loop().create_future()
+
+    async def release(_: object, request_ids: Any) -> None:
+        released.append(len(request_ids))
+
+    monkeypatch.setattr("gateway.keys.budgets.WAIT_S", 0.5)
+    monkeypatch.setattr(table, "reserve", silent)
+    monkeypatch.setattr(table, "release", release)
+    asking = [asyncio.ensure_future(desk.budgets.reserve(request(number))) for number in range(120)]
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(each) for each in answers] == [BudgetsUnavailable] * 120
+    await until(lambda: not len(desk.tasks))
+    assert (asked, released) == ([50], [50]), "nothing was reserved for those behind"
+
+
 async def test_a_request_that_was_never_published_gives_back_what_was_reserved(desks: Desks) -> None:
     desk = desks()
     await desk.put(KEY)
