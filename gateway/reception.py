@@ -152,6 +152,7 @@ class Reception:
         """Own the request if it may wait and its key has room; whoever is refused holds nothing."""
         now = now_ms()
         # The queue comes first: a request that cannot be served shall not count against its key's limits.
+        self._queue.check()
         place = self._admission.admit(request.model, request.deadline_ms - now, now)
         try:
             await visit.admit(request)

@@ -49,6 +49,11 @@ class RequestQueue:
             self._producers[model] = task
         return task
 
+    def check(self) -> None:
+        """Raises :class:`NotPublished` while the broker is away and nobody waits for it."""
+        if not self._broker.connected and not self._wait.is_offered:
+            raise NotPublished(retry_after_ms=AGAIN_MS)
+
     async def publish(self, request: Request) -> None:
         """Return when the broker has the request, for which it may have to come back first.
 

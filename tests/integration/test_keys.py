@@ -214,6 +214,26 @@ async def test_a_default_model_that_is_an_alias_is_open_to_whoever_may_use_the_a
     assert [(await exchange(running.port, each)).status for each in asked] == [200, 200, 403]
 
 
+async def test_what_is_refused_while_the_broker_is_away_does_not_count_against_its_key(
+    tmp_path: Path, fleet: Fleet
+) -> None:
+    """Else who tries again until it is back would have no requests left then."""
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("patient", "--requests-per-min", "2")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODELS="static")
+    await fleet.node()
+    fleet.server.set_available(False)
+    refused = [await ask(running.port, key, "static") for _ in range(5)]
+    assert {(each.status, each.error["code"]) for each in refused} == {(503, "queue_unavailable")}
+    assert {each.headers["x-ratelimit-remaining-requests"] for each in refused} == {"2"}
+    fleet.server.set_available(True)
+
+    async def is_answered() -> bool:
+        return (await ask(running.port, key, "static")).status == 200
+
+    await until(is_answered)
+
+
 async def test_tokens_are_held_by_estimate_and_counted_as_used(tmp_path: Path, fleet: InProcessFleet) -> None:
     keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
     key = await keys.create("thrifty", "--tokens-per-min", "1000")
