@@ -211,6 +211,8 @@ class Reception:
                 if not self._on_disconnect.finishes(request.model, request.key_id):
                     # Else who has gone would wait for a broker that is away, with what its key may have at once.
                     exchange.on_hang_up = limit.end
+                    if exchange.hung_up:
+                        raise TimeoutError  # it left while it was admitted
                 exchange.on_taken = limit.end
                 try:
                     await self._queue.publish(request)

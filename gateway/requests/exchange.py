@@ -23,6 +23,8 @@ class Exchange:
         self.end: Complete | Break | None = None
         self.pending_bytes = 0
         """Bytes that the client has not taken yet."""
+        self.hung_up = False
+        """Whether the client is gone."""
         self.begun = False
         """For a client that hung up: whether a node had its request by then."""
         self.on_hang_up: Callable[[], None] | None = None
@@ -32,7 +34,6 @@ class Exchange:
         self.on_end: Callable[[], None] | None = None
         """Called at the end."""
         self._timers = timers
-        self._hung_up = False
         self._parts: list[bytes] = []
         self._has_line = False
         self._waiter: asyncio.Future[None] | None = None
@@ -90,7 +91,7 @@ class Exchange:
 
     async def news(self, within_s: float) -> bool:
         """Wait until there is a line or the end; False if ``within_s`` passed without. Raises :class:`HungUp`."""
-        if self._hung_up:
+        if self.hung_up:
             raise HungUp
         if self.end is None and not self._has_line:
             timer = self._timers.after(within_s, self._wake)
@@ -98,7 +99,7 @@ class Exchange:
                 await self._woken()
             finally:
                 timer.cancel()
-            if self._hung_up and self.end is None and not self._has_line:
+            if self.hung_up and self.end is None and not self._has_line:
                 raise HungUp
         return self.end is not None or self._has_line
 
@@ -106,14 +107,14 @@ class Exchange:
         """Wait for the end, however long that takes. Raises :class:`HungUp`."""
         self._for_end = True
         while self.end is None:
-            if self._hung_up:
+            if self.hung_up:
                 raise HungUp
             await self._woken()
         return self.end
 
     def hang_up(self) -> None:
         """The client is gone: whoever waits for news hears it."""
-        self._hung_up = True
+        self.hung_up = True
         self._wake()
         if self.on_hang_up is not None:
             self.on_hang_up()

@@ -8,9 +8,11 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from broker.memory import MemoryBroker, MemoryServer
+from gateway.keys.limit_memory import Memory
 from tests.fake_upstream import FakeUpstream
 from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask, bearer, models
@@ -232,6 +234,40 @@ async def test_what_is_refused_while_the_broker_is_away_does_not_count_against_i
         return (await ask(running.port, key, "static")).status == 200
 
     await until(is_answered)
+
+
+async def test_who_leaves_while_its_limits_are_asked_for_does_not_wait_for_the_broker(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("hasty", "--tokens-per-min", "1000", "--concurrent", "1")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODELS="static", BROKER_WAIT_S="60")
+    asked, answer = asyncio.Event(), asyncio.Event()
+    window = Memory.get_sliding_window
+
+    async def slow(storage: Memory, name: str, expiry: int) -> tuple[int, float, int, float]:
+        asked.set()
+        await answer.wait()
+        return await window(storage, name, expiry)
+
+    monkeypatch.setattr(Memory, "get_sliding_window", slow)
+    monkeypatch.setattr("gateway.keys.quota.STORAGE_WAIT_S", 60.0)
+    monkeypatch.setattr("gateway.keys.quota.LINE_WAIT_S", 60.0)
+    fleet.server.set_available(False)
+    leaving = asyncio.ensure_future(ask(running.port, key, "static"))
+    await asked.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await until(lambda: not connected(running.port))
+    answer.set()
+    await until(lambda: _inside(running, key, 0), within_s=5)
+    fleet.server.set_available(True)
+
+
+def connected(port: int) -> bool:
+    """Whether somebody is connected with this port."""
+    here = psutil.Process().net_connections("tcp")
+    return any(each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED for each in here)
 
 
 async def test_tokens_are_held_by_estimate_and_counted_as_used(tmp_path: Path, fleet: InProcessFleet) -> None:
