@@ -153,6 +153,7 @@ class Reception:
         now = now_ms()
         # The queue comes first: a request that cannot be served shall not count against its key's limits.
         self._queue.check()
+        self._conversations.check_room()
         place = self._admission.admit(request.model, request.deadline_ms - now, now)
         try:
             await visit.admit(request)

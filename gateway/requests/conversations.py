@@ -111,6 +111,12 @@ class Conversations:
             return False
         return True
 
+    def check_room(self) -> None:
+        """Raises :class:`wire.errors.Overloaded` while no more requests can be owned. Ends that wait for the broker are
+        kept, and take the room."""
+        if len(self._owned) + self._ends.untold_count >= self._conversations_max:
+            raise Overloaded(retry_after_ms=1000)
+
     def open(
         self,
         request: Request,
@@ -125,10 +131,9 @@ class Conversations:
         ``place``: its place in the queue, which is left when its client has its end. ``span`` hears what it comes
         through, and is ended by who began it.
 
-        Raises :class:`wire.errors.Overloaded`, also where ends wait for the broker: they are kept, and take the room.
+        Raises :class:`wire.errors.Overloaded` (see :meth:`check_room`).
         """
-        if len(self._owned) + self._ends.untold_count >= self._conversations_max:
-            raise Overloaded(retry_after_ms=1000)
+        self.check_room()
         # The body lives in the log from now on; a backlog shall not fill this process's memory with it.
         kept = msgspec.structs.replace(request, body=b"")
         exchange = Exchange(self._timers)

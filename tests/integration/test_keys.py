@@ -236,6 +236,21 @@ async def test_what_is_refused_while_the_broker_is_away_does_not_count_against_i
     await until(is_answered)
 
 
+async def test_what_is_refused_for_want_of_room_does_not_count_against_its_key(
+    tmp_path: Path, fleet: InProcessFleet
+) -> None:
+    keys = Keys(f"sqlite+aiosqlite:///{tmp_path}/workernode.db")
+    key = await keys.create("patient", "--requests-per-min", "3")
+    running = await fleet.gateway(DATABASE_URL=keys.url, MODELS="static", REQUESTS_MAX="1")
+    waiting = asyncio.ensure_future(ask(running.port, key, "static"))
+    await until(lambda: _inside(running, key, 1), within_s=5)
+    refused = [await ask(running.port, key, "static") for _ in range(5)]
+    assert {(each.status, each.error["code"]) for each in refused} == {(503, "overloaded")}
+    assert {each.headers["x-ratelimit-remaining-requests"] for each in refused} == {"2"}
+    await fleet.node()
+    assert (await waiting).status == 200
+
+
 async def test_who_leaves_while_its_limits_are_asked_for_does_not_wait_for_the_broker(
     tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
