@@ -183,7 +183,8 @@ class Quota:
             return
         self._limited["requests"].inc()
         stats = await self._ask(partial(self._requests.get_window_stats, item, "requests", key.name))
-        wait_ms = RETRY_MS if stats is None else _ms(stats.reset_time - time.time())
+        # The one that was in the way may have left the window meanwhile, and the time would be the next one's.
+        wait_ms = RETRY_MS if stats is None or stats.remaining > 0 else _ms(stats.reset_time - time.time())
         if wait_ms > 2 * _ms(WINDOW_S):
             # The clock was set back since they were counted, and they would count until it is where it was.
             await self._ask(partial(self._requests.clear, item, "requests", key.name))

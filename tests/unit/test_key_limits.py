@@ -125,6 +125,22 @@ async def test_requests_leave_the_minute_one_by_one_and_headers_say_so(door: Doo
     await is_told("2", "0s")
 
 
+async def test_who_is_refused_as_the_window_moves_on_is_not_told_of_the_next_minute(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Key(name="k", requests_per_min=1)
+    await door.use(key)
+    door.now += 59.999
+    asked = Memory.get_moving_window
+
+    async def a_little_later(storage: Memory, name: str, limit: int, expiry: int) -> tuple[float, int]:
+        door.now += 0.002
+        return await asked(storage, name, limit, expiry)
+
+    monkeypatch.setattr(Memory, "get_moving_window", a_little_later)
+    assert await door.waits_ms(key) == 1000
+
+
 async def test_the_reset_of_one_key_says_nothing_of_another(door: Door) -> None:
     first, second = Key(name="first", requests_per_min=2), Key(name="second", requests_per_min=2)
     await door.use(first)
