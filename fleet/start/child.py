@@ -54,7 +54,9 @@ class Child:
         self._silent.clear()
         if self.role.log:
             self.role.log.parent.mkdir(parents=True, exist_ok=True)
-            self._log = self.role.log.open("w", errors="replace")
+            # To its end: what somebody cuts off, as logrotate's copytruncate does, must not come back as zeros.
+            self.role.log.write_bytes(b"")
+            self._log = self.role.log.open("a", errors="replace")
             say(self.role.name, f"its log is {self.role.log}")
         self._say = say
         await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(self), self.process.stdout)

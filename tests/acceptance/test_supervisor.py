@@ -190,6 +190,24 @@ def test_a_role_that_talks_much_has_a_log_and_its_last_words_are_shown_when_it_f
     assert "  PORT=x is not a number" in start.err.read_text()
 
 
+def test_a_log_that_somebody_cuts_goes_on_at_its_beginning(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "broker.log"
+    log.write_text("of an earlier start\n")
+    program = """
+import sys, time
+from pathlib import Path
+print("one")
+while Path(sys.argv[1]).read_text() != "one\\n": time.sleep(0.01)
+while Path(sys.argv[1]).read_text(): time.sleep(0.01)
+print("two")
+"""
+    role = {"name": "pulsar", "argv": [sys.executable, "-uc", program, str(log)], "once": True, "log": str(log)}
+    start.wave(role).begin()
+    until("it spoke", lambda: log.read_text() == "one\n")
+    os.truncate(log, 0)
+    until("it spoke again", lambda: log.read_bytes() == b"two\n")
+
+
 def test_a_log_that_cannot_be_written_is_named(start: Start) -> None:
     start.out.with_name("file").touch()
     log = start.out.with_name("file") / "broker.log"
