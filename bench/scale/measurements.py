@@ -67,7 +67,7 @@ MEASUREMENTS = {
         width.measure,
         width.rows,
         width.Width,
-        {"shapes": SHAPES, "rate": 100.0, "seconds": 20.0, "rounds": 3},
+        {"shapes": SHAPES, "rate": 100.0, "seconds": 10.0, "rounds": 7},
         {
             "shapes": (Shape(), Shape(gateways=2), Shape(models=1), Shape(models=20)),
             "rate": 40.0,

@@ -80,10 +80,10 @@ def test_an_aim_is_met_up_to_itself() -> None:
     assert at_most("share", 2.01, 2.0, "%").met is False
 
 
-def cost(shape: Shape, busy_ms: float) -> Cost:
+def cost(shape: Shape, *rounds_ms: float) -> Cost:
     return Cost(
         shape=shape,
-        busy_ms=spreads([{"gateways": busy_ms / 2, "nodes": busy_ms / 2}]),
+        busy_ms=spreads([{"gateways": busy_ms / 2, "nodes": busy_ms / 2} for busy_ms in rounds_ms]),
         idle_cores=spreads([{"gateways": 0.01}]),
         p50_ms=Spread.of([5.0]),
         failed=0,
@@ -101,13 +101,20 @@ def test_a_shape_is_measured_by_the_one_of_half_as_many_and_models_by_one_model(
         cost(Shape(models=1000), 2.2),
     ]
     rows = width.rows(Width(rate=100, seconds=10, rounds=1, costs=costs))
-    assert [row.measured.partition(":")[0] for row in rows[:-1] if row.met is not None] == [
+    assert [row.measured.partition(" ")[0] for row in rows[:-1] if row.met is not None] == [
         "+10%",
         "+36%",
         "+0%",
         "+10%",
     ]
     assert missed(rows) == ["4 gateways, 1 nodes: CPU per request"]
+
+
+def test_a_shape_is_compared_within_each_round() -> None:
+    costs = [cost(Shape(), 2.0, 4.0, 8.0), cost(Shape(nodes=2), 2.2, 4.2, 7.2)]
+    rows = width.rows(Width(rate=100, seconds=10, rounds=3, costs=costs))
+    assert rows[1].measured.startswith("+5% (-10%…+10%): 4.20 ms (")
+    assert missed(rows) == []
 
 
 def test_what_clients_notice_of_a_death_is_told_apart_from_what_was_before() -> None:
