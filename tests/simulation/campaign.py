@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
@@ -71,7 +72,8 @@ def played(seed: int) -> Played:
 def campaign(first: int, count: int, say: Callable[[str], None] = lambda _: None) -> Campaign:
     """Play ``count`` seeds from ``first`` on."""
     began = time.monotonic()
-    with ProcessPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+    # What was imported stays: that no garbage collection looks at it again saves a third of a seed's time.
+    with ProcessPoolExecutor(min(count, os.cpu_count() or 1), initializer=gc.freeze) as pool:
         return total(pool.map(played, range(first, first + count), chunksize=TOGETHER), first, began, say)
 
 
