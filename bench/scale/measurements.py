@@ -63,11 +63,11 @@ MEASUREMENTS = {
     ),
     "width": Measurement(
         "the same rate over more gateways, nodes and models",
-        "30",
+        "20",
         width.measure,
         width.rows,
         width.Width,
-        {"shapes": SHAPES, "rate": 100.0, "seconds": 10.0, "rounds": 7},
+        {"shapes": SHAPES, "rate": 100.0, "seconds": 10.0, "rounds": 5},
         {
             "shapes": (Shape(), Shape(gateways=2), Shape(models=1), Shape(models=20)),
             "rate": 40.0,
