@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +28,32 @@ MESSAGE_CHARS_MAX = 1024
 async def tell_changes(
     cluster: Cluster, model: AIModel, found: Iterable[Condition], before: Iterable[dict[str, Any]]
 ) -> None:
-    """An event for each condition with another truth or reason than before. They are a help, and may fail."""
+    """An event for each condition with another truth or reason than before. They are a help, and may fail.
+
+    What happens again is counted in its event: a provider that limits now and then would fill the cluster with them.
+    """
     known = {each["type"]: (each["status"], each["reason"]) for each in before}
     for each in found:
         if known.get(each.type) != (each.status, each.reason):
             log.info(each.message, action="condition", aimodel=f"{model.namespace}/{model.name}", reason=each.reason)
             try:
-                await cluster.create(EVENT, model.namespace, _event(model, each))
+                await _tell(cluster, model, each)
             except ClusterError as error:
                 log.debug("An event was not written.", action="event_failed", why=str(error))
 
 
+async def _tell(cluster: Cluster, model: AIModel, condition: Condition) -> None:
+    event = _event(model, condition)
+    before = await cluster.get(EVENT, model.namespace, event["metadata"]["name"])
+    if before is not None:
+        event |= {"firstTimestamp": before["firstTimestamp"], "count": before["count"] + 1}
+    await cluster.apply(EVENT, event, manager=MANAGER)
+
+
 def _event(model: AIModel, condition: Condition) -> dict[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    name = f"{model.name}.{secrets.token_hex(8)}"
+    what = f"{model.uid} {condition.type} {condition.reason}"
+    name = f"{model.name}.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     about = {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -10,7 +10,7 @@ import pytest
 from controller.aimodel import FINALIZER, AIModel, read
 from controller.broker_admin import BrokerAdminError
 from controller.cluster import ClusterError
-from controller.kinds import AIMODEL, POD, Kind
+from controller.kinds import AIMODEL, EVENT, POD, Kind
 from controller.manifests.naming import labels
 from controller.reconciler import NotYet, Reconciler
 from controller.settings import ControllerSettings
@@ -32,6 +32,7 @@ class OneCluster:
         self.deleted: list[str] = []
         self.patched: list[Any] = []
         self.events: list[Any] = []
+        """As they were written, one after the other."""
         self.told = 0
         """How often the status was written."""
 
@@ -48,6 +49,8 @@ class OneCluster:
         return next((each["status"], each["reason"]) for each in self.status["conditions"] if each["type"] == kind)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        if kind == EVENT:
+            return next((each for each in reversed(self.events) if each["metadata"]["name"] == name), None)
         return copy.deepcopy(self.objects.get(kind.name))
 
     async def all(self, kind: Kind, namespace: str = "", labels: Any = None) -> Any:
@@ -59,7 +62,9 @@ class OneCluster:
     async def apply(self, kind: Kind, manifest: Any, *, manager: str, subresource: str = "") -> Any:
         if kind.name in self.refuses:
             raise self.refuses[kind.name]
-        if subresource:
+        if kind == EVENT:
+            self.events.append(manifest)
+        elif subresource:
             self.told += 1
             self.objects[kind.name]["status"] = {**manifest["status"], "nodes": self.status.get("nodes", [])}
         else:
@@ -67,11 +72,6 @@ class OneCluster:
 
     async def patch(self, kind: Kind, namespace: str, name: str, steps: Any, *, subresource: str = "") -> None:
         self.patched.append(steps)
-
-    async def create(self, kind: Kind, namespace: str, manifest: Any) -> None:
-        if kind.name in self.refuses:
-            raise self.refuses[kind.name]
-        self.events.append(manifest)
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
         self.deleted.append(kind.name)
@@ -213,6 +213,27 @@ async def test_what_is_new_is_written_and_told_as_an_event_once() -> None:
         ("Warning", "BrokerAway"),
     ]
     assert {each["involvedObject"]["uid"] for each in cluster.events} == {"u"}
+
+
+async def test_what_happens_again_and_again_is_one_event_with_its_number() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    reconciler = looking(cluster, broker)
+    for _ in range(10):
+        for broker.away in (False, True):
+            await reconciler.look(KEY)
+    last = {each["metadata"]["name"]: each for each in cluster.events}
+    assert sorted((each["reason"], each["count"]) for each in last.values() if each["reason"] != "ScaledToZero") == [
+        ("BrokerAway", 10),
+        ("BrokerAway", 10),
+        ("Made", 10),
+        ("WaitingForKEDA", 1),
+        ("WaitingForKEDA", 1),
+        ("Well", 10),
+    ]
+    first = {each["metadata"]["name"]: each for each in reversed(cluster.events)}
+    assert {name: each["firstTimestamp"] for name, each in first.items()} == {
+        name: each["firstTimestamp"] for name, each in last.items()
+    }
 
 
 async def test_an_event_is_no_longer_than_kubernetes_takes_and_may_fail() -> None:

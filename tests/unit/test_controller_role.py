@@ -54,10 +54,6 @@ class Noting(OneCluster):
         self.note(kind, "patch", subresource=subresource)
         await super().patch(kind, namespace, name, steps, subresource=subresource)
 
-    async def create(self, kind: Kind, namespace: str, manifest: Any) -> None:
-        self.note(kind, "create")
-        await super().create(kind, namespace, manifest)
-
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
         self.note(kind, "delete")
         await super().delete(kind, namespace, name)
