@@ -83,6 +83,11 @@ class Intake:
             self._try_in(0)  # what came of the trouble meanwhile, nobody has tried
         self._go_on()
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether the engine is ready, by what it last told."""
+        return self._engine[0] == "ready"
+
     def engine_is(self, state: NodeState, sentence: str | None = None) -> None:
         """An engine that knows says how it is: work is taken while it is ``ready``."""
         self._engine = (state, sentence)
@@ -139,7 +144,7 @@ class Intake:
         self._look()
 
     def _go_on(self) -> None:
-        if not self._paused and self._condition.trouble is None and self._engine[0] == "ready":
+        if not self._paused and self._condition.trouble is None and self.has_engine:
             self.gate.open()
         self._show()
 
@@ -169,7 +174,7 @@ class Intake:
             return
         if self._paused:
             self._heartbeat.become("paused", self._pause_sentence)
-        elif self._engine[0] != "ready":
+        elif not self.has_engine:
             self._heartbeat.become(*self._engine)
         elif self._worse is not None:
             self._heartbeat.become(self._worse.state, self._worse.sentence, self._worse_until_ms)

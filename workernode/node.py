@@ -105,6 +105,11 @@ class Node:
         """Whether it takes work, or would if it could."""
         return self._requests is not None
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether its engine has started, and is not known to have ended."""
+        return self.started and self._intake.has_engine
+
     def load(self) -> tuple[int, int]:
         """Busy slots and parked deliveries."""
         return self.busy, self._parked

@@ -102,7 +102,8 @@ class _Parts:
 
 
 class _Readiness:
-    """What ``/readyz`` tells: rate limits and quota are states, not unreadiness."""
+    """What ``/readyz`` tells: rate limits and quota are states, not unreadiness. An engine that does not start is: who
+    replaces nodes one by one has to stop there."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -119,8 +120,10 @@ class _Readiness:
         why = None
         if not self._broker.connected:
             why = "The connection to the broker is lost."
-        elif self.heartbeat.state in ("starting", "draining", "stopped"):
+        elif self.heartbeat.state in ("draining", "stopped"):
             why = f"The node is {self.heartbeat.state}."
+        elif not self.node.has_engine:
+            why = "The node's engine is not ready."
         return why is None, {"ready": why is None, **({"why": why} if why else {}), **body}
 
 

@@ -261,6 +261,7 @@ async def test_an_engine_that_cannot_start_is_given_up_with_a_sentence_and_recov
     local.say("die", "1\nllama_model_load: error loading model: unknown model architecture: 'new'")
     starting = asyncio.ensure_future(fleet.node(**local.program("llama-server"), NODE_PORT=str(port)))
     await says(port, state="misconfigured", sentence="The engine does not know this model's architecture.")
+    assert not (await told(port))["ready"]  # or a rollout would end the nodes that work
     await until(lambda: len(local.starts) >= 4)  # it goes on looking whether that was mended
     local.say("die")
     await starting
