@@ -98,8 +98,8 @@ def _ready(model: AIModel, seen: Observed) -> Condition:
 
 
 def _waiting(seen: Observed) -> str:
-    if seen.stuck:
-        return f"Waiting for {_nodes(seen.desired)}. {seen.stuck[0]}"
+    if seen.hindrances:
+        return f"Waiting for {_nodes(seen.desired)}. {seen.hindrances[0]}"
     loading = next((node for node in seen.nodes if node.message), None)
     if loading is not None:
         return f"Waiting for {_nodes(seen.desired)}. {loading.name}: {loading.message}"
@@ -155,8 +155,8 @@ def _degraded(model: AIModel, seen: Observed) -> Condition:
         return Condition("Degraded", "True", "NotApplied", f"The API server refuses an object: {seen.failure}")
     if seen.troubled:
         return Condition("Degraded", "True", seen.troubled[0].state, " ".join(sentences[:SENTENCES_MAX]))
-    if seen.stuck:
-        return Condition("Degraded", "True", "NodesNotStarted", " ".join(seen.stuck[:SENTENCES_MAX]))
+    if seen.hindrances:
+        return Condition("Degraded", "True", "NodesNotStarted", " ".join(seen.hindrances[:SENTENCES_MAX]))
     if seen.rollout_failures:
         return Condition("Degraded", "True", "RolloutFailed", seen.rollout_failures[0])
     if seen.rollout_paused:

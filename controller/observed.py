@@ -78,6 +78,16 @@ def hindrance(pod: Manifest, now: datetime) -> str:
     return ""
 
 
+def ending(pod: Manifest, now: datetime) -> str:
+    """Why a Pod was ended from outside a short while ago, as by an eviction, in Kubernetes' words; else empty."""
+    told = pod.get("status") or {}
+    times = [each.get("lastTransitionTime") for each in told.get("conditions") or []]
+    at = max(filter(None, [*times, told.get("startTime")]), default=None)
+    if told.get("phase") != "Failed" or at is None or now - datetime.fromisoformat(at) > _RECENTLY:
+        return ""
+    return f"{told.get('reason') or 'Failed'}: {told.get('message') or 'no more is known.'}"
+
+
 @dataclass(frozen=True)
 class Topics:
     """How the model's topics are. ``made``: they were there at some time. ``why``: what is wrong with them now."""
@@ -108,6 +118,13 @@ class Observed:
     """Why the API server did not take an object, in its words."""
     stuck: tuple[str, ...] = ()
     """Which Pods do not become ready, and why."""
+    ended: tuple[str, ...] = ()
+    """Which Pods were ended from outside a short while ago, and why."""
+
+    @property
+    def hindrances(self) -> tuple[str, ...]:
+        """What keeps nodes from being ready. What ended a node whose successor is ready counts no more."""
+        return (*self.stuck, *self.ended) if self.ready < self.desired else self.stuck
 
     @property
     def desired(self) -> int:

@@ -20,7 +20,7 @@ from controller.kinds import (
 )
 from controller.manifests import Place, render
 from controller.manifests.naming import MANAGER, of_model, selector
-from controller.observed import NodeEntry, Observed, Topics, hindrance, is_living, is_ready
+from controller.observed import NodeEntry, Observed, Topics, ending, hindrance, is_living, is_ready
 from controller.removal import Removal
 from controller.replicas import hand_over
 from controller.status import changed_status, head_of, seen_status, write
@@ -119,7 +119,10 @@ class Reconciler:
             of_model(model, await self._cluster.get(SCALED_OBJECT, *where)) if keda else None,
             tuple(NodeEntry.of(entry, runs=runs[entry["name"]]) for entry in entries if entry.get("name") in runs),
             failure,
-            tuple(f"{pod['metadata']['name']}: {why}" for pod in found if (why := hindrance(pod, now))),
+            *(
+                tuple(f"{pod['metadata']['name']}: {why}" for pod in found if (why := tells(pod, now)))
+                for tells in (hindrance, ending)
+            ),
         )
 
     async def _make(self, model: AIModel, seen: Observed) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from controller.aimodel import AIModel, read
 from controller.conditions import SENTENCES_MAX, Condition, conditions, removal_condition, with_times
-from controller.observed import NodeEntry, Observed, Topics, hindrance
+from controller.observed import NodeEntry, Observed, Topics, ending, hindrance
 
 WELL = Topics(True, backlog=0)
 
@@ -227,6 +227,41 @@ UNPLACED = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are
 )
 def test_why_a_pod_does_not_become_ready_is_said_in_kubernetes_words(found: dict[str, Any], words: str | None) -> None:
     assert words in hindrance(found, NOW) if words else not hindrance(found, NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"reason": "Evicted", "message": "Low on ephemeral-storage."}, "Evicted: Low on ephemeral-storage."),
+        ({"reason": "OutOfcpu", "conditions": []}, "OutOfcpu: no more is known."),
+        ({"conditions": [{"type": "Ready", "status": "False"}]}, "Failed: no more is known."),
+        ({"startTime": "2030-01-01T11:44:59Z"}, None),
+        ({"startTime": None}, None),
+        ({"phase": "Succeeded"}, None),
+        ({"phase": "Running"}, None),
+        (
+            {
+                "startTime": "2029-01-01T00:00:00Z",
+                "conditions": [
+                    {"type": "DisruptionTarget", "lastTransitionTime": "2030-01-01T11:45:00Z"},
+                    {"type": "PodScheduled", "lastTransitionTime": "2029-01-01T00:00:00Z"},
+                ],
+            },
+            "Failed: no more is known.",
+        ),
+    ],
+)
+def test_why_a_pod_was_ended_lately_is_said_in_kubernetes_words(status: dict[str, Any], words: str | None) -> None:
+    found = {"metadata": {"name": "n0"}, "status": {"phase": "Failed", "startTime": "2030-01-01T11:45:00Z", **status}}
+    assert ending(found, NOW) == (words or "")
+
+
+def test_what_ended_a_node_is_told_until_its_successor_is_ready() -> None:
+    evicted = ("n0: Evicted: Low on ephemeral-storage.",)
+    waits = told(Observed(WELL, True, deployment(1, 0), WORKS, nodes=nodes("Loading"), ended=evicted))
+    assert waits["Ready"].message == f"Waiting for 1 node. {evicted[0]}"
+    assert (waits["Degraded"].reason, waits["Degraded"].message) == ("NodesNotStarted", evicted[0])
+    assert told(Observed(WELL, True, deployment(1, 1), WORKS, ended=evicted))["Degraded"].reason == "Well"
 
 
 def test_nodes_that_a_quota_forbids_are_told() -> None:
