@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from wire.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -34,15 +36,16 @@ class ModelNames:
     def declare(self, models: Iterable[DeclaredModel]) -> list[str]:
         """These models, and no others, are declared beside those of the settings.
 
-        Returns a sentence for each name that is taken: the settings come first, then the order of the models.
+        Returns a sentence for each name that is taken: the settings come first, then the order of the models. Several
+        that say the same of one model are welcome, and each may add aliases.
         """
         declared, aliases, clashes = dict(self._own), dict(self._own_aliases), []
         wanted = list(models)
         for model in wanted:
             if model.name in self._own_aliases:
                 clashes.append(f"{model.name!r} is an alias of {self._own_aliases[model.name]!r} in the settings.")
-            if declared.setdefault(model.name, model) is not model:
-                clashes.append(f"{model.name!r} is declared twice.")
+            if replace(declared.setdefault(model.name, model), aliases=()) != replace(model, aliases=()):
+                clashes.append(f"{model.name!r} is declared twice, and differently: what was said first counts.")
         for model in wanted:
             for alias in model.aliases:
                 if alias in declared:

@@ -81,6 +81,17 @@ def test_the_settings_come_first_and_then_the_order() -> None:
     assert (names.declared, names.aliases) == ({"own": own}, {"short": "own"})
 
 
+def test_two_objects_of_one_model_that_say_the_same_are_no_clash() -> None:
+    """As docs/kubernetes.md asks for where one object's nodes are too few."""
+    names = ModelNames({}, {}, None)
+    first, second = DeclaredModel(name="m", owned_by="us", aliases=("a",)), DeclaredModel(name="m", owned_by="us")
+    assert names.declare([first, second]) == []
+    assert names.aliases == {"a": "m"}
+    assert names.declare([first, DeclaredModel(name="m", owned_by="them")]) == [
+        "'m' is declared twice, and differently: what was said first counts."
+    ]
+
+
 def presence(state: typing.Literal["ready", "draining", "stopped"], sent_ms: int) -> Presence:
     base: dict[str, Any] = {"node": "node-a", "name": "a", "model": "m", "type": "static", "version": "1"}
     return Presence(**base, state=state, slots=1, sent_ms=sent_ms, started_ms=1)
