@@ -135,6 +135,20 @@ async def test_without_a_queue_there_is_nothing_and_it_is_tried_again_soon() -> 
             await looking(cluster, broker).look(KEY)
         assert cluster.objects.keys() == {AIMODEL.name}
     assert cluster.condition("Ready") == ("False", "WaitingForTopics")
+    assert "waitingRequests" not in cluster.status, "nobody knows how many"
+
+
+async def test_a_condition_that_stays_keeps_its_time_while_another_one_changes() -> None:
+    cluster = OneCluster()
+    await looking(cluster, OneBroker()).look(KEY)
+    for each in cluster.status["conditions"]:
+        each["lastTransitionTime"] = "2030-01-01T00:00:00Z"
+    cluster.refuses["Deployment"] = ClusterError(422, "No.")
+    with pytest.raises(NotYet):
+        await looking(cluster, OneBroker()).look(KEY)
+    times = {each["type"]: each["lastTransitionTime"] for each in cluster.status["conditions"]}
+    assert times.pop("Degraded") != "2030-01-01T00:00:00Z"
+    assert set(times.values()) == {"2030-01-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize("status", [400, 403, 422, 500])
