@@ -81,7 +81,9 @@ def at_work(model: AIModel) -> dict[str, Any]:
     return {DEPLOYMENT.name: deployment, f"{POD.name}s": pods, SCALED_OBJECT.name: of(model)}
 
 
-async def test_nodes_have_their_time_from_when_they_were_told_however_long_ago_the_deletion_was() -> None:
+async def test_nodes_have_their_time_from_when_they_were_told_however_long_ago_the_deletion_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen = resource()
     model, broker, now = read(seen), OneBroker(), [1000.0]
     cluster = OneCluster(**at_work(model))
@@ -92,10 +94,12 @@ async def test_nodes_have_their_time_from_when_they_were_told_however_long_ago_t
     now[0] += GRACE_S + DRAIN_EXTRA_S - 0.1
     assert await removal.look(model, seen) == LOOK_AGAIN_S
     assert not broker.deleted
+    assert "drain_overdue" not in caplog.text
     now[0] += 0.1
     assert await removal.look(model, seen) is None
     assert broker.deleted == ["m"]
     assert cluster.written[-1] == ("released", "m")
+    assert 'action="drain_overdue"' in caplog.text
 
 
 @pytest.mark.parametrize("counted", [0, 1])
@@ -112,10 +116,11 @@ async def test_a_node_that_leaves_is_waited_for_by_its_pod_or_before_it_has_one(
     assert [kind for kind, _ in cluster.written] == [AIMODEL.name], "it is told to leave once"
 
 
-async def test_an_evicted_pod_holds_nobody_up() -> None:
+async def test_an_evicted_pod_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
     seen = resource()
     pods = [{"metadata": {"name": "a"}, "status": {"phase": "Failed", "reason": "Evicted"}}]
     assert await Removal(OneCluster(Pods=pods), OneBroker()).look(read(seen), seen) is None  # type: ignore[arg-type]
+    assert "drain_overdue" not in caplog.text
 
 
 async def test_of_several_finalizers_only_the_controllers_own_is_taken_away() -> None:
@@ -159,6 +164,21 @@ async def test_somebody_elses_objects_of_the_same_name_are_left_alone() -> None:
     cluster = OneCluster(Deployment=theirs, ScaledObject=theirs)
     assert await Removal(cluster, OneBroker()).look(model, seen) is None  # type: ignore[arg-type]
     assert cluster.written == [("released", "m")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "other", "deleted"),
+    [("Delete", "another", ["m"]), ("Delete", "m", []), ("Retain", "another", [])],
+)
+async def test_a_queue_goes_if_its_end_is_asked_for_and_no_other_aimodel_has_it(
+    asked: str, other: str, deleted: list[str]
+) -> None:
+    seen = resource()
+    seen["spec"]["topicDeletion"] = asked
+    broker = OneBroker()
+    cluster = OneCluster(AIModels=[seen, {"metadata": {"uid": "v"}, "spec": {"model": other}}])
+    assert await Removal(cluster, broker).look(read(seen), seen) is None  # type: ignore[arg-type]
+    assert broker.deleted == deleted
 
 
 async def test_who_may_not_look_for_others_with_the_queue_says_so_and_keeps_it() -> None:
