@@ -88,9 +88,10 @@ def _ready(model: AIModel, seen: Observed) -> Condition:
             return Condition("Ready", "True", "ScaledToZero", "No node runs; the first request has one started.")
         reason = _SCALER_REASONS[seen.scaler.state]
         return not_ready(reason, f"No node runs, and none will be started. KEDA says: {seen.scaler.says}")
-    if seen.ready == 0:
+    worst = seen.held_back
+    if seen.ready == 0 and (worst is None or worst.state != "Misconfigured"):  # such a node may never be ready
         return not_ready("WaitingForNodes", _waiting(seen))
-    if (worst := seen.held_back) is not None:
+    if worst is not None:
         return not_ready(worst.state, f"No node works now. {worst.name}: {_told(worst)}")
     if seen.all_paused:
         return not_ready("Paused", f"No node works now: {_nodes(len(seen.paused))} paused by an operator.")

@@ -65,6 +65,12 @@ READY = [
         "WaitingForNodes",
         "Waiting for 1 node. n0: It is so: Loading.",
     ),
+    (
+        Observed(WELL, True, deployment(2, 0), nodes=nodes("Misconfigured", "Loading")),
+        "Misconfigured",
+        "No node works now. n0: It is so: Misconfigured.",
+    ),
+    (Observed(WELL, True, deployment(1, 0), nodes=nodes("RateLimited")), "WaitingForNodes", "Waiting for 1 node. n0:"),
     (Observed(WELL, True, deployment(3, 2), nodes=nodes("RateLimited", "Ready")), "Serving", "2 nodes of 3 ready."),
     (
         Observed(WELL, True, deployment(2, 2), nodes=nodes("RateLimited", "AuthenticationFailed")),
