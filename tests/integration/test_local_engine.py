@@ -167,6 +167,20 @@ async def test_an_engine_killed_while_it_starts_is_started_again(
         assert await whole(client, node.model, "tokens=3") == text_of(3)
 
 
+async def test_a_node_whose_engine_ended_is_not_ready_until_the_next_one_is(
+    local: LocalModel, fleet: InProcessFleet
+) -> None:
+    port = free_port()
+    await fleet.node(**local.command(), NODE_PORT=str(port))
+    assert (await told(port))["ready"]
+    local.say("stage", "loading 0.5")
+    local.kill()
+    await says(port, state="starting", sentence="The model is being loaded")
+    assert (await told(port))["why"] == "The node's engine is not ready."
+    local.say("stage")
+    await says(port, ready="True", state="ready")
+
+
 async def test_an_idle_engine_that_dies_is_replaced_before_it_is_asked(
     local: LocalModel, fleet: InProcessFleet
 ) -> None:
