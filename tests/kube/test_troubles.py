@@ -113,11 +113,15 @@ async def test_a_wrong_key_is_told_in_the_nodes_words_and_as_an_event(
         await say(cluster, "model", pod, "AuthenticationFailed", sentence)
         assert await cluster.becomes("model", "AuthenticationFailed") == f"No node works now. {pod}: {sentence}"
 
-        async def warned() -> bool:
+        async def warnings() -> list[int]:
             events = (await cluster.ask("GET", cluster.path("Event")))["items"]
-            return any(each["type"] == "Warning" and sentence in each["message"] for each in events)
+            return [each["count"] for each in events if each["type"] == "Warning" and sentence in each["message"]]
 
-        await until(warned)
+        await until(lambda: _is(warnings, [1]))
+        await say(cluster, "model", pod, "Ready", "")
+        await cluster.becomes("model", "Serving")
+        await say(cluster, "model", pod, "AuthenticationFailed", sentence)
+        await until(lambda: _is(warnings, [2]))
 
 
 async def test_the_entry_of_a_node_that_is_gone_without_a_word_is_taken_out(
