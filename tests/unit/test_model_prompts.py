@@ -94,6 +94,21 @@ def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> Non
     assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "reasoning_effort")
 
 
+def test_a_list_without_calls_or_tools_is_none_to_a_template() -> None:
+    """Clients send such lists, or send them back. Llama's template looks whether there is one."""
+    template = (
+        "{% if tools is not none %}tools{% endif %}{% for each in messages if 'tool_calls' in each %}calls{% endfor %}"
+    )
+
+    def read_with(calls: Any, tools: Any) -> str:
+        said = {"role": "assistant", "content": "a", "tool_calls": calls}
+        asked = read(msgspec.json.encode({"messages": [said], "tools": tools}), Chat)
+        return made(template).text(made(template).of_chat(asked).tokens)
+
+    assert read_with([], []) == read_with(None, None) == ""
+    assert read_with([TOOL], [TOOL]) == "toolscalls"
+
+
 def test_arguments_too_deep_to_be_read_are_refused() -> None:
     deep = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[" * 100_000}}]}
     asked = read(msgspec.json.encode({"messages": [deep]}), Chat)

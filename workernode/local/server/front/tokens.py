@@ -134,7 +134,7 @@ class Tokens:
         # To continue is to let the model begin its answer, and to have written its first words.
         last = plain.pop() if continues else None
         try:
-            text = template.render(plain, tools=tools, begins=begins or continues, names=names)
+            text = template.render(plain, tools=tools or None, begins=begins or continues, names=names)
         except TemplateError as error:
             raise _refused(str(error).split("\n")[0][:200]) from None
         except Exception:  # a template is a program of its own
@@ -221,7 +221,9 @@ def _plain(message: Message, number: int) -> dict[str, Any]:
         fields["content"] = "".join(_part(part, number) for part in content)
     elif not isinstance(content, str):
         raise Problem("content is a text or a list of parts.", param=f"messages[{number}].content")
-    for call in fields.get("tool_calls") or []:
+    if not fields.get("tool_calls"):
+        fields.pop("tool_calls", None)  # templates look whether there is a list, and not whether it has calls
+    for call in fields.get("tool_calls", ()):
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             try:  # templates write arguments as JSON themselves
