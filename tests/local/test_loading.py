@@ -19,7 +19,7 @@ from workernode.local.server.flags import read
 from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Tokens
-from workernode.local.server.steps import growth
+from workernode.local.server.steps import cores, growth, model
 from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
 from workernode.local.server.words import Defaults
@@ -147,6 +147,23 @@ def test_a_window_that_stands_in_masks_alone_bounds_the_context(
     if not passed_on:
         monkeypatch.setattr(CachedAttention, "windows", property(lambda _: set(), lambda *_: None), raising=False)
     assert loaded(tmp_path).ready.context_length == context
+
+
+def test_a_step_has_no_more_threads_than_the_containers_limit_amounts_to(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(model, "_step_s", lambda _: -torch.get_num_threads())  # the more the faster, for a moment
+    try:
+        for limit, threads in ((3, 3), (None, 8), (9, 8)):
+            torch.set_num_threads(8)
+            monkeypatch.setattr(cores, "of_container", lambda limit=limit: limit)
+            loaded(tiny_folder, "--threads", "0")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_cache_takes_memory_as_it_is_written() -> None:

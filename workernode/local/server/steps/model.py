@@ -9,7 +9,7 @@ import msgspec
 import torch
 
 from workernode.local.server.ending import CannotServe
-from workernode.local.server.steps import loading, memory, packing, placement, pooling
+from workernode.local.server.steps import cores, loading, memory, packing, placement, pooling
 from workernode.local.server.steps.attention import CachedAttention
 from workernode.local.server.steps.batch import lay_out
 from workernode.local.server.steps.detokenizer import Vocabulary
@@ -47,8 +47,8 @@ class Model:
 def load(flags: Flags, folder: Path, progress: Callable[[str, str, float], None]) -> Model:
     """Load the model of a directory, place it, warm it up. Raises :class:`CannotServe`."""
     device = placement.device_of(flags)
-    if flags.threads:
-        torch.set_num_threads(flags.threads)
+    seen = torch.get_num_threads()
+    torch.set_num_threads(flags.threads or min(seen, cores.of_container() or seen))
     files = loading.read_files(folder, flags)
     progress("loading", f"Loading {flags.model}.", 0.1)
     tokenizer = loading.load_tokenizer(files, trust=flags.trust_remote_code)
