@@ -249,6 +249,39 @@ def test_a_model_that_reckons_long_texts_in_another_way_is_served_up_to_these(
         loaded(tmp_path, "--max-context", "128")
 
 
+@pytest.mark.parametrize(
+    ("scaling", "context", "most"),
+    [
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}, 1024, 1024),
+        ({"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 128}, 512, 512),
+        ({"type": "linear", "factor": 2.0}, 512, 1024),
+        ({"type": "dynamic", "factor": 2.0}, 512, 512),
+    ],
+    ids=lambda value: f"{value['type']}-{value['factor']:g}" if isinstance(value, dict) else "",
+)
+def test_scaled_positions_are_as_many_as_their_scaling_makes_them(
+    tmp_path: Path, tiny_folder: Path, scaling: dict[str, Any], context: int, most: int
+) -> None:
+    """Of linear scaling the files tell less than there is, or not: more is served where it is asked for."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_bytes())
+    del config["rope_parameters"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rope_theta": 1e4, "rope_scaling": scaling}))
+    assert loaded(tmp_path).ready.context_length == context
+    served = loaded(tmp_path, "--max-context", str(most))
+    assert served.ready.context_length == most
+    with pytest.raises(CannotServe, match=f"{most + 1} tokens is more than the model's {most} tokens\\."):
+        loaded(tmp_path, "--max-context", str(most + 1))
+    prompt = [3 + number * 7 % 290 for number in range(most - 41)]
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path)
+    made = reference.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None)
+    found = answers(served, (prompt, structs.replace(GREEDY, top_logprobs=0)))
+    assert [each.token for piece in found.pieces[0] for each in piece.logprobs or []] == made[0, len(prompt) :].tolist()
+
+
 def test_a_model_whose_body_has_another_name_than_it_says_is_served_and_embeds(
     tmp_path: Path, tiny_folder: Path
 ) -> None:

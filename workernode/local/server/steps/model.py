@@ -78,11 +78,11 @@ def _decoder(
     if not attention.token_bytes:
         name = files.config.model_type
         raise CannotServe("architecture", f"Models such as {name}, without attention, are not supported.")
-    known, made = _positions(files.config.get_text_config(), attention)
-    if flags.max_context > known:
-        why = "" if known == made else " that are served here: it reads longer texts in another way"
+    known, most, made = _positions(files.config.get_text_config(), attention)
+    if flags.max_context > most:
+        why = "" if most >= made else " that are served here: it reads longer texts in another way"
         asked = f"A context of {flags.max_context} tokens"
-        raise CannotServe("usage", f"{asked} is more than the model's {known} tokens{why}.")
+        raise CannotServe("usage", f"{asked} is more than the model's {most} tokens{why}.")
     tokens, context = memory.cache_tokens(
         kv_tokens=flags.kv_tokens,
         max_batch=flags.max_batch,
@@ -134,8 +134,9 @@ def _look(model: Any, forward: Forward, attention: str, *, packed: bool) -> None
         _compare(model, forward, attention)
 
 
-def _positions(config: Any, attention: CachedAttention) -> tuple[int, int]:
-    """For how many tokens the model is read here as it is made, and for how many it is made.
+def _positions(config: Any, attention: CachedAttention) -> tuple[int, int, int]:
+    """For how many tokens the model is read here as it is made, for how many it may be if that is asked for, and for
+    how many it is made.
 
     Where another set of frequencies holds for longer texts (longrope), transformers chooses by the longest row of a
     step, and what is in the cache was reckoned by the other one: rows would change one another. And where a token sees
@@ -146,12 +147,29 @@ def _positions(config: Any, attention: CachedAttention) -> tuple[int, int]:
     if not attention.windows:
         windows.append(getattr(config, "sliding_window", None))
     told = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    known = min([made, *(window for window in windows if window)])
+    made, stretched = _stretched(told, made)
+    bounds = [window for window in windows if window]
     for rope in (told, *(each for each in told.values() if isinstance(each, dict))):
-        if (rope.get("rope_type") or rope.get("type")) == "longrope":
+        if _kind(rope) == "longrope":
             original = rope.get("original_max_position_embeddings")
-            known = min(known, original or getattr(config, "original_max_position_embeddings", None) or made)
-    return known, made
+            bounds.append(original or getattr(config, "original_max_position_embeddings", None) or made)
+    return min([made, *bounds]), min([stretched, *bounds]), made
+
+
+def _stretched(rope: dict[str, Any], stated: int) -> tuple[int, int]:
+    """For how many tokens scaled positions are made, and what that may mean at most.
+
+    YaRN tells from how many it starts. Of linear scaling files state the tokens before it (Vicuna's with 16k) or after
+    it (DeepSeek Coder's): whoever serves the model has to know.
+    """
+    tokens = int((rope.get("original_max_position_embeddings") or stated) * (rope.get("factor") or 1))
+    if _kind(rope) == "yarn":
+        return max(stated, tokens), max(stated, tokens)
+    return stated, max(stated, tokens) if _kind(rope) == "linear" else stated
+
+
+def _kind(rope: dict[str, Any]) -> Any:
+    return rope.get("rope_type") or rope.get("type")
 
 
 def _pack(model: Any, files: loading.Files) -> bool:
