@@ -19,7 +19,7 @@ from workernode.local.server.flags import read
 from workernode.local.server.front.grammars import of_response_format
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Tokens
-from workernode.local.server.steps import cores, growth, model
+from workernode.local.server.steps import cores, forward, growth, model
 from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
 from workernode.local.server.words import Defaults
@@ -309,6 +309,27 @@ def test_a_model_with_an_attention_of_its_own_is_told_so(tmp_path: Path, tiny_fo
     with pytest.raises(CannotServe, match="FalconForCausalLM cannot be batched here: its attention") as raised:
         loaded(tmp_path)
     assert raised.value.kind == "architecture"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (IndexError("index_copy_(): Number of indices (24) should be equal"), "architecture"),
+        (AssertionError(), "architecture"),
+        (MemoryError(), "out_of_memory"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_whatever_a_model_raises_that_is_called_in_our_way_is_told(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    """As DeepSeek's newest, which has fewer keys than tokens: to start it again and again would not help."""
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(forward.Forward, "logits", fails)
+    assert problem(tiny_folder) == kind
 
 
 def test_of_several_templates_that_for_tools_is_told_too(tmp_path: Path, tiny_folder: Path) -> None:
