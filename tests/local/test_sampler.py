@@ -98,10 +98,12 @@ def test_the_same_seed_draws_the_same_and_another_one_something_else() -> None:
     assert len({tuple(text(seed)) for seed in range(5)} | {tuple(text(1, choice)) for choice in range(3)}) == 7
 
 
-def test_a_part_of_many_is_a_part_of_all_that_are_left() -> None:
+@pytest.mark.parametrize("looked_at", [150, 8192])
+def test_a_part_of_many_is_a_part_of_all_that_are_left(monkeypatch: pytest.MonkeyPatch, looked_at: int) -> None:
     """As transformers' own warpers, one after the other, would have it."""
     from transformers import TopKLogitsWarper, TopPLogitsWarper
 
+    monkeypatch.setattr(sampler, "_CANDIDATES_MORE", looked_at)
     luck = torch.Generator().manual_seed(3)
     for top_k, top_p in ((1000, 0.03), (1000, 0.3), (200, 0.5)):
         logits = torch.randn(1, 4000, generator=luck)
@@ -137,6 +139,15 @@ def test_what_a_row_draws_from_a_whole_vocabulary_is_the_same_in_any_company() -
     tastes = [Taste(Sampling(max_tokens=1, seed=seed), 0, ()) for seed in range(33)]
     together = choose(logits.clone(), tastes, [5] * 33)
     assert [choose(logits[n : n + 1].clone(), tastes[n : n + 1], [5])[0] for n in range(33)] == together
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 200}, {"top_p": 0.95}, {"top_k": 5000, "top_p": 0.9}], ids=str)
+def test_no_vocabulary_is_sorted_for_a_choice_among_thousands(settings: dict[str, Any]) -> None:
+    """That took as long as a step of a small model, for each such row."""
+    logits = torch.arange(40_000) * -1e-3
+    with Operations() as seen:
+        choose(logits.repeat(2, 1), [Taste(Sampling(max_tokens=1, **settings), 0, ())] * 2, [0, 1])
+    assert not [name for name, made in seen.made if name == "cumsum" and made.shape[-1] == 40_000]
 
 
 def test_no_vocabulary_is_added_up_in_float64() -> None:
