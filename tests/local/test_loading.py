@@ -16,10 +16,10 @@ from tests.local.batch_of import GREEDY, answers, loaded
 from tests.local.server_process import ServerProcess
 from workernode.local.server.ending import CannotServe
 from workernode.local.server.flags import read
-from workernode.local.server.front.grammars import of_response_format
+from workernode.local.server.front.grammars import FORMATS, of_response_format
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Tokens
-from workernode.local.server.steps import cores, forward, growth, model
+from workernode.local.server.steps import cores, forward, growth, loading, model
 from workernode.local.server.steps.attention import CachedAttention, _zeros
 from workernode.local.server.steps.grammar import Grammars, WrongGrammar
 from workernode.local.server.words import Defaults
@@ -203,6 +203,14 @@ def test_a_tokenizer_with_more_tokens_than_the_model_can_be_bound(tiny_folder: P
 def test_a_tokenizer_that_cannot_be_bound_refuses_one_request_and_no_other() -> None:
     with pytest.raises(WrongGrammar):
         Grammars(object(), 10, []).matcher("{}")
+
+
+def test_every_format_that_is_handed_on_is_obeyed_and_one_that_is_not_refuses_no_schema(tiny_folder: Path) -> None:
+    grammars = Grammars(loading.load_tokenizer(loading.Files(tiny_folder, None), trust=False), 512, [2])
+    for name in (*FORMATS, "password"):
+        schema = {"type": "object", "properties": {"a": {"type": "string", "format": name}}}
+        asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        grammars.matcher(of_response_format(asked) or "")
 
 
 def test_choices_share_one_grammar_and_each_has_its_own_place_in_it(

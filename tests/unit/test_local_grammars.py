@@ -48,6 +48,28 @@ def test_what_people_write_is_taken(divisor: float) -> None:
     assert made({"type": "object", "properties": {"a": {"multipleOf": divisor}, "multipleOf": {"type": "string"}}})
 
 
+def test_a_format_that_is_not_known_binds_nobody() -> None:
+    secret = {"type": "string", "format": "password", "writeOnly": True}
+    mixed: dict[str, Any] = {
+        "type": "object",
+        "properties": {"format": secret, "at": {"type": "string", "format": "date-time"}},
+        "anyOf": [{"const": {"format": "path"}}, {"format": "uuid4"}],
+    }
+    expected = {
+        "type": "object",
+        "properties": {
+            "format": {"type": "string", "writeOnly": True},
+            "at": {"type": "string", "format": "date-time"},
+        },
+        "anyOf": [{"const": {"format": "path"}}, {}],
+    }
+    formed = json.loads(made(mixed) or "")["grammars"][0]["json_schema"]
+    assert {name: formed[name] for name in mixed} == expected
+    forced = of_tool_choice("required", [{"function": {"name": "f", "parameters": mixed}}], HERMES)
+    assert schema_of(forced)["$defs"] == {"0": expected}
+    assert mixed["properties"]["format"] is secret, "what was asked stays as it is"
+
+
 @pytest.mark.parametrize("name", [["f"], {}, None, "g"])
 def test_a_call_of_what_is_no_function_of_the_request_is_refused(name: Any) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SCHEMA_BYTES_MAX = 256 * 1024
 _DEPTH_MAX = 64
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+"""Of strings: those that llguidance knows. It refuses all others, which to JSON Schema are remarks that bind nobody."""
+_VALUES = frozenset({"const", "enum", "default", "examples"})
+"""What stands there is no schema."""
 REMAINDERS_MAX = 20_000
 """A grammar has a state for each remainder that ``multipleOf`` can leave, of all that may hold together: so many take
 a tenth of a second to make, in which nobody else is served."""
@@ -118,7 +122,21 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         remainders = math.lcm(remainders, divisor)
         if remainders > REMAINDERS_MAX:
             raise Problem("The schema's numbers of multipleOf are too many or too large.", param="response_format")
-    return schema
+    bounded: dict[str, Any] = _without_remarks(schema)
+    return bounded
+
+
+def _without_remarks(schema: Any) -> Any:
+    """Without the formats that are none of :data:`FORMATS`."""
+    if isinstance(schema, list):
+        return [_without_remarks(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value if name in _VALUES else _without_remarks(value)
+        for name, value in schema.items()
+        if name != "format" or not isinstance(value, str) or value in FORMATS
+    }
 
 
 def _divisors(schema: Any) -> Iterator[int]:
