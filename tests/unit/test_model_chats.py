@@ -13,6 +13,7 @@ from workernode.local.server.front import app
 from workernode.local.server.front.chat import answer
 from workernode.local.server.front.problem import Problem
 from workernode.local.server.front.tokens import Prompt, Tokens
+from workernode.local.server.front.tools import format_of
 from workernode.local.server.words import Logprob, Piece
 
 if TYPE_CHECKING:
@@ -185,8 +186,31 @@ def test_an_answer_has_the_form_of_a_forced_call_or_that_which_was_asked_for_and
     assert free is None
 
 
-def test_the_marks_of_calls_are_read_also_where_they_are_special_tokens() -> None:
-    known = ready("[TOOL_CALLS]", chat_template="{{ tools }}[TOOL_CALLS]")
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("<tool_call>", "hermes"),
+        ("<tool_call><function=f>", None),  # Qwen's coders
+        ("<tool_call>f<arg_key>a", None),  # GLM
+        ("[TOOL_CALLS]", "mistral"),
+        ("[TOOL_CALLS]f[ARGS]", "mistral-named"),
+        ("<|python_tag|>", "llama3"),
+        ('ipython "parameters"', "llama3"),
+        ("ipython", None),
+        ("", None),
+    ],
+)
+def test_the_format_of_calls_is_known_by_the_template(template: str, name: str | None) -> None:
+    """Of a family that writes them in another way between the same marks they would stay text."""
+    found = format_of(template)
+    assert (found and found.name) == name
+
+
+@pytest.mark.parametrize(
+    "marks", [("[TOOL_CALLS]",), ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"), ("<tool_call>", "</tool_call>")], ids=str
+)
+def test_the_marks_of_calls_are_read_also_where_they_are_special_tokens(marks: tuple[str, ...]) -> None:
+    known = ready(*marks, chat_template="{{ tools }}" + "".join(marks))
     shown = []
     options: list[dict[str, Any]] = [{"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}, {}]
     for fields in options:
@@ -194,8 +218,8 @@ def test_the_marks_of_calls_are_read_also_where_they_are_special_tokens() -> Non
         room = room_of(known, steps)
         answered(answer, room, messages=MESSAGES, **fields)
         shown.append(steps.asked[0].sampling.shown)
-    assert shown == [room.tokens.ids_of("[TOOL_CALLS]"), (), ()]
-    assert shown[0]
+    assert [sorted(each) for each in shown] == [sorted(room.tokens.ids_of(*marks)), [], []]
+    assert len(shown[0]) == len(marks)
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,16 @@ def test_an_option_that_is_not_supported_may_be_written_down_as_null(name: str) 
 
 
 def test_options_that_change_no_text_may_be_there() -> None:
-    options = {"prompt_cache_options": {"mode": "implicit"}, "prediction": {"type": "content", "content": "hi"}}
-    assert rendered(made(), ("user", "hi"), **options, safety_identifier="s", modalities=["text"]) == "[user]hi"
+    options = {
+        **{"prompt_cache_options": {"mode": "implicit"}, "prompt_cache_key": "k", "prompt_cache_retention": "24h"},
+        **{"prediction": {"type": "content", "content": "hi"}, "safety_identifier": "s", "user": "u", "suffix": ""},
+        **{"metadata": {"a": "b"}, "store": False, "service_tier": "auto", "best_of": 1},
+        **{"modalities": ["text"], "verbosity": "medium"},
+    }
+    assert rendered(made(), ("user", "hi"), **options) == "[user]hi"
+    for name, value in {"suffix": "x", "modalities": ["audio"], "verbosity": "low"}.items():
+        with pytest.raises(Problem, match=f"does not support '{name}'"):
+            rendered(made(), ("user", "hi"), **{name: value})
 
 
 def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> None:
