@@ -17,26 +17,10 @@ EXPOSED = (
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
-SENT = frozenset(
-    (
-        "accept",
-        "authorization",
-        "content-type",
-        "idempotency-key",
-        "openai-beta",
-        "openai-organization",
-        "openai-project",
-        "traceparent",
-        "tracestate",
-        "user-agent",
-        "x-client-request-id",
-        "x-request-timeout-ms",
-    )
-)
-"""What a page may send, beside the headers in which OpenAI's JavaScript client tells about itself."""
-_CLIENTS_OWN = re.compile(r"x-stainless-[a-z-]{1,40}")
 MAX_AGE_S = 600
 
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+"""Of a header (RFC 9110, section 5.1)."""
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _UNSENT_PORT = re.compile(r"http:.*:80|https:.*:443")
 """Of its own scheme, which browsers leave out of an origin: one written with it is never met."""
@@ -88,7 +72,7 @@ class Cors:
             varies,
             *allowed,
             (b"access-control-allow-methods", METHODS),
-            (b"access-control-allow-headers", _allowed_headers(_value(scope, b"access-control-request-headers"))),
+            (b"access-control-allow-headers", _wanted(_value(scope, b"access-control-request-headers"))),
             (b"access-control-max-age", b"%d" % MAX_AGE_S),
         ]
 
@@ -104,9 +88,10 @@ class Cors:
         return allowed
 
 
-def _allowed_headers(asked: bytes) -> bytes:
+def _wanted(asked: bytes) -> bytes:
+    """All of them: a page that is let in may send what any program may, and each library has headers of its own."""
     names = dict.fromkeys(name.strip().lower() for name in asked.decode("latin-1").split(","))
-    return ", ".join([*sorted(SENT), *(name for name in names if _CLIENTS_OWN.fullmatch(name))]).encode()
+    return ", ".join(filter(_NAME.fullmatch, names)).encode()
 
 
 def _value(scope: Scope, wanted: bytes) -> bytes:
