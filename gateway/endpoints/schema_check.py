@@ -24,11 +24,12 @@ of a second, in which the gateway serves nobody else."""
 _TOKEN = re.compile(
     r"""\\u\{(?P<point>[0-9A-Fa-f]{1,6})\} | \\u(?P<unit>[0-9A-Fa-f]{4}) | \\x(?P<byte>[0-9A-Fa-f]{2})
     | (?P<property>\\[pP]\{[\w=]{1,64}\}) | (?P<control>\\c[A-Za-z]) | \\k<(?P<again>\w+)>
-    | (?P<class>-?\\[dDsSwW]-?) | (?P<escape>\\.)
-    | (?P<group>\(\?<(?=[A-Za-z_])) | (?P<flags>\(\?[aiLmsux-]+[:)]) | (?P<far>[^\x00-\x7f])""",
+    | (?P<class>-?\\[dDsSwW]-?) | (?P<one>\\(?![aAbBfnrtvZ])[A-Za-z] | [^\x00-\x7f]) | (?P<escape>\\.)
+    | (?P<group>\(\?<(?=[A-Za-z_])) | (?P<behind>\(\?<(?=[=!])) | (?P<flags>\(\?[A-Za-z-]+(?::|(?=\))))""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-"""What ECMAScript, whose expressions JSON schemas hold, and Python spell differently."""
+"""What ECMAScript, whose expressions JSON schemas hold, and Python spell differently; and flags, which most others
+know."""
 _Kind = Literal["schema", "schemas", "data"]
 """What a part of a schema is: one itself, several by names of anybody's choice, or none, whatever it looks like."""
 _KINDS: dict[str, _Kind] = {
@@ -142,14 +143,14 @@ def _is_expression(pattern: str) -> bool:
 
 def _as_python(token: re.Match[str]) -> str:
     """The same shape in Python's spelling. Only the shape is judged, so every far letter may be one near one: Python
-    takes milliseconds for each range of them."""
+    takes milliseconds for each range of them. And a look back may be one ahead, as Python's has a fixed width."""
     found = token.lastgroup or ""
     match found:
         case "class":
             return token[0].replace("-", r"\-")  # beside a class it is itself, and to Python half a range
         case "point" | "unit" | "byte":
             return f"\\x{min(int(token[found], 16), 0x7F):02x}"
-        case "far":
+        case "one":
             return r"\x7f"
         case "property":
             return r"\w"
@@ -159,8 +160,10 @@ def _as_python(token: re.Match[str]) -> str:
             return f"(?P={token[found]})"
         case "group":
             return "(?P<"
+        case "behind":
+            return "(?"
         case "flags":
-            raise re.error("Flags are Python's own.")
+            return "(?:"
         case _:
             return token[0]
 

@@ -81,3 +81,36 @@ def test_data_is_no_schema_whatever_it_looks_like(keyword: str) -> None:
 @pytest.mark.parametrize("reference", ["other.json", "other.json#", "http:", ""])
 def test_a_reference_to_another_document_is_refused(reference: str) -> None:
     refuse({"properties": {"a": {"$ref": reference}}})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?i)^a+$",  # pydantic's, Go's, Rust's and Java's
+        "(?ms).*(?P<n>a)",
+        "^(?i:a)b$",
+        "(?i-s:a)(?<=a+)b",
+        r"(?<!\s*)a",
+        r"\Aa\z",
+        r"https?\:\/\/\e\_[\c\h]",
+        r"^\[[^[]*[[]?[^\]]$",
+        r"^[a-zA-Z0-9@#%^&*()_+\-=[\]{}|;:,.<>?~`]*$",
+        r"^[\w.-]+\.(?<end>[^\x00-\x1f\u2028]{2,})\k<end>\p{Lu}[\u{1F600}-\u{1F64F}é-ü]$",
+    ],
+)
+def test_an_expression_may_be_any_that_ecmascript_takes_and_have_flags(pattern: str) -> None:
+    check({"pattern": pattern})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", "a)", "[a", "*a", "a{2,1}", "(?i", "(?<n>a", "[z-a]", "\\", "(" * 499 + ")" * 499, f"a{{{10**20}}}"],
+    ids=lambda pattern: pattern[:8],
+)
+def test_what_is_no_expression_or_too_much_of_one_is_refused(pattern: str) -> None:
+    refuse({"pattern": pattern})
+
+
+def test_a_schema_with_half_of_a_character_is_refused() -> None:
+    with pytest.raises(InvalidSchema, match="cannot be read"):
+        SchemaChecks().check(msgspec.Raw(b'{"title": "\\ud800"}'), "tools")

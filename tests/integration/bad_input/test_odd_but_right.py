@@ -39,6 +39,7 @@ GOOD: dict[str, Any] = {
     "a_schema_that_recurs": with_schema({"properties": {"next": {"$ref": "#"}}}),
     "a_pattern_that_python_wonders_about": with_schema({"pattern": "^[[a]+$"}),
     "a_pattern_of_ecmascript": with_schema({"pattern": r"^\p{L}+(?<year>\d{4})\k<year>[\u0000-\uffff]$"}),
+    "a_pattern_with_flags": with_schema({"pattern": "(?i)^[\u0000-\U0010fffe]+(?-i:x)$"}),
     "a_dash_beside_a_class_of_letters": with_schema({"pattern": r"^[\w-.]+@[\w-]+\.[+-\d]{2,4}\d-\w-?$"}),
     "a_reference_as_addresses_spell_it": with_schema(
         {"$ref": "#/$defs/Map%3Cstring%2C%20a~1b%3E", "$defs": {"Map<string, a/b>": {"type": "object"}}}
