@@ -88,7 +88,8 @@ class JsonSchema(msgspec.Struct):
 class ResponseFormat(msgspec.Struct):
     """The form of the answer."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: str
+    """``text``, ``json_object``, ``json_schema``, or what else its engine knows, such as vLLM's ``structural_tag``."""
     json_schema: JsonSchema | None = None
 
 

@@ -12,6 +12,7 @@ from gateway.endpoints.completions import Completions
 
 BOUND: list[dict[str, Any]] = [
     {"response_format": {"type": "json_object"}},
+    {"response_format": {"type": "structural_tag"}},
     {"structured_outputs": {"json": {"type": "object"}}},
     {"guided_json": {"type": "object"}},
     {"guided_regex": "a+"},

@@ -32,6 +32,9 @@ GOOD: dict[str, Any] = {
     "nulls_where_a_field_may_be_absent": good(n=None, max_tokens=None, temperature=None, stream=None, tools=None),
     "nulls_where_a_part_has_no_address": with_part(type="text", image_url=None, video_url=None, audio_url=None),
     "null_where_an_answer_has_no_schema": good(response_format={"type": "json_object", "json_schema": None}),
+    "a_form_of_answers_that_only_some_engines_know": good(
+        response_format={"type": "structural_tag", "structures": [], "triggers": ["<f="]}
+    ),
     "null_where_a_tool_is_no_function": good(tools=[{"type": "custom", "function": None, "custom": {"name": "f"}}]),
     "numbers_for_a_template": good(chat_template_kwargs={"thinking_budget": 512, "share": 0.5, "thinking": None}),
     "numbers_at_their_bounds": good(n=1, temperature=2, top_p=0, seed=2**63 - 1, top_k=-1, presence_penalty=-2),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.bad_input.rows import CANARY, MISSING, Row, bad, bad_field, deep, good, with_field, with_schema
+from tests.integration.bad_input.rows import MISSING, Row, bad, bad_field, deep, good, with_field, with_schema
 from tests.raw_http import post
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ ROWS = [
         PARAMETERS,
     ),
     *bad_field("response_format", "json_object", []),
-    bad("an_unknown_response_format_is_refused", good(response_format={"type": CANARY}), "response_format.type"),
+    bad("a_response_format_without_type_is_refused", good(response_format={}), "response_format.type", MISSING),
+    bad("a_response_format_of_a_number_is_refused", good(response_format={"type": 1}), "response_format.type"),
     bad(
         "json_schema_without_schema_is_refused",
         good(response_format={"type": "json_schema", "json_schema": {"name": "n"}}),
