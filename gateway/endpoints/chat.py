@@ -50,7 +50,7 @@ class ChatCompletions:
     def parse(self, body: bytes, path: str) -> Asked:
         """See :class:`gateway.endpoints.endpoint.Endpoint`."""
         rewritten = _with_messages(body) if path == FASTCHAT_PATH else None
-        request = _reader.read(body if rewritten is None else rewritten)
+        request, whole = _reader.read(body if rewritten is None else rewritten)
         _check_together(request)
         return Asked(
             model=named(request.model),
@@ -61,7 +61,7 @@ class ChatCompletions:
             images=_images(request),
             tags=tags(request.metadata),
             plain=_is_plain(request),
-            body=rewritten,
+            body=whole or rewritten,
         )
 
 

@@ -61,7 +61,7 @@ class Completions:
 
     def parse(self, body: bytes, path: str) -> Asked:
         """See :class:`gateway.endpoints.endpoint.Endpoint`."""
-        request = _reader.read(body)
+        request, whole = _reader.read(body)
         prompts = count(request.prompt, "prompt")
         _check_together(request, prompts)
         return Asked(
@@ -73,6 +73,7 @@ class Completions:
             max_tokens=request.max_tokens,
             tags=tags(request.metadata),
             plain=_is_plain(request, prompts),
+            body=whole,
         )
 
 

@@ -54,9 +54,9 @@ class Embeddings:
 
     def parse(self, body: bytes, path: str) -> Asked:
         """See :class:`gateway.endpoints.endpoint.Endpoint`."""
-        request = _reader.read(body)
+        request, whole = _reader.read(body)
         count(request.input, "input", empty=False)
-        return Asked(model=_engine(path) if path.startswith(ENGINES) else named(request.model))
+        return Asked(model=_engine(path) if path.startswith(ENGINES) else named(request.model), body=whole)
 
 
 def _engine(path: str) -> str:

@@ -29,6 +29,9 @@ REFUSED_FIELDS = (
 )
 """Fields that would steer routing or run code somewhere: refused, not dropped, as silence would mislead."""
 
+_WHOLE = re.compile(rb"(-?[0-9]+)\.0+")
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _ENUM = re.compile(r"Invalid enum value .*", re.DOTALL)
 _MALFORMED = "JSON is malformed: "
@@ -45,13 +48,18 @@ class BodyReader(Generic[S]):
             msgspec.defstruct(schema.__name__, refused, bases=(schema,), kw_only=True)
         )
 
-    def read(self, body: bytes) -> S:
-        """The struct, each field checked by itself. Raises :class:`wire.errors.InvalidRequest`."""
+    def read(self, body: bytes) -> tuple[S, bytes | None]:
+        """The struct, each field checked by itself, and what nodes get, if not these bytes.
+
+        Raises :class:`wire.errors.InvalidRequest`.
+        """
         try:
             if not body.isascii():
                 body.decode()  # msgspec does not look into fields that it skips, and some provider would choke on them
             request = self._decoder.decode(body)
         except msgspec.ValidationError as error:
+            if (whole := _with_integers(body)) is not None:
+                return self.read(whole)[0], whole
             raise invalid(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise not_json(_why(body, error)) from None
@@ -60,7 +68,18 @@ class BodyReader(Generic[S]):
         for name in REFUSED_FIELDS:
             if getattr(request, name) is not UNSET:
                 raise InvalidRequest(f"{name} cannot be set by a request.", param=name, code="unsupported_parameter")
-        return request
+        return request, None
+
+
+def _with_integers(body: bytes) -> bytes | None:
+    """The body with 5 where a field is 5.0: to JSON Schema it is an integer, and some programs know no other numbers.
+    None if there is none."""
+    try:
+        fields = _fields.decode(body) if b".0" in body else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # whatever is at fault beside
+    whole = {name: msgspec.Raw(found[1]) for name, value in fields.items() if (found := _WHOLE.fullmatch(value))}
+    return _encoder.encode(fields | whole) if whole else None
 
 
 def invalid(message: str, *, within: str = "") -> InvalidRequest:

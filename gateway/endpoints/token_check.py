@@ -59,7 +59,7 @@ _encoder = msgspec.json.Encoder()
 
 def read(body: bytes) -> list[PromptToCheck]:
     """What is asked. Raises :class:`wire.errors.InvalidRequest` with ``param`` where one field is at fault."""
-    return _reader.read(body).prompts
+    return _reader.read(body)[0].prompts
 
 
 def checked(asked: PromptToCheck, *, tokens: int | None, context_length: int | None) -> CheckedPrompt:

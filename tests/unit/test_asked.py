@@ -10,7 +10,7 @@ import pytest
 from gateway.endpoints.chat import FASTCHAT_PATH, ChatCompletions
 from gateway.endpoints.completions import Completions
 from gateway.endpoints.embeddings import Embeddings
-from gateway.endpoints.endpoint import Asked
+from gateway.endpoints.endpoint import Asked, Endpoint
 from wire.errors import InvalidRequest
 
 ALL: dict[str, Any] = {
@@ -64,6 +64,46 @@ def test_what_is_no_json_is_told_as_such_at_fastchats_address_too(body: bytes) -
     with pytest.raises(InvalidRequest) as refused:
         ChatCompletions().parse(body, FASTCHAT_PATH)
     assert refused.value.own_code == "invalid_json"
+
+
+SAYS = [{"role": "user", "content": "1.0"}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "fields", "passed"),
+    [
+        (ChatCompletions(), "/v1/chat/completions", {"n": 2.0, "messages": SAYS}, {"n": 2, "messages": SAYS}),
+        (ChatCompletions(), FASTCHAT_PATH, {"seed": -3.0, "messages": "1.0"}, {"seed": -3, "messages": SAYS}),
+        (Completions(), "/v1/completions", {"best_of": 2.0, "prompt": [1]}, {"best_of": 2, "prompt": [1]}),
+        (Embeddings(), "/v1/embeddings", {"dimensions": 2.0, "input": "Hi"}, {"dimensions": 2, "input": "Hi"}),
+    ],
+    ids=["chat", "fastchat", "text", "input"],
+)
+def test_a_whole_number_may_be_written_with_a_point_and_nodes_get_it_without(
+    endpoint: Endpoint, path: str, fields: dict[str, Any], passed: dict[str, Any]
+) -> None:
+    """Programs whose only numbers are floats write it so, and some providers do not read it."""
+    asked = endpoint.parse(json.dumps(fields).encode(), path)
+    assert json.dumps(json.loads(asked.body or b"")) == json.dumps(passed)
+    assert (asked.n, asked.answers) == (passed.get("n"), passed.get("best_of"))
+
+
+def test_only_a_body_that_could_not_be_read_is_written_anew() -> None:
+    assert chat({"temperature": 1.0, "messages": SAYS}).body is None
+
+
+@pytest.mark.parametrize("number", ["2.5", '"2.0"', "0.0", "1e0", "2147483648.0", "1" * 400 + ".0", "[1.0]", "02.0"])
+def test_what_is_no_number_of_answers_stays_none(number: str) -> None:
+    with pytest.raises(InvalidRequest):
+        ChatCompletions().parse(
+            f'{{"n": {number}, "messages": [{{"role": "user", "content": "Hi"}}]}}'.encode(), "/v1/chat/completions"
+        )
+
+
+@pytest.mark.parametrize("body", [b"[1.0]", b'{"n": 1.0, "messages": 5, ', b'{"n": 1.0, "a": "\xff"}', b'{"n": 1.0}'])
+def test_what_is_wrong_beside_such_a_number_is_told(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        ChatCompletions().parse(body, "/v1/chat/completions")
 
 
 def test_a_text() -> None:

@@ -38,6 +38,7 @@ GOOD: dict[str, Any] = {
     "null_where_a_tool_is_no_function": good(tools=[{"type": "custom", "function": None, "custom": {"name": "f"}}]),
     "numbers_for_a_template": good(chat_template_kwargs={"thinking_budget": 512, "share": 0.5, "thinking": None}),
     "numbers_at_their_bounds": good(n=1, temperature=2, top_p=0, seed=2**63 - 1, top_k=-1, presence_penalty=-2),
+    "whole_numbers_with_a_point": good(n=1.0, max_tokens=5.0),
     "line_breaks_in_the_user": good(user="a\r\nb\x1b[31m\u2028"),
     "a_schema_that_recurs": with_schema({"properties": {"next": {"$ref": "#"}}}),
     "a_pattern_that_python_wonders_about": with_schema({"pattern": "^[[a]+$"}),
