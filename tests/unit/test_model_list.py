@@ -39,6 +39,21 @@ def test_what_is_declared_is_shown_and_who_owns_it() -> None:
     assert (other.owned_by, other.workernode.description) == ("workernode", None)
 
 
+def test_what_a_models_nodes_say_is_shown() -> None:
+    ready = msgspec.structs.replace(heartbeat("node-2"), slots=3, busy=2, service_ms=1234, context_length=512)
+    models = Models([], 0.0, 0)
+    models.heard(ready, 0.0, 7)
+    models.heard(heartbeat(state="misconfigured", sentence="Its key is wrong."), 0.0, 8)
+    found = shown("m", models, names())
+    state = {"state": "ready", "nodes": 2, "ready_nodes": 1, "slots": 3, "busy": 2, "service_ms": 1234.0}
+    more = {"context_length": 512, "endpoints": sorted(ready.endpoints), "aliases": ["alias", "hidden"]}
+    assert found.created == 7
+    assert found.workernode.model_dump(exclude_none=True) == state | more
+    models.heard(msgspec.structs.replace(ready, state="stopped"), 1.0, 9)
+    found = shown("m", models, names())
+    assert (found.workernode.state, found.workernode.sentence) == ("misconfigured", "Its key is wrong.")
+
+
 @pytest.mark.parametrize(
     ("nodes_length", "declared", "length"),
     [(100, 200, 100), (200, 100, 100), (None, 100, 100), (100, None, 100), (None, None, None)],
