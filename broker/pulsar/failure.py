@@ -72,7 +72,14 @@ _UNAVAILABLE = {
     Result.Interrupted: "the call was interrupted",
 }
 
-_SAYS_MORE = {Result.ConnectError, Result.LookupError, Result.ProducerBusy, Result.UnknownError}
+_SAYS_MORE = {
+    Result.BrokerMetadataError,
+    Result.BrokerPersistenceError,
+    Result.ConnectError,
+    Result.LookupError,
+    Result.ProducerBusy,
+    Result.UnknownError,
+}
 """Of these the message tells why: an address that leads nowhere from here, a limit, a policy of the namespace."""
 
 _MISSING = {Result.TopicNotFound, Result.SubscriptionNotFound}
@@ -127,7 +134,7 @@ def explain(failure: PulsarFailure, doing: str) -> BrokerError:
         detail = f" ({failure.message})" if result in _SAYS_MORE and failure.message else ""
         return BrokerUnavailable(f"{doing} failed: {_UNAVAILABLE[result]}{detail}.")
     kind = TopicMissing if result in _MISSING else BrokerError
-    return kind(f"{doing} failed: {failure.message or result.name}.")
+    return kind(f"{doing} failed: {(failure.message or result.name).rstrip('.')}.")
 
 
 def explain_send(result: Result, topic: str) -> BrokerError:

@@ -64,7 +64,7 @@ _RESULTS = {
     8: Result.ProducerBlockedQuotaExceededException,
     9: Result.ChecksumError,
     11: Result.TopicNotFound,
-    13: Result.SubscriptionNotFound,
+    12: Result.SubscriptionNotFound,
     14: Result.TooManyLookupRequestException,
     15: Result.TopicTerminated,
     16: Result.ProducerBusy,

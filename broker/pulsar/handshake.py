@@ -37,7 +37,7 @@ async def fault(address: Address, channels: Channels, timeout_s: float) -> str |
         except PulsarFailure as failure:
             if failure.result in FORBIDDEN:
                 raise
-            why = "the broker answered with an error"
+            why = f"it answers with an error ({failure.message or failure.result.name})"
         else:
             await channel.aclose()
             return None

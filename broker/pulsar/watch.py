@@ -94,7 +94,7 @@ class Watch:
             try:
                 await self._look()
             except PulsarFailure as failure:
-                self._lose()
+                self._lose(failure.message or failure.result.name)
                 self._tell_refusal(failure)
             except Exception:
                 # Without the watch nothing would ever come back.
@@ -110,11 +110,11 @@ class Watch:
         answers = await broker.channels.check()
         if not any(answers):
             timeout_s = broker.limits.ping_timeout_s
-            if await handshake.fault(broker.address, broker.channels, timeout_s) is not None:
-                self._lose()
+            if (fault := await handshake.fault(broker.address, broker.channels, timeout_s)) is not None:
+                self._lose(fault)
                 return
         if self._nobody():
-            self._lose()
+            self._lose("it answers, and no topic can be used")
         else:
             self._find()
         if broker.library is not None:
@@ -132,9 +132,9 @@ class Watch:
         self._nobody_since = self._nobody_since or now
         return now - self._nobody_since >= _NOBODY_S
 
-    def _lose(self) -> None:
+    def _lose(self, why: str) -> None:
         if self._broker.connected:
-            about = fields("broker_lost", address=self._broker.address)
+            about = fields("broker_lost", address=self._broker.address, why=why)
             log.warning("The connection to the broker is lost.", extra=about)
         self._broker.lose()
         for member in self._broker.members:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker.interface import BrokerUnavailable, Kind, TopicMissing
+from broker.interface import BrokerError, BrokerUnavailable, Kind, TopicMissing
 from broker.pulsar import PulsarBroker, patience, watch
 from broker.pulsar.channels import Channels, Route
 from broker.pulsar.connection import Traffic
@@ -144,6 +144,16 @@ async def test_what_is_no_broker_is_said_to_be_none(peer: PulsarPeer, nonsense: 
             await channels.greet(Route("127.0.0.1", peer.port), 2.0)
 
 
+async def test_why_the_broker_lets_nobody_in_is_told_in_its_words(peer: PulsarPeer) -> None:
+    """As where it has no room for a further connection: it says so to whoever comes, asked or not."""
+    words = number(1, 2**64 - 1) + number(2, 22) + text(3, b"Reached the maximum number of connections")
+    peer.answers[Command.CONNECT] = lambda visitor, _: visitor.tell(Command.ERROR, words)
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    with pytest.raises(BrokerUnavailable, match="Reached the maximum number of connections"):
+        await broker.connect()
+    await broker.aclose()
+
+
 async def test_a_silent_channel_is_ended_and_another_one_opened(peer: PulsarPeer) -> None:
     async with opened(peer.url) as channels:
         channel = await channels.channel(KEPT, gathers=False)
@@ -181,7 +191,12 @@ async def test_a_broker_that_reads_no_more_from_a_channel_is_given_time(peer: Pu
 
 @pytest.mark.parametrize(
     ("code", "message"),
-    [(16, "Topic reached max producers limit"), (0, "Policies are not there"), (12, "Subscription does not exist")],
+    [
+        (16, "Topic reached max producers limit"),
+        (0, "Policies are not there"),
+        (1, "Encryption is required"),
+        (13, "Consumer not found"),
+    ],
 )
 async def test_why_the_broker_opens_nothing_is_told_in_its_words(peer: PulsarPeer, code: int, message: str) -> None:
     peer.answers[Command.PRODUCER] = lambda visitor, asked: visitor.tell(
@@ -193,7 +208,17 @@ async def test_why_the_broker_opens_nothing_is_told_in_its_words(peer: PulsarPee
     await broker.aclose()
 
 
-@pytest.mark.parametrize(("code", "message"), [(11, "Namespace not found"), (13, "Subscription does not exist")])
+async def test_a_refusal_is_one_sentence(peer: PulsarPeer) -> None:
+    peer.answers[Command.PRODUCER] = lambda visitor, asked: visitor.tell(
+        Command.ERROR, number(1, asked.number(3)) + number(2, 22) + text(3, b"Exceed maximum number of topics.")
+    )
+    broker = PulsarBroker(peer.url, limits=LIMITS)
+    with pytest.raises(BrokerError, match=r"[^.]\.$"):
+        await broker.producer(KEPT)
+    await broker.aclose()
+
+
+@pytest.mark.parametrize(("code", "message"), [(11, "Namespace not found"), (12, "Subscription does not exist")])
 async def test_what_the_broker_does_not_make_is_told_as_such(peer: PulsarPeer, code: int, message: str) -> None:
     """As where a namespace is missing, or allowAutoTopicCreation or allowAutoSubscriptionCreation is off."""
     peer.answers[Command.SUBSCRIBE] = lambda visitor, asked: visitor.tell(

@@ -187,6 +187,20 @@ async def test_why_the_broker_refuses_is_told_once(
     await until(lambda: broker.connected)
 
 
+async def test_why_the_connection_is_lost_is_told(
+    peer: PulsarPeer, broker: PulsarBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await broker.producer(A)
+    peer.answers[Command.CONNECT] = lambda visitor, _: visitor.tell(
+        Command.ERROR, number(2, 22) + text(3, b"Reached the maximum number of connections")
+    )
+    for visitor in peer.visitors:
+        visitor.hang_up()
+    await until(lambda: not broker.connected)
+    (lost,) = [record for record in caplog.records if record.message == "The connection to the broker is lost."]
+    assert "Reached the maximum number of connections" in vars(lost)["fields"]["why"]
+
+
 async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
     opened = peer.answers.pop(Command.PRODUCER)
     broker = PulsarBroker(peer.url, limits=LIMITS)
