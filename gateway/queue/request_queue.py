@@ -38,6 +38,8 @@ class RequestQueue:
         self._topics = topics
         self._wait = wait
         self._producers: dict[str, asyncio.Task[Producer]] = {}
+        self._told: dict[str, str] = {}
+        """Why a model's topic takes nothing, as it was told last."""
 
     def prepare(self, model: str) -> asyncio.Task[Producer]:
         """Make the model's topic and subscription and open a producer, in the background."""
@@ -87,6 +89,7 @@ class RequestQueue:
 
     async def close(self, model: str) -> None:
         """Leave the topic of a model that is not known any more."""
+        self._told.pop(model, None)
         task = self._producers.pop(model, None)
         if task is not None and task.done() and not task.cancelled() and task.exception() is None:
             await task.result().aclose()
@@ -105,9 +108,30 @@ class RequestQueue:
         else:
             async with asyncio.timeout(OPEN_WITHIN_S):
                 producer = await asyncio.shield(opening)
-        await producer.send(codec.encode(request))
+        try:
+            await producer.send(codec.encode(request))
+        except (PayloadTooLarge, SendRejected):
+            raise  # nothing is wrong with the topic
+        except BrokerError as error:
+            self._tell(request.model, error)
+            raise
+        if self._told:
+            self._told.pop(request.model, None)
 
     async def _open(self, model: str) -> Producer:
+        try:
+            return await self._opened(model)
+        except BrokerError as error:
+            self._tell(model, error)
+            raise
+
+    def _tell(self, model: str, error: BrokerError) -> None:
+        """Say each reason once: clients hear no more than that the queue cannot be reached."""
+        if self._broker.connected and self._told.get(model) != str(error):
+            self._told[model] = str(error)
+            log.warning("A model's queue takes no requests.", action="queue_refuses", model=model, why=str(error))
+
+    async def _opened(self, model: str) -> Producer:
         topic = self._topics.requests(model)
 
         def say(why: str) -> None:

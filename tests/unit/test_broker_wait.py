@@ -275,3 +275,33 @@ async def test_a_topic_that_is_not_opened_in_time_is_a_503(monkeypatch: pytest.M
         await desk.queue.prepare(MODEL)
         await desk.publishing(2)
         assert await desk.published(1) == ["req_2"]
+
+
+async def test_an_operator_reads_once_why_a_queue_takes_no_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """Its clients hear no more than that it cannot be reached, whatever a policy or a permission says."""
+    async with opened(Desk(wait_s=0.0)) as desk:
+        await desk.queue.close(MODEL)
+        desk.broker.unopened = [BrokerError("It has a quota."), BrokerError("It has a quota.")]
+        for _ in range(2):
+            with pytest.raises(NotPublished):
+                await desk.publishing(1)
+        assert caplog.text.count('why="It has a quota."') == 1
+        # The same of one that was opened; and anew after it took some.
+        for times in (1, 2):
+            await desk.publishing(2)
+            desk.broker.failures = [BrokerError("It is terminated."), BrokerError("It is terminated.")]
+            for _ in range(2):
+                with pytest.raises(NotPublished):
+                    await desk.publishing(3)
+            assert caplog.text.count('why="It is terminated."') == times
+
+
+async def test_what_is_no_fault_of_the_queue_is_not_told_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(Desk(SendRejected("Too many."), PayloadTooLarge("No."), wait_s=0.0)) as desk:
+        for error in (Overloaded, BodyTooLarge):
+            with pytest.raises(error):
+                await desk.publishing(1)
+        desk.server.set_available(False)
+        with pytest.raises(NotPublished):
+            await desk.publishing(1)
+        assert "queue_refuses" not in caplog.text
