@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from broker.interface import BrokerError
 from process.identity import now_ms
+from process.logging import Log
 from wire import codec
 from wire.piece import Echo
 from workernode.uplink import GATEWAY_LOST_S, Uplink
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from broker.interface import Broker, Producer
     from wire.control import Acked
     from wire.topics import Topics
+
+log = Log("node")
 
 SUSPECT_LOST_S = 1.0
 """:data:`workernode.uplink.GATEWAY_LOST_S` for a gateway that was found gone before: its backlog shall not cost every
@@ -40,6 +44,7 @@ class Uplinks:
         self._opening: dict[str, asyncio.Task[Uplink]] = {}
         self._dropped: list[Uplink] = []  # closed once no attempt has them
         self._suspects: dict[str, bool] = {}  # gateways that were found gone, the latest last
+        self._unreached: dict[str, str] = {}  # why gateways cannot be spoken to, as it was told last
         self._echo_producer: Producer | None = None
         self._latest_line = 0
 
@@ -101,9 +106,14 @@ class Uplinks:
             await self._echo_producer.aclose()
 
     async def _open(self, gateway: str) -> Uplink:
-        if self._echo_producer is None:
-            self._echo_producer = await self._broker.producer(self._topics.control(self._node))
-        producer = await self._broker.producer(self._topics.link(gateway))
+        try:
+            if self._echo_producer is None:
+                self._echo_producer = await self._broker.producer(self._topics.control(self._node))
+            producer = await self._broker.producer(self._topics.link(gateway))
+        except BrokerError as error:
+            self._tell(gateway, str(error))
+            raise
+        self._unreached.pop(gateway, None)
         if (old := self._links.get(gateway)) is not None:
             self._drop(gateway, old)
         lost_after_s = SUSPECT_LOST_S if self._suspects.pop(gateway, False) else GATEWAY_LOST_S
@@ -113,6 +123,14 @@ class Uplinks:
             if dropped.gateway == gateway:
                 dropped.pass_on(link)
         return link
+
+    def _tell(self, gateway: str, why: str) -> None:
+        """Say each reason once: its requests go back to the queue, and come again."""
+        if self._unreached.get(gateway) != why:
+            while len(self._unreached) >= SUSPECTS_MAX:
+                del self._unreached[next(iter(self._unreached))]
+            self._unreached[gateway] = why
+            log.warning("A gateway cannot be spoken to.", action="gateway_unreached", gateway=gateway, why=why)
 
     def _is_over(self, link: Uplink) -> bool:
         """Whether a dropped line has nothing more to say, for itself or for one that attempts still have."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
+from broker.interface import BrokerError
 from broker.memory import MemoryBroker
+from tests.passing_broker import PassingBroker
 from tests.waiting import until
 from wire import codec
 from wire.control import Acked
@@ -15,6 +18,9 @@ from wire.topics import Topics
 from workernode import uplink
 from workernode.uplink import Uplink
 from workernode.uplinks import Uplinks
+
+if TYPE_CHECKING:
+    from broker.interface import Producer
 
 FRAME = Alive(attempt_id="att_1", holding=True)
 LAST = [Settled(attempt_id=f"att_{n}", request_id=f"req_{n}", abandoned=True) for n in range(3)]
@@ -140,6 +146,36 @@ async def test_what_a_gateway_was_not_told_goes_on_its_next_line() -> None:
     assert fresh._sender.idle
     await uplinks.close_idle()
     assert not uplinks._dropped
+    await uplinks.aclose()
+
+
+class ClosedLinks(PassingBroker):
+    """Opens no producer while it has a reason."""
+
+    why = ""
+
+    async def producer(self, topic: str, *, gather_ms: int = 0) -> Producer:
+        if self.why:
+            raise BrokerError(self.why)
+        return await super().producer(topic, gather_ms=gather_ms)
+
+
+async def test_why_a_gateway_cannot_be_spoken_to_is_told_once_and_anew_after_it_could(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its requests go round between queue and node meanwhile, and end with no more than that they were not answered."""
+    broker = ClosedLinks(MemoryBroker())
+    uplinks = Uplinks(broker, Topics(), "node-1")
+    for times in (1, 2):
+        broker.why = "Its topic takes no further producer."
+        for gateway in ("gateway-1", "gateway-2", "gateway-1", "gateway-2"):
+            with pytest.raises(BrokerError):
+                await uplinks.open(gateway)
+        assert caplog.text.count(broker.why) == 2 * times
+        broker.why = ""
+        for gateway in ("gateway-1", "gateway-2"):
+            link = await uplinks.open(gateway)
+            link.lost = True
     await uplinks.aclose()
 
 
