@@ -103,7 +103,8 @@ class PulsarBroker:
         self._ensured[topic].add(subscription)
 
     def doubt(self, topic: str) -> None:
-        """A producer of it was closed. It may have been deleted, and its subscriptions with it."""
+        """A producer of it was closed, by the broker or by us: it may have been deleted, or be from now on without our
+        hearing of it, and its subscriptions with it."""
         self._sure.difference_update([(topic, subscription) for subscription in self._ensured.get(topic, ())])
 
     async def ensure_again(self, topic: str) -> None:

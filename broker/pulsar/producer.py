@@ -135,6 +135,7 @@ class PulsarProducer:
             return
         self._closed = True
         self._broker.members.discard(self)
+        self._broker.doubt(self.topic)
         self._send_batch()
         try:
             if self._inner is not None:

@@ -143,6 +143,17 @@ async def test_subscriptions_of_a_topic_that_was_closed_are_made_anew_before_any
     await producer.send(b"for somebody")
 
 
+async def test_subscriptions_of_a_topic_that_nobody_published_to_meanwhile_are_made_anew(
+    peer: PulsarPeer, broker: PulsarBroker
+) -> None:
+    """Who does not publish to it does not hear that it is deleted."""
+    for times in (1, 2):
+        await broker.ensure(A, "workers")
+        producer = await broker.producer(A)
+        assert len(peer.all_said(Command.SUBSCRIBE)) == times
+        await producer.aclose()
+
+
 async def test_who_may_only_publish_any_more_goes_on_publishing(peer: PulsarPeer, broker: PulsarBroker) -> None:
     await broker.ensure(A, "workers")
     producer = await broker.producer(A)
