@@ -112,6 +112,19 @@ TRY_AGAIN = frozenset(
 )
 """Results that a broker gives while it starts or moves a topic, and not when it means no."""
 
+MEANS_NO = frozenset(
+    {
+        *FORBIDDEN,
+        Result.InvalidTopicName,
+        Result.NotAllowedError,
+        Result.ProducerBlockedQuotaExceededError,
+        Result.ProducerBlockedQuotaExceededException,
+        Result.TopicNotFound,
+        Result.TopicTerminated,
+    }
+)
+"""Results that a broker gives for as long as nobody changes what it may do."""
+
 SILENCE = frozenset({Result.Timeout, Result.ConnectError, Result.NotConnected, Result.ReadError, Result.AlreadyClosed})
 """Results that stand for no answer of a broker."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.log_fields import fields
 from broker.pulsar import handshake
-from broker.pulsar.failure import PulsarFailure
+from broker.pulsar.failure import MEANS_NO, PulsarFailure
 from broker.pulsar.producer import PulsarProducer
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ class Watch:
         try:
             await member.join()
         except PulsarFailure as failure:
+            if failure.result in MEANS_NO and isinstance(member, PulsarProducer):
+                member.give_up()  # whoever waits could as well wait for nothing
             if self._told.get(member) != failure.result:
                 self._told[member] = failure.result
                 about = fields("join_waits", topic=member.topic, why=failure)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from broker.interface import BrokerUnavailable, Kind
+from broker.interface import BrokerUnavailable, Kind, SendUnknown
 from broker.pulsar import PulsarBroker, PulsarLimits
 from broker.pulsar.frames import Command, Fields, number, text
 from tests.waiting import until
@@ -180,6 +181,33 @@ async def test_why_a_topic_cannot_be_joined_is_told_once_and_anew_after_it_was(
         assert [record.message for record in caplog.records].count("A topic cannot be joined anew yet.") == times
         peer.answers[Command.SUBSCRIBE] = joins
         await until(lambda: consumer.connected)
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param(7, id="quota"), pytest.param(11, id="deleted"), pytest.param(15, id="terminated")]
+)
+async def test_a_send_does_not_wait_for_a_topic_that_takes_nothing(peer: PulsarPeer, code: int) -> None:
+    broker = PulsarBroker(peer.url, limits=replace(LIMITS, send_timeout_ms=60_000))
+    producer, _ = await broker.producer(A), await broker.producer(B)
+    joins, receipt = peer.answers[Command.PRODUCER], peer.answers.pop(Command.SEND)
+    written = asyncio.ensure_future(producer.send(b"perhaps it has this one"))
+    await until(lambda: peer.all_said(Command.SEND))
+    peer.answers[Command.PRODUCER] = lambda visitor, asked: visitor.tell(
+        Command.ERROR, number(1, asked.number(3)) + number(2, code) + text(3, b"no")
+    )
+    _close(peer, Command.PRODUCER, Command.CLOSE_PRODUCER, 2, A)
+    await until(lambda: not producer.connected)
+    async with asyncio.timeout(10):
+        with pytest.raises(BrokerUnavailable) as refused:
+            await producer.send(b"not written")
+        assert not isinstance(refused.value, SendUnknown)
+        with pytest.raises(SendUnknown):
+            await written
+    assert broker.window.count == 0
+    peer.answers |= {Command.PRODUCER: joins, Command.SEND: receipt}
+    await until(lambda: producer.connected)
+    await producer.send(b"it takes some again")
+    await broker.aclose()
 
 
 async def test_why_the_broker_refuses_is_told_once(
