@@ -97,7 +97,7 @@ class PulsarBroker:
             return
         await self._reach()
         try:
-            await patiently(lambda: self._make_sure(topic, subscription), self.limits)
+            await patiently(lambda: self.make_sure(topic, subscription), self.limits)
         except PulsarFailure as failure:
             raise explain(failure, f"Making subscription {subscription!r} of {topic} at {self.address}") from None
         self._ensured[topic].add(subscription)
@@ -113,7 +113,7 @@ class PulsarBroker:
         for subscription in tuple(self._ensured.get(topic, ())):
             if (topic, subscription) not in self._sure:
                 try:
-                    await self._make_sure(topic, subscription)
+                    await self.make_sure(topic, subscription)
                 except PulsarFailure as failure:
                     # Who may only publish by now takes it for made, as at the beginning (broker.reaching.keep).
                     if failure.result not in FORBIDDEN:
@@ -182,12 +182,13 @@ class PulsarBroker:
         if self._watch is not None:
             self._watch.hurry()
 
-    async def _make_sure(self, topic: str, subscription: str) -> None:
-        """Join for a moment without a permit: the subscription comes to be, and nothing is taken."""
+    async def make_sure(self, topic: str, subscription: str, *, from_earliest: bool = True) -> None:
+        """Join for a moment without a permit: topic and subscription come to be, and nothing is taken. Raises
+        :class:`broker.pulsar.failure.PulsarFailure`."""
         channel = await self.channels.channel(topic, gathers=False)
         try:
             consumer = await channel.consume(
-                topic, subscription, Kind.SHARED, from_earliest=True, take=lambda _: None, on_lost=lambda: None
+                topic, subscription, Kind.SHARED, from_earliest=from_earliest, take=lambda _: None, on_lost=lambda: None
             )
         except PulsarFailure as failure:
             # Consumers of another kind are there, so the subscription is as well.

@@ -9,6 +9,7 @@ import _pulsar
 
 from broker.gather import Gather
 from broker.mailbox import Mailbox
+from broker.pulsar.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +83,16 @@ class PrefetchingConsumer:
         ``from_earliest`` matters where the subscription is missing. That a second join finds it missing means
         that the broker has lost it, and then everything that is left belongs to it.
         """
-        client = self._library.client
         old, self._inner = self._inner, None
         if old is not None:
             old.close_async(None)
+        # The library asks how many partitions a topic has, and a broker that parts the topics it makes then makes this
+        # one so: nobody who speaks to whole topics could use it.
+        broker = self._broker
+        await patiently(
+            lambda: broker.make_sure(self.topic, self._subscription, from_earliest=from_earliest), broker.limits
+        )
+        client = self._library.client
         inner = await client.open_consumer(
             self.topic, self._subscription, self._kind, queue=self._queue, from_earliest=from_earliest
         )

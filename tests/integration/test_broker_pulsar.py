@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 
 from broker.interface import BrokerUnavailable, Kind, SendRejected, SendUnknown
@@ -199,6 +200,24 @@ async def test_a_consumer_that_the_library_gave_up_is_joined_anew(pulsar_url: st
     # The others of this connection were left alone.
     assert library.client is client
     assert connection.connected
+    await connection.aclose()
+
+
+async def test_who_prefetches_makes_no_topic_of_partitions(pulsar_server: PulsarServer) -> None:
+    """The client library would have one made where a namespace parts its topics, and nobody else could use it."""
+    namespace = f"public/parted-{uuid.uuid4().hex[:12]}"
+    admin = f"{pulsar_server.admin_url}/admin/v2/namespaces/{namespace}"
+    policy = {"allowAutoTopicCreation": True, "topicType": "partitioned", "defaultNumPartitions": 2}
+    async with aiohttp.ClientSession() as session:
+        for call in (session.put(admin, json={}), session.post(f"{admin}/autoTopicCreation", json=policy)):
+            async with call as response:
+                assert response.status == 204, await response.text()
+    connection = PulsarBroker(pulsar_server.url)
+    ledger = await connection.consumer(
+        f"persistent://{namespace}/results", "ledger", Kind.FAILOVER, prefetch=10, from_earliest=True
+    )
+    await (await connection.producer(f"persistent://{namespace}/results")).send(b"event")
+    assert await take_all(ledger, 1) == [b"event"]
     await connection.aclose()
 
 
