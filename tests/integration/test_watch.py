@@ -240,6 +240,19 @@ async def test_why_the_connection_is_lost_is_told(
     assert "Reached the maximum number of connections" in vars(lost)["fields"]["why"]
 
 
+async def test_what_was_closed_is_never_brought_back(peer: PulsarPeer, broker: PulsarBroker) -> None:
+    """It would take a place at the broker again and again, for nobody."""
+    lasting = await broker.producer(B)
+    members = [
+        await broker.producer(A),
+        await broker.consumer(A, "workers", Kind.SHARED),
+        await broker.listen(A.replace("persistent", "non-persistent"), lambda _: None, waiting_max=1),
+    ]
+    for member in members:
+        await member.aclose()
+    assert broker.members == {lasting}
+
+
 async def test_what_is_opened_while_the_connection_is_closed_is_closed_too(peer: PulsarPeer) -> None:
     opened = peer.answers.pop(Command.PRODUCER)
     broker = PulsarBroker(peer.url, limits=LIMITS)
