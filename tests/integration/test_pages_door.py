@@ -338,6 +338,8 @@ async def test_the_database_away_is_a_sentence_and_health_tells_it(house: Counti
         response, html = await browser.get("/health")
         assert response.status == 200
         assert "The database cannot be read at the moment." in html
+        assert "<dd>not known</dd>" in html
+        assert "none yet" not in html
 
 
 async def test_an_open_stream_ends_with_management(house: CountingHouse) -> None:
