@@ -229,7 +229,7 @@ function summary({ started, first, usage, reason }) {
   const seconds = (since) => `${((since - started) / 1000).toFixed(2)} s`;
   const parts = [`Done in ${seconds(performance.now())}`];
   if (first) parts.push(`first text after ${seconds(first)}`);
-  if (usage) parts.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
+  if (usage) parts.push(`${usage.prompt_tokens} ${usage.prompt_tokens === 1 ? "token" : "tokens"} in, ${usage.completion_tokens} out`);
   const short = reason === "length" ? " The answer was cut off at its greatest length." : "";
   return `${parts.join(" · ")}.${short}`;
 }

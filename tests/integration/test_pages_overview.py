@@ -231,3 +231,16 @@ async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: 
     await until(known)
     for path in ("/", "/models", "/errors"):
         await text_of(house, path)
+
+
+async def test_one_of_something_is_told_as_one(house: CountingHouse, tmp_path: Path) -> None:
+    await house.end()
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[price]]\nmodel = "paid"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
+    await house.start(PRICES_FILE=str(prices))
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    one = Usage(prompt_tokens=1)
+    await house.publish(billed(1, model="paid", usage=one, time=now), billed(2, model="free", usage=one, time=now))
+    await house.settled()
+    assert "1 request has no price and is in no amount" in await text_of(house, "/usage")
+    assert (await text_of(house, "/models")).count("1 request 1 token") == 2
