@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from management.pages.site import Visit
 
 ROWS = 50
+NOW_MAX = 20
+"""Troubles of this moment that stand above the others."""
 OF_REQUESTS = ("request.failed", "request.dead", "request.expired", "request.abandoned")
 OF_NODES = (
     "node.rate_limited",
@@ -43,13 +45,15 @@ async def show(visit: Visit) -> Response:
     asked, sources = visit.asked, visit.sources
     of = chosen(asked, "of", (GROUPS, *TYPES))
     groups, rows, cursor = await (_grouped(visit) if of == GROUPS else _told(visit, of))
+    alerts, passing = await open_alerts(sources), in_passing(sources)
     return visit.page(
         "errors.html",
         asked=asked,
         of=of,
         link=lambda **changes: link("/errors", asked, **changes),
-        alerts=await open_alerts(sources),
-        passing=in_passing(sources),
+        alerts=alerts[:NOW_MAX],
+        passing=passing[: max(0, NOW_MAX - len(alerts))],
+        more_now=max(0, len(alerts) + len(passing) - NOW_MAX),
         groups=groups,
         rows=rows,
         next_link=link("/errors", asked, cursor=cursor) if cursor else None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from management.pages.site import Sources
     from wire.presence import Presence
 
-ALERTS_MAX = 50
+ALERTS_MAX = 1000
 PASSING = frozenset(("rate_limited", "unreachable"))
 TROUBLE = IRREVERSIBLE | PASSING
 

@@ -51,9 +51,8 @@ async def show(visit: Visit) -> Response:
     used = {row["day"]: row for row in days}
     latest, _ = await ends(sources, EndsQuestion(limit=LATEST))
     models = await sources.view.models(now)
-    troubles = _troubles(sources, await open_alerts(sources), sum(row["count"] for row in dead))
     spent, more_spent = await _budget_troubles(sources, now)
-    troubles += spent
+    troubles = _troubles(sources, sum(row["count"] for row in dead), await open_alerts(sources), spent)
     return visit.page(
         "overview.html",
         today=used.get(today),
@@ -84,18 +83,20 @@ def _charts(first: datetime.date, last: datetime.date, days: Any, money: Any) ->
     return charts
 
 
-def _troubles(sources: Sources, alerts: list[dict[str, Any]], dead: int) -> list[Trouble]:
+def _troubles(sources: Sources, dead: int, alerts: list[dict[str, Any]], spent: list[Trouble]) -> list[Trouble]:
     found = [Trouble("bad", "Not ready", "Management", each, "/health") for each in sources.readiness.sentences]
-    for alert in alerts:
-        word, tone = NODES.get(alert["code"], (alert["code"], "bad"))
-        found.append(Trouble(tone, word, alert["model"], f"{alert['sentence']} {alert['remedy']}", "/errors"))
-    for node in in_passing(sources):
-        word, tone = NODES[node.state]
-        found.append(Trouble(tone, word, node.name, node.sentence or "It tries again by itself.", "/nodes"))
     if dead:
         many = f"{dead}{'+' if dead == LETTERS_COUNTED_MAX else ''} {'request' if dead == 1 else 'requests'}"
         sentence = f"took three nodes along, and {'waits' if dead == 1 else 'wait'} for you."
         found.append(Trouble("bad", "Dead letters", many, sentence, "/dead-letters"))
+    for alert in alerts:
+        word, tone = NODES.get(alert["code"], (alert["code"], "bad"))
+        found.append(Trouble(tone, word, alert["model"], f"{alert['sentence']} {alert['remedy']}", "/errors"))
+    found += spent
+    # What helps itself comes last: however much of it there is, it hides nothing that waits for a person.
+    for node in in_passing(sources):
+        word, tone = NODES[node.state]
+        found.append(Trouble(tone, word, node.name, node.sentence or "It tries again by itself.", "/nodes"))
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 import management.fleet.actions
 from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
+from management.pages.errors import NOW_MAX
 from management.pages.overview import TROUBLES_MAX
 from process.identity import now_ms
 from store import database
@@ -244,3 +245,20 @@ async def test_one_of_something_is_told_as_one(house: CountingHouse, tmp_path: P
     await house.settled()
     assert "1 request has no price and is in no amount" in await text_of(house, "/usage")
     assert (await text_of(house, "/models")).count("1 request 1 token") == 2
+
+
+async def test_what_helps_itself_hides_nothing_that_waits_for_a_person(house: CountingHouse) -> None:
+    await tell(house, "request.dead", 1, now_ms())
+    many = NOW_MAX + 5
+    for number in range(many):
+        name = f"limited-{number:02}"
+        await beat(house, node=f"{name}_12345678", name=name, type="remote", state="rate_limited")
+
+    async def heard() -> bool:
+        return f"and {many + 1 - TROUBLES_MAX} more" in await text_of(house, "/")
+
+    await until(heard)
+    assert "1 request took three nodes along, and waits for you." in await text_of(house, "/")
+    page = await text_of(house, "/errors")
+    assert page.count("Rate limited limited-") == NOW_MAX
+    assert "and 5 more: among the nodes , those in trouble stand first." in page
