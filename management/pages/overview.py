@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from management.ledger.sums import UNPRICED
 from management.pages import usage_sums
 from management.pages.charts import Chart, filled, stacked
 from management.pages.filters import question_of
@@ -57,9 +56,7 @@ async def show(visit: Visit) -> Response:
         "overview.html",
         today=used.get(today),
         yesterday=used.get(today - datetime.timedelta(days=1)),
-        charged=[
-            (row["currency"], amount_of(row)) for row in money if row["name"] == today and row["currency"] != UNPRICED
-        ],
+        charged=usage_sums.by_currency([row for row in money if row["name"] == today]),
         models=models,
         nodes=sum(model["nodes"] for model in models),
         ready=sum(model["ready"] for model in models),
@@ -75,8 +72,7 @@ async def show(visit: Visit) -> Response:
 
 def _charts(first: datetime.date, last: datetime.date, days: Any, money: Any) -> list[Chart]:
     charts = [stacked("Requests a day", first, last, "requests", days, [], [])]
-    currencies = sorted({row["currency"] for row in money} - {UNPRICED})
-    for currency in currencies[:1]:
+    for currency, _ in usage_sums.by_currency(money)[:1]:
         by_day = {row["name"]: amount_of(row) / amount.NANOS for row in money if row["currency"] == currency}
         midnights, values = filled(first, last, by_day)
         charts.append(Chart(f"Charged a day, {currency}", midnights, [(currency, values)], "money"))

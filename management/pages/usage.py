@@ -63,10 +63,10 @@ async def show(visit: Visit) -> Response:
         spans=SPANS,
         rows=page,
         whole=whole,
-        charged=_by_currency(charged),
+        charged=usage_sums.by_currency(charged),
         unpriced=sum(row["requests"] for row in charged if row["currency"] == UNPRICED),
-        costs=_by_currency([row for row in money if row["side"] == "cost"]),
-        wasted=_by_currency(wasted),
+        costs=usage_sums.by_currency([row for row in money if row["side"] == "cost"]),
+        wasted=usage_sums.by_currency(wasted),
         wasted_unpriced=sum(row["requests"] for row in wasted if row["currency"] == UNPRICED),
         charts=[
             stacked(f"{measure.capitalize()} a day", first, last, measure, days, parts if top else [], top),
@@ -138,17 +138,9 @@ def _add_amounts(page: list[dict[str, Any]], amounts: list[dict[str, Any]]) -> N
         row["unpriced"] = row["requests"] - priced
 
 
-def _by_currency(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    found: dict[str, int] = {}
-    for row in rows:
-        if row["currency"] != UNPRICED:
-            found[row["currency"]] = found.get(row["currency"], 0) + amount_of(row)
-    return sorted(found.items(), key=lambda one: -one[1])
-
-
 def _money_charts(first: datetime.date, last: datetime.date, money: list[dict[str, Any]]) -> list[Chart]:
     charts = []
-    for currency, _ in _by_currency(money)[:2]:
+    for currency, _ in usage_sums.by_currency(money)[:2]:
         by_day = {row["name"]: amount_of(row) / amount.NANOS for row in money if row["currency"] == currency}
         days, values = filled(first, last, by_day)
         charts.append(Chart(f"Charged a day, {currency}", days, [(currency, values)], "money"))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, literal, select, tuple_
 
 from management.ledger.rollups import total
-from management.reading.sum_queries import amount_sums, sums_for
+from management.ledger.sums import UNPRICED
+from management.reading.sum_queries import amount_of, amount_sums, sums_for
 from store.money_tables import MONEY_DAILY
 from store.tables import USAGE_DAILY
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement, FromClause
 
@@ -72,6 +73,15 @@ def charged(question: UsageQuestion, by: str, names: Sequence[Any] = ()) -> Sele
 def money(question: UsageQuestion) -> Select[Any]:
     """By day, currency and side: what customers pay, and what attempts cost; costs are known without tags only."""
     return _named(sums_for(MONEY_DAILY, question, ["day", "side", "currency"], amount_sums), "day")
+
+
+def by_currency(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """Each currency with the nanos of all rows of it, the largest sum first; what has no price is left out."""
+    found: dict[str, int] = {}
+    for row in rows:
+        if row["currency"] != UNPRICED:
+            found[row["currency"]] = found.get(row["currency"], 0) + amount_of(row)
+    return sorted(found.items(), key=lambda one: -one[1])
 
 
 def _named(statement: Select[Any], column: str) -> Select[Any]:

@@ -262,3 +262,22 @@ async def test_what_helps_itself_hides_nothing_that_waits_for_a_person(house: Co
     page = await text_of(house, "/errors")
     assert page.count("Rate limited limited-") == NOW_MAX
     assert "and 5 more: among the nodes , those in trouble stand first." in page
+
+
+async def test_the_currency_that_most_is_charged_in_comes_first_and_none_is_left_out_in_silence(
+    house: CountingHouse, tmp_path: Path
+) -> None:
+    await house.end()
+    prices, currencies = tmp_path / "prices.toml", ("AUD", "CHF", "EUR", "GBP", "USD")
+    price = '[[price]]\nmodel = "m-{0}"\ncurrency = "{0}"\ninput = {1}\noutput = 0\n'
+    prices.write_text("".join(price.format(name, number) for number, name in enumerate(currencies, 1)))
+    await house.start(PRICES_FILE=str(prices))
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    used = Usage(prompt_tokens=1_000_000)
+    await house.publish(
+        *(billed(number, model=f"m-{name}", usage=used, time=now) for number, name in enumerate(currencies))
+    )
+    await house.settled()
+    page = await text_of(house, "/")
+    assert "Charged today 5.00 USD 4.00 GBP 3.00 EUR and 2 more" in page
+    assert "Charged a day, USD" in page
