@@ -29,6 +29,7 @@ COOKIE = "workernode_session"
 FORM_BYTES_MAX = 16 * 1024
 FORM_FIELDS_MAX = 50
 FORM_WAIT_S = 30.0
+TOO_LATE = "You were logged out before this came, and nothing was done. Log in, and do it again."
 
 
 class Door:
@@ -62,7 +63,7 @@ class Door:
             check_origin(request)
             viewer = self._sessions.viewer(request.cookies.get(COOKIE))
             if viewer is None:
-                return to_login(request)
+                return RedirectResponse("/login", 303) if by_readers else self._too_late(request)
             form = await read_form(request)
             if not hmac.compare_digest(form.get("csrf", "").encode(), viewer.csrf.encode()):
                 raise Forbidden("This form is out of date. Go back, reload the page and try again.")
@@ -72,15 +73,31 @@ class Door:
 
         return endpoint
 
+    def _too_late(self, request: Request) -> Response:
+        wanted = own_page(request.headers.get("referer", ""))
+        return self._frame.page(request, None, "login.html", status=401, wanted=wanted, sentence=TOO_LATE, told=None)
+
 
 def to_login(request: Request) -> Response:
     """Where a stranger is sent, and from there back."""
     if request.headers.get("hx-request") or request.headers.get("accept") == "text/event-stream":
         # A part of a page, or a stream: the whole page must go.
-        return Response(status_code=401, headers={"hx-redirect": "/login", "cache-control": "no-store"})
+        login = _login(own_page(request.headers.get("hx-current-url", "")))
+        return Response(status_code=401, headers={"hx-redirect": login, "cache-control": "no-store"})
     address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    wanted = f"?next={quote(address)}" if request.method == "GET" and address != "/" else ""
-    return RedirectResponse(f"/login{wanted}", 303, {"cache-control": "no-store"})
+    return RedirectResponse(_login(address), 303, {"cache-control": "no-store"})
+
+
+def _login(wanted: str) -> str:
+    return "/login" + (f"?next={quote(wanted)}" if wanted != "/" else "")
+
+
+def own_page(url: str) -> str:
+    """The page here that a whole URL names, without what was told there of an action; else the first page."""
+    address = own_path("/" + url.partition("://")[2].partition("#")[0].partition("/")[2])
+    path, _, query = address.partition("?")
+    kept = [each for each in query.split("&") if each and not each.startswith(f"{TOLD}=")]
+    return f"{path}?{'&'.join(kept)}" if kept else path
 
 
 def own_path(address: str) -> str:

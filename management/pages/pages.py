@@ -24,7 +24,7 @@ from management.pages import (
     requests,
     usage,
 )
-from management.pages.door import COOKIE, Door, own_path
+from management.pages.door import COOKIE, Door, own_page
 from management.pages.frame import Frame
 from management.pages.live import Live
 from management.pages.login import Login
@@ -98,8 +98,7 @@ def _pages(sources: Sources, access: Access, guesses: Guesses) -> Starlette:
 
     def failed(request: Request, error: FleetError) -> Response:
         viewer = sessions.viewer(request.cookies.get(COOKIE))
-        place = request.headers.get("referer", "").partition("://")[2].partition("#")[0].partition("/")[2]
-        back = own_path(f"/{place}") if place and request.method == "POST" else None
+        back = own_page(request.headers.get("referer", "")) if request.method == "POST" else "/"
         status, sentence = error.http_status, error.message
         return frame.page(request, viewer, "failed.html", status=status, sentence=sentence, back=back, told=None)
 

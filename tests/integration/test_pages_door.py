@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -169,6 +170,31 @@ async def test_an_operator_acts_and_it_is_written_down_with_the_name_of_the_key(
             assert sentence in page, page
         response, _ = await browser.post("/do", PAUSE | {"csrf": csrf, "back": "//evil.example/"})
         assert response.headers["location"].startswith("/?told=")
+
+
+async def test_a_form_that_comes_after_the_session_is_told_to_have_done_nothing_and_leads_back(
+    house: CountingHouse,
+) -> None:
+    await house.start(MANAGEMENT_KEY=KEY)
+    async with browsing(house) as browser:
+        for came_from, wanted in (
+            (f"{browser.url}/nodes?model=a%26b&told=3", "/nodes?model=a%26b"),
+            (f"{browser.url}/models?told=3#main", "/models"),
+            (f"{browser.url}/", "/"),
+            ("", "/"),
+        ):
+            response, page = await browser.post("/do", PAUSE, {"origin": browser.url, "referer": came_from})
+            assert response.status == 401
+            assert door.TOO_LATE in page
+            assert f'name="next" value="{escape(wanted)}"' in page
+        response, _ = await browser.post("/logout", {})
+        assert (response.status, response.headers["location"]) == (303, "/login")
+        # So does a part of a page that is made anew.
+        part = {"hx-request": "true", "hx-current-url": f"{browser.url}/nodes?model=a%26b&told=3"}
+        response, _ = await browser.get("/nodes?model=a%26b", **part)
+        assert (response.status, response.headers["hx-redirect"]) == (401, "/login?next=/nodes%3Fmodel%3Da%2526b")
+        await browser.post("/login", {"key": KEY})
+        assert "Pause" not in (await browser.get("/actions"))[1].partition("<tbody>")[2]
 
 
 async def test_a_reader_sees_everything_but_prompts_and_does_nothing(house: CountingHouse) -> None:
