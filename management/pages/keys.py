@@ -67,10 +67,11 @@ def _not_over(held: PriceList, side: Side, now: int) -> list[dict[str, Any]]:
 
 
 def _bar(budget: budgets.Budget, standing: budgets.Standing) -> dict[str, Any]:
+    """What is drawn. Percents are whole ones: what is not wholly spent is not told to be."""
     whole = budget.amount_max
     spent = min(100.0, 100 * standing.spent / whole) if whole else 100.0
     held = min(100.0 - spent, 100 * standing.held / whole) if whole else 0.0
-    return {"spent_part": spent, "held_part": held, "percent": round(100 * standing.spent / whole) if whole else 100}
+    return {"spent_part": spent, "held_part": held, "percent": 100 * standing.spent // whole if whole else 100}
 
 
 def _cursor(id_: BudgetId) -> str:

@@ -281,3 +281,20 @@ async def test_the_currency_that_most_is_charged_in_comes_first_and_none_is_left
     page = await text_of(house, "/")
     assert "Charged today 5.00 USD 4.00 GBP 3.00 EUR and 2 more" in page
     assert "Charged a day, USD" in page
+
+
+async def test_a_budget_that_is_not_wholly_spent_is_at_99_percent(house: CountingHouse, tmp_path: Path) -> None:
+    await house.end()
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
+    await house.start(PRICES_FILE=str(prices))
+    engine = database.open(house.url)
+    async with writing(engine) as connection:
+        id_ = BudgetId("key", "key-a", "total")
+        await put(connection, Budget(id=id_, currency="EUR", amount_max=10**6, warn_percent=80, created_ms=now_ms()))
+    await engine.dispose()
+    await house.publish(billed(1, usage=Usage(prompt_tokens=999)))
+    await house.settled()
+    page = await text_of(house, "/keys")
+    assert "key key-a in all Nearly spent" in page
+    assert " 99% " in page
