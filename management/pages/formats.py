@@ -19,6 +19,7 @@ LAST_MS = 253_402_128_000_000
 _STEPS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 _MICRO_SMALL = amount.NANOS // 100_000
 """Of a smaller amount six digits show one that counts, or none."""
+_NEAR_MS = 180 * 86_400_000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -123,7 +124,8 @@ def filters(zone: datetime.tzinfo) -> dict[str, Callable[..., Any]]:
         time, now = moment(ms), moment(now_ms)
         if time.date() == now.date():
             return f"{time:%H:%M:%S}"
-        return f"{time.day} {time:%b %H:%M}" if time.year == now.year else f"{time.day} {time:%b %Y}"
+        # No two days that are so near have one name: on New Year's morning the night before has its hours.
+        return f"{time.day} {time:%b %H:%M}" if abs(ms - now_ms) < _NEAR_MS else f"{time.day} {time:%b %Y}"
 
     def iso(ms: int) -> str:
         return moment(ms).isoformat(timespec="milliseconds")

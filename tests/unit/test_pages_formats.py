@@ -79,8 +79,10 @@ def test_times_are_those_of_the_ledgers_zone() -> None:
     new_year = int(datetime.datetime(2026, 12, 31, 23, 30, tzinfo=datetime.UTC).timestamp() * 1000)
     assert shown["full"](new_year) == "2027-01-01 00:30:00.000"
     assert shown["when"](new_year, new_year) == "00:30:00"
-    assert shown["when"](new_year - 3_600_000, new_year) == "31 Dec 2026"
+    assert shown["when"](new_year - 3_600_000, new_year) == "31 Dec 23:30"
     assert shown["when"](new_year + 86_400_000, new_year) == "2 Jan 00:30"
+    assert shown["when"](new_year - 200 * 86_400_000, new_year) == "15 Jun 2026"
+    assert shown["when"](new_year + 200 * 86_400_000, new_year) == "20 Jul 2027"
     assert shown["when"](2**53 - 1, new_year) == "30 Dec 9999"
     assert moment("2026-07-01T12:00", ZoneInfo("Europe/Berlin"), "from") == "2026-07-01T12:00:00+02:00"
     with pytest.raises(InvalidRequest, match="from: write it as"):
