@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fleet.terminal import harmless
+from fleet.terminal import harmless, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,14 +13,18 @@ CELL_CHARS_MAX = 60
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """One line for each row below one of names. ``columns`` are those of the first row, if none are given."""
+    """One line for each row below one of names. ``columns`` are those of the first row, if none are given.
+
+    What the last one has is not cut: it pushes nothing aside.
+    """
     names = list(columns or rows[0])
-    lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    *others, last = names
+    lines = [names, *([*(_cut(_cell(row.get(name))) for name in others), _cell(row.get(last))] for row in rows)]
+    widths = [max(width_of(line[place]) for line in lines) for place in range(len(names))]
     right = [all(_is_number(row.get(name)) for row in rows) for name in names]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
+            " " * (width - width_of(cell)) + cell if is_right else cell + " " * (width - width_of(cell))
             for cell, width, is_right in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in lines
@@ -29,7 +33,10 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 def _cell(value: Any) -> str:
     text = "-" if value is None or value == "" else "yes" if value is True else "no" if value is False else str(value)
-    text = harmless(text)
+    return harmless(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from unicodedata import category, east_asian_width
 
 TIME_MS_MAX = 253_402_300_799_000
 """The end of the year 9999, the last that can be shown."""
@@ -14,6 +15,19 @@ def harmless(text: object, *, lines: bool = False) -> str:
     With ``lines`` it may have several.
     """
     return "".join(each if each.isprintable() or (lines and each == "\n") else "?" for each in str(text))
+
+
+def width_of(text: str) -> int:
+    """The columns that it takes: a Chinese character has two, a mark above a letter none."""
+    return sum(0 if category(each) in ("Mn", "Me") else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def fitting(text: str, width: int) -> str:
+    """Its beginning that takes no more columns."""
+    text = text[:width]
+    while width_of(text) > width:
+        text = text[:-1]
+    return text
 
 
 def time_of(ms: int) -> str:

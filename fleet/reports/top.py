@@ -14,6 +14,7 @@ import click
 from fleet.reports.management import EPILOG, Management, NoAnswer
 from fleet.reports.rows import model_rows, node_rows
 from fleet.table import table
+from fleet.terminal import fitting
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _END = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -49,7 +50,7 @@ async def _live(management: Management, every_s: float) -> None:
         except NoAnswer as why:
             screen = f"{_now()}  {why}"
         width, height = shutil.get_terminal_size()
-        lines = [line[:width] + _END_OF_LINE for line in screen.splitlines()[: height - 1]]
+        lines = [fitting(line, width) + _END_OF_LINE for line in screen.splitlines()[: height - 1]]
         click.echo(_HOME + "\n".join(lines) + _END, nl=False)
         await asyncio.sleep(every_s)
 
