@@ -199,6 +199,12 @@ async def test_filters_stand_in_the_address_and_a_filtered_page_can_be_opened_by
     await tab.press("Enter")
     await tab.reads("#list", "No request is like that")
     await until(lambda: _is(tab, "location.search", "?status=dead&model=no-such-model"))
+    # Whoever asks for the same again is not led back to it.
+    await tab.value("document.addEventListener('htmx:finally:request', () => { asked = true })")
+    await tab.click(".filters button")
+    await until(lambda: _is(tab, "typeof asked", "boolean"))
+    await tab.value("history.back()")
+    await until(lambda: _is(tab, "location.search", "?status=dead"))
     await shown(tab, f"{house.address}/requests?status=dead", "Requests")
     assert await tab.value(rows) == 1
     await tab.click("#list .rows .head a")

@@ -108,6 +108,11 @@ function isIdle() {
   return getSelection().isCollapsed && !find("#part details[open], #list details[open]");
 }
 
+function onlyIfNew(event) {
+  // Enter in a field both changes it and submits it: Back must not lead to where one is.
+  if (event.detail.history.path === location.pathname + location.search) event.preventDefault();
+}
+
 function onlyIfIdle(event) {
   // What somebody is marking or has opened must not vanish under their hand: it is made anew when they are done.
   const type = event.detail.ctx.sourceEvent?.type ?? "";
@@ -127,6 +132,7 @@ document.addEventListener("keydown", onKey);
 find("#theme").addEventListener("click", switchTheme);
 find("#shortcuts")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:config:request", withoutEmpty);
+document.addEventListener("htmx:before:history:update", onlyIfNew);
 document.addEventListener("htmx:before:request", onlyIfIdle);
 document.addEventListener("toggle", makeUp, true);
 document.addEventListener("selectionchange", makeUp);
