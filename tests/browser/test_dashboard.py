@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -371,6 +372,50 @@ async def test_ages_grow_though_nothing_happens_and_who_is_logged_out_learns_it(
     await house.end()
     await house.start(MANAGEMENT_KEY="another-key-than-before", MANAGEMENT_PORT=str(port))
     await tab.reads("h1", "Log in")
+
+
+def rename(house: DashboardHouse, name: str, new: str) -> None:
+    """So that a statement fails, or does again what it did."""
+    with sqlite3.connect(house.path) as connection:
+        connection.execute(f"ALTER TABLE {name} RENAME TO {new}")
+    connection.close()
+
+
+async def test_old_figures_are_not_told_to_be_live(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    quicker = "const own = setInterval; setInterval = (does, ms) => own(does, ms / 100)"
+    await tab.call("Page.addScriptToEvaluateOnNewDocument", source=quicker)
+    await shown(tab, f"{house.address}/requests", "Requests")
+    await tab.reads("#live", "Live")
+    rename(house, "ends", "elsewhere")
+    await tab.reads("#live", "Not live")
+    assert await tab.value("document.querySelector('#live').dataset.state") == "off"
+    assert "req_" in await tab.text("#list"), "what was known stays"
+    rename(house, "elsewhere", "ends")
+    await until(lambda: _is(tab, "document.querySelector('#live').textContent", "Live"))
+    # While somebody reads what they have opened, it is not made anew, and does not pretend to be.
+    await tab.value("getSelection().selectAllChildren(document.querySelector('#list tbody td'))")
+    await tab.reads("#live", "Held while you read")
+    assert await tab.value("document.querySelector('#live').dataset.state") == "off"
+    await tab.value("getSelection().removeAllRanges()")
+    await until(lambda: _is(tab, "document.querySelector('#live').textContent", "Live"))
+
+
+async def test_a_filter_that_fails_says_why(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    await shown(tab, f"{house.address}/usage", "Cost and usage")
+    await tab.write("[name=tag]", "x" * 600)
+    await tab.press("Enter")
+    await tab.reads("h1", "tag: string should have at most 512 characters.")
+    await shown(tab, f"{house.address}/requests", "Requests")
+    rename(house, "ends", "elsewhere")
+    await tab.write("[name=model]", "gpt-4o")
+    await tab.press("Enter")
+    await tab.reads("h1", "The database cannot be read at the moment.")
+    rename(house, "elsewhere", "ends")
+    await tab.value("location.reload()")
+    await tab.reads("h1", "Requests")
+    assert await tab.value("location.search") == "?model=gpt-4o"
 
 
 async def act(tab: Tab, within: str, button: str, reason: str = "") -> None:

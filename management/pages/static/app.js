@@ -53,14 +53,22 @@ function onKey(event) {
 
 let source = null;
 const LIVE = ["requests", "nodes", "health"];
+let hears = false; // a stream is open
+let fails = false; // what was looked for last did not come: the figures are old ones
 let missed = false; // whatever changed while no stream was open
 const suppressed = new Set();
 
-function showLive(on) {
-  missed ||= !on;
+function showLive() {
+  const state = !hears || fails ? "Not live" : suppressed.size ? "Held while you read" : "Live";
   const live = find("#live");
-  live.dataset.state = on ? "on" : "off";
-  live.firstElementChild.textContent = on ? "Live" : "Not live";
+  live.dataset.state = state === "Live" ? "on" : "off";
+  if (live.textContent !== state) live.firstElementChild.textContent = state;
+}
+
+function hear(is) {
+  hears = is;
+  missed ||= !is;
+  showLive();
 }
 
 function announce(names) {
@@ -71,13 +79,13 @@ function listen() {
   if (source || document.hidden) return;
   source = new EventSource("/live");
   source.addEventListener("ready", () => {
-    showLive(true);
+    hear(true);
     if (missed) announce(LIVE);
     missed = false;
   });
   source.addEventListener("changed", (event) => announce(event.data.split(" ")));
   source.onerror = () => {
-    showLive(false);
+    hear(false);
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     source = null;
     setTimeout(listen, REOPEN_MS);
@@ -94,7 +102,7 @@ function onVisibility() {
   if (!document.hidden) return listen();
   source?.close();
   source = null;
-  showLive(false);
+  hear(false);
 }
 
 // --- forms and parts
@@ -113,18 +121,35 @@ function onlyIfNew(event) {
   if (event.detail.history.path === location.pathname + location.search) event.preventDefault();
 }
 
+const liveOf = (event) => event.detail.ctx.sourceEvent?.type?.match(/^live-(.*)/)?.[1];
+
 function onlyIfIdle(event) {
   // What somebody is marking or has opened must not vanish under their hand: it is made anew when they are done.
-  const type = event.detail.ctx.sourceEvent?.type ?? "";
-  if (!type.startsWith("live-") || isIdle()) return;
+  const name = liveOf(event);
+  if (!name || isIdle()) return;
   event.preventDefault();
-  suppressed.add(type.slice("live-".length));
+  suppressed.add(name);
+  showLive();
+}
+
+function onAnswer(event) {
+  const { raw, status } = event.detail.ctx.response;
+  if (liveOf(event)) {
+    fails = status >= 400;
+    showLive();
+  } else if (status >= 400 && status !== 401) location.assign(raw.url); // the page itself says what is wrong
+}
+
+function onNoAnswer(event) {
+  fails ||= Boolean(liveOf(event));
+  showLive();
 }
 
 function makeUp() {
   if (!suppressed.size || !isIdle()) return;
   const names = [...suppressed];
   suppressed.clear();
+  showLive();
   announce(names);
 }
 
@@ -134,6 +159,8 @@ find("#shortcuts")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:config:request", withoutEmpty);
 document.addEventListener("htmx:before:history:update", onlyIfNew);
 document.addEventListener("htmx:before:request", onlyIfIdle);
+document.addEventListener("htmx:after:request", onAnswer);
+document.addEventListener("htmx:error", onNoAnswer);
 document.addEventListener("toggle", makeUp, true);
 document.addEventListener("selectionchange", makeUp);
 for (const form of document.querySelectorAll("form[method=get]")) {
