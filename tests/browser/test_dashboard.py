@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from management.fleet import actions
+from management.fleet.actions import Actions
 from tests.billing import billed, event, node_event, request_data, request_id_of
 from tests.dashboard_house import DashboardHouse
 from tests.waiting import until
@@ -416,6 +419,31 @@ async def test_a_filter_that_fails_says_why(tab: Tab, house: DashboardHouse) -> 
     await tab.value("location.reload()")
     await tab.reads("h1", "Requests")
     assert await tab.value("location.search") == "?model=gpt-4o"
+
+
+async def test_what_is_pressed_twice_is_done_once(
+    tab: Tab, house: DashboardHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[str] = []
+    may_end = asyncio.Event()
+
+    async def cancel(_: Actions, request_id: str) -> str:
+        began.append(request_id)
+        await may_end.wait()
+        return "It has ended."
+
+    monkeypatch.setattr(actions, "ANSWER_S", 60.0)
+    monkeypatch.setattr(Actions, "_cancel", cancel)
+    await house.open()
+    await shown(tab, f"{house.address}/nodes?model=llama-3.3-70b", "Nodes")
+    await tab.click(".node:first-child .running > summary")
+    await tab.click(".node:first-child .running li .act summary")
+    press = "document.querySelector('.running .act[open] button').click(); fetch('/static/app.css?pressed')"
+    await tab.value(f"setInterval(() => {{ {press} }}, 50)")
+    await until(lambda: began and sum(url.endswith("?pressed") for url in tab.requested) > 3)
+    may_end.set()
+    await tab.reads(".notice.good", "It has ended.")
+    assert len(began) == 1
 
 
 async def act(tab: Tab, within: str, button: str, reason: str = "") -> None:

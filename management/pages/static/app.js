@@ -6,6 +6,7 @@ const THEME_S = 365 * 86400;
 const GO_MS = 1500;
 const REOPEN_MS = 5000;
 const AGAIN_MS = 30000;
+const ONCE_MS = 6000;
 const html = document.documentElement;
 const find = (selector) => document.querySelector(selector);
 
@@ -112,6 +113,15 @@ function withoutEmpty(event) {
   for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
 }
 
+function onSubmit(event) {
+  // An action may take five seconds: who presses twice means it once.
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.classList.contains("sent")) return event.preventDefault();
+  form.classList.add("sent");
+  setTimeout(() => form.classList.remove("sent"), ONCE_MS);
+}
+
 function isIdle() {
   return getSelection().isCollapsed && !find("#part details[open], #list details[open]");
 }
@@ -154,6 +164,7 @@ function makeUp() {
 }
 
 document.addEventListener("keydown", onKey);
+document.addEventListener("submit", onSubmit);
 find("#theme").addEventListener("click", switchTheme);
 find("#shortcuts")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:config:request", withoutEmpty);
