@@ -173,6 +173,23 @@ async def test_the_keyboard_leads_everywhere(tab: Tab, house: DashboardHouse) ->
     assert tab.complaints == []
 
 
+async def test_a_menu_that_is_open_is_closed_by_escape_and_by_who_presses_elsewhere(
+    tab: Tab, house: DashboardHouse
+) -> None:
+    await house.start()
+    await tab.looks(width=600, height=900)
+    await shown(tab, f"{house.address}/keys", "Keys and budgets")
+    for closes in ("Escape", "a press"):
+        await tab.click(".narrow summary")
+        assert await tab.value("document.querySelector('.narrow').open")
+        await (tab.press("Escape") if closes == "Escape" else tab.click("footer"))
+        await until(lambda: _is(tab, "document.querySelector('.narrow').open", False))
+    await tab.click(".narrow summary")
+    await tab.press("Tab", "Escape")
+    assert await tab.value("document.activeElement.textContent") == "Menu", "the focus is not lost"
+    assert tab.complaints == []
+
+
 async def test_colours_are_switched_and_stay_so(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/", "Overview")

@@ -29,6 +29,13 @@ function stepRow(step) {
   rows[Math.max(0, Math.min(rows.length - 1, next))]?.focus();
 }
 
+function closeMenu(focuses) {
+  const menu = find(".narrow[open]");
+  if (!menu) return;
+  menu.open = false;
+  if (focuses) menu.firstElementChild.focus();
+}
+
 const KEYS = {
   "?": () => find("dialog#keys")?.showModal(),
   "/": () => find(".filters input, .filters select, .find input")?.focus(),
@@ -39,6 +46,7 @@ const KEYS = {
 };
 
 function onKey(event) {
+  if (event.key === "Escape") return closeMenu(true);
   const writes = event.target.closest?.("input, select, textarea, dialog");
   if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
   const goes = performance.now() - wentAt < GO_MS;
@@ -165,6 +173,7 @@ function makeUp() {
 
 document.addEventListener("keydown", onKey);
 document.addEventListener("submit", onSubmit);
+document.addEventListener("click", (event) => event.target.closest(".narrow") ?? closeMenu());
 find("#theme").addEventListener("click", switchTheme);
 find("#shortcuts")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:config:request", withoutEmpty);
