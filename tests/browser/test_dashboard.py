@@ -190,6 +190,22 @@ async def test_a_menu_that_is_open_is_closed_by_escape_and_by_who_presses_elsewh
     assert tab.complaints == []
 
 
+async def test_on_paper_the_ink_is_dark_and_nothing_waits_to_be_pressed(tab: Tab, house: DashboardHouse) -> None:
+    await house.open()
+    await tab.looks(width=1280, height=900, scheme="dark")
+    await shown(tab, f"{house.address}/usage", "Cost and usage")
+    axis = "[...drawn.values()][0].axes[0].stroke()"
+    on_screen = await tab.value(axis)
+    await tab.value("document.documentElement.dataset.theme = 'dark'")
+    await tab.call("Emulation.setEmulatedMedia", media="print")
+    await until(lambda: _is(tab, f"{axis} !== '{on_screen}'", True))
+    assert await tab.value("getComputedStyle(document.body).color") == "rgb(22, 26, 33)"
+    gone = "[...document.querySelectorAll('.side, .filters, main button, main .button')]"
+    assert await tab.value(f"{gone}.filter(each => each.checkVisibility()).length") == 0
+    assert "gpt-4o" in await tab.text("table")
+    assert tab.complaints == []
+
+
 async def test_colours_are_switched_and_stay_so(tab: Tab, house: DashboardHouse) -> None:
     await house.open()
     await shown(tab, f"{house.address}/", "Overview")

@@ -111,4 +111,5 @@ function drawAll({ anew = false } = {}) {
 drawAll();
 document.addEventListener("theme", () => drawAll({ anew: true }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll({ anew: true }));
+matchMedia("print").addEventListener("change", () => drawAll({ anew: true }));
 document.addEventListener("htmx:after:swap", () => drawAll());
