@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, union_all
 
-from management.pages.filters import chosen, link, question_of
+from management.pages.filters import chosen, link, position, question_of
 from management.pages.fleet import in_passing, open_alerts
 from management.reading import error_view, queries
 from management.reading.fleet_questions import ErrorsQuestion
 from process.identity import now_ms
 from store.tables import EVENTS
 from wire import codec
-from wire.errors import InvalidRequest, UndecodableMessage
+from wire.errors import UndecodableMessage
 from wire.event import PREFIX
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def _grouped(visit: Visit) -> tuple[list[dict[str, Any]], list[dict[str, A
 
 async def _told(visit: Visit, of: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
     asked = visit.asked
-    (found,) = await visit.sources.rows(events_told(TYPES[of], asked, _position(asked.get("cursor"))))
+    (found,) = await visit.sources.rows(events_told(TYPES[of], asked, position(asked.get("cursor"))))
     rows = found[:ROWS]
     return [], [_shown(row) for row in rows], str(rows[-1]["position"]) if len(found) > ROWS else None
 
@@ -100,11 +100,3 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     except UndecodableMessage:
         pass  # it was stored by another version: its type and time still tell something
     return {**row, "kind": kind, **found}
-
-
-def _position(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise InvalidRequest("cursor: it was not made by this page.")
-    return int(cursor)

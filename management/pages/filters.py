@@ -58,3 +58,12 @@ def link(path: str, asked: dict[str, str], **changes: str | None) -> str:
     """The address with these parameters changed, or left out where they are None. It begins at the first page."""
     wanted = {name: value for name, value in {**asked, "cursor": None, **changes}.items() if value is not None}
     return f"{path}?{urlencode(wanted)}" if wanted else path
+
+
+def position(cursor: str | None) -> int | None:
+    """Where a page begins that a link leads to. Raises :class:`InvalidRequest`."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequest("cursor: it was not made by this page.")
+    return int(cursor)

@@ -12,6 +12,7 @@ import pytest
 import management.fleet.actions
 from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
+from management.pages import nodes
 from management.pages.errors import NOW_MAX
 from management.pages.overview import TROUBLES_MAX
 from process.identity import now_ms
@@ -298,3 +299,33 @@ async def test_a_budget_that_is_not_wholly_spent_is_at_99_percent(house: Countin
     page = await text_of(house, "/keys")
     assert "key key-a in all Nearly spent" in page
     assert " 99% " in page
+
+
+async def test_every_node_is_on_one_page(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "PRESENT_MAX", 3)
+    names = [f"n{number}" for number in range(8)]
+    for name in names:
+        state = "unreachable" if name == "n7" else "ready"
+        await beat(house, node=f"{name}_12345678", name=name, type="remote", state=state)
+
+    async def heard() -> bool:
+        return "of 8 nodes" in await text_of(house, "/nodes")
+
+    await until(heard)
+    found: list[str] = []
+    path: str | None = "/nodes?model=m"
+    while path is not None:
+        _, page = await house.get(path)
+        found += re.findall(r'<h2 class="name">(n\d)</h2>', page)
+        assert ('hx-get="/nodes' in page) is ("cursor" not in path)
+        # What is done here leads back to here.
+        assert f'name="back" value="{html.escape(path)}"' in page
+        link = re.search(r'href="([^"]+)">More →', page)
+        path = html.unescape(link[1]) if link else None
+    assert found == ["n7", *names[:7]]
+    assert "7 to 8 of 8 nodes" in await text_of(house, "/nodes?model=m&cursor=6")
+    # Of a page that is no more, the first.
+    assert "1 to 3 of 8 nodes" in await text_of(house, "/nodes?cursor=9")
+    assert (await house.get("/nodes?cursor=x"))[0] == 400
+
+
