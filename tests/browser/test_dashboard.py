@@ -336,6 +336,25 @@ async def test_the_parts_of_a_cent_are_shown_whole(tab: Tab, house: DashboardHou
     assert tab.complaints == []
 
 
+async def test_large_figures_and_many_currencies_fit_a_phone(tab: Tab, house: DashboardHouse, tmp_path: Path) -> None:
+    currencies = ("AUD", "CHF", "EUR", "GBP", "USD", "JPY")
+    price = '[[price]]\nmodel = "m-{0}"\ncurrency = "{0}"\ninput = 1000\noutput = 0\n'
+    (tmp_path / "prices.toml").write_text("".join(price.format(name) for name in currencies))
+    await house.start(PRICES_FILE=str(tmp_path / "prices.toml"))
+    used = Usage(prompt_tokens=900_000_000, completion_tokens=100_000_000)
+    for number, name in enumerate(currencies):
+        await house.publish(billed(number, model=f"m-{name}", usage=used, attempt=2, time=house.sample.iso))
+    await house.settled()
+    await tab.looks(width=360, height=800)
+    for path in ("/usage?by=day", "/usage?by=key", "/requests", "/"):
+        await tab.open(house.address + path)
+        await tab.settled()
+        assert await cut(tab) == [], path
+        clipped = "[...document.querySelectorAll('.state')].filter(each => each.scrollWidth > each.clientWidth)"
+        assert await tab.value(f"{clipped}.map(each => each.textContent)") == [], path
+    assert tab.complaints == []
+
+
 async def test_a_name_from_right_to_left_turns_no_number_around(tab: Tab, house: DashboardHouse) -> None:
     await house.start()
     names = ("مدل-زبان-بزرگ/نسخه-۲", "\u202edetrever")
