@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -352,6 +353,10 @@ async def test_large_figures_and_many_currencies_fit_a_phone(tab: Tab, house: Da
         assert await cut(tab) == [], path
         clipped = "[...document.querySelectorAll('.state')].filter(each => each.scrollWidth > each.clientWidth)"
         assert await tab.value(f"{clipped}.map(each => each.textContent)") == [], path
+    label = await tab.value("[...drawn.values()][0].axes[0]._values.at(-1)")
+    assert re.fullmatch(r"\d+ [A-Z][a-z]{2,3}", label), "days are written as in the tables"
+    axis = "[...drawn.values()][1].axes[1]._values.at(-1)"
+    assert str(await tab.value(axis)).endswith("k"), "and so are thousands"
     assert tab.complaints == []
 
 

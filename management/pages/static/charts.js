@@ -15,13 +15,14 @@ const colour = (name) => {
   return found;
 };
 
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const short = (value) => compact.format(value).replace("K", "k"); // as the tables write it
 const count = new Intl.NumberFormat("en");
 const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const small = new Intl.NumberFormat("en", { minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
 const money = (value) => (value === 0 || value >= 0.1 ? cents : small).format(value); // as the tables write it
 const full = { count: count.format, money };
-const months = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
+const months = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 const day = (seconds) => months.format(new Date(seconds * 1000));
 
 // As wide as what stands there: the parts of a cent have many digits.
@@ -42,7 +43,7 @@ function options(data, width) {
     axes: [
       { ...axis, grid: { show: false }, size: 24, gap: 6, values: (_, at) => at.map(day), incrs: [1, 2, 3, 7, 14, 30, 60].map((days) => days * DAY_S), space: 60 },
       // There are no parts of requests or tokens.
-      { ...axis, size: wide, gap: 6, values: (_, at) => at.map((value) => (data.unit === "money" || value % 1 === 0 ? short.format(value) : "")) },
+      { ...axis, size: wide, gap: 6, values: (_, at) => at.map((value) => (data.unit === "money" || value % 1 === 0 ? short(value) : "")) },
     ],
     series: [
       {},
