@@ -99,8 +99,8 @@ def _pages(sources: Sources, access: Access, guesses: Guesses) -> Starlette:
     def failed(request: Request, error: FleetError) -> Response:
         viewer = sessions.viewer(request.cookies.get(COOKIE))
         back = own_page(request.headers.get("referer", "")) if request.method == "POST" else "/"
-        status, sentence = error.http_status, error.message
-        return frame.page(request, viewer, "failed.html", status=status, sentence=sentence, back=back, told=None)
+        told = {"sentence": error.message, "back": back, "is_for_now": error.retryable and request.method == "GET"}
+        return frame.page(request, viewer, "failed.html", status=error.http_status, told=None, **told)
 
     async def ours(request: Request, error: Exception) -> Response:
         return failed(request, error if isinstance(error, FleetError) else FleetError())

@@ -348,6 +348,7 @@ async def test_a_wrong_address_is_a_page_with_a_sentence(house: CountingHouse, a
         response, html = await browser.get(address)
         assert response.status == 400
         assert "<html" in html
+        assert "Try again" not in html
         assert "Something went wrong on our side" not in html
 
 
@@ -361,6 +362,7 @@ async def test_the_database_away_is_a_sentence_and_health_tells_it(house: Counti
         response, html = await browser.get("/requests")
         assert response.status == 503
         assert "The database cannot be read at the moment." in html
+        assert '<a class="button" href="">Try again</a> <a class="button" href="/health">Health</a>' in html
         response, html = await browser.get("/health")
         assert response.status == 200
         assert "The database cannot be read at the moment." in html
