@@ -131,7 +131,8 @@ def filters(zone: datetime.tzinfo) -> dict[str, Callable[..., Any]]:
         return moment(ms).isoformat(timespec="milliseconds")
 
     def full(ms: int) -> str:
-        return f"{moment(ms):%Y-%m-%d %H:%M:%S}.{ms % 1000:03}"
+        time = moment(ms)
+        return f"{time:%Y-%m-%d %H:%M:%S}.{ms % 1000:03} {time:%Z}"
 
     return {
         "number": number,

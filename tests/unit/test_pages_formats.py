@@ -77,7 +77,11 @@ def test_a_part_is_never_less_than_nothing_nor_more_than_the_whole(part: int, wh
 def test_times_are_those_of_the_ledgers_zone() -> None:
     shown = formats.filters(ZoneInfo("Europe/Berlin"))
     new_year = int(datetime.datetime(2026, 12, 31, 23, 30, tzinfo=datetime.UTC).timestamp() * 1000)
-    assert shown["full"](new_year) == "2027-01-01 00:30:00.000"
+    assert shown["full"](new_year) == "2027-01-01 00:30:00.000 CET"
+    # Of the hour that is there twice in October, too, it is known which is meant.
+    autumn = int(datetime.datetime(2026, 10, 25, 0, 30, tzinfo=datetime.UTC).timestamp() * 1000)
+    told = [shown["full"](autumn + hours * 3_600_000) for hours in (0, 1)]
+    assert told == ["2026-10-25 02:30:00.000 CEST", "2026-10-25 02:30:00.000 CET"]
     assert shown["when"](new_year, new_year) == "00:30:00"
     assert shown["when"](new_year - 3_600_000, new_year) == "31 Dec 23:30"
     assert shown["when"](new_year + 86_400_000, new_year) == "2 Jan 00:30"
