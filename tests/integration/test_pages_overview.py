@@ -19,7 +19,7 @@ from process.identity import now_ms
 from store import database
 from store.budgets import Budget, BudgetId, put
 from store.database import writing
-from tests.billing import billed, node_event
+from tests.billing import billed, event, node_event, request_data
 from tests.counting_house import CountingHouse
 from tests.waiting import until
 from wire import codec
@@ -329,3 +329,12 @@ async def test_every_node_is_on_one_page(house: CountingHouse, monkeypatch: pyte
     assert (await house.get("/nodes?cursor=x"))[0] == 400
 
 
+async def test_whom_an_error_met_is_not_left_out_in_silence(house: CountingHouse) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    for number in range(7):
+        told = request_data(number, model=f"m{number}", key_id=f"k{number % 6}", status="failed", error_code="odd")
+        await house.publish(event(f"e-{number}", "request.failed", told, time=now))
+    await house.settled()
+    page = await text_of(house, "/errors")
+    assert "m5 1 and more models k0 2 k1 1" in page
+    assert "and more keys" not in page
