@@ -24,6 +24,7 @@ let key = "";
 let chosen = "";
 let running = null;
 let looks = 0;
+let listed = "";
 
 class Refused extends Error {
   constructor(message, status) {
@@ -92,7 +93,12 @@ function say(text, bad = false) {
 }
 
 function showModels(found) {
-  at("models").replaceChildren(...found.map(shown));
+  const list = at("models");
+  const told = JSON.stringify(found);
+  if (told !== listed) list.replaceChildren(...found.map(shown)); // else what somebody marks there would vanish
+  listed = told;
+  if (list.scrollHeight > list.clientHeight) list.tabIndex = 0;
+  else list.removeAttribute("tabindex");
   const served = ({ endpoints }) => !endpoints?.length || endpoints.includes("chat/completions");
   const chats = found.filter((model) => served(model.workernode ?? {}));
   const select = at("model");

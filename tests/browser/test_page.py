@@ -162,3 +162,22 @@ async def test_copying_says_so(tab: Tab, fleet: InProcessFleet) -> None:
     await tab.click("[data-copies=curl]")
     await until(lambda: tab.text("#copied"))
     assert tab.complaints == []
+
+
+async def test_hundreds_of_models_do_not_stand_before_the_prompt_and_what_is_marked_there_stays(
+    tab: Tab, fleet: InProcessFleet
+) -> None:
+    gateway = await fleet.gateway(MODELS=",".join(f"organisation/model-{number:03}" for number in range(200)))
+    quicker = "const own = setTimeout; setTimeout = (does, ms) => own(does, ms / 100)"
+    await tab.call("Page.addScriptToEvaluateOnNewDocument", source=quicker)
+    await opened(tab, gateway)
+    await tab.reads("#models", "model-199")
+    assert await tab.value("document.querySelector('#prompt').getBoundingClientRect().top") < 1000
+    assert await tab.value("document.querySelector('#models').tabIndex") == 0, "the keyboard scrolls it"
+    await tab.value("getSelection().selectAllChildren(document.querySelector('#models strong'))")
+    asked = len(tab.requested)
+    await until(lambda: len(tab.requested) > asked + 3)
+    assert await tab.value("getSelection().toString()") == "organisation/model-000"
+    assert tab.complaints == []
+
+
