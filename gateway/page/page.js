@@ -236,8 +236,11 @@ function summary({ started, first, usage, reason }) {
   const parts = [`Done in ${seconds(performance.now())}`];
   if (first) parts.push(`first text after ${seconds(first)}`);
   if (usage) parts.push(`${usage.prompt_tokens} ${usage.prompt_tokens === 1 ? "token" : "tokens"} in, ${usage.completion_tokens} out`);
-  const short = reason === "length" ? " The answer was cut off at its greatest length." : "";
-  return `${parts.join(" · ")}.${short}`;
+  const ends = {
+    length: " The answer was cut off at its greatest length.",
+    content_filter: " The provider's filter withheld the rest.",
+  };
+  return `${parts.join(" · ")}.${ends[reason] ?? ""}`;
 }
 
 function busy(is) {

@@ -181,3 +181,10 @@ async def test_hundreds_of_models_do_not_stand_before_the_prompt_and_what_is_mar
     assert tab.complaints == []
 
 
+async def test_one_token_is_told_as_one(tab: Tab, fleet: InProcessFleet) -> None:
+    gateway = await fleet.gateway()
+    await opened(tab, gateway)
+    measured = "{started: 0, first: 0, usage: {prompt_tokens: 1, completion_tokens: 1}, reason: 'content_filter'}"
+    assert "1 token in, 1 out. The provider's filter withheld the rest." in await tab.value(f"summary({measured})")
+
+
