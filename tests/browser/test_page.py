@@ -188,3 +188,14 @@ async def test_one_token_is_told_as_one(tab: Tab, fleet: InProcessFleet) -> None
     assert "1 token in, 1 out. The provider's filter withheld the rest." in await tab.value(f"summary({measured})")
 
 
+async def test_an_answer_from_right_to_left_begins_at_the_right(tab: Tab, fleet: InProcessFleet) -> None:
+    gateway = await fleet.gateway()
+    await fleet.node(STATIC_ANSWER="سلام")
+    await opened(tab, gateway)
+    await tab.reads("#models", "static")
+    await ask(tab, "שלום")
+    await tab.reads("#answer", "سلام")
+    await tab.value("getSelection().selectAllChildren(document.querySelector('#answer'))")
+    room = "document.querySelector('#answer').getBoundingClientRect().right"
+    assert await tab.value(f"{room} - getSelection().getRangeAt(0).getBoundingClientRect().right") < 30
+    assert tab.complaints == []
