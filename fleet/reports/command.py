@@ -138,4 +138,6 @@ def _show(
     rows = rows_of(answer)
     click.echo(table(rows) if rows else nothing)
     if answer.get("next_cursor"):
-        click.echo("There are more: ask for fewer, or use --json and the REST API's cursor.", err=True)
+        click.echo(
+            "There are more: narrow the question, raise --limit, or follow the REST API's cursor (--json).", err=True
+        )
