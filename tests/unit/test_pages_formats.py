@@ -16,10 +16,14 @@ from wire.errors import InvalidRequest
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (99_999, "99,999"), (100_000, "100k"), (999_499, "999k"), (999_500, "1M"), (4_281_000, "4.28M"),
-     (10**13, "10T")],
+     (2_500_000_000, "2.5B"), (10**13, "10T"), (None, "\N{EN DASH}")],
 )  # fmt: skip
-def test_large_numbers_keep_three_digits(value: int, text: str) -> None:
+def test_large_numbers_keep_three_digits(value: int | None, text: str) -> None:
     assert formats.compact(value) == text
+
+
+def test_a_number_that_is_shown_whole_has_its_thousands_apart() -> None:
+    assert [formats.number(value) for value in (None, 0, 1_234_567)] == ["\N{EN DASH}", "0", "1,234,567"]
 
 
 @pytest.mark.parametrize(
