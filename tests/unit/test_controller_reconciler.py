@@ -262,6 +262,18 @@ async def test_an_event_is_no_longer_than_kubernetes_takes_and_may_fail() -> Non
     assert cluster.condition("TopicReady") == ("True", "Made")
 
 
+async def test_of_an_aimodel_that_cannot_be_read_everything_stays_as_it_is() -> None:
+    cluster, broker = OneCluster(), OneBroker()
+    await looking(cluster, broker).look(KEY)
+    before = copy.deepcopy(cluster.objects["Deployment"])
+    cluster.objects[AIMODEL.name]["spec"] = {"type": "remote", "model": "m"}
+    assert await looking(cluster, broker).look(KEY) == SETTINGS.resync_s
+    assert (broker.made, cluster.objects["Deployment"]) == (1, before)
+    assert cluster.condition("Ready") == ("False", "Unreadable")
+    assert cluster.condition("TopicReady") == ("True", "Made")
+    assert cluster.status["lastError"] == "AIModel m: type remote and spec.remote belong together"
+
+
 async def test_an_aimodel_that_is_gone_is_not_looked_at_again() -> None:
     cluster = OneCluster()
     del cluster.objects[AIMODEL.name]
