@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ class OneCluster:
         spec = {"type": "static", "model": "m", "maxReplicas": 3}
         self.objects: dict[str, Any] = {AIMODEL.name: {"metadata": metadata, "spec": spec, "status": status}}
         self.pods: list[Any] = []
+        self.keda = True
         self.refuses: dict[str, ClusterError] = {}
         self.deleted: list[str] = []
         self.patched: list[Any] = []
@@ -57,7 +59,7 @@ class OneCluster:
         return self.pods if kind == POD else []
 
     async def knows(self, kind: Kind, namespace: str) -> bool:
-        return kind.name != "PodMonitor"
+        return self.keda and kind.name != "PodMonitor"
 
     async def apply(self, kind: Kind, manifest: Any, *, manager: str, subresource: str = "") -> Any:
         if kind.name in self.refuses:
@@ -68,7 +70,9 @@ class OneCluster:
             self.told += 1
             self.objects[kind.name]["status"] = {**manifest["status"], "nodes": self.status.get("nodes", [])}
         else:
-            self.objects[kind.name] = manifest
+            before = self.objects.get(kind.name, {})
+            spec = before.get("spec", {}) | manifest.get("spec", {})
+            self.objects[kind.name] = before | manifest | {"spec": spec}
 
     async def patch(self, kind: Kind, namespace: str, name: str, steps: Any, *, subresource: str = "") -> None:
         self.patched.append(steps)
@@ -93,6 +97,21 @@ class OneBroker:
 
     async def ensure(self, model: str) -> None:
         self.made += 1
+
+
+def pod(name: str, *, ready: bool = True, **status: Any) -> dict[str, Any]:
+    told = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}], **status}
+    return {"metadata": {"name": name}, "status": told}
+
+
+def counted(cluster: OneCluster, desired: int, ready: int, *, ours: bool = True) -> dict[str, Any]:
+    """A Deployment and how many nodes it has."""
+    metadata = {"labels": labels(cluster.model) if ours else {}}
+    return {
+        "metadata": metadata,
+        "spec": {"replicas": desired},
+        "status": {"replicas": desired, "readyReplicas": ready},
+    }
 
 
 def looking(cluster: OneCluster, broker: OneBroker) -> Reconciler:
@@ -180,6 +199,53 @@ async def test_entries_of_nodes_that_are_gone_are_taken_out_from_the_end_and_onl
         ]
         for place, name in ((2, "c"), (0, "a"))
     ]
+
+
+@pytest.mark.parametrize(("works", "most"), [(True, 3), (False, 2)])
+async def test_nodes_that_share_a_trouble_are_not_made_more_unless_another_one_works(*, works: bool, most: int) -> None:
+    """One that was killed has left the word that it is ready."""
+    entries = [{"name": "a", "state": "RateLimited"}, {"name": "b", "state": "Ready"}]
+    cluster = OneCluster(nodes=entries)
+    cluster.pods = [pod("a"), pod("b", ready=works)]
+    cluster.objects["Deployment"] = counted(cluster, desired=2, ready=1)
+    await looking(cluster, OneBroker()).look(KEY)
+    assert cluster.objects["ScaledObject"]["spec"]["maxReplicaCount"] == most
+
+
+async def test_a_pod_that_was_evicted_is_told_of_and_its_entry_goes() -> None:
+    cluster = OneCluster(nodes=[{"name": "a", "state": "RateLimited"}])
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster.pods = [pod("a", phase="Failed", reason="Evicted", message="Low on memory.", startTime=now)]
+    cluster.objects["Deployment"] = counted(cluster, desired=1, ready=0)
+    await looking(cluster, OneBroker()).look(KEY)
+    assert [steps[0]["value"] for steps in cluster.patched] == ["a"]
+    degraded = next(each for each in cluster.status["conditions"] if each["type"] == "Degraded")
+    assert (degraded["reason"], degraded["message"]) == ("NodesNotStarted", "a: Evicted: Low on memory.")
+
+
+@pytest.mark.parametrize(
+    ("keda", "there", "replicas"), [(True, None, 1), (True, 3, 3), (False, None, 2), (False, 3, 2)]
+)
+async def test_the_number_of_nodes_is_kedas_once_there_is_a_deployment(
+    *, keda: bool, there: int | None, replicas: int
+) -> None:
+    cluster = OneCluster()
+    cluster.keda = keda
+    cluster.objects[AIMODEL.name]["spec"] |= {"minReplicas": 1, "replicas": 2}
+    if there is not None:
+        cluster.objects["Deployment"] = counted(cluster, there, there)
+    await looking(cluster, OneBroker()).look(KEY)
+    assert cluster.objects["Deployment"]["spec"]["replicas"] == replicas
+    assert ("ScaledObject" in cluster.objects) == keda
+
+
+async def test_somebody_elses_deployment_of_the_same_name_has_no_nodes_of_the_model() -> None:
+    cluster = OneCluster()
+    cluster.objects["Deployment"] = counted(cluster, 2, 2, ours=False)
+    cluster.refuses["Deployment"] = ClusterError(422, "Its selector cannot be changed.")
+    with pytest.raises(NotYet):
+        await looking(cluster, OneBroker()).look(KEY)
+    assert (cluster.status["desiredNodes"], cluster.status["readyNodes"]) == (0, 0)
 
 
 async def test_an_entry_without_a_name_is_nobodys() -> None:
