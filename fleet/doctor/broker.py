@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from broker.interface import BrokerError, BrokerForbidden, Kind
+from broker.interface import BrokerError, BrokerForbidden, Kind, TopicMissing
 from fleet.doctor.finding import Finding, fail, ok, warn
 from wire.topics import LEDGER, WORKERS
 
@@ -25,6 +25,10 @@ SLOW_MS = 8.0
 """Pulsar's default makes a reader that has caught up look for new messages every 10 ms."""
 DELAY_REMEDY = "Set managedLedgerNewEntriesCheckDelayInMillis=0 in the broker's configuration and restart it."
 REACH_REMEDY = "Check PULSAR_URL, or start the broker. For the embedded broker of ./start.sh it is memory:"
+MISSING_REMEDY = (
+    "Make the tenant and the namespace. Where the broker makes no topics and subscriptions itself, 'fleet access' does."
+)
+REFUSED_REMEDY = "If that is a policy or a limit of the namespace, change it; else look into the broker's log."
 _SUBSCRIPTION = "doctor"
 
 
@@ -54,12 +58,10 @@ async def _check_topic(broker: Broker, name: str, topic: str, subscription: str)
             await broker.ensure(topic, subscription)
     except BrokerForbidden as error:
         return warn(name, str(error), "Good if it is there: see 'fleet access'. Else let this token consume there.")
+    except TopicMissing as error:
+        return fail(name, str(error), MISSING_REMEDY)
     except (BrokerError, TimeoutError) as error:
-        return fail(
-            name,
-            str(error) or f"The broker did not make {topic} within {CHECK_WAIT_S:g} s.",
-            "Make the tenant and the namespace, and let this token produce and consume in it.",
-        )
+        return fail(name, str(error) or f"The broker did not make {topic} within {CHECK_WAIT_S:g} s.", REFUSED_REMEDY)
     return ok(name, f"{topic} with its subscription {subscription!r} is there.")
 
 

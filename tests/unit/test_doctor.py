@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fleet.doctor.broker
-from broker.interface import BrokerForbidden, BrokerUnavailable
+from broker.interface import BrokerError, BrokerForbidden, BrokerUnavailable, TopicMissing
 from broker.memory import MemoryBroker, MemoryServer
 from fleet.admin_settings import AdminSettings
 from fleet.doctor import doctor, examination
@@ -151,14 +151,23 @@ async def test_a_broker_in_order_has_its_topics_made_and_its_time_taken() -> Non
     assert "kept=0" in repr(server.topic("persistent://public/default/doctor"))
 
 
-async def test_a_topic_that_cannot_be_made_fails_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (TopicMissing("Subscription does not exist."), "fleet access"),
+        (BrokerError("Exceed maximum number of topics in namespace."), "limit of the namespace"),
+    ],
+)
+async def test_a_topic_that_cannot_be_made_fails_with_its_remedy(
+    error: BrokerError, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def refuse(*_: object) -> None:
-        raise BrokerUnavailable("No such namespace.")
+        raise error
 
     monkeypatch.setattr(MemoryBroker, "ensure", refuse)
     found = await check_broker(MemoryBroker(), Topics(), "m")
     assert states(found) == {"broker": "ok", "request topic": "fail", "results topic": "fail", "round trip": "ok"}
-    assert "namespace" in (found[1].remedy or "")
+    assert remedy in (found[1].remedy or "")
 
 
 async def test_a_token_that_may_only_publish_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
