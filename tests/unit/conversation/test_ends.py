@@ -102,9 +102,10 @@ def _hands_back(story: Story, number: int, error: ErrorBody) -> list[Decision]:
     return story.fails(f"a{number}", again=True, error=error)
 
 
-def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(story: Story) -> None:
+@pytest.mark.parametrize("code", ["upstream_failed", "upstream_timeout"])
+def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(story: Story, code: str) -> None:
     """It would else come back before all others, and no other would ever have its turn."""
-    failed = UpstreamFailed().body()
+    failed = UpstreamFailed(code=code).body()
     for number in range(FAILURES_MAX + 2):
         assert breaks(_hands_back(story, number, failed)) == []
     story.now += int(FAILING_S * 1000) - 1
@@ -113,7 +114,7 @@ def test_a_request_for_which_its_provider_fails_again_and_again_ends_with_that(s
     story.starts("a60")
     story.starts("a61")
     decisions = story.fails("a60", again=True, error=failed)
-    assert breaks(decisions) == ["upstream_failed"]
+    assert breaks(decisions) == [code]
     assert story.state == "failed"
     assert stop("a61", "done") in decisions
     assert story.starts("a62") == [stop("a62", "done")]
