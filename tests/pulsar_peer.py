@@ -22,6 +22,8 @@ class Visitor:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.commands: list[tuple[Command, Fields]] = []
         self.payloads: list[bytes] = []
+        self.body = b""
+        """The latest command, in which a field may be repeated."""
         self._writer = writer
 
     @property
@@ -137,6 +139,7 @@ class PulsarPeer:
                 if command == Command.SEND:
                     visitor.payloads.append(whole[end + 4 + int.from_bytes(whole[end : end + 4], "big") :])
                 fields = base.inner(command)
+                visitor.body = bytes(base[command])
                 visitor.commands.append((command, fields))
                 if (answer := self.answers.get(command)) is not None:
                     answer(visitor, fields)
