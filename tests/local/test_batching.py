@@ -169,6 +169,23 @@ def test_choices_without_a_place_wait_and_say_the_same(model: Model, tiny_folder
     assert found.steps.measure().kv_cache_use == 0
 
 
+def test_a_request_whose_choices_wait_for_their_prompt_is_one_that_runs_and_not_several_that_wait(
+    tiny_folder: Path,
+) -> None:
+    """What waits takes slots from a node."""
+    found = Answers(loaded(tiny_folder, "--prefill-tokens", "32", "--max-batch", "2"))
+    found.submit(0, LONG, Sampling(max_tokens=3, ignore_eos=True), choices=4)
+    for _ in range(11):
+        found.step()
+        figures = found.steps.measure()
+        assert (figures.running, figures.waiting) == (1, 0)
+    found.submit(1, [5, 6], GREEDY)
+    figures = found.steps.measure()
+    assert (figures.running, figures.waiting) == (1, 1)
+    figures = found.finish().steps.measure()
+    assert (figures.running, figures.waiting) == (0, 0)
+
+
 def test_choices_that_are_only_read_end_with_the_first(model: Model) -> None:
     found = Answers(model)
     found.submit(0, LONG, Sampling(max_tokens=0), choices=3, prompt_logprobs=True)

@@ -140,8 +140,10 @@ class Steps:
         while self._rate and self._rate[0][0] < now - _RATE_WINDOW_S:
             self._rate.popleft()
         extents = self._schedule.extents
-        self.figures.running = len(self._schedule.running)
-        self.figures.waiting = len(self._schedule.waiting)
+        running = {row.request for row in self._schedule.running}
+        self.figures.running = len(running)
+        # Not those of which only more choices wait: for their own first one's prompt, mostly.
+        self.figures.waiting = len({row.request for row in self._schedule.waiting} - running)
         self.figures.kv_cache_use = extents.used / extents.tokens
         self.figures.tokens_per_second = sum(count for _, count in self._rate) / _RATE_WINDOW_S
         return self.figures
