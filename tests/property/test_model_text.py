@@ -87,6 +87,7 @@ def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
     assert _read(LLAMA, llama, cuts) == ("", [("f", '{"x": 1}')])
     for llama in ('{ "name": "f", "parameters": {}}', '{"type": "function", "name": "f", "parameters": {}}'):
         assert _read(LLAMA, llama, cuts) == ("", [("f", "{}")])
+    assert _read(LLAMA, f"\n {llama}", cuts) == ("\n ", [("f", "{}")])
     assert _read(LLAMA, f"So: {llama}", cuts) == (f"So: {llama}", [])
     alice = '{"name": "Alice", "age": 30}'
     assert _read(LLAMA, alice, cuts) == (alice, []), "there is no such tool"
@@ -129,6 +130,8 @@ _no_calls = st.sampled_from(
 def test_what_is_no_call_stays_text(inside: str, cuts: list[int]) -> None:
     text = f"a<tool_call>{inside}</tool_call>b<tool_call>{inside}"
     assert _read(HERMES, text, cuts) == (text, [])
+    text = f"<tool_call>{inside}</tool_call>"
+    assert _read(HERMES, text + '<tool_call>{"name": "f"}</tool_call>', cuts) == (text, [("f", "{}")])
     text = f"a[TOOL_CALLS]{inside}"
     assert _read(MISTRAL, text, cuts) == _read(NAMED, text, cuts) == (text, [])
 

@@ -90,10 +90,10 @@ def test_a_thought_is_no_part_of_the_answer_and_calls_nothing(template: str) -> 
     assert (joined(chunks, "reasoning_content"), joined(chunks, "content")) == (THOUGHT, "The fox")
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_all_chunks_before_the_usage_say_that_it_is_to_come_and_else_none_names_it(asked: bool) -> None:
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_all_chunks_before_the_usage_say_that_it_is_to_come_and_else_none_names_it(asked: bool | None) -> None:
     room = room_of(ready(chat_template="a"), ScriptedSteps(*pieces("The", " fox")))
-    options = {"stream_options": {"include_usage": True}} if asked else {}
+    options = {} if asked is None else {"stream_options": {"include_usage": asked}}
     chunks = answered(answer, room, messages=MESSAGES, stream=True, **options)
     if asked:
         assert chunks.pop()["usage"]["completion_tokens"] == 2

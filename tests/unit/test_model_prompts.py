@@ -102,6 +102,12 @@ def test_the_effort_of_reasoning_is_the_templates_affair_if_it_knows_it() -> Non
     assert (raised.value.code, raised.value.param) == ("unsupported_parameter", "reasoning_effort")
 
 
+def test_a_conversation_without_a_message_is_refused() -> None:
+    with pytest.raises(Problem) as raised:
+        read(b'{"messages": []}', Chat)
+    assert raised.value.param == "messages"
+
+
 def test_a_list_without_calls_or_tools_is_none_to_a_template() -> None:
     """Clients send such lists, or send them back. Llama's template looks whether there is one."""
     template = (
