@@ -77,14 +77,13 @@ class ToolReader:
         """What is clear with this text."""
         self._held += text
         found: list[str | ToolCall] = []
-        while self._inside or self._held:
+        while self._held:
             if self._inside:
                 end = self._held.find(self._format.end) if self._format.end else -1
                 if end < 0:
                     break
                 found += self._calls(self._held[:end], self._format.begin, self._format.end)
                 self._held, self._inside = self._held[end + len(self._format.end) :], False
-                continue
             place = self._find()
             if place < 0:
                 keep = self._overlap()
@@ -98,11 +97,9 @@ class ToolReader:
 
     def flush(self) -> list[str | ToolCall]:
         """What is left at the end of the text."""
-        held, inside = self._held, self._inside
-        self._held, self._inside = "", False
-        if inside:
-            return self._counting(self._calls(held, self._format.begin, ""))
-        return [held] if held else []
+        if self._inside:
+            return self._counting(self._calls(self._held, self._format.begin, ""))
+        return [self._held] if self._held else []
 
     def _counting(self, found: list[str | ToolCall]) -> list[str | ToolCall]:
         counting: list[str | ToolCall] = []
