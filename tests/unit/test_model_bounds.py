@@ -62,3 +62,10 @@ def test_a_bias_has_its_bounds(value: Any) -> None:
     with pytest.raises(Problem) as raised:
         read(json.dumps({**LEAST[Completion], "logit_bias": {"5": value}}).encode(), Completion)
     assert (raised.value.param or "").startswith("logit_bias")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"a"', b"\xff", b'{"a": "\xff"}', b'{"a": ' + b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(Problem, match="The body is no JSON object") as raised:
+        read(body, Chat)
+    assert raised.value.status == 400
