@@ -23,6 +23,8 @@ _CANDIDATES = 128
 _CANDIDATES_MORE = 8192
 """So many of the likeliest are looked at first, and so many for a row that may choose among more. All are sorted where
 that is not enough either: it takes ten times as long."""
+_ALL = 2**31
+"""More than top_k may be."""
 _BLOCK = 512
 """Tokens whose chances are added up first where all may be chosen: sums over a whole vocabulary in float64 take longer
 than all the rest."""
@@ -122,15 +124,9 @@ def _draw(logits: torch.Tensor, tastes: list[Taste], positions: list[int], drawi
             chosen[number] = token
     cut = [n for n, each in enumerate(asked) if _is_cut(each)]
     if cut:
-        best, tokens = _rows(chances, cut).topk(min(_CANDIDATES, chances.shape[-1]), dim=-1)
-        for place, number in enumerate(cut):
-            row, order = best[place], tokens[place]
-            if _may_choose_among_more(asked[number], row):
-                row, order = chances[number].topk(min(_CANDIDATES_MORE, chances.shape[-1]))
-            if _may_choose_among_more(asked[number], row):
-                row, order = chances[number].sort(descending=True, stable=True)
-            kept = _kept(row, asked[number])
-            chosen[number] = int(order[_pick(kept[None], luck[number][None])[0]])
+        found = _pick_of_best(_rows(chances, cut), _CANDIDATES, [asked[n] for n in cut], luck[cut])
+        for number, token in zip(cut, found, strict=True):
+            chosen[number] = token
     return chosen
 
 
@@ -138,37 +134,55 @@ def _is_cut(asked: Sampling) -> bool:
     return asked.top_k > 0 or asked.top_p < 1.0 or asked.min_p > 0.0
 
 
-def _may_choose_among_more(asked: Sampling, best: torch.Tensor) -> bool:
-    """Whether a token beyond these likeliest ones could be chosen."""
-    if 0 < asked.top_k <= len(best):
+def _pick_of_best(chances: torch.Tensor, count: int, asked: list[Sampling], luck: torch.Tensor) -> list[int]:
+    """The token for each row, whose choice is cut: of the ``count`` likeliest, and of more where it may be among those.
+    In operations on all rows at once: of those there are few, and on a GPU each has its price."""
+    size = chances.shape[-1]
+    best, tokens = chances.sort(descending=True, stable=True) if count >= size else chances.topk(count)
+    before = best.cumsum(-1, dtype=torch.float64) - best
+    picked: list[int] = tokens.gather(-1, _pick(_kept(best, before, asked), luck))[:, 0].tolist()
+    if count < size:
+        ends = torch.stack([best[:, 0].double(), best[:, -1].double(), before[:, -1]], dim=-1).tolist()
+        for number, (first, last, passed) in enumerate(ends):
+            if _may_choose_among_more(asked[number], count, first, last, passed):
+                more = _CANDIDATES_MORE if count < _CANDIDATES_MORE else size
+                row = slice(number, number + 1)
+                picked[number] = _pick_of_best(chances[row], more, asked[row], luck[row])[0]
+    return picked
+
+
+def _may_choose_among_more(asked: Sampling, count: int, first: float, last: float, passed: float) -> bool:
+    """Whether a token beyond the ``count`` likeliest could be chosen: the chances of the first and the last of these,
+    and of all before the last together."""
+    if 0 < asked.top_k <= count:
         return False
     if asked.top_k > 0 and asked.top_p < 1.0:
         return True  # top_p is a part of what top_k leaves, and that is more than these
-    if asked.min_p > 0.0 and float(best[-1]) < asked.min_p * float(best[0]):
+    if asked.min_p > 0.0 and last < asked.min_p * first:
         return False
-    return not (asked.top_p < 1.0 and float(best[:-1].sum(dtype=torch.float64)) >= asked.top_p)
+    return not (asked.top_p < 1.0 and passed >= asked.top_p)
 
 
-def _kept(chances: torch.Tensor, asked: Sampling) -> torch.Tensor:
-    """The chances, sorted downwards, with 0 for what may not be chosen. The likeliest always may."""
-    kept = chances.clone()
-    if asked.top_k > 0:
-        kept[asked.top_k :] = 0
-    if asked.top_p < 1.0:
-        # Of what top_k has left: the fewest that have at least top_p of it.
-        before = kept.cumsum(-1, dtype=torch.float64) - kept
-        total = kept.sum(dtype=torch.float64) if asked.top_k > 0 else 1.0
-        kept[1:][before[1:] >= asked.top_p * total] = 0
-    if asked.min_p > 0.0:
-        kept[kept < asked.min_p * chances[0]] = 0
-    return kept
+def _kept(best: torch.Tensor, before: torch.Tensor, asked: list[Sampling]) -> torch.Tensor:
+    """The chances, sorted downwards, with 0 for what may not be chosen. The likeliest always may. ``before`` is the sum
+    of those before each."""
+    count, device = best.shape[-1], best.device
+    top_k = torch.tensor([[each.top_k or _ALL] for each in asked], device=device)
+    top_p = torch.tensor([[each.top_p] for each in asked], dtype=torch.float64, device=device)
+    min_p = torch.tensor([[each.min_p] for each in asked], device=device)
+    places = torch.arange(count, device=device)
+    # Of what top_k has left: the fewest that have at least top_p of it.
+    last = top_k.clamp(max=count) - 1
+    left = torch.where(top_k < _ALL, before.gather(-1, last) + best.gather(-1, last), 1.0)
+    beyond = (top_p < 1.0) & (before >= top_p * left) & (places > 0)
+    beyond |= (places >= top_k) | (best < min_p * best[:, :1])
+    return best.masked_fill(beyond, 0.0)
 
 
-def _pick(chances: torch.Tensor, luck: torch.Tensor) -> list[int]:
-    """The place where the sum of chances passes the luck, for each row."""
+def _pick(chances: torch.Tensor, luck: torch.Tensor) -> torch.Tensor:
+    """The place where the sum of chances passes the luck, for each row, (rows, 1)."""
     sums = chances.cumsum(-1, dtype=torch.float64)
-    picked: list[int] = _passed(chances, sums, luck * sums[:, -1:])[:, 0].tolist()
-    return picked
+    return _passed(chances, sums, luck * sums[:, -1:])
 
 
 def _pick_of_all(chances: torch.Tensor, luck: torch.Tensor) -> list[int]:
