@@ -67,6 +67,8 @@ def test_a_flood_of_forged_nodes_and_models_makes_no_more_of_them_known(monkeypa
     assert not any(models.heard(each, 0.0, 0) for each in of_declared)
     assert models.node_count == 3
     # Those that are known are heard again, and others as soon as there is room.
+    models.heard(msgspec.structs.replace(forged[0], state="paused"), 1.0, 0)
+    assert models.view("m0").state == "paused"
     models.heard(heartbeat("node-0", "stopped", sent_ms=2), 1.0, 0)
     models.heard(of_declared[-1], 1.0, 0)
     assert models.view("declared").nodes == 2
@@ -112,11 +114,29 @@ def test_a_declared_model_is_never_forgotten() -> None:
 
 def test_a_node_without_heartbeats_is_gone_after_three_of_them() -> None:
     models = Models([], 0.0, 0)
-    models.heard(heartbeat(), 0.0, 0)
-    models.forget_the_silent(PRESENCE_LOST_S)
+    models.heard(heartbeat(), 1000.0, 0)
+    models.forget_the_silent(1000.0 + PRESENCE_LOST_S)
     assert models.node_count == 1
-    models.forget_the_silent(PRESENCE_LOST_S + 0.1)
+    models.forget_the_silent(1000.1 + PRESENCE_LOST_S)
     assert models.node_count == 0
+
+
+def test_a_node_that_tells_another_model_serves_that_one_alone() -> None:
+    models = Models([], 0.0, 0)
+    models.heard(heartbeat(), 0.0, 0)
+    models.heard(msgspec.structs.replace(heartbeat(sent_ms=2), model="other"), 1.0, 0)
+    assert (models.view("m").nodes, models.view("other").nodes, models.node_count) == (0, 1, 1)
+
+
+def test_a_model_that_its_nodes_made_known_is_taken_back_by_no_declaration() -> None:
+    models = Models([], 0.0, 0)
+    models.heard(heartbeat(), 0.0, 7)
+    models.declare({"other": 5}, 1.0)
+    models.heard(heartbeat(state="draining", sent_ms=2), 2.0, 8)
+    models.admit("m", "chat/completions", NOW_MS)
+    assert (models.view("m").created_s, models.view("other").created_s) == (7, 5)
+    models.declare({"m": 6}, 3.0)
+    assert models.view("m").created_s == 6, "since when it is declared"
 
 
 def test_an_older_heartbeat_that_comes_late_changes_nothing() -> None:
