@@ -83,6 +83,40 @@ def test_a_reference_to_another_document_is_refused(reference: str) -> None:
     refuse({"properties": {"a": {"$ref": reference}}})
 
 
+REFERRED = {
+    "title": "it is 0",
+    "anyOf": [{"type": "string"}, True],
+    "$defs": {"a~b": {}, "c/d": {}, "n": 5, "e%2F": {}},
+}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["#", "#/anyOf/0", "#/anyOf/1", "#/$defs/a~0b", "#/$defs/c~1d", "#/$defs/c~1%64", "#/$defs/e%2F", "#name"],
+)
+def test_a_reference_leads_through_objects_and_lists(reference: str) -> None:
+    check({**REFERRED, "items": {"properties": {"x": {"$ref": reference}}}})
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "anyOf/2",
+        "anyOf/-1",
+        "anyOf/x",
+        f"anyOf/{10**400}",
+        "anyOf/0/type",
+        "title/it",
+        "title/0",
+        "$defs/n",
+        "$defs/n/0",
+    ],
+    ids=lambda reference: reference[:12],
+)
+def test_a_reference_to_what_is_no_schema_is_refused(reference: str) -> None:
+    refuse({**REFERRED, "items": {"$ref": f"#/{reference}"}})
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
