@@ -106,6 +106,39 @@ def test_what_is_wrong_beside_such_a_number_is_told(body: bytes) -> None:
         ChatCompletions().parse(body, "/v1/chat/completions")
 
 
+STEERING = [
+    "api_base",
+    "base_url",
+    "api_key",
+    "extra_headers",
+    "chat_template",
+    "trust_remote_code",
+    "prompt_embeds",
+    "kv_transfer_params",
+]
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_what_would_steer_where_a_request_goes_or_what_runs_there_is_refused_everywhere(name: str) -> None:
+    for endpoint, path, fields in (
+        (ChatCompletions(), "/v1/chat/completions", {"messages": SAYS}),
+        (ChatCompletions(), FASTCHAT_PATH, {"messages": "Hi"}),
+        (Completions(), "/v1/completions", {"prompt": "Hi"}),
+        (Embeddings(), "/v1/embeddings", {"input": "Hi"}),
+    ):
+        for value in ("x", None):
+            with pytest.raises(InvalidRequest) as refused:
+                endpoint.parse(json.dumps(fields | {name: value}).encode(), path)
+            assert (refused.value.own_code, refused.value.param) == ("unsupported_parameter", name)
+
+
+@pytest.mark.parametrize("name", [*STEERING, "tokenize", "messages", "conversation", "tools"])
+def test_no_template_is_given_what_it_takes_for_its_programs_own_arguments(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        chat({"messages": SAYS, "chat_template_kwargs": {name: "x"}})
+    assert (refused.value.own_code, refused.value.param) == ("unsupported_parameter", f"chat_template_kwargs.{name}")
+
+
 def test_a_text() -> None:
     asked = Completions().parse(json.dumps(ALL | {"prompt": "Hi"}).encode(), "/v1/completions")
     assert asked == Asked(model="m", stream=True, usage_asked=True, n=3, answers=3, max_tokens=7, tags={"team": "blue"})
