@@ -59,7 +59,15 @@ ROWS = [
     bad("an_unknown_role_is_refused", with_message(role=CANARY * 1000, content="x"), f"{MESSAGE}.role"),
     bad("a_role_that_is_a_list_is_refused", with_message(role=["user"], content="x"), f"{MESSAGE}.role"),
     bad("a_message_without_role_is_refused", with_message(content="x"), f"{MESSAGE}.role", MISSING),
-    bad("a_message_without_content_is_refused", with_message(role="user"), f"{MESSAGE}.content", MISSING),
+    *(
+        bad(
+            f"a_message_of_{role}_without_content_is_refused",
+            with_message(role=role, content=None, tool_call_id="c"),
+            f"{MESSAGE}.content",
+            MISSING,
+        )
+        for role in ("system", "developer", "user", "tool")
+    ),
     bad("content_that_is_a_number_is_refused", with_message(role="user", content=5), f"{MESSAGE}.content"),
     bad("a_part_without_type_is_refused", with_part(text="x"), f"{PART}.type", MISSING),
     bad(
@@ -72,6 +80,11 @@ ROWS = [
         "tool_calls_that_are_no_list_are_refused",
         with_message(role="assistant", tool_calls="x"),
         f"{MESSAGE}.tool_calls",
+    ),
+    bad(
+        "a_function_call_that_is_a_list_is_refused",
+        with_message(role="assistant", function_call=[]),
+        f"{MESSAGE}.function_call",
     ),
     bad("model_missing_is_refused", {"messages": good()["messages"]}, "model", MISSING),
     *bad_field("model", None, 5, "", ["a"], "x" * 10_240),

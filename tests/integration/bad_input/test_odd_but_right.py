@@ -66,6 +66,18 @@ GOOD: dict[str, Any] = {
             {"role": "tool", "tool_call_id": "c", "content": "x"},
         ]
     ),
+    "an_assistant_with_the_older_function_call": good(
+        messages=[
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "f", "arguments": "{}"},
+                "tool_calls": None,
+            },
+            {"role": "function", "name": "f", "content": None},
+            {"role": "assistant", "content": "x", "function_call": None},
+        ]
+    ),
 }
 
 
