@@ -178,12 +178,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._linger.cancel()
         self._unset_keepalive_if_required()  # which uvicorn forgets where a client resets the connection
         super().connection_lost(exc)
-        if self._running is not None:
-            self._running.disconnected = True  # as uvicorn tells the latest alone
-            self._running.message_event.set()
+        self._part()
         # Two that hold one another would stay until somebody collects garbage.
         self.scope = self.cycle = self._running = None  # type: ignore[assignment]
-        self._part()
 
     @property
     def unsent(self) -> int:
@@ -317,6 +314,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _part(self) -> None:
         self.gone = True
+        if self._running is not None:
+            self._running.disconnected = True  # as uvicorn tells the latest alone
+            self._running.message_event.set()
         if self.on_gone is not None:
             self.on_gone()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from process.connection import CONNECTION
 from process.http_protocol import LimitedProtocol, limited
 from tests.raw_http import get, post
 from tests.waiting import until
@@ -180,3 +181,22 @@ async def test_whoever_leaves_with_another_request_ahead_is_answered_no_more(cap
     await until(lambda: not protocol.tasks)
     assert heard == ["http.disconnect"]
     assert not caplog.records
+
+
+async def test_whoever_spoils_a_later_request_is_answered_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[CONNECTION].on_gone = gone.set
+        begun.set()
+        await gone.wait()
+
+    wire = Wire()
+    protocol = _connected(app, wire)
+    protocol.data_received(get("/"))
+    await begun.wait()
+    protocol.data_received(post(b"z\r\n", "transfer-encoding: chunked"))
+    await until(lambda: not protocol.tasks)
+    assert (wire.closed, wire.packets) == (True, [])
+    assert not caplog.records
+    protocol.connection_lost(None)
