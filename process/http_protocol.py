@@ -4,6 +4,7 @@ shape of all errors."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -349,7 +350,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Say no more, and be gone in a moment."""
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has gone already
+                self.transport.write_eof()
         self._linger = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _answer(self, error: FleetError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -198,5 +199,23 @@ async def test_whoever_spoils_a_later_request_is_answered_no_more(caplog: pytest
     protocol.data_received(post(b"z\r\n", "transfer-encoding: chunked"))
     await until(lambda: not protocol.tasks)
     assert (wire.closed, wire.packets) == (True, [])
+    assert not caplog.records
+    protocol.connection_lost(None)
+
+
+async def test_a_client_that_has_gone_before_it_hears_why_nobody_reads_on_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    class Gone(Wire):
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    protocol = _connected(app, Gone())
+    protocol.data_received(post(b"x", "content-length: 100"))
+    await until(lambda: not protocol.tasks)
     assert not caplog.records
     protocol.connection_lost(None)
