@@ -60,6 +60,31 @@ def test_a_conversation_takes_as_many_likely_tokens(top_logprobs: int) -> None:
     test_a_conversation_takes_them({"logprobs": True, "top_logprobs": top_logprobs})
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f" * 257}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, "tools"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "", "schema": True}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n" * 257, "schema": True}}},
+            "response_format.json_schema.name",
+        ),
+    ],
+    ids=lambda part: str(part)[-24:],
+)
+def test_a_conversation_takes_nothing_beyond_them(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        test_a_conversation_takes_them(fields)
+    assert refused.value.param == param
+
+
 @pytest.mark.parametrize("field", rows(BOTH | COMPLETIONS))
 def test_a_text_takes_them(field: dict[str, Any]) -> None:
     Completions().parse(json.dumps({"prompt": "hi", **field}).encode(), "/v1/completions")
