@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 
 from management.guesses import WRONG_KEYS_PER_MIN
-from management.pages import door
+from management.pages import door, live
 from management.pages.frame import POLICY
 from management.pages.pages import SHOWN
 from tests.counting_house import CountingHouse
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -378,3 +379,24 @@ async def test_an_open_stream_ends_with_management(house: CountingHouse) -> None
         async with asyncio.timeout(15):
             await house.end()
         assert b"event: ready" in await response.content.read()
+
+
+async def test_so_many_streams_and_no_more_are_open_at_once(
+    house: CountingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "STREAMS_MAX", 2)
+    await house.start()
+    async with browsing(house) as browser:
+        streams = [await browser.session.get(browser.url + "/live") for _ in range(2)]
+        for stream in streams:
+            assert await stream.content.readline() == b"retry: 3000\n"
+        response, _ = await browser.get("/live")
+        assert (response.status, response.headers["retry-after"]) == (503, "60")
+        streams[0].close()
+
+        async def has_room() -> bool:
+            async with browser.session.get(browser.url + "/live") as again:
+                return again.status == 200
+
+        await until(has_room)
+        streams[1].close()

@@ -12,7 +12,7 @@ import pytest
 import management.fleet.actions
 from broker.interface import BrokerForbidden
 from broker.memory import MemoryBroker
-from management.pages import nodes
+from management.pages import nodes, usage
 from management.pages.errors import NOW_MAX
 from management.pages.overview import TROUBLES_MAX
 from process.identity import now_ms
@@ -338,3 +338,62 @@ async def test_whom_an_error_met_is_not_left_out_in_silence(house: CountingHouse
     page = await text_of(house, "/errors")
     assert "m5 1 and more models k0 2 k1 1" in page
     assert "and more keys" not in page
+
+
+PRICES_AND_COSTS = """
+[[price]]
+model = "paid"
+currency = "EUR"
+input = 1
+output = 2
+[[price]]
+model = "dear"
+currency = "USD"
+input = 10
+output = 10
+[[cost]]
+model = "paid"
+currency = "EUR"
+input = 0.5
+output = 0.5
+"""
+
+
+async def test_usage_tells_who_pays_what_and_the_spreadsheet_the_same(house: CountingHouse, tmp_path: Path) -> None:
+    await house.end()
+    (tmp_path / "prices.toml").write_text(PRICES_AND_COSTS)
+    await house.start(PRICES_FILE=str(tmp_path / "prices.toml"))
+    now, million = datetime.datetime.now(datetime.UTC).isoformat(), Usage(prompt_tokens=10**6, completion_tokens=10**6)
+    await house.publish(billed(1, model="paid", key_id="=cmd()", usage=million, attempt_id="att_2", time=now))
+    await house.settled()
+    page = await text_of(house, "/usage")
+    assert "Customers pay 3.00 EUR every charge has a price" in page
+    assert "It costs you 1.00 EUR no attempt was in vain" in page
+    assert "costs have no tags" in await text_of(house, "/usage?tag=team")
+    for number, model in ((1, "paid"), (2, "dear"), (3, "dear")):
+        lost = request_data(number, model=model, status="superseded", attempt_id=f"att_{number}0", usage=million)
+        await house.publish(event(f"cost-att_{number}0", "request.cost", lost, time=now))
+        await house.publish(billed(number, model=model, key_id="key-b", usage=million, time=now))
+    await house.publish(billed(4, model="free", key_id="key-b", usage=Usage(prompt_tokens=7), time=now))
+    await house.settled()
+    page = await text_of(house, "/usage")
+    assert "Customers pay 40.00 USD 3.00 EUR " in page
+    assert "1 request has no price and is in no amount" in page
+    assert "It costs you 1.00 EUR 1.00 EUR more on attempts that nobody pays" in page
+    _, csv = await house.get("/usage.csv?by=key")
+    assert csv.splitlines() == [
+        "\ufeffkey,requests,prompt_tokens,completion_tokens,cached_tokens,reasoning_tokens,EUR,USD,unpriced_requests",
+        "key-b,3,2000007,2000000,0,0,,40.00,1",
+        "'=cmd(),1,1000000,1000000,0,0,3.00,,0",
+    ]
+
+
+async def test_a_spreadsheet_that_is_cut_says_so(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "CSV_ROWS_MAX", 2)
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    for number, lines in ((2, 3), (3, 4)):
+        await house.publish(billed(number, key_id=f"key-{number}", time=now), billed(1, key_id="key-1", time=now))
+        await house.settled()
+        _, csv = await house.get("/usage.csv?by=key")
+        assert len(csv.splitlines()) == lines
+        assert ("There are more: these are the first 2." in csv) is (lines == 4)

@@ -28,8 +28,9 @@ def test_a_number_that_is_shown_whole_has_its_thousands_apart() -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, "0 ms"), (999, "999 ms"), (1240, "1.24 s"), (5000, "5 s"), (123_000, "2 min 03 s"), (3_660_000, "1 h 01 min"),
-     (90_000_000, "1 d 1 h"), (None, "\N{EN DASH}")],
+    [(0, "0 ms"), (999, "999 ms"), (1000, "1 s"), (1240, "1.24 s"), (5000, "5 s"), (9_994, "9.99 s"),
+     (12_340, "12.3 s"), (60_000, "1 min 00 s"), (123_000, "2 min 03 s"), (3_599_000, "59 min 59 s"),
+     (3_660_000, "1 h 01 min"), (86_400_000, "1 d 0 h"), (90_000_000, "1 d 1 h"), (None, "\N{EN DASH}")],
 )  # fmt: skip
 def test_a_duration_has_the_unit_that_fits(ms: int | None, text: str) -> None:
     assert formats.duration(ms) == text
