@@ -397,3 +397,25 @@ async def test_a_spreadsheet_that_is_cut_says_so(house: CountingHouse, monkeypat
         _, csv = await house.get("/usage.csv?by=key")
         assert len(csv.splitlines()) == lines
         assert ("There are more: these are the first 2." in csv) is (lines == 4)
+
+
+async def test_a_request_with_two_tags_is_one_request(house: CountingHouse) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    await house.publish(billed(1, tags={"team": "a", "app": "b"}, time=now))
+    await house.settled()
+    page = await text_of(house, "/usage?by=tag")
+    assert "Requests 1 20" in page
+    assert "Tokens 15 10 in, 5 out" in page
+    assert [tag in page for tag in ("app=b 1 10 0 5", "team=a 1 10 0 5")] == [True, True]
+
+
+async def test_sums_are_in_the_order_that_is_asked_for(house: CountingHouse) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    for number, (model, tokens) in enumerate((("often", 1), ("often", 1), ("much", 1000), ("never", 0))):
+        await house.publish(billed(number, model=model, usage=Usage(prompt_tokens=tokens), time=now))
+    await house.settled()
+    for measure, names in (("tokens", ["much", "often", "never"]), ("requests", ["often", "never", "much"])):
+        _, page = await house.get(f"/usage?measure={measure}")
+        shown = re.findall(r'by=key">(\w+)</a>', page)
+        assert shown == names, measure
+        assert f"{measure.capitalize()} a day" in page
