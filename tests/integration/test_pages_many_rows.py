@@ -101,7 +101,9 @@ class Walk:
             assert following not in seen
             seen.add(following)
             page = await self.page(following)
-            found += what.findall(page)
+            shown = what.findall(page)
+            assert shown, f"{following} has nothing"
+            found += shown
             link = NEXT.search(page)
             following = html.unescape(link[1]) if link else None
         return found

@@ -9,7 +9,8 @@ import pytest
 
 from management.pages import formats
 from management.pages.charts import Chart, filled, stacked
-from management.pages.filters import link, moment
+from management.pages.filters import checked, chosen, link, moment, position, question_of
+from management.reading.questions import EndsQuestion
 from wire.errors import InvalidRequest
 
 
@@ -109,6 +110,20 @@ def test_a_link_begins_at_the_first_page_and_leaves_out_what_is_none() -> None:
     assert link("/requests", asked) == "/requests?model=a+b%26c"
     assert link("/requests", asked, model=None) == "/requests"
     assert link("/requests", asked, cursor="9-9") == "/requests?model=a+b%26c&cursor=9-9"
+
+
+def test_what_an_address_asks_for_is_what_a_page_offers() -> None:
+    choices = ("30", "7")
+    assert [chosen(asked, "days", choices) for asked in ({}, {"days": "7"}, {"by": "x"})] == ["30", "7", "30"]
+    with pytest.raises(InvalidRequest, match=r"^days: choose one of 30, 7\.$"):
+        chosen({"days": "8"}, "days", choices)
+    assert [position(cursor) for cursor in (None, "0", "9" * 18)] == [None, 0, 10**18 - 1]
+    for wrong in ("", "-1", "x", "\N{SUPERSCRIPT TWO}", "9" * 19):
+        with pytest.raises(InvalidRequest, match="it was not made by this page"):
+            position(wrong)
+    with pytest.raises(InvalidRequest, match=r"^model: string should have at most 512 characters\.$"):
+        question_of(EndsQuestion, model="x" * 513)
+    assert checked(lambda: 7) == 7
 
 
 def test_a_chart_has_every_day_and_what_no_series_has() -> None:
