@@ -419,3 +419,6 @@ async def test_sums_are_in_the_order_that_is_asked_for(house: CountingHouse) -> 
         shown = re.findall(r'by=key">(\w+)</a>', page)
         assert shown == names, measure
         assert f"{measure.capitalize()} a day" in page
+    # Days are no series of a chart by day.
+    _, page = await house.get("/usage?by=day")
+    assert re.findall(r'<span class="name">(\w+)</span> <b>', page) == ["tokens"]

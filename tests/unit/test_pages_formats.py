@@ -135,3 +135,21 @@ def test_a_chart_has_every_day_and_what_no_series_has() -> None:
     assert [later - earlier for earlier, later in zip(chart.days, chart.days[1:], strict=False)] == [86_400, 86_400]
     assert chart.total([3, 0, 5]) == "8"
     assert Chart("Charged", *filled(first, last, {first: 0.5}), "money").unit == "money"  # type: ignore[arg-type]
+
+
+def test_a_chart_without_names_has_the_whole_and_one_of_tags_nothing_that_is_less_than_none() -> None:
+    first, last = datetime.date(2026, 2, 28), datetime.date(2026, 3, 1)
+    whole = [{"day": first, "requests": 4}, {"day": last, "requests": 3}]
+    assert stacked("Requests", first, last, "requests", whole, [], []).series == [("requests", [4, 3])]
+    parts = [{"day": first, "name": name, "requests": 4} for name in ("a=1", "")]
+    chart = stacked("Requests", first, last, "requests", whole, parts, ["a=1", ""])
+    assert chart.series == [("a=1", [4, 0]), ("none", [4, 0]), ("others", [0, 3])]
+    assert [name for name, _ in stacked("R", first, first, "requests", whole[:1], parts, ["a=1"]).series] == ["a=1"]
+    paid = Chart("Charged", chart.days, [("EUR", [0.5, 0.25])], "money")
+    assert paid.total([0.5, 0.25]) == "0.75"
+    assert paid.data == {
+        "title": "Charged",
+        "days": chart.days,
+        "series": [{"label": "EUR", "values": [0.5, 0.25]}],
+        "unit": "money",
+    }
