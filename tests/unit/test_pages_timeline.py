@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import pytest
+
 from management.pages.timeline import SCALE, timeline_of
 from tests.billing import NOON_MS, billed, event, request_data, request_id_of
 from wire.event import Times
@@ -89,3 +92,22 @@ def test_an_event_of_another_version_is_told_and_draws_nothing() -> None:
     timeline = timeline_of(rows(event("odd-1", "request.cost", msgspec.Raw(b'{"request_id": 7}'))))
     assert timeline.lanes == []
     assert len(timeline.told) == 1
+
+
+@pytest.mark.parametrize("kind", ["billed", "cost", "failed", "cancelled", "expired", "dead", "abandoned"])
+def test_every_word_about_an_attempt_has_its_lane(kind: str) -> None:
+    data = request_data(1, attempt_id="att_1", attempt=1, times=times(100, settled=500))
+    timeline = timeline_of(rows(event("e-1", f"request.{kind}", data, subject=ID)))
+    assert [lane.title for lane in timeline.lanes] == ["Gateway", "Attempt 1"]
+    assert (timeline.model, timeline.endpoint) == ("small", "chat/completions")
+
+
+def test_a_charge_that_another_version_wrote_hides_nothing_of_what_is_known() -> None:
+    charge = event("charge-1", "request.billed", msgspec.Raw(b'{"of": "another version"}'), subject=ID)
+    timeline = timeline_of(rows(lost(1, times(100, settled=500)), charge))
+    assert [lane.title for lane in timeline.lanes] == ["Gateway", "Attempt 1"]
+    assert [(stage.name, stage.time_ms is not None) for stage in timeline.stages] == [
+        ("Accepted", True), ("Published", True), ("Taken", True), ("First token", False), ("Finished", True),
+        ("Charged", True),
+    ]  # fmt: skip
+    assert [one["kind"] for one in timeline.told] == ["request.cost", "request.billed"]
