@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
 from broker.interface import Kind
+from broker.pulsar import PulsarLimits
 from broker.pulsar.client import _steady
 from broker.pulsar.credential import Credential
 from broker.pulsar.library import Library
@@ -66,9 +68,11 @@ async def test_only_a_client_that_alone_is_silent_is_replaced(
 
 async def test_what_a_replaced_client_opened_is_to_be_opened_anew() -> None:
     held = library(FakeClient(False, False), FakeClient(True))
-    broker = cast("Any", SimpleNamespace(members=set()))
+    make_sure = AsyncMock()
+    broker = cast("Any", SimpleNamespace(members=set(), limits=PulsarLimits(), make_sure=make_sure))
     consumer = PrefetchingConsumer(broker, held, TOPIC, "ledger", Kind.FAILOVER, 10)
     await consumer.join()
+    make_sure.assert_awaited_once_with(TOPIC, "ledger", from_earliest=True)
     assert consumer.connected
     assert consumer.returns_by_itself
     await held.answers(TOPIC)
