@@ -33,6 +33,10 @@ def lost(attempt: int, at: Times) -> bytes:
     return event(f"cost-att_{attempt}", "request.cost", data, subject=ID)
 
 
+def stages_of(*events: bytes) -> dict[str, int | None]:
+    return {stage.name: stage.after_ms for stage in timeline_of(rows(*events)).stages}
+
+
 def test_every_attempt_has_a_lane_and_the_charge_its_stages() -> None:
     end = billed(1, attempt_id="att_2", attempt=2, times=times(600, first=700, last=990, settled=1000))
     timeline = timeline_of(rows(lost(1, times(100, settled=500)), end))
@@ -111,3 +115,15 @@ def test_a_charge_that_another_version_wrote_hides_nothing_of_what_is_known() ->
         ("Charged", True),
     ]  # fmt: skip
     assert [one["kind"] for one in timeline.told] == ["request.cost", "request.billed"]
+
+
+def test_the_first_token_and_the_end_are_those_of_the_attempt_that_is_charged() -> None:
+    end = billed(1, attempt_id="att_2", attempt=2, times=times(600, first=700, last=990, settled=1000))
+    after = stages_of(lost(1, times(100, first=300, settled=1500)), end)
+    assert (after["First token"], after["Finished"]) == (700, 1000)
+    # Where none is, those of whichever there was.
+    other = lost(2, times(600, first=700, last=990, settled=1000))
+    after = stages_of(lost(1, times(100, first=300, settled=500)), other)
+    assert (after["First token"], after["Finished"]) == (300, 1000)
+    unsettled = lost(1, Times(received_ms=NOON_MS, taken_ms=NOON_MS + 100, last_token_ms=NOON_MS + 400))
+    assert stages_of(unsettled)["Finished"] == 400
