@@ -127,3 +127,10 @@ def test_the_first_token_and_the_end_are_those_of_the_attempt_that_is_charged() 
     assert (after["First token"], after["Finished"]) == (300, 1000)
     unsettled = lost(1, Times(received_ms=NOON_MS, taken_ms=NOON_MS + 100, last_token_ms=NOON_MS + 400))
     assert stages_of(unsettled)["Finished"] == 400
+
+
+def test_what_took_no_time_at_all_has_a_timeline_too() -> None:
+    at_once = Times(received_ms=NOON_MS, published_ms=NOON_MS, taken_ms=NOON_MS, settled_ms=NOON_MS)
+    timeline = timeline_of(rows(lost(1, at_once)))
+    assert [span.lasted_ms for lane in timeline.lanes for span in lane.spans] == [0, 0, 0]
+    assert timeline.lasted_ms == 1
