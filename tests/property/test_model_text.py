@@ -102,6 +102,20 @@ def test_other_families_call_in_their_own_words(cuts: list[int]) -> None:
     assert format_of("{{ '[TOOL_CALLS]' + calls|tojson }}") is MISTRAL
 
 
+def test_text_that_begins_no_call_is_told_at_once() -> None:
+    reader = ToolReader(HERMES, {"f"})
+    told = [reader.push(text) for text in ("a < b", "a <tool", "s>")]
+    assert told == [["a < b"], ["a "], ["<tools>"]]
+
+
+def test_a_call_of_an_unknown_tool_is_one_and_what_is_too_deep_is_none() -> None:
+    """Whoever has the tools can tell the model that there is no such one."""
+    unknown = '<tool_call>{"name": "Alice"}</tool_call>'
+    assert _read(HERMES, unknown, []) == ("", [("Alice", "{}")])
+    deep = f"<tool_call>{'[' * 100_000}</tool_call>"
+    assert _read(HERMES, deep, []) == (deep, [])
+
+
 @given(st.lists(st.integers(0, 200)))
 def test_of_calls_that_shall_not_be_parallel_the_first_one_counts(cuts: list[int]) -> None:
     calls = [f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>' for name in ("g", "f")]

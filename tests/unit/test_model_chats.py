@@ -116,6 +116,13 @@ def test_the_newer_name_of_the_limit_wins(fields: Any) -> None:
     assert steps.asked[0].sampling.max_tokens == 5
 
 
+def test_a_too_long_conversation_is_refused_by_its_own_name() -> None:
+    room = room_of(ready(chat_template="{{ messages[0].content }}"), ScriptedSteps())
+    with pytest.raises(Problem, match="your messages resulted in 1001 tokens") as raised:
+        answered(answer, room, messages=[{"role": "user", "content": "a" * 1001}])
+    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "messages")
+
+
 def test_what_must_have_a_form_is_an_answer_from_its_first_word_on() -> None:
     known = ready("<think>", chat_template="<think>")
     steps = ScriptedSteps(*pieces("{", "}"))

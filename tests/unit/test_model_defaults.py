@@ -8,15 +8,17 @@ import pytest
 
 from tests.model_ready import ready
 from workernode.local.server.front.asked import Chat, Message, sampling_of
-from workernode.local.server.words import Defaults
+from workernode.local.server.words import Defaults, Sampling
+
+
+def settings(defaults: Defaults, **fields: Any) -> Sampling:
+    asked = Chat(messages=[Message("user", "a")], **fields)
+    known = ready(defaults=defaults)
+    return sampling_of(asked, ready=known, prompt_tokens=1, max_tokens=None, top_logprobs=None, grammar=None, seed=None)
 
 
 def sampling(defaults: Defaults, **fields: Any) -> tuple[float, ...]:
-    asked = Chat(messages=[Message("user", "a")], **fields)
-    known = ready(defaults=defaults)
-    found = sampling_of(
-        asked, ready=known, prompt_tokens=1, max_tokens=None, top_logprobs=None, grammar=None, seed=None
-    )
+    found = settings(defaults, **fields)
     return found.temperature, found.top_p, found.top_k, found.min_p, found.repetition_penalty
 
 
@@ -33,3 +35,13 @@ def test_a_requests_own_values_win_over_the_models_each_by_itself(
 ) -> None:
     assert sampling(Defaults(0.6, 0.9, 20, 0.1, 1.2), **fields) == expected
     assert sampling(Defaults()) == (1.0, 1.0, 0, 0.0, 1.0)
+
+
+def test_all_that_a_request_says_of_its_tokens_reaches_the_steps() -> None:
+    said: dict[str, Any] = {"presence_penalty": 0.5, "frequency_penalty": -0.5, "ignore_eos": True, "seed": -7}
+    found = settings(Defaults(), **said)
+    assert {name: getattr(found, name) for name in said} == said
+    silent = settings(Defaults())
+    assert (silent.presence_penalty, silent.frequency_penalty, silent.ignore_eos) == (0.0, 0.0, False)
+    seeds = {settings(Defaults()).seed for _ in range(4)}
+    assert len(seeds) == 4, "nobody's luck is another one's"
