@@ -143,7 +143,7 @@ class ToolReader:
         return ToolCall(_new_id(self._format), name, _written(read))
 
     def _call(self, fields: Any) -> ToolCall:
-        if not isinstance(fields, dict) or not isinstance(fields["name"], str):
+        if not isinstance(fields["name"], str):
             raise TypeError
         if self._format is LLAMA and fields["name"] not in self._names:
             raise TypeError
