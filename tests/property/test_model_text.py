@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,20 @@ def test_text_that_begins_no_call_is_told_at_once() -> None:
     reader = ToolReader(HERMES, {"f"})
     told = [reader.push(text) for text in ("a < b", "a <tool", "s>")]
     assert told == [["a < b"], ["a "], ["<tools>"]]
+
+
+def test_calls_have_ids_of_their_own_in_the_form_that_the_familys_template_takes() -> None:
+    """Mistral's templates refuse a conversation whose ids are not nine letters and digits."""
+    call = '{"name": "f", "arguments": {}}'
+    for format_, text, form in (
+        (HERMES, f"<tool_call>{call}</tool_call>" * 2, r"call_[0-9a-f]{24}"),
+        (MISTRAL, f"[TOOL_CALLS][{call}, {call}]", r"[0-9a-z]{9}"),
+        (NAMED, "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f[ARGS]{}", r"[0-9a-z]{9}"),
+    ):
+        reader = ToolReader(format_, {"f"})
+        ids = [each.id for each in reader.push(text) + reader.flush() if isinstance(each, ToolCall)]
+        assert len(set(ids)) == 2
+        assert all(re.fullmatch(form, each) for each in ids)
 
 
 def test_a_call_of_an_unknown_tool_is_one_and_what_is_too_deep_is_none() -> None:
