@@ -16,7 +16,8 @@ from broker.pulsar.channels import Channels, Route
 from broker.pulsar.connection import Traffic
 from broker.pulsar.failure import PulsarFailure, Result
 from broker.pulsar.frames import Command, frame, number, text
-from tests.channels import KEPT, LIMITS, PASSING, opened
+from broker.pulsar.producer import PulsarProducer
+from tests.channels import KEPT, LIMITS, PASSING, broker_of, opened
 from tests.pulsar_peer import PulsarPeer
 from tests.waiting import until
 
@@ -470,6 +471,28 @@ async def test_a_host_that_knows_no_topics_now_is_passed_over(peer: PulsarPeer) 
                 await channels.channel(KEPT, gathers=False)
             await (await channels.channel(KEPT, gathers=False)).ping()
         assert peer.all_said(Command.PING)
+
+
+async def test_what_waits_to_be_written_is_written_before_the_end(peer: PulsarPeer) -> None:
+    """And no longer than that is waited for."""
+    del peer.answers[Command.SEND]
+    payload = bytes(1_000_000)
+    async with asyncio.timeout(30):
+        async with opened(peer.url, limits=replace(LIMITS, ping_timeout_s=60.0)) as channels:
+            producer = PulsarProducer(broker_of(channels, peer.url), KEPT)
+            await producer.join()
+            for _ in range(20):
+                producer.post(payload)
+    await until(lambda: [payload] * 20 in [visitor.payloads for visitor in peer.visitors])
+
+
+async def test_the_end_waits_for_no_broker_that_reads_nothing(peer: PulsarPeer) -> None:
+    async with opened(peer.url) as channels:
+        channel = await channels.channel(KEPT, gathers=False)
+        (visitor,) = peer.visitors
+        visitor._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        channel.write(bytes(20_000_000))
+    await until(lambda: channel.lost)
 
 
 async def test_nothing_is_opened_once_they_are_closed(peer: PulsarPeer) -> None:
