@@ -134,3 +134,14 @@ def test_what_took_no_time_at_all_has_a_timeline_too() -> None:
     timeline = timeline_of(rows(lost(1, at_once)))
     assert [span.lasted_ms for lane in timeline.lanes for span in lane.spans] == [0, 0, 0]
     assert timeline.lasted_ms == 1
+
+
+def test_no_span_goes_back_in_time_or_beyond_the_end() -> None:
+    behind = Times(received_ms=NOON_MS, published_ms=NOON_MS + 10, taken_ms=NOON_MS + 5, settled_ms=NOON_MS + 20)
+    shown = {span.name for lane in timeline_of(rows(lost(1, behind))).lanes for span in lane.spans}
+    assert shown == {"Publishing", "Without an answer"}, "the node's clock is behind the gateway's"
+    end = billed(1, attempt_id="att_1", attempt=1, times=times(100, first=200, last=99_999, settled=100_000))
+    settling = timeline_of(rows(end)).lanes[-1].spans[-1]
+    assert (settling.name, settling.lasted_ms) == ("Settling", 1)
+    assert settling.width > 0
+    assert settling.start + settling.width == SCALE, "it is seen, though it was short"
