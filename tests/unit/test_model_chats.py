@@ -116,6 +116,14 @@ def test_the_newer_name_of_the_limit_wins(fields: Any) -> None:
     assert steps.asked[0].sampling.max_tokens == 5
 
 
+@pytest.mark.parametrize("fields", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_alternatives_without_the_tokens_themselves_are_refused(fields: dict[str, Any]) -> None:
+    room = room_of(ready(chat_template="a"), ScriptedSteps())
+    with pytest.raises(Problem, match="only allowed with logprobs=true") as raised:
+        answered(answer, room, messages=MESSAGES, top_logprobs=1, **fields)
+    assert raised.value.param == "top_logprobs"
+
+
 def test_a_too_long_conversation_is_refused_by_its_own_name() -> None:
     room = room_of(ready(chat_template="{{ messages[0].content }}"), ScriptedSteps())
     with pytest.raises(Problem, match="your messages resulted in 1001 tokens") as raised:
