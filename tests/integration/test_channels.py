@@ -145,6 +145,23 @@ async def test_what_is_no_broker_is_said_to_be_none(peer: PulsarPeer, nonsense: 
             await channels.greet(Route("127.0.0.1", peer.port), 2.0)
 
 
+async def test_who_is_hung_up_on_at_the_first_word_hears_it_at_once(peer: PulsarPeer) -> None:
+    peer.answers[Command.CONNECT] = lambda visitor, _: visitor._writer.close()
+    async with asyncio.timeout(10), opened(peer.url) as channels:
+        with pytest.raises(EOFError, match="closed without an answer"):
+            await channels.greet(Route("127.0.0.1", peer.port), 60.0)
+
+
+async def test_a_token_that_cannot_be_read_is_told_at_once(peer: PulsarPeer) -> None:
+    def unreadable() -> str:
+        raise OSError
+
+    async with asyncio.timeout(10), opened(peer.url, token=unreadable) as channels:
+        with pytest.raises(PulsarFailure) as refused:
+            await channels.greet(Route("127.0.0.1", peer.port), 60.0)
+        assert refused.value.result is Result.ErrorGettingAuthenticationData
+
+
 async def test_why_the_broker_lets_nobody_in_is_told_in_its_words(peer: PulsarPeer) -> None:
     """As where it has no room for a further connection: it says so to whoever comes, asked or not."""
     words = number(1, 2**64 - 1) + number(2, 22) + text(3, b"Reached the maximum number of connections")
