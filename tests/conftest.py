@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,12 +31,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     """A worker that only computes gives way to the others."""
     give_way(config)
-
-
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: no garbage collection needs to look at it again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
