@@ -63,6 +63,14 @@ async def beat(house: CountingHouse, **fields: Any) -> None:
     await broker.aclose()
 
 
+async def start_with(house: CountingHouse, tmp_path: Path, prices: str) -> None:
+    """Anew, with these prices."""
+    await house.end()
+    path = tmp_path / "prices.toml"
+    path.write_text(prices)
+    await house.start(PRICES_FILE=str(path))
+
+
 async def text_of(house: CountingHouse, path: str) -> str:
     status, page = await house.get(path)
     assert status == 200, path
@@ -144,10 +152,7 @@ async def test_engines_that_died_are_among_what_nodes_told(house: CountingHouse)
 
 
 async def test_the_last_of_many_budgets_is_looked_at_too(house: CountingHouse, tmp_path: Path) -> None:
-    await house.end()
-    prices = tmp_path / "prices.toml"
-    prices.write_text('[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
-    await house.start(PRICES_FILE=str(prices))
+    await start_with(house, tmp_path, '[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
     engine = database.open(house.url)
     async with writing(engine) as connection:
         for number in range(120):
@@ -236,10 +241,7 @@ async def test_a_node_that_tells_of_a_time_beyond_all_days_hides_no_page(house: 
 
 
 async def test_one_of_something_is_told_as_one(house: CountingHouse, tmp_path: Path) -> None:
-    await house.end()
-    prices = tmp_path / "prices.toml"
-    prices.write_text('[[price]]\nmodel = "paid"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
-    await house.start(PRICES_FILE=str(prices))
+    await start_with(house, tmp_path, '[[price]]\nmodel = "paid"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
     now = datetime.datetime.now(datetime.UTC).isoformat()
     one = Usage(prompt_tokens=1)
     await house.publish(billed(1, model="paid", usage=one, time=now), billed(2, model="free", usage=one, time=now))
@@ -268,11 +270,9 @@ async def test_what_helps_itself_hides_nothing_that_waits_for_a_person(house: Co
 async def test_the_currency_that_most_is_charged_in_comes_first_and_none_is_left_out_in_silence(
     house: CountingHouse, tmp_path: Path
 ) -> None:
-    await house.end()
-    prices, currencies = tmp_path / "prices.toml", ("AUD", "CHF", "EUR", "GBP", "USD")
+    currencies = ("AUD", "CHF", "EUR", "GBP", "USD")
     price = '[[price]]\nmodel = "m-{0}"\ncurrency = "{0}"\ninput = {1}\noutput = 0\n'
-    prices.write_text("".join(price.format(name, number) for number, name in enumerate(currencies, 1)))
-    await house.start(PRICES_FILE=str(prices))
+    await start_with(house, tmp_path, "".join(price.format(name, number) for number, name in enumerate(currencies, 1)))
     now = datetime.datetime.now(datetime.UTC).isoformat()
     used = Usage(prompt_tokens=1_000_000)
     await house.publish(
@@ -285,10 +285,7 @@ async def test_the_currency_that_most_is_charged_in_comes_first_and_none_is_left
 
 
 async def test_a_budget_that_is_not_wholly_spent_is_at_99_percent(house: CountingHouse, tmp_path: Path) -> None:
-    await house.end()
-    prices = tmp_path / "prices.toml"
-    prices.write_text('[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
-    await house.start(PRICES_FILE=str(prices))
+    await start_with(house, tmp_path, '[[price]]\nmodel = "small"\ncurrency = "EUR"\ninput = 1\noutput = 1\n')
     engine = database.open(house.url)
     async with writing(engine) as connection:
         id_ = BudgetId("key", "key-a", "total")
@@ -360,9 +357,7 @@ output = 0.5
 
 
 async def test_usage_tells_who_pays_what_and_the_spreadsheet_the_same(house: CountingHouse, tmp_path: Path) -> None:
-    await house.end()
-    (tmp_path / "prices.toml").write_text(PRICES_AND_COSTS)
-    await house.start(PRICES_FILE=str(tmp_path / "prices.toml"))
+    await start_with(house, tmp_path, PRICES_AND_COSTS)
     now, million = datetime.datetime.now(datetime.UTC).isoformat(), Usage(prompt_tokens=10**6, completion_tokens=10**6)
     await house.publish(billed(1, model="paid", key_id="=cmd()", usage=million, attempt_id="att_2", time=now))
     await house.settled()
