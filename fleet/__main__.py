@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -161,7 +162,8 @@ def run() -> None:
     """The command. To read what one needs takes half a second, in which a signal asks it to stop as it does later."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if UNTIL_STOPPED.intersection(sys.argv[1:2]) and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(0))
+            # Not by an exception: one that is raised while an object is finalised goes nowhere.
+            signal.signal(number, lambda *_: os._exit(0))
     main()
 
 

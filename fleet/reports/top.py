@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import signal
 import sys
@@ -33,12 +32,23 @@ def top(*, every: float, once: bool) -> None:
             click.echo(str(why), err=True)
             sys.exit(why.exit_code)
         return
-    # By itself it would end on the spot, with the cursor hidden.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        asyncio.run(_on_a_screen_of_its_own(management, every))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        pass
+
+
+async def _on_a_screen_of_its_own(management: Management, every_s: float) -> None:
+    this = asyncio.current_task()
+    assert this is not None
+    # By itself SIGTERM would end it on the spot, with the cursor hidden. A handler that raises is no way out of
+    # that: what is raised while an object is finalised goes nowhere.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     click.echo(_ENTER, nl=False)
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_live(management, every))
+        await _live(management, every_s)
     finally:
         click.echo(_LEAVE, nl=False)
 

@@ -48,6 +48,36 @@ class Terminal:
         os.close(self._ours)
 
 
+# Its first look is asked to stop while an object is finalised, where what is raised goes nowhere.
+_ASKED_WHILE_ONE_IS_FINALISED = """
+import signal, weakref
+from fleet.reports import top
+
+class Any: ...
+
+async def _screen(management):
+    one = Any()
+    finalised = weakref.ref(one, lambda _: signal.raise_signal(signal.SIGTERM))
+    del one
+    return "it goes on"
+
+top._screen = _screen
+top.top()
+"""
+
+
+def test_one_that_is_asked_to_stop_while_an_object_is_finalised_stops_too() -> None:
+    terminal = Terminal()
+    process = terminal.run(sys.executable, "-c", _ASKED_WHILE_ONE_IS_FINALISED)
+    try:
+        terminal.read_until(_LEAVE)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        terminal.close()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
 def test_whoever_ends_it_has_the_screen_and_the_cursor_back(number: signal.Signals, code: int) -> None:
     terminal = Terminal()
