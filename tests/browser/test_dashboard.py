@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ import pytest
 
 from management.fleet import actions
 from management.fleet.actions import Actions
+from tests import sqlite_file
 from tests.billing import billed, event, node_event, request_data, request_id_of
 from tests.dashboard_house import DashboardHouse
 from tests.waiting import until
@@ -434,11 +434,9 @@ async def test_ages_grow_though_nothing_happens_and_who_is_logged_out_learns_it(
     await tab.reads("h1", "Log in")
 
 
-def rename(house: DashboardHouse, name: str, new: str) -> None:
+async def rename(house: DashboardHouse, name: str, new: str) -> None:
     """So that a statement fails, or does again what it did."""
-    with sqlite3.connect(house.path) as connection:
-        connection.execute(f"ALTER TABLE {name} RENAME TO {new}")
-    connection.close()
+    await sqlite_file.execute(house.path, f"ALTER TABLE {name} RENAME TO {new}")
 
 
 async def test_old_figures_are_not_told_to_be_live(tab: Tab, house: DashboardHouse) -> None:
@@ -447,11 +445,11 @@ async def test_old_figures_are_not_told_to_be_live(tab: Tab, house: DashboardHou
     await tab.call("Page.addScriptToEvaluateOnNewDocument", source=quicker)
     await shown(tab, f"{house.address}/requests", "Requests")
     await tab.reads("#live", "Live")
-    rename(house, "ends", "elsewhere")
+    await rename(house, "ends", "elsewhere")
     await tab.reads("#live", "Not live")
     assert await tab.value("document.querySelector('#live').dataset.state") == "off"
     assert "req_" in await tab.text("#list"), "what was known stays"
-    rename(house, "elsewhere", "ends")
+    await rename(house, "elsewhere", "ends")
     await until(lambda: _is(tab, "document.querySelector('#live').textContent", "Live"))
     # While somebody reads what they have opened, it is not made anew, and does not pretend to be.
     await tab.value("getSelection().selectAllChildren(document.querySelector('#list tbody td'))")
@@ -468,11 +466,11 @@ async def test_a_filter_that_fails_says_why(tab: Tab, house: DashboardHouse) -> 
     await tab.press("Enter")
     await tab.reads("h1", "tag: string should have at most 512 characters.")
     await shown(tab, f"{house.address}/requests", "Requests")
-    rename(house, "ends", "elsewhere")
+    await rename(house, "ends", "elsewhere")
     await tab.write("[name=model]", "gpt-4o")
     await tab.press("Enter")
     await tab.reads("h1", "The database cannot be read at the moment.")
-    rename(house, "elsewhere", "ends")
+    await rename(house, "elsewhere", "ends")
     await tab.value("location.reload()")
     await tab.reads("h1", "Requests")
     assert await tab.value("location.search") == "?model=gpt-4o"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import io
 import json
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -16,6 +14,7 @@ from click.testing import CliRunner
 
 from broker.memory import MemoryBroker, MemoryServer
 from fleet.__main__ import main
+from tests import sqlite_file
 from tests.in_process import InProcessFleet
 from tests.keys import Keys, ask
 from tests.waiting import until
@@ -110,8 +109,7 @@ async def test_usage_money_and_tags_are_shown_as_tables_and_as_json(house: House
     assert ends[0]["node"] in nodes  # what orders name where two nodes have one name
     assert json.loads(await house.run("nodes", "--json"))["data"][0]["state"] == "ready"
     assert "day" in await house.run("usage", "--by", "day")
-    with contextlib.closing(sqlite3.connect(house.path, isolation_level=None)) as another:
-        another.execute("DELETE FROM events")
+    await sqlite_file.execute(house.path, "DELETE FROM events")
     assert "are deleted" in await house.run("requests", ends[0]["request_id"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,6 +16,7 @@ from broker.memory import MemoryBroker
 from management.api.answers import Events, Nodes, RequestTimeline
 from management.app import OPEN_PATHS
 from management.guesses import WRONG_KEYS_PER_MIN
+from tests import sqlite_file
 from tests.billing import NOON_MS, billed, event, node_event, request_data, request_id_of
 from tests.counting_house import CountingHouse
 from tests.routes import caught, routes_of
@@ -142,9 +142,7 @@ async def test_a_charge_whose_events_are_gone_is_still_known(house: CountingHous
     await house.publish(billed(1))
     await house.start()
     await house.settled()
-    with sqlite3.connect(house.path) as database:
-        database.execute("DELETE FROM events")
-    database.close()
+    await sqlite_file.execute(house.path, "DELETE FROM events")
     status, told = await house.get(f"/api/v1/requests/{request_id_of(1)}")
     assert (status, told["charge"]["request_id"], told["events"]) == (200, request_id_of(1), [])
 
@@ -367,9 +365,7 @@ async def test_every_error_has_one_shape(
 
 async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> None:
     await house.start()
-    with sqlite3.connect(house.path) as connection:
-        connection.execute("ALTER TABLE charges RENAME TO elsewhere")
-    connection.close()
+    await sqlite_file.execute(house.path, "ALTER TABLE charges RENAME TO elsewhere")
     status, answer = await house.get("/api/v1/charges")
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
 
@@ -377,9 +373,7 @@ async def test_a_database_that_cannot_be_read_is_a_503(house: CountingHouse) -> 
 @pytest.mark.parametrize("what", ["charges", "charges?format=csv", "events"])
 async def test_an_export_from_a_database_that_cannot_be_read_is_a_503_too(house: CountingHouse, what: str) -> None:
     await house.start()
-    with sqlite3.connect(house.path) as connection:
-        connection.execute(f"ALTER TABLE {what.partition('?')[0]} RENAME TO elsewhere")
-    connection.close()
+    await sqlite_file.execute(house.path, f"ALTER TABLE {what.partition('?')[0]} RENAME TO elsewhere")
     status, answer = await house.get(f"/api/v1/export/{what}")
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")
 
@@ -442,10 +436,7 @@ async def test_a_request_whose_end_and_charge_are_deleted_before_its_events_is_n
     await house.start()
     await house.settled()
     _, before = await house.get(f"/api/v1/requests/{request_id_of(1)}")
-    with sqlite3.connect(house.path) as connection:
-        connection.execute("DELETE FROM charges")
-        connection.execute("DELETE FROM ends")
-    connection.close()
+    await sqlite_file.execute(house.path, "DELETE FROM charges", "DELETE FROM ends")
     _, answer = await house.get(f"/api/v1/requests/{request_id_of(1)}")
     assert (answer["end"], answer["charge"]) == (before["end"], None)
     for number, shown in ((1, "Answered</span>"), (2, "Failed</span>")):

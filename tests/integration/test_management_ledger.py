@@ -32,6 +32,7 @@ from store.database import reading, writing
 from store.ledger_state import alone
 from store.migrate import upgrade
 from store.tables import EVENTS, USAGE_DAILY
+from tests import sqlite_file
 from tests.billing import NOON_MS, billed
 from tests.counting_house import CountingHouse
 from tests.missing import missing
@@ -75,8 +76,7 @@ async def test_the_lag_is_told_while_nothing_can_be_stored_and_not_for_ever(
 
     await house.start()
     assert await lag_s() == 0
-    with contextlib.closing(sqlite3.connect(house.path, isolation_level=None)) as another:
-        another.execute("BEGIN IMMEDIATE")
+    with contextlib.closing(await sqlite_file.locked(house.path)):
         hour_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
         await house.publish(billed(1, time=hour_ago.isoformat()))
         await until(lags)
@@ -143,8 +143,7 @@ async def test_while_the_database_is_locked_nothing_is_acknowledged_and_then_all
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
     await house.start()
-    other = sqlite3.connect(house.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other = await sqlite_file.locked(house.path)
     await house.publish(*(billed(number) for number in range(5)))
     await until(lambda: _not_ready(house, "The database cannot be written at the moment."))
     assert house.ledger.held + house.ledger.backlog == 5
@@ -193,8 +192,7 @@ async def test_a_stop_without_a_database_leaves_the_batch_in_the_topic(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
     await house.start()
-    other = sqlite3.connect(house.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other = await sqlite_file.locked(house.path)
     await house.publish(billed(1))
     await until(lambda: _not_ready(house, "The database cannot be written at the moment."))
     await house.end()
@@ -219,8 +217,7 @@ async def test_it_starts_without_a_broker_and_says_so_until_there_is_one(house: 
 
 async def test_it_starts_without_a_database_and_says_so(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
-    other = sqlite3.connect(house.path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
+    other = await sqlite_file.locked(house.path, "EXCLUSIVE")
     await house.start(wait=False)
     await until(
         lambda: _not_ready(house, "The database cannot be opened yet, or its tables are still brought up to date."),

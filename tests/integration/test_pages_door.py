@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from management.guesses import WRONG_KEYS_PER_MIN
 from management.pages import door, live
 from management.pages.frame import POLICY
 from management.pages.pages import SHOWN
+from tests import sqlite_file
 from tests.counting_house import CountingHouse
 from tests.waiting import until
 
@@ -355,10 +355,8 @@ async def test_a_wrong_address_is_a_page_with_a_sentence(house: CountingHouse, a
 
 async def test_the_database_away_is_a_sentence_and_health_tells_it(house: CountingHouse) -> None:
     await house.start()
-    with sqlite3.connect(house.path) as connection:
-        for table in ("ends", "quarantine"):
-            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_elsewhere")
-    connection.close()
+    renamed = (f"ALTER TABLE {table} RENAME TO {table}_elsewhere" for table in ("ends", "quarantine"))
+    await sqlite_file.execute(house.path, *renamed)
     async with browsing(house) as browser:
         response, html = await browser.get("/requests")
         assert response.status == 503
